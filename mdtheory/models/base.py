@@ -1,0 +1,29 @@
+"""The registry of networks, and how each one draws its first weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from mdtheory.registry import Registry
+
+models = Registry("model", "mdtheory.models")
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside, torch's initialisers draw on the CPU from ``seed``; outside, the global generators are as they were.
+
+    Only the CPU generator is seeded: ``torch.manual_seed`` would move the accelerators' generators too.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.random.default_generator.manual_seed(seed)
+        yield
+
+
+def at_least(name: str, value: int, least: int) -> None:
+    """Refuse a size below ``least`` with one sentence."""
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}; choose a larger {name}")

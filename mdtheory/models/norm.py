@@ -1,0 +1,165 @@
+"""Batch normalisation written out by hand, with its statistics named by a policy.
+
+``native_batch_norm`` gives silently wrong gradients when one differentiates from outside through ``vmap(grad(loss))``,
+and its fused backward changes buffers; this layer is plain arithmetic, so every transform of ``torch.func`` is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from mdtheory.registry import unknown
+
+Policy = Literal["transductive", "support", "running"]
+POLICIES: tuple[str, ...] = get_args(Policy)
+"""Whose statistics normalise an item: its batch's, the support set's, or running averages."""
+
+_first: ContextVar[int | None] = ContextVar("statistics_over_first", default=None)
+_collecting: ContextVar[bool] = ContextVar("collecting_statistics", default=False)
+
+
+@contextmanager
+def statistics_over_first(n: int) -> Iterator[None]:
+    """Inside, layers of policy "support" take their statistics from the first ``n`` items and apply them to all.
+
+    Errors: ``ValueError`` for n < 1 here, and in a layer whose batch holds fewer than ``n`` items.
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1 item, got {n}; pass the number of support items")
+    token = _first.set(n)
+    try:
+        yield
+    finally:
+        _first.reset(token)
+
+
+@contextmanager
+def collecting_statistics() -> Iterator[None]:
+    """Inside, every forward pass normalises by its batch and updates the running buffers: the only place where they change.
+
+    Gradients are off inside, so that no differentiated pass can ever have this side effect. Not under ``vmap``.
+    """
+    token = _collecting.set(True)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        _collecting.reset(token)
+
+
+def check_policy(policy: str) -> None:
+    """Refuse a policy that is not in :data:`POLICIES`, naming the nearest one."""
+    if policy not in POLICIES:
+        raise unknown("norm policy", policy, list(POLICIES))
+
+
+class BatchStatNorm(nn.Module):
+    """y = weight (x - mean) / sqrt(var + eps) + bias per channel, over all items and positions (ioffe2015batch, alg. 1).
+
+    shapes: x and y (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W); weight, bias, running_mean, running_var (C,).
+    ``var`` is the biased variance. Which items give mean and variance:
+
+    - "transductive": the batch at hand, in training and in evaluation (the official MetaMiDA code; queries see each other);
+    - "support": inside :func:`statistics_over_first` the first n items only, elsewhere the batch at hand;
+    - "running": the batch in training mode, the running averages in evaluation mode.
+
+    Deviations from ``nn.BatchNorm2d``: the running buffers change only inside :func:`collecting_statistics` (with the
+    unbiased variance, as there), and there is no ``num_batches_tracked``. One value per channel is refused as there.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        policy: str = "transductive",
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+    ):
+        super().__init__()
+        check_policy(policy)
+        self.channels, self.policy, self.eps, self.momentum = channels, policy, eps, momentum
+        self.register_parameter("weight", nn.Parameter(torch.ones(channels)) if affine else None)
+        self.register_parameter("bias", nn.Parameter(torch.zeros(channels)) if affine else None)
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise a batch. shape: as x"""
+        if x.dim() < 2 or x.shape[1] != self.channels:
+            raise ValueError(f"x must have shape (N, {self.channels}, ...), got {tuple(x.shape)}; put the channels second")
+        mean, var = self.statistics(x)
+        scale = torch.rsqrt(var + self.eps)
+        if self.weight is not None:
+            scale = scale * self.weight
+        shift = -mean * scale if self.bias is None else self.bias - mean * scale
+        per_channel = (-1,) + (1,) * (x.dim() - 2)
+        return torch.addcmul(shift.view(per_channel), x, scale.view(per_channel))
+
+    def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance that this pass normalises by. shapes: (C,), (C,)"""
+        if _collecting.get():
+            return self._collect(x)
+        if self.policy == "running" and not self.training:
+            return self.running_mean, self.running_var
+        return _mean_and_variance(self._basis(x))
+
+    def _basis(self, x: Tensor) -> Tensor:
+        """The items whose statistics count."""
+        n = _first.get()
+        if n is None or self.policy != "support":
+            return x
+        if x.shape[0] < n:
+            raise ValueError(f"the batch must hold the {n} support items first, got {x.shape[0]} items; pass support and query")
+        return x[:n]
+
+    def _collect(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The statistics of the batch, after moving the running ones towards them."""
+        mean, var = _mean_and_variance(x)
+        count = x.numel() // self.channels
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(var * (count / (count - 1)), self.momentum)
+        return mean, var
+
+    def extra_repr(self) -> str:
+        """Channels, policy and eps."""
+        return f"{self.channels}, policy={self.policy!r}, eps={self.eps}"
+
+
+class FixedStatNorm(BatchStatNorm):
+    """Always the running averages, which never change: what a ``BatchNorm`` in evaluation mode is, for good.
+
+    :func:`set_policy` and :func:`collecting_statistics` leave it alone; weight and bias may still be learned.
+    """
+
+    def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The stored mean and variance. shapes: (C,), (C,)"""
+        return self.running_mean, self.running_var
+
+
+def _mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance over all axes but the channels. shapes: (C,), (C,)"""
+    if x.shape[0] * x[0, 0].numel() < 2:
+        raise ValueError(
+            f"batch statistics must have at least 2 values per channel, got shape {tuple(x.shape)}; use more items"
+        )
+    var, mean = torch.var_mean(x, dim=[0, *range(2, x.dim())], correction=0)
+    return mean, var
+
+
+def set_policy(model: nn.Module, policy: str) -> nn.Module:
+    """Give every :class:`BatchStatNorm` of ``model`` (but not :class:`FixedStatNorm`) this policy; returns ``model``."""
+    check_policy(policy)
+    for module in model.modules():
+        if isinstance(module, BatchStatNorm) and not isinstance(module, FixedStatNorm):
+            module.policy = policy
+    return model
