@@ -1,0 +1,75 @@
+"""What an estimator of the meta-gradient is, and how it runs over several tasks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from mdtheory import tree
+from mdtheory.inner.problem import Problem
+from mdtheory.inner.solver import noise_of
+from mdtheory.registry import Registry
+from mdtheory.typing import Episode, MetaGradient, Params
+
+estimators = Registry("estimator", "mdtheory.inner.estimators")
+
+
+class TaskGradient(NamedTuple):
+    """One task's share: the surrogate's value, its gradient by meta-parameter, and scalar statistics."""
+
+    value: Tensor
+    grads: Params
+    stats: Params
+
+
+class Estimator(ABC):
+    """``estimator(problem, meta, episodes)``: the mean over tasks of the gradient of the surrogate that it declares.
+
+    ``batched``: compute all tasks at once by vmap over *whole task gradients* (never differentiate through a vmap), in
+    chunks of ``chunk`` tasks; otherwise one task after the other. The numbers are the same up to rounding.
+    """
+
+    def __init__(self, *, batched: bool = False, chunk: int | None = None):
+        self.batched, self.chunk = batched, chunk
+
+    @abstractmethod
+    def task_gradient(self, problem: Problem, meta: Params, episode: Episode, noise: Params) -> TaskGradient:
+        """The gradient for one task; pure, so that it can be vmapped."""
+
+    def __call__(self, problem: Problem, meta: Params, episodes: Sequence[Episode]) -> MetaGradient:
+        """Value, gradient and per-task statistics over the episodes. shapes of the statistics: (n_tasks,)"""
+        if not episodes:
+            raise ValueError("episodes must hold at least one task, got none; draw n_tasks >= 1 from a stream")
+        meta = tree.detach(meta)
+        if self.batched and problem.geometry.vmappable:
+            return self._vmapped(problem, meta, episodes)
+        return self._looped(problem, meta, episodes)
+
+    def _looped(self, problem: Problem, meta: Params, episodes: Sequence[Episode]) -> MetaGradient:
+        values, rows, total = [], [], {name: torch.zeros_like(value) for name, value in meta.items()}
+        for episode in episodes:
+            value, grads, stats = self.task_gradient(problem, meta, episode, noise_of(problem, episode))
+            for name, gradient in grads.items():
+                total[name] += gradient.detach() / len(episodes)
+            values.append(value.detach())
+            rows.append(tree.detach(stats))
+        return MetaGradient(
+            torch.stack(values).mean(), total, {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+        )
+
+    def _vmapped(self, problem: Problem, meta: Params, episodes: Sequence[Episode]) -> MetaGradient:
+        names = ("support_x", "support_y", "query_x", "query_y")
+        data = {name: torch.stack([getattr(episode, name) for episode in episodes]) for name in names}
+        drawn = [noise_of(problem, episode) for episode in episodes]
+        noise = {name: torch.stack([row[name] for row in drawn]) for name in drawn[0]}
+
+        def one(tensors: Params, own_noise: Params) -> TaskGradient:
+            return self.task_gradient(problem, meta, Episode(**tensors), own_noise)
+
+        value, grads, stats = vmap(one, chunk_size=self.chunk)(data, noise)
+        return MetaGradient(value.mean(), {name: g.mean(0) for name, g in grads.items()}, stats)
