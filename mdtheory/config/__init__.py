@@ -1,0 +1,35 @@
+"""A run as a file: TOML in, one frozen object out, and one clear sentence for whatever is wrong."""
+
+from mdtheory.config.construction import construct
+from mdtheory.config.reading import load, override, parse
+from mdtheory.config.schema import (
+    DataConfig,
+    GeometryConfig,
+    MetaConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    RunConfig,
+    SchedulerConfig,
+    TaskConfig,
+    TestConfig,
+    ValidationConfig,
+)
+
+__all__ = [
+    "DataConfig",
+    "GeometryConfig",
+    "MetaConfig",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "OptimizerConfig",
+    "RunConfig",
+    "SchedulerConfig",
+    "TaskConfig",
+    "TestConfig",
+    "ValidationConfig",
+    "construct",
+    "load",
+    "override",
+    "parse",
+]
