@@ -1,0 +1,12 @@
+# Every target sets itself up in .venv on first use; see go.py. `make test ARGS='-k mirror'` passes arguments on.
+PYTHON ?= python3
+ARGS ?=
+
+.PHONY: demo test lint docs ci clean
+.NOTPARALLEL:
+
+demo test lint docs ci:
+	@$(PYTHON) go.py $@ $(ARGS)
+
+clean:
+	rm -rf .venv out docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .jupyter_cache

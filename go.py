@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""Set up a local virtual environment once, then run a task in it: ``python3 go.py demo | test | lint | docs | ci``.
+
+Needs only Python >= 3.11 and pip. What is installed depends on nothing but pyproject.toml, constraints.txt and the
+interpreter; while these stay the same, a repeat sets up nothing.
+
+MDTHEORY_VENV         the environment's folder (default .venv)
+MDTHEORY_TORCH_INDEX  the URL of an index of PyTorch wheels, e.g. of the CPU-only ones (see README.md)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+OLDEST = (3, 11)
+PYTEST = ["-m", "pytest", "-n", "2"]
+
+# task -> (the extra that it needs, the commands of the environment's Python)
+TASKS: dict[str, tuple[str, list[list[str]]]] = {
+    "demo": ("test", [["-m", "mdtheory", "demo", "--out", "out/demo"]]),
+    "test": ("test", [PYTEST]),
+    "lint": (
+        "dev",
+        [
+            ["-m", "ruff", "check", "."],
+            ["-m", "ruff", "format", "--check", "."],
+            ["-m", "mypy"],
+            ["-m", "pytest", "-q", "tests/house/test_imports.py"],
+        ],
+    ),
+    "docs": ("docs", [["-m", "sphinx", "-W", "-b", "html", "docs", "docs/_build/html"]]),
+}
+TASKS["ci"] = ("dev", TASKS["test"][1] + TASKS["lint"][1])
+INCLUDED = {"test": {"test"}, "dev": {"dev", "test"}, "docs": {"docs"}}
+
+
+class SetupError(Exception):
+    """A step of the set-up failed; the message says what to do."""
+
+
+def say(text: str) -> None:
+    """A line of progress, on stderr: stdout belongs to the task."""
+    print(f"[set-up] {text}", file=sys.stderr, flush=True)
+
+
+def fingerprint(root: Path) -> str:
+    """What an installation depends on, as a digest."""
+    digest = hashlib.sha256(f"{root}\0{sys.version_info[:2]}\0".encode())
+    for name in ("pyproject.toml", "constraints.txt"):
+        digest.update((root / name).read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def installed(stamp: Path, wanted: str) -> set[str]:
+    """The extras that the stamp lists for this fingerprint; none where it is missing, stale or unreadable."""
+    try:
+        noted = json.loads(stamp.read_text())
+        return set(noted["extras"]) if noted["fingerprint"] == wanted else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def pinned_torch(constraints: str) -> str:
+    """The tested version of torch."""
+    found = re.search(r"^torch==(\S+)", constraints, flags=re.MULTILINE)
+    if found is None:
+        raise SetupError("constraints.txt must hold a line torch==VERSION; restore it")
+    return found[1]
+
+
+def keeping_torch(constraints: str, version: str) -> str:
+    """The constraints with torch as it is installed already, so that pip leaves a user's own build alone."""
+    return re.sub(r"^torch==\S+", f"torch=={version}", constraints, flags=re.MULTILINE)
+
+
+def python_of(venv: Path) -> Path:
+    """The interpreter inside a virtual environment."""
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def pip_of(python: Path) -> list[str]:
+    """The pip command for an environment: its own pip, or this interpreter's where the environment has none."""
+    own = [str(python), "-m", "pip"]
+    if subprocess.run([*own, "--version"], capture_output=True).returncode == 0:
+        return own
+    return [sys.executable, "-m", "pip", "--python", str(python)]
+
+
+def create(venv: Path) -> None:
+    """Make the environment; some systems ship no ensurepip, and then this interpreter's pip serves it from outside."""
+    say(f"creating {venv}")
+    if subprocess.run([sys.executable, "-m", "venv", str(venv)], capture_output=True).returncode != 0:
+        bare = subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(venv)])
+        if bare.returncode != 0:
+            raise SetupError("python -m venv must work; install your system's python3-venv package, or set MDTHEORY_VENV")
+
+
+def torch_version(python: Path) -> str | None:
+    """The version of an importable torch, without importing it."""
+    code = """if True:
+        from importlib import metadata, util
+        print(metadata.version("torch") if util.find_spec("torch") else "")
+    """
+    answer = subprocess.run([str(python), "-c", code], capture_output=True, text=True)
+    return answer.stdout.strip() or None
+
+
+def install_torch(pip: list[str], version: str) -> None:
+    """A configured wheel folder first (fails at once elsewhere), then the index that the user names; else left to pip."""
+    tries = [["--no-index"]]
+    if index := os.environ.get("MDTHEORY_TORCH_INDEX"):
+        tries.insert(0, ["--index-url", index, "--retries", "1", "--timeout", "30"])
+    for options in tries:
+        command = [*pip, "install", "--quiet", "--no-deps", *options, f"torch=={version}"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        if "--index-url" in options:
+            raise SetupError(f"MDTHEORY_TORCH_INDEX must serve torch {version}; pip said: {done.stderr.strip()[-500:]}")
+    if sys.platform == "linux" and not shutil.which("nvidia-smi"):
+        say("torch comes with its CUDA libraries, several GB; README.md says how to get the CPU build instead")
+
+
+def install(venv: Path, extra: str) -> None:
+    """Everything that ``extra`` needs, at the versions of constraints.txt, and this checkout in editable form."""
+    python = python_of(venv)
+    if not python.exists():
+        create(venv)
+    pip = pip_of(python)
+    constraints = (ROOT / "constraints.txt").read_text()
+    if torch_version(python) is None:
+        install_torch(pip, pinned_torch(constraints))
+    if kept := torch_version(python):
+        constraints = keeping_torch(constraints, kept)
+    say(f"installing mdtheory[{extra}] into {venv}, about a minute")
+    with tempfile.TemporaryDirectory() as folder:
+        pins = Path(folder, "constraints.txt")
+        pins.write_text(constraints)
+        command = [*pip, "install", "--quiet", "-c", str(pins), "-e", f"{ROOT}[{extra}]"]
+        if subprocess.run(command).returncode != 0:
+            raise SetupError("pip could not install what mdtheory needs; see its message above")
+
+
+def set_up(venv: Path, extra: str) -> None:
+    """Install ``extra`` unless the stamp says that this was done."""
+    stamp, wanted = venv / "mdtheory-stamp.json", fingerprint(ROOT)
+    done = installed(stamp, wanted)
+    if extra in done and python_of(venv).exists():
+        return
+    install(venv, extra)
+    partial = stamp.with_suffix(".partial")
+    partial.write_text(json.dumps({"fingerprint": wanted, "extras": sorted(done | INCLUDED[extra])}))
+    partial.replace(stamp)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one task; further arguments go to its last command."""
+    if not arguments or arguments[0] not in TASKS:
+        print(__doc__, file=sys.stderr)
+        return 2
+    if sys.version_info < OLDEST:
+        say(f"Python must be 3.11 or newer, got {sys.version.split()[0]}; name another: make PYTHON=python3.12 {arguments[0]}")
+        return 2
+    venv = Path(os.environ.get("MDTHEORY_VENV") or ROOT / ".venv").absolute()
+    extra, commands = TASKS[arguments[0]]
+    os.environ["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
+    try:
+        set_up(venv, extra)
+    except SetupError as error:
+        say(f"failed: {error}")
+        return 1
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"} if "-n" in commands[0] else None
+    for command in commands[:-1]:
+        if code := subprocess.run([python_of(venv), *command], cwd=ROOT, env=environment).returncode:
+            return code
+    return subprocess.run([python_of(venv), *commands[-1], *arguments[1:]], cwd=ROOT, env=environment).returncode
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
