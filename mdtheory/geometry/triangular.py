@@ -1,0 +1,163 @@
+"""The poster's block-triangular bijection (BlockIAF): what its Kronecker and MLP forms share."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from mdtheory.mirror.base import DualMap
+from mdtheory.typing import Params
+
+ScaleForm = Literal["exp", "bounded"] | Sequence[float]
+"""``exp``: s(a) = e^a, the official code's; ``bounded``: the range (0, 2); or any (low, high) with 0 <= low < 1 < high."""
+
+Partition = int | Sequence[Sequence[str]]
+"""n: blocks of n tensors in order (1 is "by tensor"); or the blocks themselves, as lists of tensor names."""
+
+
+def _range(form: Any) -> tuple[float, float]:
+    bounds = (0.0, 2.0) if form == "bounded" else form
+    if isinstance(bounds, str) or len(bounds) != 2 or not 0 <= bounds[0] < 1 < bounds[1] < math.inf:
+        raise ValueError(f"scale must be 'exp', 'bounded' or (low, high) with 0 <= low < 1 < high, got {form!r}; take 'exp'")
+    return float(bounds[0]), float(bounds[1])
+
+
+class Scale:
+    """A positive function s with s(0) = 1: e^a, or low + (high - low) sigmoid(a + c) with c = log((1 - low) / (high - 1)).
+
+    A floor low > 0 bounds 1/s, but makes neither g nor its inverse Lipschitz on R^d (C27, T1 as corrected).
+    """
+
+    def __init__(self, form: ScaleForm):
+        self.bounds = None if form == "exp" else _range(form)
+        if self.bounds is not None:
+            low, high = self.bounds
+            self.offset = math.log((1 - low) / (high - 1))
+
+    def __call__(self, a: Tensor) -> Tensor:
+        """s(a), elementwise."""
+        if self.bounds is None:
+            return a.exp()
+        low, high = self.bounds
+        return low + (high - low) * torch.sigmoid(a + self.offset)
+
+    def log(self, a: Tensor) -> Tensor:
+        """log s(a), elementwise; finite also where s underflows."""
+        if self.bounds is None:
+            return a
+        low, high = self.bounds
+        return torch.log(self(a)) if low > 0 else math.log(high) + logsigmoid(a + self.offset)
+
+
+def smooth_leaky(x: Tensor) -> Tensor:
+    """u(x) = x + 0.8 sqrt(x^2 + 0.01): a rectifier that is C^infinity and whose slope lies in (0.2, 1.8) everywhere.
+
+    Slope 1 at 0, and u(0) = 0.08, so that no unit is dead at any input and none of the weights behind it starts
+    without a gradient, whatever the dual variable (a tensor of zeros, such as a norm's bias, included).
+    """
+    return x + 0.8 * torch.sqrt(x * x + 0.01)
+
+
+def lecun_uniform(shape: Sequence[int], *, fan_in: int, generator: torch.Generator) -> Tensor:
+    """U(-b, b) with b = sqrt(3 / fan_in), of variance 1 / fan_in: products keep the size of their input. Drawn in float64."""
+    return centred_uniform(shape, bound=math.sqrt(3 / fan_in), generator=generator)
+
+
+def centred_uniform(shape: Sequence[int], *, bound: float, generator: torch.Generator) -> Tensor:
+    """U(-bound, bound), drawn in float64 on the CPU so that every precision and device starts from the same numbers."""
+    return (2 * torch.rand(tuple(shape), generator=generator, dtype=torch.float64) - 1) * bound
+
+
+def blocks_of_names(names: Sequence[str], partition: Partition) -> list[list[str]]:
+    """The blocks of a partition of ``names``; every name is in exactly one."""
+    if isinstance(partition, int):
+        if partition < 1:
+            raise ValueError(f"partition must be at least 1 tensor a block, got {partition}; 1 makes every tensor a block")
+        return [list(names[i : i + partition]) for i in range(0, len(names), partition)]
+    blocks = [list(block) for block in partition]
+    listed = [name for block in blocks for name in block]
+    unknown = sorted(set(listed) - set(names))
+    missing = sorted(set(names) - set(listed))
+    if unknown or missing or len(listed) != len(names) or not all(blocks):
+        wrong = (
+            f"unknown {unknown[:3]}" if unknown else f"without {missing[:3]}" if missing else "an empty block or a name twice"
+        )
+        raise ValueError(f"partition must hold every adapted tensor exactly once, got {wrong}; the tensors are {list(names)}")
+    return blocks
+
+
+class BlockIAF(DualMap):
+    """g_i(z) = s(a_i) * z_i + m_i with (a_i, m_i) = d_i(e_1(z_1), ..., e_{i-1}(z_{i-1})), constants for i = 1.
+
+    For any partition and any conditioners, g is a bijection of R^d: its Jacobian is block lower triangular with the
+    positive diagonal s, so log|det J| = sum of log s (T1). It is *not* the gradient of a convex potential unless
+    all conditioners are constant (T3); hence a ``DualMap`` and no ``MirrorMap``. All conditioners read the *input*
+    z, so all blocks are computed at once; the inverse goes block by block.
+
+    A form says how z falls into pieces (``split``, ``join``; ``blocks`` lists the pieces' names), and gives ``constants``,
+    ``encode`` and ``decode``.
+
+    source: zhang2024metamida, "Block-wise autoregression"; theory.md T1.
+    """
+
+    blocks: list[list[str]]
+
+    def __init__(self, scale: ScaleForm):
+        super().__init__()
+        self.scale = Scale(scale)
+
+    @abstractmethod
+    def split(self, z: Params) -> Params:
+        """The pieces of z, by name."""
+
+    @abstractmethod
+    def join(self, pieces: Params) -> Params:
+        """Undo :meth:`split`."""
+
+    @abstractmethod
+    def constants(self, meta: Params) -> tuple[Params, Params]:
+        """(a, m) of the first block's pieces."""
+
+    @abstractmethod
+    def encode(self, meta: Params, pieces: Params, blocks: Sequence[int]) -> list[Tensor]:
+        """e_i(z_i) for these blocks (counted from 0). shapes: (features_i,)"""
+
+    @abstractmethod
+    def decode(self, meta: Params, contexts: Mapping[int, Tensor]) -> tuple[Params, Params]:
+        """(a, m) of the pieces of these blocks, from their contexts. context shape: (features_0 + ... + features_{i-1},)"""
+
+    def conditioners(self, meta: Params, pieces: Params) -> tuple[Params, Params]:
+        """(a, m) of every piece, all blocks at once."""
+        log_scales, shifts = self.constants(meta)
+        later = range(1, len(self.blocks))
+        if later:
+            codes = self.encode(meta, pieces, [i - 1 for i in later])
+            more_scales, more_shifts = self.decode(meta, {i: torch.cat(codes[:i]) for i in later})
+            log_scales, shifts = {**log_scales, **more_scales}, {**shifts, **more_shifts}
+        return log_scales, shifts
+
+    def point(self, meta: Params, z: Params) -> Params:
+        pieces = self.split(z)
+        log_scales, shifts = self.conditioners(meta, pieces)
+        return self.join({name: piece * self.scale(log_scales[name]) + shifts[name] for name, piece in pieces.items()})
+
+    def inverse(self, meta: Params, phi: Params) -> Params:
+        """z_i = (phi_i - m_i) / s(a_i), block by block. Exact; every phi is in the range."""
+        targets, pieces, codes = self.split(phi), Params(), list[Tensor]()
+        for i, names in enumerate(self.blocks):
+            log_scales, shifts = self.decode(meta, {i: torch.cat(codes)}) if i else self.constants(meta)
+            for name in names:
+                pieces[name] = (targets[name] - shifts[name]) / self.scale(log_scales[name])
+            if i + 1 < len(self.blocks):
+                codes += self.encode(meta, pieces, [i])
+        return self.join({name: pieces[name] for name in targets})
+
+    def log_abs_det(self, meta: Params, z: Params) -> Tensor:
+        log_scales, _ = self.conditioners(meta, self.split(z))
+        return torch.stack([self.scale.log(a).sum() for a in log_scales.values()]).sum()
