@@ -120,7 +120,7 @@ def install_torch(pip: list[str], version: str) -> None:
     if index := os.environ.get("MDTHEORY_TORCH_INDEX"):
         tries.insert(0, ["--index-url", index, "--retries", "1", "--timeout", "30"])
     for options in tries:
-        command = [*pip, "install", "--quiet", "--no-deps", *options, f"torch=={version}"]
+        command = [*pip, "install", "-qq", "--no-deps", *options, f"torch=={version}"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == 0:
             return
@@ -145,7 +145,7 @@ def install(venv: Path, extra: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         pins = Path(folder, "constraints.txt")
         pins.write_text(constraints)
-        command = [*pip, "install", "--quiet", "-c", str(pins), "-e", f"{ROOT}[{extra}]"]
+        command = [*pip, "install", "-qq", "-c", str(pins), "-e", f"{ROOT}[{extra}]"]
         if subprocess.run(command).returncode != 0:
             raise SetupError("pip could not install what mdtheory needs; see its message above")
 

@@ -1,9 +1,14 @@
-"""What every test shares: device, precision, seeds, property-test profiles and the real images."""
+"""What every test shares: device, precision, seeds, property-test profiles, a cache of its own and the real images."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+os.environ["MPLBACKEND"] = "Agg"
 
 import pytest
 import torch
@@ -11,16 +16,43 @@ from hypothesis import settings
 
 IMAGES = "MDTHEORY_MINI_IMAGENET"
 CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+CACHE = pytest.StashKey[str]()
 
 settings.register_profile("dev", deadline=None, max_examples=25)
 settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True, database=None)
 settings.register_profile("nightly", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("MDTHEORY_HYPOTHESIS", "ci" if CI else "dev"))
 
+torch.set_num_threads(1)  # the same bits alone and beside other workers
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``pytest --device cuda`` runs every device-aware test there."""
     parser.addoption("--device", default="cpu", help="the torch device of device-aware tests, e.g. cuda")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One fresh cache folder for the whole run; the workers of pytest-xdist inherit it."""
+    if not hasattr(config, "workerinput"):
+        config.stash[CACHE] = os.environ["MDTHEORY_CACHE"] = tempfile.mkdtemp(prefix="mdtheory-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the cache folder."""
+    if CACHE in config.stash:
+        shutil.rmtree(config.stash[CACHE], ignore_errors=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """In CI, where the images are promised, a test that is skipped for want of them fails."""
+    report = yield
+    if report.skipped and CI and os.environ.get(IMAGES):
+        needs_images = item.get_closest_marker("images") or "mini_imagenet_path" in getattr(item, "fixturenames", ())
+        if needs_images or IMAGES in str(report.longrepr):
+            report.outcome = "failed"
+            report.longrepr = f"{IMAGES} is set, so this test must run; it was skipped: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +68,7 @@ def fixed_seed() -> None:
 
 
 @pytest.fixture
-def float64():
+def float64() -> Iterator[torch.dtype]:
     """New tensors are float64 inside the test."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
@@ -46,11 +78,11 @@ def float64():
 
 @pytest.fixture(scope="session")
 def mini_imagenet_path() -> Path:
-    """The folder of the real images; a test that needs it is skipped where the variable is not set, and fails where it lies."""
+    """The real images; a test that needs them is skipped where the variable is not set, and fails where it is wrong."""
     value = os.environ.get(IMAGES)
     if not value:
         pytest.skip(f"{IMAGES} is not set")
     path = Path(value)
     if not path.exists():
-        pytest.fail(f"{IMAGES} must name an existing folder or file, got {value!r}; correct it or unset it")
+        pytest.fail(f"{IMAGES} must name an existing folder or file, got {value!r}; correct it or unset it", pytrace=False)
     return path

@@ -32,7 +32,7 @@ def public(name: str) -> bool:
 def documented(owner: type, name: str) -> str | None:
     """The docstring of a method, or of the method of the library that it overrides."""
     ours = [base for base in owner.__mro__ if base is owner or base.__module__.split(".")[0] == owner.__module__.split(".")[0]]
-    return next((text for base in ours if name in vars(base) and (text := inspect.getdoc(plain(vars(base)[name])))), None)
+    return next((text for base in ours if name in vars(base) and (text := plain(vars(base)[name]).__doc__)), None)
 
 
 def plain(member: Any) -> Any:

@@ -1,0 +1,199 @@
+"""go.py sets up once: nothing is installed again until pyproject.toml, constraints.txt or the interpreter change."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def go(tmp_path, monkeypatch) -> ModuleType:
+    """go.py for a checkout of its own, with an installation that is only noted down."""
+    spec = importlib.util.spec_from_file_location("go", ROOT / "go.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    (tmp_path / "constraints.txt").write_text("numpy==2.0\ntorch==2.13.0\ntorchopt==0.7.3\n")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    module.calls = []
+
+    def install(venv: Path, extra: str) -> None:
+        module.calls.append(extra)
+        python = module.python_of(venv)
+        python.parent.mkdir(parents=True, exist_ok=True)
+        python.touch()
+
+    module.really_install = module.install
+    monkeypatch.setattr(module, "install", install)
+    return module
+
+
+def test_a_repeat_installs_nothing(go, tmp_path):
+    go.set_up(tmp_path / "venv", "test")
+    go.set_up(tmp_path / "venv", "test")
+    assert go.calls == ["test"]
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
+def test_a_changed_requirement_installs_again(go, tmp_path, name):
+    go.set_up(tmp_path / "venv", "test")
+    with (tmp_path / name).open("a") as file:
+        file.write("# changed\n")
+    go.set_up(tmp_path / "venv", "test")
+    assert go.calls == ["test", "test"]
+
+
+def test_another_interpreter_installs_again(go, tmp_path, monkeypatch):
+    go.set_up(tmp_path / "venv", "test")
+    monkeypatch.setattr(go.sys, "version_info", (3, 99, 0))
+    go.set_up(tmp_path / "venv", "test")
+    assert go.calls == ["test", "test"]
+
+
+def test_extras_add_up_and_dev_includes_test(go, tmp_path):
+    for extra in ("docs", "dev", "test", "docs"):
+        go.set_up(tmp_path / "venv", extra)
+    assert go.calls == ["docs", "dev"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"fingerprint": 1, "extras": 2}'])
+def test_a_broken_stamp_installs_again(go, tmp_path, text):
+    go.set_up(tmp_path / "venv", "test")
+    (tmp_path / "venv" / "mdtheory-stamp.json").write_text(text)
+    go.set_up(tmp_path / "venv", "test")
+    assert go.calls == ["test", "test"]
+
+
+def test_a_removed_environment_installs_again(go, tmp_path):
+    go.set_up(tmp_path / "venv", "test")
+    go.python_of(tmp_path / "venv").unlink()
+    go.set_up(tmp_path / "venv", "test")
+    assert go.calls == ["test", "test"]
+
+
+def test_a_failed_installation_leaves_no_stamp(go, tmp_path, monkeypatch):
+    def fail(venv: Path, extra: str) -> None:
+        raise go.SetupError("no network")
+
+    monkeypatch.setattr(go, "install", fail)
+    monkeypatch.setenv("MDTHEORY_VENV", str(tmp_path / "venv"))
+    assert go.main(["test"]) == 1
+    assert not (tmp_path / "venv" / "mdtheory-stamp.json").exists()
+
+
+def test_the_stamp_names_the_extras(go, tmp_path):
+    go.set_up(tmp_path / "venv", "dev")
+    noted = json.loads((tmp_path / "venv" / "mdtheory-stamp.json").read_text())
+    assert noted == {"fingerprint": go.fingerprint(tmp_path), "extras": ["dev", "test"]}
+
+
+def test_torch_is_pinned_for_ci(go):
+    assert go.pinned_torch((ROOT / "constraints.txt").read_text()).count(".") == 2
+    with pytest.raises(go.SetupError, match="torch==VERSION"):
+        go.pinned_torch("torchopt==0.7.3\n")
+
+
+def test_an_installed_torch_is_kept(go, tmp_path):
+    pins = (tmp_path / "constraints.txt").read_text()
+    assert go.keeping_torch(pins, "2.9.1+cu130") == "numpy==2.0\ntorch==2.9.1+cu130\ntorchopt==0.7.3\n"
+
+
+class Pip:
+    """Stands for every subprocess of go.py; refuses what it is told to refuse."""
+
+    def __init__(self, *refused: str):
+        self.refused, self.seen = refused, []
+
+    def __call__(self, command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        self.seen.append(" ".join(map(str, command)))
+        failed = any(word in self.seen[-1] for word in self.refused)
+        return subprocess.CompletedProcess(command, int(failed), "", "no such version")
+
+
+def test_torch_comes_from_the_configured_folder_first(go, monkeypatch):
+    pip = Pip()
+    monkeypatch.delenv("MDTHEORY_TORCH_INDEX", raising=False)
+    monkeypatch.setattr(go.subprocess, "run", pip)
+    go.install_torch(["pip"], "2.13.0")
+    assert pip.seen == ["pip install -qq --no-deps --no-index torch==2.13.0"]
+
+
+def test_torch_is_left_to_pip_where_no_folder_has_it(go, monkeypatch, capsys):
+    monkeypatch.delenv("MDTHEORY_TORCH_INDEX", raising=False)
+    monkeypatch.setattr(go.subprocess, "run", Pip("--no-index"))
+    monkeypatch.setattr(go.sys, "platform", "linux")
+    monkeypatch.setattr(go.shutil, "which", lambda name: None)
+    go.install_torch(["pip"], "2.13.0")
+    assert "README.md says how to get the CPU build" in capsys.readouterr().err
+
+
+def test_the_users_torch_index_comes_before_all(go, monkeypatch):
+    pip = Pip()
+    monkeypatch.setenv("MDTHEORY_TORCH_INDEX", "https://wheels.example/cpu")
+    monkeypatch.setattr(go.subprocess, "run", pip)
+    go.install_torch(["pip"], "2.13.0")
+    assert len(pip.seen) == 1
+    assert "--index-url https://wheels.example/cpu" in pip.seen[0]
+
+
+def test_a_torch_index_that_does_not_answer_is_one_sentence(go, monkeypatch):
+    monkeypatch.setenv("MDTHEORY_TORCH_INDEX", "https://wheels.example/cpu")
+    monkeypatch.setattr(go.subprocess, "run", Pip("--index-url"))
+    with pytest.raises(go.SetupError, match=r"must serve torch 2\.13\.0; pip said: no such version"):
+        go.install_torch(["pip"], "2.13.0")
+
+
+def test_an_environment_without_pip_is_served_from_outside(go, monkeypatch):
+    monkeypatch.setattr(go.subprocess, "run", Pip("--version"))
+    assert go.pip_of(Path("v/bin/python")) == [sys.executable, "-m", "pip", "--python", "v/bin/python"]
+
+
+def test_a_system_without_ensurepip_gets_a_bare_environment(go, monkeypatch, tmp_path):
+    pip = Pip("-m venv " + str(tmp_path))
+    monkeypatch.setattr(go.subprocess, "run", pip)
+    go.create(tmp_path)
+    assert pip.seen[-1].endswith(f"-m venv --clear --without-pip {tmp_path}")
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["--help"]])
+def test_an_unknown_task_explains_itself(go, arguments, capsys):
+    assert go.main(arguments) == 2
+    assert "demo | test | lint" in capsys.readouterr().err
+
+
+def test_an_old_python_is_refused_in_one_sentence(go, monkeypatch, capsys):
+    monkeypatch.setattr(go.sys, "version_info", (3, 10, 4))
+    assert go.main(["demo"]) == 2
+    assert "make PYTHON=python3.12 demo" in capsys.readouterr().err
+    assert go.calls == []
+
+
+def test_a_task_runs_in_the_environment_and_passes_arguments_on(go, tmp_path, monkeypatch):
+    ran = []
+
+    def run(command, **options):
+        ran.append((command, options))
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setenv("MDTHEORY_VENV", str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(go.subprocess, "run", run)
+    assert go.main(["test", "-k", "mirror"]) == 3
+    command, options = ran[0]
+    assert command == [tmp_path / "elsewhere" / "bin" / "python", "-m", "pytest", "-n", "2", "-k", "mirror"]
+    assert options["env"]["OMP_NUM_THREADS"] == "1"
+
+
+def test_the_first_failing_command_ends_the_task(go, tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setenv("MDTHEORY_VENV", str(tmp_path / "venv"))
+    monkeypatch.setattr(go.subprocess, "run", lambda c, **_: ran.append(c) or subprocess.CompletedProcess(c, len(ran) - 1))
+    assert go.main(["lint"]) == 1
+    assert len(ran) == 2
