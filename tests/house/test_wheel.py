@@ -37,11 +37,8 @@ def test_only_the_library_is_inside(wheel):
 
 
 def test_every_file_of_the_library_is_inside(wheel):
-    here = {
-        str(path.relative_to(ROOT))
-        for path in (ROOT / "mdtheory").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
+    paths = [path for path in (ROOT / "mdtheory").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    here = {str(path.relative_to(ROOT)) for path in paths}
     assert {name for name in wheel.namelist() if name.startswith("mdtheory/")} == here
 
 
@@ -66,21 +63,23 @@ def test_metadata(wheel):
     assert f"{folder}/licenses/LICENSE" in wheel.namelist()
 
 
+def requirements() -> list[str]:
+    """Every requirement of the package and of its extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    return [wanted for group in groups for wanted in group if not wanted.startswith("mdtheory[")]
+
+
 def test_dependencies_have_lower_bounds_and_no_caps():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = [*project["project"]["dependencies"], *sum(project["project"]["optional-dependencies"].values(), [])]
+    wanted = requirements()
     assert len(wanted) > 20
-    assert [
-        name for name in wanted if not name.startswith("mdtheory[") and (">=" not in name or "<" in name or "==" in name)
-    ] == []
-    assert "torch" not in " ".join(project["build-system"]["requires"])
+    assert [name for name in wanted if ">=" not in name or "<" in name or "==" in name] == []
+    system = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]
+    assert "torch" not in " ".join(system["requires"])
 
 
 def test_every_pin_is_exact_and_every_dependency_is_pinned():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
     assert [line for line in lines if line.count("==") != 1 or "+" in line or "/" in line] == []
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
-    names = {name.split(">=")[0].lower().replace("_", "-") for name in wanted if not name.startswith("mdtheory[")}
-    assert names - pinned == set()
+    assert {name.split(">=")[0].lower().replace("_", "-") for name in requirements()} - pinned == set()
