@@ -1,0 +1,78 @@
+"""From a path to a source: which form it has, whether a cache is there, which classes train and test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from mdtheory.data.cache import default_cache_dir, open_cached
+from mdtheory.data.decoding import decode_in_memory
+from mdtheory.data.images import ClassImages
+from mdtheory.data.listing import Found, unreadable
+from mdtheory.data.progress import Progress
+from mdtheory.data.readers import readers
+from mdtheory.data.splits import Division
+
+PACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
+
+
+def detect(path: str | Path) -> Found:
+    """The one form that the folder has; ``ValueError`` for none, for several at once, and for what is not a readable folder."""
+    folder = Path(path).expanduser()
+    try:
+        if folder.is_file():
+            kind = (
+                "a packed file; unpack it first" if folder.suffix.lower() in PACKED else "a file; give the folder that holds it"
+            )
+            raise ValueError(f"the path of a data set must be a folder, got {str(folder)!r}, {kind}")
+        if not folder.is_dir():
+            raise ValueError(f"the path of a data set must be an existing folder, got {str(folder)!r}; check the path")
+        found = [hit for hit in (readers.get(slug)(folder) for slug in readers) if hit is not None]
+        if not found:
+            raise ValueError(_nothing(folder))
+    except OSError as error:
+        raise unreadable(error.filename or folder, error) from error
+    if len(found) > 1:
+        raise ValueError(
+            f"{str(folder)!r} must hold images in one form, got {' and '.join(hit.form for hit in found)}; give the folder "
+            "of one of them"
+        )
+    return found[0]
+
+
+def _nothing(folder: Path) -> str:
+    names = sorted(entry.name for entry in folder.iterdir())
+    packed = [name for name in names if name.lower().endswith(PACKED)]
+    if packed:
+        return f"{str(folder)!r} must hold unpacked images, got only packed files such as {packed[0]!r}; unpack them first"
+    held = ", ".join(repr(name) for name in names[:4]) + (" ..." if len(names) > 4 else "") if names else "an empty folder"
+    return (
+        f"{str(folder)!r} must hold Parquet files, class folders with images, an images folder with train.csv, val.csv and "
+        "test.csv, or "
+        f"pickles, got {held}; check the path"
+    )
+
+
+def open_found(
+    found: Found,
+    image_size: int,
+    cache_dir: str | Path | None,
+    progress: Progress | None,
+    divide: Callable[[Mapping[str, str]], Division],
+    in_memory: bool = False,
+) -> ClassImages:
+    """The source of what ``detect`` found, squares of ``image_size`` pixels; ``divide`` says which classes train and test."""
+    if not isinstance(image_size, int) or isinstance(image_size, bool) or not 4 <= image_size <= 1024:
+        raise ValueError(f"image_size must be a whole number of pixels from 4 to 1024, got {image_size!r}; 84 is usual")
+    if in_memory:
+        pixels, listing = decode_in_memory(found, image_size=image_size)
+    else:
+        where = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
+        pixels, listing = open_cached(found, image_size=image_size, cache_dir=where, check=divide, progress=progress)
+    return ClassImages(
+        pixels,
+        class_ids=listing.class_ids,
+        files=listing.files,
+        division=divide(listing.own_split),
+        origin=f"{found.form} in {found.path}",
+    )
