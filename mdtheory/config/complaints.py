@@ -31,7 +31,7 @@ def _describe(kind: str, location: tuple[int | str, ...], message: str, found: A
     key, section = _key(location), _section(location)
     if kind == "extra_forbidden":
         owner = _section(location[:-1]) or RunConfig
-        return f"{key} is not a known key; {_nearest(str(location[-1]), list(owner.model_fields))}"
+        return f"{key} is not a known key; {nearest(str(location[-1]), list(owner.model_fields))}"
     if kind == "missing":
         return f"{key} must be given, got nothing; add it"
     if kind == "value_error" and section:
@@ -41,9 +41,10 @@ def _describe(kind: str, location: tuple[int | str, ...], message: str, found: A
     return f"{key} must {expected.removeprefix('must ')}, got {show(found)}; correct it"
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: list[str]) -> str:
+    """The most similar known name as a question, or all of them."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
 
 
 def _key(location: Sequence[int | str]) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from mdtheory.config.complaints import show
+from mdtheory.config.complaints import nearest, show
 from mdtheory.config.schema import GeometryConfig, ModelConfig
-from mdtheory.registry import Registry, unknown
+from mdtheory.registry import Registry
 
 
 def construct(registry: Registry, part: ModelConfig | GeometryConfig, **fixed: Any) -> Any:
-    """``registry.get(part.name)(**fixed, **part.options)``, an unknown, missing or repeated option being one sentence.
+    """``registry.get(part.name)(**fixed, **part.options)``. ``ValueError``: one sentence for an option that does not fit.
 
     ``fixed``: what the rest of the configuration decides (e.g. n_way), passed where the factory takes it.
     """
@@ -23,7 +23,8 @@ def construct(registry: Registry, part: ModelConfig | GeometryConfig, **fixed: A
         if key in fixed:
             raise ValueError(f"{where} must not hold {key!r}, which another section decides; remove it")
         if key not in known and not takes_all:
-            raise unknown(f"a key of {where} of {part.name!r}", key, [name for name in known if name not in fixed])
+            hint = nearest(key, [name for name in known if name not in fixed])
+            raise ValueError(f"{where}.{key} is not a known key of {part.name!r}; {hint}")
     given = {key: value for key, value in fixed.items() if takes_all or key in known} | part.options
     required = [p.name for p in known.values() if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     missing = [name for name in required if name not in given]
