@@ -24,6 +24,7 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     shutil.copytree(ROOT / "mdtheory", source / "mdtheory", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "LICENSES", source / "LICENSES")
     for folder in ("proofs_check", "experiments", "tests"):
         (source / folder).mkdir()
         (source / folder / "extra.py").write_text("")
@@ -60,7 +61,8 @@ def test_metadata(wheel):
     assert "License-Expression: MIT" in metadata
     assert "Requires-Python: >=3.11" in metadata
     assert "mdtheory=mdtheory.cli:app" in wheel.read(f"{folder}/entry_points.txt").decode()
-    assert f"{folder}/licenses/LICENSE" in wheel.namelist()
+    licences = {name.removeprefix(f"{folder}/licenses/") for name in wheel.namelist() if "/licenses/" in name}
+    assert licences == {"LICENSE", "LICENSES/DejaVu.txt", "LICENSES/STIX.txt"}
 
 
 def requirements() -> list[str]:
