@@ -1,7 +1,7 @@
 """Batch normalisation written out by hand, with its statistics named by a policy.
 
-``native_batch_norm`` gives silently wrong gradients when one differentiates from outside through ``vmap(grad(loss))``,
-and its fused backward changes buffers; this layer is plain arithmetic, so every transform of ``torch.func`` is exact.
+The native layer gives silently wrong gradients when one differentiates from outside through ``vmap(grad(loss))``, and
+it changes buffers in every training pass; this one is plain arithmetic, exact under every transform of ``torch.func``.
 """
 
 from __future__ import annotations
@@ -73,6 +73,8 @@ class BatchStatNorm(nn.Module):
     unbiased variance, as there), and there is no ``num_batches_tracked``. One value per channel is refused as there.
     """
 
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
     running_mean: Tensor
     running_var: Tensor
 
@@ -97,38 +99,45 @@ class BatchStatNorm(nn.Module):
         """Normalise a batch. shape: as x"""
         if x.dim() < 2 or x.shape[1] != self.channels:
             raise ValueError(f"x must have shape (N, {self.channels}, ...), got {tuple(x.shape)}; put the channels second")
-        mean, var = self.statistics(x)
+        if self._uses_stored():
+            centred, var = x - _per_channel(self.running_mean, x), _per_channel(self.running_var, x)
+        else:
+            centred, var = self._centred(x)
         scale = torch.rsqrt(var + self.eps)
         if self.weight is not None:
-            scale = scale * self.weight
-        shift = -mean * scale if self.bias is None else self.bias - mean * scale
-        per_channel = (-1,) + (1,) * (x.dim() - 2)
-        return torch.addcmul(shift.view(per_channel), x, scale.view(per_channel))
+            scale = scale * _per_channel(self.weight, x)
+        y = centred * scale
+        return y if self.bias is None else y + _per_channel(self.bias, x)
 
-    def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance that this pass normalises by. shapes: (C,), (C,)"""
+    def _uses_stored(self) -> bool:
+        """Whether this pass normalises by the running averages."""
+        return self.policy == "running" and not self.training and not _collecting.get()
+
+    def _centred(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x minus the mean, and the biased variance, of the items that count. shapes: as x, (1, C, 1, ...)"""
+        n = self._count(x)
+        if n * x[0, 0].numel() < 2:
+            raise ValueError(f"a batch must give at least 2 values per channel, got shape {tuple(x.shape)}; use more items")
+        axes = [0, *range(2, x.dim())]
+        whole = n == x.shape[0]
+        mean = (x if whole else x[:n]).mean(axes, keepdim=True)
+        centred = x - mean
+        basis = centred if whole else centred[:n]
+        var = (basis * basis).mean(axes, keepdim=True)
         if _collecting.get():
-            return self._collect(x)
-        if self.policy == "running" and not self.training:
-            return self.running_mean, self.running_var
-        return _mean_and_variance(self._basis(x))
+            values = x.numel() // self.channels
+            self.running_mean.lerp_(mean.flatten(), self.momentum)
+            self.running_var.lerp_(var.flatten() * (values / (values - 1)), self.momentum)
+        return centred, var
 
-    def _basis(self, x: Tensor) -> Tensor:
-        """The items whose statistics count."""
+    def _count(self, x: Tensor) -> int:
+        """How many items, from the first, give the statistics."""
         n = _first.get()
-        if n is None or self.policy != "support":
-            return x
+        if n is None or self.policy != "support" or _collecting.get():
+            return x.shape[0]
         if x.shape[0] < n:
             raise ValueError(f"the batch must hold the {n} support items first, got {x.shape[0]} items; pass support and query")
-        return x[:n]
-
-    def _collect(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The statistics of the batch, after moving the running ones towards them."""
-        mean, var = _mean_and_variance(x)
-        count = x.numel() // self.channels
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(var * (count / (count - 1)), self.momentum)
-        return mean, var
+        return n
 
     def extra_repr(self) -> str:
         """Channels, policy and eps."""
@@ -141,19 +150,13 @@ class FixedStatNorm(BatchStatNorm):
     :func:`set_policy` and :func:`collecting_statistics` leave it alone; weight and bias may still be learned.
     """
 
-    def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The stored mean and variance. shapes: (C,), (C,)"""
-        return self.running_mean, self.running_var
+    def _uses_stored(self) -> bool:
+        return True
 
 
-def _mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance over all axes but the channels. shapes: (C,), (C,)"""
-    if x.shape[0] * x[0, 0].numel() < 2:
-        raise ValueError(
-            f"batch statistics must have at least 2 values per channel, got shape {tuple(x.shape)}; use more items"
-        )
-    var, mean = torch.var_mean(x, dim=[0, *range(2, x.dim())], correction=0)
-    return mean, var
+def _per_channel(v: Tensor, x: Tensor) -> Tensor:
+    """One number per channel, shaped to meet x. shapes: (C,) -> (C, 1, ...)"""
+    return v.view(-1, *(1,) * (x.dim() - 2))
 
 
 def set_policy(model: nn.Module, policy: str) -> nn.Module:
