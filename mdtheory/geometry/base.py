@@ -56,6 +56,7 @@ class Geometry(nn.Module):
     objective = Objective()  # what the method's authors train it with
     vmappable = True  # False: solvers must loop over tasks
     capturable = True  # False: needs host synchronisation inside a step
+    neutral_start = True  # False: the first step at the initialisation is not MAML's, with the reason in the docstring
     inert: tuple[str, ...] = ()  # patterns of own parameters that never receive a gradient, with the reason in the docstring
 
     def __init__(self, map: DualMap | None = None, rule: StepRule | None = None):
