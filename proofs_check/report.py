@@ -136,7 +136,7 @@ def table(rows: Mapping[str, Row]) -> Table:
     """The ledger for a terminal."""
     drawn = Table(title="The referee's ledger", caption="killed: mutants that their check rejected", box=SIMPLE_HEAD)
     for heading in ("id", "claim", "as printed", "amended", "checks", "killed", "seconds", "status"):
-        drawn.add_column(heading, no_wrap=True, max_width=60)
+        drawn.add_column(heading, no_wrap=True, max_width=46)
     for row in rows.values():
         mutants, killed = counts(row)
         verdict, title = row.verdict, row.claim.title if row.claim else ""
