@@ -106,16 +106,16 @@ def render(codepoint: int, face: int) -> Bitmaps:
     """One glyph: its ink scaled until the longer side is 36 pixels, centred, in 16 grey levels. shape: (48, 48)"""
     mask = _font(face).getmask(chr(codepoint), mode="L")
     fine = np.array(mask, dtype=np.uint8).reshape(mask.size[1], mask.size[0])
-    rows, columns = np.flatnonzero(fine.max(1) > 127), np.flatnonzero(fine.max(0) > 127)
-    if not rows.size:
+    inked = np.argwhere(fine > 127)
+    if not len(inked):
         raise ValueError(f"U+{codepoint:04X} must have ink in {FACES[face]}, got a blank glyph; exclude the code point")
-    ink = Image.fromarray(fine[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    (top, left), (bottom, right) = inked.min(0), inked.max(0) + 1
+    ink = Image.fromarray(fine[top:bottom, left:right])
     scale = _EXTENT / max(ink.size)
     width, height = (max(1, round(length * scale)) for length in ink.size)
     bitmap = Image.new("L", (SIDE, SIDE))
     bitmap.paste(ink.resize((width, height), Image.Resampling.BOX), ((SIDE - width) // 2, (SIDE - height) // 2))
-    top = LEVELS - 1
-    return ((np.asarray(bitmap, dtype=np.int64) * top + 127) // 255).astype(np.uint8)
+    return ((np.asarray(bitmap, dtype=np.int64) * (LEVELS - 1) + 127) // 255).astype(np.uint8)
 
 
 def is_bare(bitmap: Bitmaps) -> bool:
