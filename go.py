@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 OLDEST = (3, 11)
-PYTEST = ["-m", "pytest", "-n", "2"]
+PYTEST = ["-m", "pytest", "-n", "2", "--dist", "worksteal"]
 
 # task -> (the extra that it needs, the commands of the environment's Python)
 TASKS: dict[str, tuple[str, list[list[str]]]] = {

@@ -187,7 +187,17 @@ def test_a_task_runs_in_the_environment_and_passes_arguments_on(go, tmp_path, mo
     monkeypatch.setattr(go.subprocess, "run", run)
     assert go.main(["test", "-k", "mirror"]) == 3
     command, options = ran[0]
-    assert command == [tmp_path / "elsewhere" / "bin" / "python", "-m", "pytest", "-n", "2", "-k", "mirror"]
+    assert command == [
+        tmp_path / "elsewhere" / "bin" / "python",
+        "-m",
+        "pytest",
+        "-n",
+        "2",
+        "--dist",
+        "worksteal",
+        "-k",
+        "mirror",
+    ]
     assert options["env"]["OMP_NUM_THREADS"] == "1"
 
 
