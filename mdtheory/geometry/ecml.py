@@ -31,14 +31,17 @@ def residuals(outputs: Tensor, targets: Tensor, kind: Residual = "root") -> Tens
     return losses if kind == "loss" else torch.sqrt(2 * losses + GUARD)
 
 
-def log_spread(gram: Tensor, *, rank: int, floor: float) -> Tensor:
-    """Var_i log(lambda_i + floor * mean(lambda)) over the ``rank`` largest eigenvalues of a symmetric matrix. shape: ()
+def log_spread(gram: Tensor, *, trivial: float) -> Tensor:
+    """Var_i(log lambda_i), biased, over the eigenvalues of a symmetric matrix above ``trivial`` times the largest. shape: ()
 
-    Zero iff they are all equal, unchanged when the matrix is scaled; the variance is the biased one. Only eigenvalues are
-    used, so equal ones do no harm to the gradient. 1e-30 is added against a zero matrix.
+    Zero iff they are all equal, unchanged when the matrix is scaled, zero for a zero matrix. Only eigenvalues are
+    used, so equal ones do no harm to the gradient.
     """
-    eigenvalues = torch.linalg.eigvalsh(gram)[-rank:].clamp(min=0)
-    return torch.log(eigenvalues + floor * eigenvalues.mean() + 1e-30).var(correction=0)
+    eigenvalues = torch.linalg.eigvalsh(gram)
+    counted = (eigenvalues > trivial * eigenvalues[-1]) & (eigenvalues > 0)
+    logs = torch.where(counted, eigenvalues, 1.0).log()
+    n = counted.sum().clamp(min=1)
+    return torch.where(counted, (logs - logs.sum() / n).square(), 0.0).sum() / n
 
 
 @geometries.register("ecml")
@@ -47,8 +50,9 @@ class ECML(Geometry):
 
     J = d r / d phi is the Jacobian of the support residuals (:func:`residuals`), one row per residual and one column per
     conditioned coordinate; A has the non-zero spectrum of the Gauss-Newton Hessian J^T J. Where batch statistics couple the
-    items, so does J: every row is a vector-Jacobian product of the whole batch. The spectrum is that of float64, without the
-    n - p zero eigenvalues that A must have when there are more residuals than coordinates.
+    items, so does J: every row is a vector-Jacobian product of the whole batch. The eigenvalues are computed in float64; those
+    below ``trivial`` times the largest are left out, since A has zero ones of necessity when there are more residuals than
+    independent columns (the slopes of a softmax sum to 0).
 
     Confirmed from the abstract: no extra parameters, conditioning enforced in meta-training by a cost on the condition
     number, possibly for a part of the parameters. Recalled, not confirmed, hence settings: the residuals, the variance of
@@ -66,16 +70,16 @@ class ECML(Geometry):
         gamma: float = 0.1,
         conditioned: str | Sequence[str] | None = None,
         residual: Residual = "root",
-        floor: float = 1e-8,
+        trivial: float = 1e-10,
     ):
         super().__init__()
-        if gamma < 0 or floor < 0:
-            raise ValueError(f"gamma and floor must be >= 0, got {gamma} and {floor}; gamma=0 is plain MAML")
+        if gamma < 0 or not 0 <= trivial < 1:
+            raise ValueError(f"gamma must be >= 0 and trivial in [0, 1), got {gamma} and {trivial}; gamma=0 is plain MAML")
         if residual not in get_args(Residual):
             raise ValueError(f"residual must be one of {get_args(Residual)}, got {residual!r}; 'root' is the usual one")
         self.objective = Objective(penalty=gamma)
         self.patterns = (conditioned,) if isinstance(conditioned, str) else conditioned
-        self.residual, self.floor = residual, floor
+        self.residual, self.trivial = residual, trivial
 
     def build(self, anchor: Params) -> None:
         super().build(anchor)
@@ -100,7 +104,5 @@ class ECML(Geometry):
 
     def meta_penalty(self, meta: Params, point: Params, outputs: Outputs, targets: Tensor, k: int) -> Tensor:
         """Var_i log lambda_i(J J^T) at phi_k. shape: ()"""
-        gram = self.gram(point, outputs, targets)
-        n_coordinates = sum(point[name].numel() for name in self.conditioned)
-        spread = log_spread(gram, rank=min(len(gram), n_coordinates), floor=self.floor)
+        spread = log_spread(self.gram(point, outputs, targets), trivial=self.trivial)
         return spread.to(next(iter(point.values())).dtype)

@@ -13,6 +13,7 @@ from mdtheory.geometry.base import Geometry, geometries
 from mdtheory.objectives import Objective
 
 Layer = nn.Linear | nn.Conv2d
+ACTIVATIONS = "torch.nn.modules.activation"
 
 
 @geometries.register("warpgrad")
@@ -28,9 +29,9 @@ class WarpGrad(Geometry):
 
     ``after``: patterns of submodule paths, part by part ("blocks.*" is every block and nothing inside one); the output of
     each goes through a warp. Default: every child of ``blocks`` where the model has one, otherwise every hidden
-    ``nn.Linear`` or ``nn.Conv2d`` that learns. On Conv4 this is after each pooled block: 147,712 numbers at 64 channels. The
-    re-implementation of Huisman et al. leaves out the first: ``after=("blocks.1", "blocks.2", "blocks.3")``, 110,784.
-    A module that is called several times has one warp.
+    ``nn.Linear`` or ``nn.Conv2d`` that learns, with the activation that follows it in an ``nn.Sequential``. On Conv4 this
+    is after each pooled block: 147,712 numbers at 64 channels. The re-implementation of Huisman et al. leaves out the
+    first, ``after=("blocks.1", "blocks.2", "blocks.3")``: 110,784. A module that is called several times has one warp.
     """
 
     source = "flennerhag2020warpgrad; place and start of the warps are settings"
@@ -63,9 +64,7 @@ def _matching(model: nn.Module, patterns: Sequence[str]) -> list[str]:
         here = [p for p in paths if len(p.split(".")) == len(parts) and all(map(fnmatchcase, p.split("."), parts))]
         if not here:
             some = ", ".join(paths[:4])
-            raise ValueError(
-                f"after must match submodules of the model, got {pattern!r}, which matches none; there are {some}, ..."
-            )
+            raise ValueError(f"after must match submodules of the model, got {pattern!r}; choose from {some}, ...")
         found += [path for path in here if path not in found]
     return found
 
@@ -77,10 +76,19 @@ def _default_places(model: nn.Module) -> list[str]:
     layers = [path for path, module in model.named_modules() if isinstance(module, Layer)]
     hidden = [path for path in layers[:-1] if model.get_submodule(path).get_parameter("weight").requires_grad]
     if not hidden:
-        raise ValueError(
-            'after must name modules where a model has no `blocks` or hidden layers, got None; give after=("path",)'
-        )
-    return hidden
+        raise ValueError('after must name modules where there are no `blocks` or hidden layers, got None; give after=("path",)')
+    return [_behind_activation(model, path) for path in hidden]
+
+
+def _behind_activation(model: nn.Module, path: str) -> str:
+    """The next module's path where both stand in a plain ``nn.Sequential`` and the next is an activation; else ``path``."""
+    above, _, name = path.rpartition(".")
+    parent = model.get_submodule(above)
+    names = list(parent._modules)
+    after = names[names.index(name) + 1 :][:1]
+    if type(parent) is not nn.Sequential or not after or type(parent.get_submodule(after[0])).__module__ != ACTIVATIONS:
+        return path
+    return f"{above}.{after[0]}" if above else after[0]
 
 
 def _last_layer(model: nn.Module, path: str) -> Layer:
@@ -114,7 +122,9 @@ def _identity_layer(layer: Layer) -> Layer:
 def _insert(module: nn.Module, warp: nn.Module, path: str) -> None:
     """Let ``module`` return warp(output). A hook keeps the names; a plain ``nn.Sequential`` just grows by one."""
     if "warp" in dict(module.named_children()):
-        raise ValueError(f"a module must be warped once, got {path!r} with a `warp` of its own; pass the bare model")
+        raise ValueError(
+            f"a module must be warped once, got {path!r}, which has a `warp`; pass the bare model, or share no module"
+        )
     module.add_module("warp", warp)
     if type(module).forward is not nn.Sequential.forward:
         module.register_forward_hook(_warped)

@@ -93,7 +93,7 @@ class TestECML:
     EARLY = ["blocks.3.conv.weight", "blocks.0.norm.weight"]
 
     def gap(self, conditioned=None, names=HEAD, residual="root", **mutant):
-        learner = learner_of(geometries.get("ecml")(gamma=0.3, floor=0.0, conditioned=conditioned, residual=residual))
+        learner = learner_of(geometries.get("ecml")(gamma=0.3, conditioned=conditioned, residual=residual))
         options = {"kind": residual, **mutant}
         return gap(learner, lambda m, e: reference.ecml(m, e, **BUDGET, gamma=0.3, names=names, **options))
 
