@@ -1,6 +1,25 @@
-"""Networks, one per file, and the norm layer that is exact under every transform."""
+"""Networks, one per file, the norm layer that is exact under every transform, and the door for a user's own module."""
 
 from mdtheory.models.base import models
-from mdtheory.models.norm import POLICIES, BatchStatNorm, collecting_statistics, set_policy, statistics_over_first
+from mdtheory.models.norm import (
+    POLICIES,
+    BatchStatNorm,
+    FixedStatNorm,
+    collecting_statistics,
+    set_policy,
+    statistics_over_first,
+)
+from mdtheory.models.prepare import prepare
+from mdtheory.models.probe import probe
 
-__all__ = ["POLICIES", "BatchStatNorm", "collecting_statistics", "models", "set_policy", "statistics_over_first"]
+__all__ = [
+    "POLICIES",
+    "BatchStatNorm",
+    "FixedStatNorm",
+    "collecting_statistics",
+    "models",
+    "prepare",
+    "probe",
+    "set_policy",
+    "statistics_over_first",
+]

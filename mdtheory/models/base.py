@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from mdtheory.registry import Registry
 
@@ -27,3 +28,11 @@ def at_least(name: str, value: int, least: int) -> None:
     """Refuse a size below ``least`` with one sentence."""
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}; choose a larger {name}")
+
+
+def check_images(x: Tensor, in_channels: int, image_size: int) -> Tensor:
+    """``x`` itself, if its shape is (N, in_channels, image_size, image_size); ``ValueError`` otherwise. shape: as x"""
+    expected = (in_channels, image_size, image_size)
+    if tuple(x.shape[1:]) != expected:
+        raise ValueError(f"images must have shape (N, {', '.join(map(str, expected))}), got {tuple(x.shape)}; resize them")
+    return x

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mdtheory.models.base import at_least, models, seeded
+from mdtheory.models.base import at_least, check_images, models, seeded
 from mdtheory.models.norm import BatchStatNorm
 
 DEPTH = 4
@@ -61,11 +61,3 @@ class Conv4(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Class scores. shape: (N, n_way)"""
         return self.classifier(self.blocks(check_images(x, self.in_channels, self.image_size)).flatten(1))
-
-
-def check_images(x: Tensor, in_channels: int, image_size: int) -> Tensor:
-    """``x`` itself, if its shape is (N, in_channels, image_size, image_size); ``ValueError`` otherwise."""
-    expected = (in_channels, image_size, image_size)
-    if tuple(x.shape[1:]) != expected:
-        raise ValueError(f"images must have shape (N, {', '.join(map(str, expected))}), got {tuple(x.shape)}; resize them")
-    return x
