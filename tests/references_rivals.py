@@ -186,11 +186,11 @@ def jacobian(p: Params, x: Tensor, y: Tensor, names: list[str], *, kind: str = "
 
 
 def ecml(meta: Params, episode, *, n_steps: int, task_lr: float, gamma: float, names: list[str], **options) -> Tensor:
-    """MAML's loss and the mean spread of 2 log(singular values of J) along the trajectory."""
+    """MAML's loss and the mean spread of the log-eigenvalues of J J^T along the trajectory."""
     point, spread = below(meta, "anchor."), torch.zeros(())
     for _ in range(n_steps):
-        values = torch.linalg.svdvals(jacobian(point, episode.support_x, episode.support_y, names, **options))
-        logs = torch.log(values**2)
+        rows = jacobian(point, episode.support_x, episode.support_y, names, **options)
+        logs = torch.linalg.eigvalsh(rows @ rows.T).log()
         spread = spread + ((logs - logs.mean()) ** 2).mean() / n_steps
         g = slopes(F.cross_entropy(conv4(point, episode.support_x), episode.support_y), point)
         point = {n: point[n] - task_lr * g[n] for n in point}

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import vjp
 from torch.nn.functional import cross_entropy
 
+from mdtheory import tree
 from mdtheory.geometry.base import Geometry, Outputs, geometries
 from mdtheory.objectives import Objective
 from mdtheory.typing import Params
@@ -31,15 +32,15 @@ def residuals(outputs: Tensor, targets: Tensor, kind: Residual = "root") -> Tens
     return losses if kind == "loss" else torch.sqrt(2 * losses + GUARD)
 
 
-def log_spread(gram: Tensor, *, trivial: float) -> Tensor:
-    """Var_i(log lambda_i), biased, over the eigenvalues of a symmetric matrix above ``trivial`` times the largest. shape: ()
+def log_spread(jacobian: Tensor, *, trivial: float) -> Tensor:
+    """Var_i(log lambda_i), biased, over the eigenvalues of A = J J^T above ``trivial`` times the largest. shape: ()
 
-    Zero iff they are all equal, unchanged when the matrix is scaled, zero for a zero matrix. Only eigenvalues are
-    used, so equal ones do no harm to the gradient.
+    Zero iff these are all equal, unchanged when J is scaled, zero for J = 0. The logarithms are 2 log(sigma_i) with the
+    singular values of J, which keep twice the digits that A would; their gradient is defined where some are equal.
     """
-    eigenvalues = torch.linalg.eigvalsh(gram)
-    counted = (eigenvalues > trivial * eigenvalues[-1]) & (eigenvalues > 0)
-    logs = torch.where(counted, eigenvalues, 1.0).log()
+    values = torch.linalg.svdvals(jacobian)
+    counted = (values > trivial**0.5 * values[0]) & (values > 0)
+    logs = 2 * torch.where(counted, values, 1.0).log()
     n = counted.sum().clamp(min=1)
     return torch.where(counted, (logs - logs.sum() / n).square(), 0.0).sum() / n
 
@@ -50,9 +51,9 @@ class ECML(Geometry):
 
     J = d r / d phi is the Jacobian of the support residuals (:func:`residuals`), one row per residual and one column per
     conditioned coordinate; A has the non-zero spectrum of the Gauss-Newton Hessian J^T J. Where batch statistics couple the
-    items, so does J: every row is a vector-Jacobian product of the whole batch. The eigenvalues are computed in float64; those
-    below ``trivial`` times the largest are left out, since A has zero ones of necessity when there are more residuals than
-    independent columns (the slopes of a softmax sum to 0).
+    items, so does J: every row is a vector-Jacobian product of the whole batch. The spectrum is computed in float64;
+    eigenvalues below ``trivial`` times the largest are left out, since A has zero ones of necessity when there are more
+    residuals than independent columns (the slopes of a softmax sum to 0).
 
     Confirmed from the abstract: no extra parameters, conditioning enforced in meta-training by a cost on the condition
     number, possibly for a part of the parameters. Recalled, not confirmed, hence settings: the residuals, the variance of
@@ -63,7 +64,7 @@ class ECML(Geometry):
     """
 
     source = "hiller2022ecml; formula recalled, not checked against the paper"
-    capturable = False  # the eigenvalue solver reports its status to the host
+    capturable = False  # the singular value solver reports its status to the host
 
     def __init__(
         self,
@@ -92,17 +93,16 @@ class ECML(Geometry):
             some = ", ".join([*anchor][:3])
             raise ValueError(f"conditioned must match adapted parameters, got {self.patterns}; choose from {some}, ...")
 
-    def gram(self, point: Params, outputs: Outputs, targets: Tensor) -> Tensor:
-        """A = J J^T in float64. shape: (n_residuals, n_residuals)"""
+    def jacobian(self, point: Params, outputs: Outputs, targets: Tensor) -> Tensor:
+        """J = d r / d phi for the conditioned tensors, in float64. shape: (n_residuals, n_coordinates)"""
         chosen = {name: point[name] for name in self.conditioned}
         product = vjp(lambda own: residuals(outputs({**point, **own}), targets, self.residual), chosen)
         values, pullback = product[0], product[1]
         # one pass per row, not a vmap of them: the derivative of a vmapped pass is wrong for native norm layers
         rows = [pullback(row)[0] for row in torch.eye(len(values), dtype=values.dtype, device=values.device)]
-        jacobian = torch.stack([torch.cat([part.flatten() for part in row.values()]) for row in rows]).double()
-        return jacobian @ jacobian.mT
+        return torch.stack([tree.flatten(row) for row in rows]).double()
 
     def meta_penalty(self, meta: Params, point: Params, outputs: Outputs, targets: Tensor, k: int) -> Tensor:
         """Var_i log lambda_i(J J^T) at phi_k. shape: ()"""
-        spread = log_spread(self.gram(point, outputs, targets), trivial=self.trivial)
+        spread = log_spread(self.jacobian(point, outputs, targets), trivial=self.trivial)
         return spread.to(next(iter(point.values())).dtype)
