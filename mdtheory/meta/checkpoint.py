@@ -1,0 +1,191 @@
+"""Checkpoints: written whole or not at all, read without running anything, and compared by one digest."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import pickle
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FORMAT, VERSION = "mdtheory-checkpoint", 1
+STATE = ("weights", "optimizer", "scheduler", "random", "counters")
+"""The parts that decide every later bit of a run, and so the parts that the digest covers."""
+KINDS: dict[str, tuple[type, ...]] = {
+    "weights": (dict,),
+    "optimizer": (dict,),
+    "scheduler": (dict, type(None)),
+    "random": (dict,),
+    "counters": (dict,),
+    "config": (str,),
+    "config_digest": (str,),
+    "threads": (int,),
+    "torch": (str,),
+    "mdtheory": (str,),
+}
+
+
+def plain(value: Any) -> Any:
+    """A copy made of CPU tensors, numbers, strings, lists and dictionaries only: what ``weights_only=True`` loads."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True).contiguous()
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ValueError(f"a checkpoint must hold tensors, numbers and strings only, got a {type(value).__name__}; leave it out")
+
+
+def save(state: Mapping[str, Any], path: str | Path) -> None:
+    """Replace the file in one step: a reader, a crash or a full disk sees the old checkpoint or the new one, never a part.
+
+    ``state`` holds the keys of :data:`KINDS`. ``ValueError`` when the file cannot be written; the old one is then intact.
+    """
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, "version": VERSION, **plain(state)}, buffer)
+    write_atomically(path, buffer.getbuffer())
+
+
+def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
+    """Temporary file in the same folder, fsync, rename, fsync of the folder. ``ValueError`` if any of it fails."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ValueError(
+            f"{path} must be written, but the system says: {error.strerror}; what stood there before is intact: "
+            "make room or choose another folder"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    _sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the unfinished temporary files of processes that were killed while they wrote a checkpoint here."""
+    for leftover in folder.glob(".*.part"):
+        leftover.unlink(missing_ok=True)
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint; nothing in it is executed. ``ValueError``, in one sentence, for anything but a sound one."""
+    path = Path(path)
+    _check_archive(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{path} must be a checkpoint of plain tensors, but it asks for code to be run, which is refused; "
+            "use only files that `mdtheory train` wrote"
+        ) from None
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OSError, struct.error):
+        raise ValueError(f"{path} must be a checkpoint, but its content makes no sense; use another copy") from None
+    return _check_content(state, path)
+
+
+def digest(state: Mapping[str, Any]) -> str:
+    """sha256 (hex) over the sorted (name, dtype, shape, bytes) of :data:`STATE`: no times, no paths, no versions."""
+    result = hashlib.sha256()
+    for name, kind, shape, data in sorted(entry for part in STATE for entry in _entries(part, state[part])):
+        result.update(f"{name}\x1f{kind}\x1f{shape}\x1f{len(data)}\x1f".encode())
+        result.update(data)
+    return result.hexdigest()
+
+
+def export_safetensors(state: Mapping[str, Any], path: str | Path) -> None:
+    """Write the weights alone, with the configuration and the digest as metadata, in the safetensors format."""
+    from safetensors.torch import save as encode
+
+    about = {"format": "pt", "config": state["config"], "digest": digest(state), "iteration": str(iteration(state))}
+    write_atomically(path, encode({name: value.contiguous() for name, value in state["weights"].items()}, metadata=about))
+
+
+def iteration(state: Mapping[str, Any]) -> int:
+    """How many meta-iterations the checkpoint has behind it."""
+    return int(state["counters"]["iteration"])
+
+
+def _entries(name: str, value: Any) -> Iterator[tuple[str, str, str, bytes]]:
+    """Every leaf below ``value`` as (name, dtype, shape, bytes)."""
+    if isinstance(value, Tensor):
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        yield name, str(value.dtype), str(tuple(value.shape)), bytes(flat.view(torch.uint8).numpy())
+    elif isinstance(value, Mapping):
+        yield name, "mapping", str(len(value)), b""
+        for key, item in value.items():
+            yield from _entries(f"{name}/{key}", item)
+    elif isinstance(value, list | tuple):
+        yield name, "list", str(len(value)), b""
+        for index, item in enumerate(value):
+            yield from _entries(f"{name}/{index}", item)
+    elif isinstance(value, float):
+        yield name, "float", "()", struct.pack("<d", value)
+    else:
+        yield name, type(value).__name__, "()", json.dumps(value).encode()
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse what is no sound zip archive of stored members: broken, truncated, foreign, or a bomb."""
+    if not path.is_file():
+        raise ValueError(f"{path} must be a checkpoint file, got no file there; check the path")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+            if not stored or sum(member.file_size for member in members) > path.stat().st_size:
+                raise ValueError(f"{path} must be a checkpoint, but it is another kind of zip file; check the path")
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, struct.error):
+        raise ValueError(
+            f"{path} must be a checkpoint, but it is truncated, damaged or another kind of file; use another copy"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"{path} must be readable, but the system says: {error.strerror}; check its rights") from None
+    if broken is not None:
+        raise ValueError(f"{path} must be a checkpoint, but its member {broken!r} is damaged; use another copy")
+
+
+def _check_content(state: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError(f"{path} must be a checkpoint that `mdtheory train` wrote, got another torch file; check the path")
+    if state.get("version") != VERSION:
+        raise ValueError(
+            f"{path} must have checkpoint version {VERSION}, got {state.get('version')!r}; use the release that wrote it"
+        )
+    for key, kinds in KINDS.items():
+        if key not in state or not isinstance(state[key], kinds):
+            raise ValueError(f"{path} must hold a sound {key!r}, which it does not; use another copy")
+    weights, counters = state["weights"], state["counters"]
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()):
+        raise ValueError(f"{path} must hold named tensors as weights, which it does not; use another copy")
+    if any(type(counters.get(key)) is not int for key in ("iteration", "validated", "best_iteration")):
+        raise ValueError(f"{path} must hold whole-numbered counters, which it does not; use another copy")
+    return state
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut, where folders can be opened (not on Windows)."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

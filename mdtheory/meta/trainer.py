@@ -1,0 +1,299 @@
+"""Meta-training: a loop whose every bit follows from its configuration and its last checkpoint."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+import mdtheory
+from mdtheory import seeding
+from mdtheory.meta import checkpoint
+from mdtheory.meta.evaluate import evaluate
+from mdtheory.meta.events import Listener, truncate_metrics
+from mdtheory.meta.interrupt import Interrupted, StopRequest
+from mdtheory.meta.learner import MetaLearner
+from mdtheory.typing import Episode, MetaGradient, Params
+
+Stream = Callable[[int], Episode]
+"""Task by index; the same index is always the same task."""
+
+
+class Diverged(FloatingPointError):
+    """A number became NaN or infinite; the message names the iteration and the parameter."""
+
+
+@dataclass(frozen=True)
+class Counters:
+    """How far a run is: iterations done, the last one validated (-1: none yet), and the best one with its score.
+
+    ``best_score`` is the mean validation accuracy, or minus the mean loss for regression.
+    """
+
+    iteration: int = 0
+    validated: int = -1
+    best_iteration: int = -1
+    best_score: float = -math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """``tasks`` tasks of ``stream``, every ``every`` iterations and after the last one."""
+
+    stream: Stream
+    every: int = 1000
+    tasks: int = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What a checkpoint says about its run besides the state: the configuration and its digest."""
+
+    config: str = "{}"
+    config_digest: str = ""
+
+
+class MetaTrainer:
+    """Meta-train ``learner`` on the tasks ``stream(iteration * n_tasks + j)``, j < n_tasks, of iteration 0, 1, ...
+
+    ``optimizer``: over the values of ``learner.meta()``, in that order. ``scheduler``: stepped once per iteration
+    (``ReduceLROnPlateau``: once per validation, with 1 - accuracy). ``clip_value`` bounds every element of the
+    meta-gradient, then ``clip_norm`` the norm of the whole. ``out``: the folder of ``last.pt``, ``best.pt`` (by
+    validation) and ``metrics.jsonl``; without it nothing is written. The global random generator (a model's dropout
+    may read it) is seeded from (``seed``, iteration) in each iteration and put back, so that on a CPU a resumed run is the
+    unbroken one to the bit.
+    """
+
+    def __init__(
+        self,
+        learner: MetaLearner,
+        stream: Stream,
+        *,
+        optimizer: Optimizer,
+        iterations: int,
+        n_tasks: int = 4,
+        scheduler: LRScheduler | None = None,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        validation: Validation | None = None,
+        out: str | Path | None = None,
+        checkpoint_every: int = 100,
+        seed: int = 0,
+        identity: Identity | None = None,
+        listeners: Sequence[Listener] = (),
+    ):
+        for name, value, least in (
+            ("iterations", iterations, 0),
+            ("n_tasks", n_tasks, 1),
+            ("checkpoint_every", checkpoint_every, 1),
+        ):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}; choose a larger one")
+        self.learner, self.stream, self.optimizer, self.scheduler = learner, stream, optimizer, scheduler
+        self.iterations, self.n_tasks, self.clip_value, self.clip_norm = iterations, n_tasks, clip_value, clip_norm
+        self.validation, self.checkpoint_every, self.seed = validation, checkpoint_every, seed
+        self.out = None if out is None else Path(out)
+        self.identity = Identity() if identity is None else identity
+        self.listeners = list(listeners)
+        self.counters = Counters()
+        self._saved: Counters | None = None
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    def fit(self, *, minutes: float | None = None) -> Counters:
+        """Train to the end, or for about ``minutes``; SIGINT and SIGTERM save and raise :class:`Interrupted`.
+
+        :class:`Diverged` when a number is no longer finite; ``last.pt`` is then the last good state.
+        """
+        deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        for listener in self.listeners:
+            listener.start(done=self.counters.iteration, total=self.iterations)
+        try:
+            with StopRequest() as stop:
+                self._loop(lambda: stop.signum is not None or time.monotonic() >= deadline)
+            if stop.signum is not None:
+                kept = "nothing was saved, there being no output folder" if self.out is None else f"saved in {self.out}"
+                raise Interrupted(f"stopped by a signal after iteration {self.counters.iteration}; {kept}", stop.signum)
+        finally:
+            for listener in self.listeners:
+                listener.close()
+        return self.counters
+
+    def _loop(self, stopping: Callable[[], bool]) -> None:
+        while True:
+            completed = self._validate_if_due(stopping)
+            finished = self.counters.iteration >= self.iterations
+            stopped = not completed or (not finished and stopping())
+            if finished or stopped or self.counters.iteration % self.checkpoint_every == 0:
+                self.save()
+            if finished or stopped:
+                return
+            self.step()
+
+    def step(self) -> MetaGradient:
+        """One meta-iteration: draw tasks, differentiate, clip, step, and check that every number is finite."""
+        learner, now = self.learner, self.counters.iteration
+        episodes = self._episodes(range(now * self.n_tasks, (now + 1) * self.n_tasks))
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._randomness(now):
+            result = learner.backward(episodes)
+            gradients = {name: value.grad for name, value in learner.meta().items() if value.grad is not None}
+            self._demand_finite({"the meta-objective": result.value}, "value")
+            self._demand_finite(gradients, "gradient")
+            norm = self._clip()
+            self.optimizer.step()
+            learner.update_statistics(episodes)
+        self._demand_finite({name: value.detach() for name, value in learner.meta().items()}, "value")
+        rate = self.optimizer.param_groups[0]["lr"]
+        if self.scheduler is not None and not isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step()
+        self.counters = replace(self.counters, iteration=now + 1)
+        means = {name.removeprefix("query_"): float(value.mean()) for name, value in result.stats.items()}
+        self._tell("train", {"objective": float(result.value), **means, "grad_norm": float(norm), "meta_lr": float(rate)})
+        return result
+
+    def _episodes(self, indices: range) -> list[Episode]:
+        like = next(iter(self.learner.meta().values()))
+        return [self.stream(index).to(device=like.device, dtype=like.dtype) for index in indices]
+
+    @contextmanager
+    def _randomness(self, now: int) -> Iterator[None]:
+        """The global generators seeded for this iteration, and restored."""
+        device = next(iter(self.learner.meta().values())).device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            address = seeding.seed("iteration", self.seed, now)
+            torch.random.default_generator.manual_seed(address)
+            if device.type == "cuda":
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(address)
+            yield
+
+    def _clip(self) -> Tensor:
+        """Clip as configured; the norm of the whole meta-gradient before any clipping."""
+        parameters = list(self.learner.meta().values())
+        norm = torch.nn.utils.get_total_norm([value.grad for value in parameters if value.grad is not None])
+        if self.clip_value is not None:
+            clip_grad_value_(parameters, self.clip_value)
+        if self.clip_norm is not None:
+            clip_grad_norm_(parameters, self.clip_norm)
+        return norm
+
+    def _demand_finite(self, tensors: Params, what: str) -> None:
+        finite = torch.stack([torch.isfinite(value).all() for value in tensors.values()])
+        if not finite.all():
+            name = list(tensors)[int(finite.to(torch.int8).argmin())]
+            where = "there is no output folder" if self.out is None else f"{self.out / 'last.pt'} is the last good state"
+            raise Diverged(
+                f"the {what} of {name} is not finite in meta-iteration {self.counters.iteration + 1}; {where}: "
+                "lower meta_lr or task_lr, or set clip_norm"
+            )
+
+    # -- validation ----------------------------------------------------------------------------------------------------
+
+    def _validate_if_due(self, stopping: Callable[[], bool]) -> bool:
+        """Validate where it is due; False if that was cut short (it is then done again after a resume)."""
+        here, plan = self.counters.iteration, self.validation
+        due = plan is not None and here > 0 and (here % plan.every == 0 or here == self.iterations)
+        if plan is None or not due or self.counters.validated == here:
+            return True
+        with self._randomness(-here):
+            scores = evaluate(self.learner, plan.stream, n_tasks=plan.tasks, stopping=stopping)
+        if scores is None:
+            return False
+        accuracy, loss = scores[0].accuracy.mean().item(), scores[0].loss.mean().item()
+        score = accuracy if math.isfinite(accuracy) else -loss
+        self.counters = replace(self.counters, validated=here)
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(1 - accuracy if math.isfinite(accuracy) else loss)
+        better = score > self.counters.best_score
+        if better:
+            self.counters = replace(self.counters, best_iteration=here, best_score=score)
+        self._tell("validation", {"loss": loss, "accuracy": accuracy, "tasks": plan.tasks})
+        if better and self.out is not None:
+            checkpoint.save(self.state(), self.out / "best.pt")
+        return True
+
+    def _tell(self, kind: str, numbers: dict[str, Any]) -> None:
+        for listener in self.listeners:
+            listener.record({"kind": kind, "iteration": self.counters.iteration, **numbers})
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a checkpoint holds."""
+        return {
+            "weights": self.learner.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "random": {"seed": self.seed, "next": seeding.seed("iteration", self.seed, self.counters.iteration)},
+            "counters": asdict(self.counters),
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
+            "mdtheory": mdtheory.__version__,
+            **asdict(self.identity),
+        }
+
+    def save(self) -> None:
+        """Write ``last.pt`` unless it already holds this very state."""
+        if self.out is not None and self._saved != self.counters:
+            checkpoint.save(self.state(), self.out / "last.pt")
+            self._saved = self.counters
+
+    def resume(self, state: dict[str, Any], *, any_threads: bool = False) -> None:
+        """Continue from a checkpoint's state, before the listeners are made: later lines of ``metrics.jsonl`` are dropped.
+
+        ``ValueError`` if it belongs to another configuration, or was computed with another number of threads (the bits
+        would differ) and ``any_threads`` does not allow that.
+        """
+        mine, theirs = self.identity.config_digest, state["config_digest"]
+        if theirs != mine:
+            raise ValueError(
+                f"the checkpoint must come from this configuration, but its digest is {theirs[:12]}, not {mine[:12]}; "
+                "choose another --out, or the old configuration"
+            )
+        threads = torch.get_num_threads()
+        if state["threads"] != threads and not any_threads:
+            raise ValueError(
+                f"resuming must use the checkpoint's {state['threads']} threads, got {threads}, which would change the bits; "
+                f"set threads={state['threads']}, or allow it with --any-threads"
+            )
+        restore_weights(self.learner, state)
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.scheduler is not None:
+                self.scheduler.load_state_dict(_as_types_of(self.scheduler.state_dict(), state["scheduler"]))
+            self.counters = Counters(**state["counters"])
+        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+            raise ValueError(f"the checkpoint must fit this run, but {_short(error)}; start again in another folder") from error
+        self._saved = self.counters
+        if self.out is not None:
+            truncate_metrics(self.out / "metrics.jsonl", iteration=self.counters.iteration, validated=self.counters.validated)
+
+
+def restore_weights(learner: MetaLearner, state: dict[str, Any]) -> None:
+    """Copy a checkpoint's weights into a learner of the same configuration; ``ValueError`` if they do not fit."""
+    try:
+        learner.load_state_dict(state["weights"])
+    except RuntimeError as error:
+        raise ValueError(
+            f"the checkpoint's weights must fit its configuration, but {_short(error)}; use another copy"
+        ) from error
+
+
+def _as_types_of(now: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """``stored`` with the dictionary classes that a scheduler needs (a ``Counter`` of milestones) and a checkpoint flattens."""
+    return {k: type(now[k])(v) if isinstance(now.get(k), dict) else v for k, v in stored.items()}
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

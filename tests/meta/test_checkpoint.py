@@ -1,0 +1,297 @@
+"""Checkpoints: written whole or not at all, read without running anything, one digest for one state."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import io
+import os
+import pickle
+import random
+import resource
+import signal
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from mdtheory.meta import checkpoint
+from tests.meta import fakes
+
+
+def small() -> dict[str, Any]:
+    return {
+        "weights": {"b": torch.arange(3.0), "a.x": torch.ones(2, 1, dtype=torch.float64)},
+        "optimizer": {
+            "state": {0: {"step": torch.tensor(2.0)}},
+            "param_groups": [{"lr": 0.1, "betas": (0.9, 0.999), "foreach": None}],
+        },
+        "scheduler": {"last_epoch": 2},
+        "random": {"seed": 3},
+        "counters": {"iteration": 2, "validated": -1, "best_iteration": -1, "best_score": float("-inf")},
+        "config": "{}",
+        "config_digest": "d",
+        "threads": 1,
+        "torch": "2.13.0",
+        "mdtheory": "0.1.0",
+    }
+
+
+def saved(folder: Path, state: dict[str, Any] | None = None) -> Path:
+    path = folder / "last.pt"
+    checkpoint.save(small() if state is None else state, path)
+    return path
+
+
+def test_round_trip_keeps_every_bit_and_loads_as_weights_only(tmp_path):
+    path = saved(tmp_path)
+    loaded = checkpoint.load(path)
+    assert checkpoint.digest(loaded) == checkpoint.digest(small())
+    assert torch.load(path, weights_only=True)["format"] == "mdtheory-checkpoint"
+    assert torch.equal(loaded["weights"]["a.x"], torch.ones(2, 1, dtype=torch.float64))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_state_with_anything_but_data_is_refused(tmp_path):
+    state = small() | {"scheduler": {"lambda": print}}
+    with pytest.raises(ValueError, match="tensors, numbers and strings only"):
+        saved(tmp_path, state)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_digest_is_what_it_says():
+    """The definition, spelled out for one state: sha256 over sorted (name, dtype, shape, length) and the bytes."""
+    import hashlib
+    import struct
+
+    state = {
+        "weights": {"w": torch.tensor([1.0, 2.0])},
+        "optimizer": {},
+        "scheduler": None,
+        "random": {},
+        "counters": {"iteration": 7},
+    }
+    entries = [
+        ("weights", "mapping", "1", b""),
+        ("weights/w", "torch.float32", "(2,)", struct.pack("<2f", 1.0, 2.0)),
+        ("optimizer", "mapping", "0", b""),
+        ("scheduler", "NoneType", "()", b"null"),
+        ("random", "mapping", "0", b""),
+        ("counters", "mapping", "1", b""),
+        ("counters/iteration", "int", "()", b"7"),
+    ]
+    slow = hashlib.sha256()
+    for name, kind, shape, data in sorted(entries):
+        slow.update("\x1f".join([name, kind, shape, str(len(data)), ""]).encode() + data)
+    assert checkpoint.digest(state) == slow.hexdigest()
+
+
+def test_digest_ignores_order_and_everything_that_is_not_state():
+    other = small()
+    other["weights"] = dict(reversed(other["weights"].items()))
+    other |= {"threads": 9, "torch": "9", "mdtheory": "9", "config": '{"data": {"path": "/elsewhere"}}'}
+    assert checkpoint.digest(other) == checkpoint.digest(small())
+
+
+def _set(state: dict[str, Any], *where: Any) -> None:
+    *path, last, value = where
+    for key in path:
+        state = state[key]
+    state[last] = value
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("weights", "b", torch.tensor([0.0, 1.0, 2.0000002])),
+        ("weights", "b", torch.tensor([-0.0, 1.0, 2.0])),
+        ("weights", "b", torch.arange(3.0).double()),
+        ("weights", "b", torch.arange(3.0)[None]),
+        ("weights", "c", torch.arange(3.0)),
+        ("optimizer", "state", 0, "step", torch.tensor(3.0)),
+        ("optimizer", "param_groups", 0, "lr", 0.1 + 1e-17 + 2e-17),
+        ("scheduler", "last_epoch", 3),
+        ("random", "seed", 4),
+        ("counters", "iteration", 3),
+        ("counters", "best_score", 0.5),
+    ],
+)
+def test_digest_sees_every_change(change):
+    state = copy.deepcopy(small())
+    _set(state, *change)
+    assert checkpoint.digest(state) != checkpoint.digest(small())
+
+
+def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+    path = saved(tmp_path)
+    before = path.read_bytes()
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ValueError, match=r"No space left on device; what stood there before is intact"):
+        saved(tmp_path, small() | {"threads": 2})
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_real_limit_of_the_system_keeps_the_old_checkpoint(tmp_path):
+    path = saved(tmp_path)
+    before = path.read_bytes()
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before), limits[1]))
+    try:
+        with pytest.raises(ValueError, match="must be written"):
+            saved(tmp_path, small() | {"weights": {"big": torch.zeros(100_000)}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
+
+
+@pytest.mark.parametrize("where", ["missing/last.pt", "file/last.pt"])
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, where):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="must be written"):
+        checkpoint.save(small(), tmp_path / where)
+
+
+def test_leftovers_of_killed_writers_are_removed(tmp_path):
+    (tmp_path / ".last.pt.123.part").write_bytes(b"half")
+    saved(tmp_path)
+    checkpoint.remove_leftovers(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
+
+
+class Bomb:
+    """A pickle that wants code to be run."""
+
+    def __init__(self, canary: Path):
+        self.canary = canary
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.canary),)
+
+
+@pytest.mark.parametrize("disguise", ["whole", "inside", "legacy", "bare"])
+def test_a_hostile_checkpoint_runs_nothing(tmp_path, disguise):
+    canary, path = tmp_path / "canary", tmp_path / "evil.pt"
+    bomb = Bomb(canary)
+    if disguise == "whole":
+        torch.save(bomb, path)
+    elif disguise == "inside":
+        torch.save({"format": checkpoint.FORMAT, "version": 1, **small(), "optimizer": {"state": bomb}}, path)
+    elif disguise == "legacy":
+        torch.save({"optimizer": bomb}, path, _use_new_zipfile_serialization=False)
+    else:
+        path.write_bytes(pickle.dumps(bomb))
+    with pytest.raises(ValueError) as caught:
+        checkpoint.load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not canary.exists()
+
+
+def test_the_bomb_is_live(tmp_path):
+    """Negative control: an unguarded load does run it."""
+    torch.save(Bomb(tmp_path / "canary"), tmp_path / "evil.pt")
+    torch.load(tmp_path / "evil.pt", weights_only=False)
+    assert (tmp_path / "canary").exists()
+
+
+def test_every_truncation_is_refused(tmp_path):
+    path = saved(tmp_path)
+    whole = path.read_bytes()
+    for length in {0, 1, 3, 4, 30, *random.Random(0).sample(range(len(whole)), 40), len(whole) - 1}:
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"last\.pt must be a checkpoint"):
+            checkpoint.load(path)
+
+
+def test_a_flipped_bit_is_refused_or_harmless(tmp_path):
+    path = saved(tmp_path)
+    whole, rng, refused = path.read_bytes(), random.Random(0), 0
+    for _ in range(200):
+        broken = bytearray(whole)
+        broken[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        path.write_bytes(broken)
+        try:
+            assert checkpoint.digest(checkpoint.load(path)) == checkpoint.digest(small())
+        except ValueError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 40
+
+
+def _torch_file(value: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def _compressed() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\0" * 1_000_000)
+    return buffer.getvalue()
+
+
+def _state(**changes: Any) -> dict[str, Any]:
+    return {"format": checkpoint.FORMAT, "version": checkpoint.VERSION, **small(), **changes}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not a checkpoint\n",
+        b"PK\x03\x04",
+        _compressed(),
+        _torch_file({"state_dict": torch.ones(2)}),
+        _torch_file([1, 2]),
+        _torch_file(torch.ones(2)),
+        _torch_file(_state(version=2)),
+        _torch_file({key: value for key, value in _state().items() if key != "optimizer"}),
+        _torch_file(_state(weights=[1])),
+        _torch_file(_state(weights={"a": 1})),
+        _torch_file(_state(weights={3: torch.ones(1)})),
+        _torch_file(_state(counters={"iteration": 1.5, "validated": 0, "best_iteration": 0, "best_score": 0.0})),
+        _torch_file(_state(counters={})),
+        _torch_file(_state(config=None)),
+        _torch_file(_state(threads="two")),
+    ],
+)
+def test_other_files_are_one_sentence(tmp_path, content):
+    path = tmp_path / "odd.pt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError) as caught:
+        checkpoint.load(path)
+    assert str(caught.value).startswith(f"{path} must")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_file_and_a_folder_are_one_sentence(tmp_path):
+    for path in (tmp_path / "none.pt", tmp_path):
+        with pytest.raises(ValueError, match="got no file there"):
+            checkpoint.load(path)
+
+
+def test_export_is_the_weights_with_their_story(tmp_path):
+    state, path = small(), tmp_path / "w.safetensors"
+    checkpoint.export_safetensors(state, path)
+    with safe_open(path, framework="pt") as file:
+        assert set(file.keys()) == set(state["weights"])
+        assert all(torch.equal(file.get_tensor(name), value) for name, value in state["weights"].items())
+        assert file.metadata()["digest"] == checkpoint.digest(state)
+        assert file.metadata()["iteration"] == "2"
+
+
+def test_a_trainers_state_is_plain(tmp_path):
+    one = fakes.trainer(tmp_path)
+    one.fit()
+    assert checkpoint.digest(checkpoint.load(tmp_path / "last.pt")) == checkpoint.digest(one.state())

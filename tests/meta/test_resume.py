@@ -1,0 +1,182 @@
+"""Broken off at any moment and resumed: the bits of the run that was never stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+import torch
+from torch.optim import lr_scheduler
+
+from mdtheory.meta import checkpoint
+from mdtheory.meta.events import read_metrics
+from mdtheory.meta.interrupt import Interrupted
+from mdtheory.meta.trainer import Identity, Validation
+from mdtheory.typing import Episode
+from tests.meta.fakes import Switch, blobs, broken_off, last, learner, logged, resumed, sgd, trainer, unbroken
+
+# -- broken off and resumed --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 4, 5, 6])
+def test_killed_after_any_iteration_and_resumed_is_the_same_run(tmp_path, after):
+    whole = unbroken(tmp_path / "whole")
+    broken_off(tmp_path / "broken", after)
+    again = resumed(tmp_path / "broken")
+    assert checkpoint.digest(again) == checkpoint.digest(whole)
+    assert read_metrics(tmp_path / "broken/metrics.jsonl") == read_metrics(tmp_path / "whole/metrics.jsonl")
+    best = [checkpoint.digest(checkpoint.load(tmp_path / name / "best.pt")) for name in ("whole", "broken")]
+    assert best[0] == best[1]
+
+
+def test_another_seed_of_tasks_gives_another_digest(tmp_path):
+    """Negative control of the test above."""
+    whole = unbroken(tmp_path / "a")
+    other = unbroken(tmp_path / "b", stream=lambda index: blobs(index + 1))
+    assert checkpoint.digest(whole) != checkpoint.digest(other)
+
+
+def _with(optimizer: Any, scheduler: Any = None) -> Any:
+    def make(values: Any) -> Any:
+        made = optimizer(values)
+        return (made, None if scheduler is None else scheduler(made))
+
+    return make
+
+
+OPTIMIZERS = {
+    "sgd-nesterov": _with(lambda v: torch.optim.SGD(v, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)),
+    "adamw": _with(lambda v: torch.optim.AdamW(v, lr=0.01)),
+    "amsgrad": _with(lambda v: torch.optim.Adam(v, lr=0.01, amsgrad=True)),
+    "rmsprop": _with(lambda v: torch.optim.RMSprop(v, lr=0.01, centered=True, momentum=0.5)),
+    "adagrad": _with(lambda v: torch.optim.Adagrad(v, lr=0.1)),
+    "nadam": _with(lambda v: torch.optim.NAdam(v)),
+    "rprop": _with(lambda v: torch.optim.Rprop(v)),
+    "step": _with(sgd, lambda o: lr_scheduler.StepLR(o, 2)),
+    "milestones": _with(sgd, lambda o: lr_scheduler.MultiStepLR(o, [2, 4, 4])),
+    "cosine": _with(sgd, lambda o: lr_scheduler.CosineAnnealingLR(o, 6)),
+    "restarts": _with(sgd, lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2)),
+    "one-cycle": _with(sgd, lambda o: lr_scheduler.OneCycleLR(o, 0.5, total_steps=8)),
+    "cyclic": _with(sgd, lambda o: lr_scheduler.CyclicLR(o, 0.1, 0.5, step_size_up=2, cycle_momentum=False)),
+    "linear": _with(sgd, lambda o: lr_scheduler.LinearLR(o)),
+    "polynomial": _with(sgd, lambda o: lr_scheduler.PolynomialLR(o, 6)),
+    "plateau": _with(sgd, lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=0, threshold=1.0)),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_and_scheduler_resumes_to_the_bit(tmp_path, name):
+    whole = unbroken(tmp_path / "whole", optimizer=OPTIMIZERS[name])
+    broken_off(tmp_path / "broken", 5, optimizer=OPTIMIZERS[name])
+    assert last(tmp_path / "broken")["counters"]["iteration"] == 4
+    assert checkpoint.digest(resumed(tmp_path / "broken", optimizer=OPTIMIZERS[name])) == checkpoint.digest(whole)
+
+
+@pytest.mark.parametrize("forgotten", ["optimizer", "scheduler"])
+def test_forgetting_a_part_would_be_seen(tmp_path, forgotten):
+    """Negative control: without that part of the state the bits differ."""
+    make = _with(lambda v: torch.optim.SGD(v, lr=0.1, momentum=0.9), lambda o: lr_scheduler.StepLR(o, 2))
+    whole = unbroken(tmp_path / "whole", optimizer=make)
+    broken_off(tmp_path / "broken", 5, optimizer=make)
+    one = trainer(tmp_path / "broken", optimizer=make)
+    state = last(tmp_path / "broken")
+    fresh = one.state()[forgotten]
+    one.resume({**state, forgotten: checkpoint.plain(fresh)})
+    one.fit()
+    assert checkpoint.digest(last(tmp_path / "broken")) != checkpoint.digest(whole)
+
+
+def test_plateau_follows_the_validation():
+    make = _with(sgd, lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=0, threshold=0.99, factor=0.1))
+    one = trainer(optimizer=make)
+    one.fit()
+    assert one.optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
+
+
+def test_running_statistics_are_learned_saved_and_resumed(tmp_path):
+    def make() -> Any:
+        return learner("metasgd", network=Switch(), norm="running")
+
+    torch.manual_seed(0)
+    networks = [make() for _ in range(3)]
+    for one in networks[1:]:
+        one.load_state_dict(networks[0].state_dict())
+    start = networks[0].network.norm.running_mean.clone()
+    whole = unbroken(tmp_path / "whole", own=networks[0])
+    broken_off(tmp_path / "broken", 3, own=networks[1])
+    assert checkpoint.digest(resumed(tmp_path / "broken", own=networks[2])) == checkpoint.digest(whole)
+    assert not torch.equal(whole["weights"]["network.norm.running_mean"], start)
+
+
+def test_time_up_saves_and_goes_on_later(tmp_path):
+    whole = unbroken(tmp_path / "whole")
+    (tmp_path / "short").mkdir()
+    counters = logged(trainer(tmp_path / "short")).fit(minutes=0)
+    assert counters.iteration == 0
+    assert checkpoint.digest(resumed(tmp_path / "short")) == checkpoint.digest(whole)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("during", ["step", "validation"])
+def test_a_signal_finishes_saves_and_leaves(tmp_path, signum, during):
+    whole = unbroken(tmp_path / "whole")
+    folder = tmp_path / "asked"
+    folder.mkdir()
+    handler = signal.getsignal(signum)
+
+    def stream(index: int) -> Episode:
+        if during == "step" and index == 7:
+            os.kill(os.getpid(), signum)
+        return blobs(index)
+
+    def tested(index: int) -> Episode:
+        if during == "validation" and index == 2:
+            os.kill(os.getpid(), signum)
+        return blobs(10_000 + index)
+
+    one = logged(trainer(folder, stream=stream, validation=Validation(stream=tested, every=3, tasks=4)))
+    with pytest.raises(Interrupted, match="saved in") as caught:
+        one.fit()
+    assert caught.value.exit_code == 128 + signum
+    assert signal.getsignal(signum) is handler
+    state = last(folder)
+    assert state["counters"]["iteration"] == (4 if during == "step" else 3)
+    assert state["counters"]["validated"] == (3 if during == "step" else -1)
+    assert checkpoint.digest(resumed(folder)) == checkpoint.digest(whole)
+    assert read_metrics(folder / "metrics.jsonl") == read_metrics(tmp_path / "whole/metrics.jsonl")
+
+
+def test_another_configuration_is_refused(tmp_path):
+    unbroken(tmp_path / "a")
+    one = trainer(tmp_path / "a", identity=Identity(config_digest="other"))
+    with pytest.raises(ValueError, match="must come from this configuration"):
+        one.resume(last(tmp_path / "a"))
+
+
+def test_another_number_of_threads_is_refused_unless_asked_for(tmp_path):
+    unbroken(tmp_path / "a")
+    state = last(tmp_path / "a") | {"threads": torch.get_num_threads() + 1}
+    with pytest.raises(ValueError, match=f"checkpoint's {state['threads']} threads"):
+        trainer(tmp_path / "a").resume(state)
+    one = trainer(tmp_path / "a")
+    one.resume(state, any_threads=True)
+    assert one.counters.iteration == 6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weights": {}},
+        {"weights": {"network.layers.0.weight": torch.ones(1)}},
+        {"optimizer": {}},
+        {"optimizer": {"state": {}, "param_groups": []}},
+        {"counters": {"iteration": 1, "validated": 1, "best_iteration": 1, "best_score": 1.0, "more": 1}},
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_one_sentence(tmp_path, changes):
+    unbroken(tmp_path / "a")
+    with pytest.raises(ValueError, match="must fit") as caught:
+        trainer(tmp_path / "a").resume(last(tmp_path / "a") | changes)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,204 @@
+"""The meta-training loop: what one step is, what it records, and how it complains."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mdtheory import tree
+from mdtheory.meta import checkpoint
+from mdtheory.meta.events import JsonLines, read_metrics, truncate_metrics
+from mdtheory.meta.trainer import Diverged, Validation
+from mdtheory.typing import Episode
+from tests.meta import fakes
+from tests.meta.fakes import Stop, blobs, last, learner, logged, resumed, sgd, trainer, unbroken
+
+# -- one step ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_is_the_optimizer_on_the_mean_gradient_of_the_addressed_tasks():
+    asked: list[int] = []
+
+    def stream(index: int) -> Episode:
+        asked.append(index)
+        return blobs(index)
+
+    one = trainer(stream=stream, optimizer=sgd, n_tasks=3, validation=None)
+    for iteration in range(2):
+        before = tree.detach(one.learner.meta())
+        before = {name: value.clone() for name, value in before.items()}
+        gradient = one.learner.meta_gradient([blobs(3 * iteration + j) for j in range(3)]).grads
+        one.step()
+        for name, value in one.learner.meta().items():
+            torch.testing.assert_close(value.detach(), before[name] - 0.5 * gradient[name])
+    assert asked == list(range(6))
+
+
+def test_clipping_by_value_then_by_norm():
+    one = trainer(optimizer=sgd, clip_value=0.02, clip_norm=0.05, validation=None)
+    before = {name: value.detach().clone() for name, value in one.learner.meta().items()}
+    clipped = {name: value.clamp(-0.02, 0.02) for name, value in one.learner.meta_gradient([blobs(0), blobs(1)]).grads.items()}
+    size = tree.norm(clipped)
+    assert size > 0.05
+    one.step()
+    for name, value in one.learner.meta().items():
+        expected = before[name] - 0.5 * clipped[name] * 0.05 / size
+        torch.testing.assert_close(value.detach(), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_weight_decay_reaches_every_meta_parameter():
+    decayed, bare = (trainer(optimizer=lambda v, w=w: sgd(v, weight_decay=w), validation=None) for w in (0.1, 0.0))
+    before = {name: value.detach().clone() for name, value in bare.learner.meta().items()}
+    decayed.step(), bare.step()
+    for name, value in decayed.learner.meta().items():
+        torch.testing.assert_close(bare.learner.meta()[name] - value, 0.5 * 0.1 * before[name], rtol=1e-4, atol=1e-6)
+
+
+def test_training_helps():
+    one = trainer(iterations=60, n_tasks=4, validation=None, optimizer=lambda v: torch.optim.Adam(v, lr=0.02))
+    losses: list[float] = []
+    one.listeners = [type("Keep", (Stop,), {"record": lambda self, row: losses.append(row["loss"])})(0)]
+    one.fit()
+    assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
+
+
+def test_the_global_generator_is_untouched_and_seeded_by_iteration():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    one = trainer()
+    one.fit()
+    assert torch.equal(torch.rand(1), expected)
+    drawn = []
+    for now in (3, 3, 4):
+        with one._randomness(now):
+            drawn.append(torch.rand(1).item())
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize("name", ["iterations", "n_tasks", "checkpoint_every"])
+def test_impossible_numbers_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} must be at least"):
+        trainer(**{name: -1})
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------------------------
+
+
+def test_nan_stops_with_iteration_and_parameter_and_keeps_the_last_good_checkpoint(tmp_path):
+    def stream(index: int) -> Episode:
+        task = blobs(index)
+        return replace(task, query_x=task.query_x * math.nan) if index >= 10 else task
+
+    one = logged(trainer(tmp_path, stream=stream, validation=None))
+    with pytest.raises(Diverged, match=r"meta-objective is not finite in meta-iteration 6; .*last\.pt is the last good state"):
+        one.fit()
+    state = last(tmp_path)
+    assert state["counters"]["iteration"] == 4
+    assert all(torch.isfinite(value).all() for value in state["weights"].values())
+    with pytest.raises(ValueError, match="closed file"):
+        one.listeners[0].record({"kind": "train"})
+
+
+def test_a_gradient_that_is_not_finite_is_named():
+    one = trainer(validation=None)
+    backward, name = one.learner.backward, list(one.learner.meta())[-1]
+
+    def poisoned(episodes: Any) -> Any:
+        result = backward(episodes)
+        one.learner.meta()[name].grad[1] = math.inf
+        return result
+
+    one.learner.backward = poisoned
+    with pytest.raises(Diverged, match=f"the gradient of {re.escape(name)} is not finite in meta-iteration 1"):
+        one.fit()
+
+
+def test_a_parameter_that_overflows_is_named(tmp_path):
+    one = trainer(tmp_path, optimizer=lambda v: sgd(v, lr=1e38, weight_decay=1e10), validation=None)
+    name = next(iter(one.learner.meta()))
+    with pytest.raises(Diverged, match=f"the value of {re.escape(name)} is not finite in meta-iteration 1"):
+        one.fit()
+    assert last(tmp_path)["counters"]["iteration"] == 0
+
+
+def test_a_full_disk_while_saving_stops_with_one_sentence_and_loses_nothing(tmp_path, monkeypatch):
+    one = trainer(tmp_path)
+    save, calls = checkpoint.save, []
+
+    def failing(state: Any, path: Path) -> None:
+        calls.append(path)
+        if len(calls) == 3:
+            raise ValueError(f"{path} must be written, but the system says: No space left on device")
+        save(state, path)
+
+    monkeypatch.setattr(checkpoint, "save", failing)
+    with pytest.raises(ValueError, match="No space left"):
+        one.fit()
+    monkeypatch.undo()
+    whole = unbroken(tmp_path / "whole")
+    assert checkpoint.digest(resumed(tmp_path)) == checkpoint.digest(whole)
+
+
+# -- metrics -----------------------------------------------------------------------------------------------------------
+
+
+def test_metrics_lines_say_what_happened(tmp_path):
+    unbroken(tmp_path)
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["iteration"] for row in rows if row["kind"] == "train"] == [1, 2, 3, 4, 5, 6]
+    assert [row["iteration"] for row in rows if row["kind"] == "validation"] == [3, 6]
+    assert all(0 <= row["accuracy"] <= 1 and row["loss"] > 0 for row in rows)
+    assert all(row["meta_lr"] == 0.01 and row["grad_norm"] > 0 for row in rows if row["kind"] == "train")
+
+
+def test_best_is_the_highest_validation_accuracy_and_the_first_of_equals(tmp_path):
+    state = unbroken(tmp_path, iterations=12)
+    found = [
+        (row["iteration"], row["accuracy"]) for row in read_metrics(tmp_path / "metrics.jsonl") if row["kind"] == "validation"
+    ]
+    top = max(score for _, score in found)
+    first = next(iteration for iteration, score in found if score == top)
+    assert state["counters"]["best_iteration"] == first
+    assert state["counters"]["best_score"] == top
+    assert checkpoint.load(tmp_path / "best.pt")["counters"]["iteration"] == first
+
+
+def test_truncation_keeps_whole_lines_up_to_the_checkpoint(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    rows = [("train", 1), ("validation", 1), ("train", 2)]
+    whole = "".join(f'{{"kind": "{kind}", "iteration": {iteration}}}\n' for kind, iteration in rows)
+    path.write_text(whole + '{"kind": "tr')
+    truncate_metrics(path, iteration=2, validated=1)
+    assert [row["iteration"] for row in read_metrics(path)] == [1, 1, 2]
+    truncate_metrics(path, iteration=2, validated=0)
+    assert read_metrics(path) == [{"kind": "train", "iteration": 1}]
+    truncate_metrics(path, iteration=0, validated=-1)
+    assert path.read_bytes() == b""
+    truncate_metrics(tmp_path / "none.jsonl", iteration=0, validated=-1)
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_nan_is_null_in_metrics(tmp_path):
+    lines = JsonLines(tmp_path / "m.jsonl")
+    lines.record({"kind": "train", "iteration": 1, "accuracy": math.nan})
+    lines.close()
+    assert read_metrics(tmp_path / "m.jsonl")[0]["accuracy"] is None
+
+
+def test_regression_is_trained_and_ranked_by_its_loss(tmp_path):
+    def lines(index: int) -> Episode:
+        task = blobs(index)
+        return replace(task, support_y=task.support_x.sum(1, True), query_y=task.query_x.sum(1, True))
+
+    own = learner(network=torch.nn.Linear(fakes.FEATURES, 1), loss=torch.nn.functional.mse_loss, task_lr=0.01)
+    one = logged(trainer(tmp_path, own=own, stream=lines, validation=Validation(stream=lines, every=3, tasks=4)))
+    counters = one.fit()
+    validations = [row["loss"] for row in read_metrics(tmp_path / "metrics.jsonl") if row["kind"] == "validation"]
+    assert counters.best_score == pytest.approx(-min(validations))
