@@ -1,0 +1,90 @@
+"""What all commands share: where words and tables go, JSON, plug-ins, and the places of checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")]
+PluginOption = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE", help="A Python file that registers a geometry, model, ...; may be repeated."),
+]
+
+
+def say(text: str) -> None:
+    """One line for people, on the error stream."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def complain(text: str) -> None:
+    """One sentence about what went wrong, on the error stream."""
+    say(f"mdtheory: {text}")
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error without line breaks; the system's own words where it is an ``OSError``."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def load_plugins(paths: Iterable[Path] | None) -> None:
+    """Import every ``--plugin`` file."""
+    from mdtheory.registry import load_plugin
+
+    for path in paths or ():
+        load_plugin(path)
+
+
+def write_json(value: Any) -> None:
+    """JSON on stdout, NaN as null."""
+    typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=False))
+
+
+def write_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "") -> None:
+    """A table on stdout; the first column is words, the others are numbers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The file itself, or a run folder's ``best.pt``, or its ``last.pt``."""
+    if not path.is_dir():
+        return path
+    for name in ("best.pt", "last.pt"):
+        if (path / name).is_file():
+            return path / name
+    raise ValueError(f"{path} must be a checkpoint or a folder with best.pt or last.pt, got neither; check the path")
+
+
+def use_threads(threads: int | None) -> None:
+    """Set torch's number of CPU threads, where the configuration says one."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,150 @@
+"""``mdtheory evaluate``: trained learners on new tasks, the same tasks for all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mdtheory.commands.console import (
+    JsonFlag,
+    PluginOption,
+    find_checkpoint,
+    load_plugins,
+    say,
+    use_threads,
+    write_json,
+    write_table,
+)
+
+
+def evaluate(
+    checkpoints: Annotated[
+        list[Path], typer.Argument(metavar="CKPT...", help="Checkpoints or run folders; the first is compared with the others.")
+    ],
+    tasks: Annotated[int | None, typer.Option("--tasks", min=2, help="Tasks (default: test.tasks of the first run).")] = None,
+    split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "test",
+    data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="Where the images are now.")] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or auto.")] = "cpu",
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None,
+    scores: Annotated[
+        Path | None, typer.Option("--scores", metavar="FILE", help="Also write every task's score as JSON.")
+    ] = None,
+    plugin: PluginOption = None,
+    json_: JsonFlag = False,
+) -> None:
+    """Mean accuracy on new tasks with its 95% interval, by each test protocol of the first run.
+
+    The protocols (task.eval_n_query queries per class) look at the same tasks,
+    and so do all checkpoints, so that the difference to the first one is paired:
+    its interval is much narrower than the two methods' own. With more than 600
+    tasks the mean over the first 600 is shown as well. The test tasks are the
+    same for every run on a data set, whatever its seed.
+
+    [bold]Examples[/bold]
+
+      mdtheory evaluate runs/maml
+
+      mdtheory evaluate runs/maml runs/metamida --tasks 1000 --scores scores.json
+
+      mdtheory evaluate runs/maml/last.pt --split validation --json
+    """
+    load_plugins(plugin)
+    use_threads(threads)
+    report = run([find_checkpoint(path) for path in checkpoints], tasks, split, data, device)
+    if scores is not None:
+        import json
+
+        from mdtheory.meta.checkpoint import write_atomically
+
+        write_atomically(scores, json.dumps(report, indent=1).encode())
+    for result in report["results"]:
+        del result["scores"]
+    if json_:
+        write_json(report)
+    else:
+        _show(report)
+
+
+def run(paths: list[Path], tasks: int | None, split: str, data: Path | None, device: str) -> dict[str, Any]:
+    """Everything measured, as plain numbers."""
+    from mdtheory.meta.builder import build_stream, load_learner, open_data
+    from mdtheory.meta.evaluate import evaluate as measure
+    from mdtheory.meta.evaluate import paired
+
+    loaded = [load_learner(path, device=device) for path in paths]
+    _same_problem([config for _, config in loaded], paths)
+    first = loaded[0][1]
+    place = first.data if data is None else first.data.model_copy(update={"path": str(data)})
+    like = next(iter(loaded[0][0].parameters()))
+    source = open_data(place, like.device)
+    protocols, n_tasks = list(first.task.eval_n_query), first.test.tasks if tasks is None else tasks
+    stream = build_stream(first, source, split=split, n_query=max(protocols))
+    results: list[dict[str, Any]] = []
+    reference: list[Any] = []
+    for path, (learner, config) in zip(paths, loaded, strict=True):
+        say(f"{config.geometry.name}: adapting to {n_tasks} tasks with {learner.eval_steps} steps")
+        measured = measure(learner, stream, n_tasks=n_tasks, protocols=protocols) or []
+        reference = reference or measured
+        rows = []
+        for mine, theirs in zip(measured, reference, strict=True):
+            row = {"n_query": mine.n_query, "accuracy": _plain(mine.estimate())}
+            if n_tasks > 600:
+                row["accuracy_first_600"] = _plain(mine.estimate(600))
+            if mine is not theirs:
+                row["difference_to_first"] = _plain(paired(theirs, mine))
+            rows.append(row)
+        results.append(
+            {
+                "checkpoint": str(path),
+                "geometry": config.geometry.name,
+                "norm": config.norm,
+                "steps": learner.eval_steps,
+                "seed": config.seed,
+                "protocols": rows,
+                "scores": {str(one.n_query): one.accuracy.tolist() for one in measured},
+            }
+        )
+    task = first.task
+    problem = {"n_way": task.n_way, "n_shot": task.n_shot, "tasks": n_tasks, "split": split, "data": source.digest}
+    return {**problem, "results": results}
+
+
+def _same_problem(configs: list[Any], paths: list[Path]) -> None:
+    """Refuse to compare what was trained for different problems."""
+    for config, path in zip(configs, paths, strict=True):
+        for where in (("task", "n_way"), ("task", "n_shot"), ("data", "source"), ("data", "image_size"), ("data", "strength")):
+            mine, theirs = (getattr(getattr(one, where[0]), where[1]) for one in (config, configs[0]))
+            if mine != theirs:
+                raise ValueError(
+                    f"all checkpoints must be trained for one problem, got {'.'.join(where)} = {mine} in {path} and {theirs} "
+                    f"in {paths[0]}; evaluate them one by one"
+                )
+
+
+def _plain(estimate: Any) -> dict[str, Any]:
+    return {"mean": estimate.mean, "half_width": estimate.half_width, "n": estimate.n}
+
+
+def _show(report: dict[str, Any]) -> None:
+    title = f"{report['n_way']}-way {report['n_shot']}-shot, {report['split']} split, {report['tasks']} tasks, accuracy in %"
+    columns, rows = ["method"], []
+    for protocol in report["results"][0]["protocols"]:
+        columns.append(f"{protocol['n_query']} per class")
+        columns += ["first 600"] if "accuracy_first_600" in protocol else []
+        columns += ["difference"] if len(report["results"]) > 1 else []
+    for result in report["results"]:
+        row = [f"{result['geometry']}, norm {result['norm']}, {result['steps']} steps"]
+        for protocol in result["protocols"]:
+            row.append(_percent(protocol["accuracy"]))
+            row += [_percent(protocol["accuracy_first_600"])] if "accuracy_first_600" in protocol else []
+            if len(report["results"]) > 1:
+                row.append(_percent(protocol["difference_to_first"], "+") if "difference_to_first" in protocol else "")
+        rows.append(row)
+    caption = "± 95% interval over tasks; N per class: queries scored together; difference: paired, to the first row"
+    write_table(title, columns, rows, caption=caption)
+
+
+def _percent(value: dict[str, Any], sign: str = "") -> str:
+    return f"{100 * value['mean']:{sign}.2f} ± {100 * value['half_width']:.2f}"
