@@ -7,28 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mdtheory.data.episodes import EpisodeStream, Source
+    from mdtheory.data.glyphs import GlyphSet
     from mdtheory.data.images import ClassImages
-    from mdtheory.data.sources import open_source, sources
-    from mdtheory.data.sources.files import open_class_folders, open_mini_imagenet
+    from mdtheory.data.open import open_class_folders, open_mini_imagenet
 
 _HOMES = {
     "ClassImages": "images",
     "EpisodeStream": "episodes",
+    "GlyphSet": "glyphs",
     "Source": "episodes",
-    "open_class_folders": "sources.files",
-    "open_mini_imagenet": "sources.files",
-    "open_source": "sources",
-    "sources": "sources",
+    "open_class_folders": "open",
+    "open_mini_imagenet": "open",
 }
 
 __all__ = [
     "ClassImages",
     "EpisodeStream",
+    "GlyphSet",
     "Source",
     "open_class_folders",
     "open_mini_imagenet",
-    "open_source",
-    "sources",
 ]
 
 

@@ -80,7 +80,7 @@ def open_cached(
             _build(found, folder, image_size, check, progress)
     except OSError as error:
         raise ValueError(
-            f"the cache folder {str(cache_dir)!r} must be writable and have room, got {error.strerror or error!r}; "
+            f"the cache folder {str(cache_dir)!r} must be writable and have room, got {error.strerror or error}; "
             "free some space or name another folder in MDTHEORY_CACHE"
         ) from error
     built = _load(folder, image_size)
@@ -99,7 +99,8 @@ def _build(
     needed, free = len(items) * image_bytes, shutil.disk_usage(folder.parent).free
     if needed + SPARE_BYTES > free:
         raise ValueError(
-            f"the cache needs {needed / 1e9:.2f} GB in {str(folder.parent)!r}, got {free / 1e9:.2f} GB free; "
+            f"the disk of {str(folder.parent)!r} must have room for the cache of {needed / 1e9:.2f} GB, got "
+            f"{free / 1e9:.2f} GB free; "
             "free some space or name another folder in MDTHEORY_CACHE"
         )
     part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))

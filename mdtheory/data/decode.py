@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -24,20 +25,30 @@ def decode(payload: Payload, *, image_size: int, name: str) -> Pixels:
     if isinstance(payload, np.ndarray):
         return _fit(Image.fromarray(payload), image_size)
     try:
-        with Image.open(payload if isinstance(payload, Path) else io.BytesIO(payload)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            image.draft("RGB", (4 * image_size, 4 * image_size))
-            return _fit(_rgb(ImageOps.exif_transpose(image), name), image_size)
+        image = _opened(payload, image_size)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"images must have at most {MAX_PIXELS:,} pixels, got more in {name}; shrink or remove it") from error
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} must be an image (JPEG, PNG, ...), got something else; replace or remove it") from error
-    except (OSError, SyntaxError, EOFError, OverflowError, MemoryError) as error:
+    except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise unreadable(error.filename or name, error) from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{name} must be a whole image, got a damaged one ({reason}); replace or remove it") from error
+    return _fit(_rgb(image, name), image_size)
+
+
+_DAMAGE = (OSError, SyntaxError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, struct.error)
+"""What Pillow raises over broken files, as fuzzing found."""
+
+
+def _opened(payload: bytes | Path, image_size: int) -> Image.Image:
+    with Image.open(payload if isinstance(payload, Path) else io.BytesIO(payload)) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        image.draft("RGB", (4 * image_size, 4 * image_size))
+        image.load()
+        return ImageOps.exif_transpose(image)
 
 
 def _rgb(image: Image.Image, name: str) -> Image.Image:

@@ -35,7 +35,7 @@ class ClassImages:
         if not len(class_ids) == len(files) == len(pixels) > 0:
             raise ValueError(
                 f"there must be one class id and one file name per image, got {len(class_ids)} and {len(files)} for "
-                f"{len(pixels)} images"
+                f"{len(pixels)} images; name each once"
             )
         if any(a >= b for a, b in pairwise(names)):
             raise ValueError("images must be sorted by (class id, file name) and unique, got another order; sort them first")
@@ -47,7 +47,7 @@ class ClassImages:
         placed = sorted(name for split in SPLITS for name in division.splits.get(split, ()))
         if placed != sorted(self._range):
             raise ValueError(
-                f"the splits must hold each of the {len(self._range)} classes once, got {len(placed)} places for them"
+                f"the splits must hold each of the {len(self._range)} classes once, got {len(placed)} places; correct them"
             )
         self.digest = hashlib.sha256(json.dumps(names, separators=(",", ":")).encode()).hexdigest()
         """sha256 of the sorted (class id, file) list, as hexadecimal digits."""
@@ -91,7 +91,8 @@ class ClassImages:
             bad = next((pick for pick in own if not 0 <= pick < len(rows)), None)
             if bad is not None:
                 raise ValueError(
-                    f"picks must lie between 0 and {len(rows) - 1} for class {self.classes(split)[class_index]!r}, got {bad}"
+                    f"picks must lie between 0 and {len(rows) - 1} for class {self.classes(split)[class_index]!r}, got {bad}; "
+                    "see count()"
                 )
             wanted += [rows[pick] for pick in own]
         if isinstance(self.pixels, Tensor):
@@ -130,5 +131,7 @@ class ClassImages:
     def _rows(self, split: str, class_index: int) -> range:
         names = self.classes(split)
         if not 0 <= class_index < len(names):
-            raise ValueError(f"class_index must be between 0 and {len(names) - 1} in split {split!r}, got {class_index}")
+            raise ValueError(
+                f"class_index must be between 0 and {len(names) - 1} in split {split!r}, got {class_index}; see classes()"
+            )
         return self._range[names[class_index]]

@@ -62,7 +62,7 @@ def open_items(found: Found) -> tuple[list[Item], Iterator[Payload]]:
 
 def unreadable(path: object, error: OSError) -> ValueError:
     """The one sentence for a file or folder that the system does not let us read."""
-    return ValueError(f"{str(path)!r} must be readable, got {error.strerror or error!r}; check the path and its permissions")
+    return ValueError(f"{str(path)!r} must be readable, got {error.strerror or error}; check the path and its permissions")
 
 
 def stamp(file: Path, root: Path) -> tuple[str, int, int]:

@@ -164,6 +164,8 @@ def _finished(value: Any, depth: int = 3) -> Any:
     """Arrays out of their stand-ins, at the top and inside dicts (a few deep: shared parts may multiply without end)."""
     if isinstance(value, _Array):
         return value.value
+    if isinstance(value, _Dtype | _StandIn):
+        raise ValueError("a type where a value must be")
     if isinstance(value, dict) and depth:
         return {key: _finished(inner, depth - 1) for key, inner in value.items()}
     return value

@@ -115,7 +115,9 @@ def divide_by_fractions(own: Mapping[str, str], fractions: Sequence[float]) -> D
             f"{min(set(own) - set(named))!r} under none; move the classes into train, validation and test"
         )
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise ValueError(f"fractions must be three numbers >= 0 with sum 1 (train, validation, test), got {tuple(fractions)}")
+        raise ValueError(
+            f"fractions must be three numbers >= 0 with sum 1 (train, validation, test), got {tuple(fractions)}; correct them"
+        )
     order = sorted(own, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest())
     n_test = round(fractions[2] * len(order))
     n_validation = min(round(fractions[1] * len(order)), len(order) - n_test)

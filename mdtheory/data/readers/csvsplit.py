@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mdtheory.data.listing import Found, Item, Payload, stamp
 from mdtheory.data.readers import readers
-from mdtheory.data.readers.folder import images_in
+from mdtheory.data.readers.folder import images_in, stamps_of
 from mdtheory.data.splits import SPLIT_WORDS
 
 
@@ -42,7 +42,9 @@ def find(path: Path) -> Found | None:
             )
         return items, iter([folder / item.file for item in items])
 
-    return Found("flat folder with csv splits", path, tuple(stamp(file, path) for file in [*tables, *images]), opened)
+    return Found(
+        "flat folder with csv splits", path, (*(stamp(file, path) for file in tables), *stamps_of(images, folder.name)), opened
+    )
 
 
 def _rows(table: Path, split: str) -> list[Item]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mdtheory.data.listing import IMAGE_SUFFIXES, Found, Item, Payload, stamp
+from mdtheory.data.listing import IMAGE_SUFFIXES, Found, Item, Payload
 from mdtheory.data.readers import readers
 from mdtheory.data.splits import SPLIT_WORDS
 
@@ -41,9 +42,17 @@ def find(path: Path) -> Found | None:
     return _found(path, classes) if classes else None
 
 
-def images_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[os.DirEntry[str]]:
     """The image files directly in a folder, sorted by name; hidden files are left out."""
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith("."))
+    # not pathlib: over 60,000 files it takes two seconds longer
+    with os.scandir(folder) as entries:
+        images = [e for e in entries if os.path.splitext(e.name)[1].lower() in IMAGE_SUFFIXES and not e.name.startswith(".")]
+    return sorted(images, key=lambda entry: entry.name)
+
+
+def stamps_of(images: Sequence[os.DirEntry[str]], below: str) -> list[tuple[str, int, int]]:
+    """(path, size in bytes, mtime in ns) of image files in the folder ``below``."""
+    return [(f"{below}/{entry.name}", (status := entry.stat()).st_size, status.st_mtime_ns) for entry in images]
 
 
 def _subfolders(path: Path) -> list[Path]:
@@ -51,17 +60,17 @@ def _subfolders(path: Path) -> list[Path]:
 
 
 def _found(path: Path, classes: list[tuple[str, Path]]) -> Found:
-    files: list[Path] = []
-    items: list[Item] = []
+    files: list[tuple[str, str, os.DirEntry[str]]] = []
+    stamps: list[tuple[str, int, int]] = []
     for split, folder in classes:
         images = images_in(folder)
         if not images:
             inside = "folders only" if _subfolders(folder) else "none"
             raise ValueError(f"class folder {str(folder)!r} must hold images (jpg, png, ...), got {inside}; fill or remove it")
-        files += images
-        items += [Item(folder.name, image.name, split) for image in images]
+        files += [(split, folder.name, image) for image in images]
+        stamps += stamps_of(images, folder.relative_to(path).as_posix())
 
     def opened() -> tuple[list[Item], Iterator[Payload]]:
-        return items, iter(files)
+        return [Item(name, image.name, split) for split, name, image in files], (Path(image.path) for _, _, image in files)
 
-    return Found("class folders", path, tuple(stamp(file, path) for file in files), opened)
+    return Found("class folders", path, tuple(stamps), opened)

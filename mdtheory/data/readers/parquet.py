@@ -89,13 +89,14 @@ class _Table:
         with_paths = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
         try:
             columns = table.read(columns=[label, f"{image}.path"] if with_paths else [label])
-        except (pa.ArrowException, OSError) as error:
+            labels = columns[label].to_pylist()
+            paths = [row and row["path"] for row in columns[image].to_pylist()] if with_paths else [None] * len(labels)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise self.damaged(error) from error
-        labels = columns[label].to_pylist()
-        paths = [row["path"] for row in columns[image].to_pylist()] if with_paths else [None] * len(labels)
         if None in labels:
             raise ValueError(
-                f"column {label!r} of {str(self.file)!r} must have a class in every row, got none in row {labels.index(None)}"
+                f"column {label!r} of {str(self.file)!r} must have a class in every row, got none in row "
+                f"{labels.index(None)}; fill it in"
             )
         ids = self.class_ids(labels, paths, _hub_names(table.schema_arrow, label))
         files = [Path(p).name if p else f"{self.file.stem}-{row:08d}" for row, p in enumerate(paths)]
@@ -106,7 +107,9 @@ class _Table:
         if all(isinstance(label, str) for label in labels):
             return labels
         if not all(isinstance(label, int) for label in labels):
-            raise ValueError(f"the class column of {str(self.file)!r} must hold text or whole numbers, got {labels[0]!r}")
+            raise ValueError(
+                f"the class column of {str(self.file)!r} must hold text or whole numbers, got {labels[0]!r}; convert it"
+            )
         if names is not None and (min(labels) < 0 or max(labels) >= len(names)):
             raise ValueError(
                 f"labels of {str(self.file)!r} must lie between 0 and {len(names) - 1}, the number of its class names, "

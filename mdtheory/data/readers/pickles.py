@@ -100,7 +100,8 @@ def _by_label(file: Path, labels: Any, names: Any, n: int, split: str) -> dict[s
         named = {number: name for name, number in names.items() if isinstance(number, int) and isinstance(name, str)}
         if not set(ids) <= set(named) or len(set(named.values())) < len(named):
             raise ValueError(
-                f"catname2label of {str(file)!r} must name every label once, got {len(named)} names for {len(ids)} labels"
+                f"catname2label of {str(file)!r} must name every label once, got {len(named)} names for {len(ids)} labels; "
+                "the two do not belong together"
             )
         ids = {number: named[number] for number in ids}
     classes: dict[str, list[int]] = {}

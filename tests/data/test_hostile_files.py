@@ -1,0 +1,345 @@
+"""Wrong, truncated and mixed-up sources: one sentence with what was wrong, expected and to be done; nothing changes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from mdtheory.data.open import open_class_folders, open_mini_imagenet
+from tests.data import forms
+
+FOLDER = "train/n01532829/"
+FIRST = FOLDER + "n0153282900000000.png"
+SENTENCE = re.compile(r".+ must .+, got .+; .+")
+
+
+def refused(opener, cache_dir: Path, root: Path | None = None) -> str:
+    """The sentence of a refusal; the source is as it was, and no cache is left."""
+    before = forms.snapshot(root) if root is not None and root.is_dir() else {}
+    with pytest.raises(ValueError) as caught:
+        opener()
+    sentence = str(caught.value)
+    assert type(caught.value) is ValueError
+    assert "\n" not in sentence
+    assert SENTENCE.fullmatch(sentence), sentence
+    assert before == (forms.snapshot(root) if before else {})
+    assert not cache_dir.exists() or all(f.suffix == ".lock" for f in cache_dir.iterdir())
+    return sentence
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that promises width x height pixels and holds none."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+
+
+def write(name: str, data: bytes):
+    def change(root: Path) -> None:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+
+    return change
+
+
+def save(name: str, image: Image.Image):
+    return write(name, forms.encoded(image, "TIFF"))
+
+
+def move(old: str, new: str):
+    def change(root: Path) -> None:
+        (root / new).parent.mkdir(parents=True, exist_ok=True)
+        (root / old).rename(root / new)
+
+    return change
+
+
+def copy(old: str, new: str):
+    def change(root: Path) -> None:
+        source = root / old
+        shutil.copytree(source, root / new) if source.is_dir() else shutil.copy(source, root / new)
+
+    return change
+
+
+def empty(root: Path) -> None:
+    shutil.rmtree(root)
+    root.mkdir()
+
+
+def only_subfolders(root: Path) -> None:
+    move(FIRST, FOLDER + "images/x.png")(root)
+    for file in (root / FOLDER).glob("*.png"):
+        file.unlink()
+
+
+def rewrite(old: str, new: str, table: str = "train.csv"):
+    def change(root: Path) -> None:
+        text = (root / table).read_text()
+        assert old in text
+        (root / table).write_text(text.replace(old, new))
+
+    return change
+
+
+BIG = forms.encoded(forms.picture("big", 0, 200), "JPEG")
+DEEP = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8))
+
+FOLDERS = {
+    "truncated image": (write(FIRST, BIG[: len(BIG) // 2]), "n0153282900000000.png.* must be a whole image, got a damaged one"),
+    "empty image": (write(FIRST, b""), "n0153282900000000.png.* must be an image .*, got something else; replace or remove"),
+    "text as image": (write(FIRST, b"<html>404 not found</html>"), "of class 'n01532829' .* must be an image"),
+    "bomb": (write(FIRST, png_header(30000, 30000)), "at most 100,000,000 pixels, got more"),
+    "header only": (write(FIRST, png_header(90, 90)), "must be a whole image, got a damaged one"),
+    "sixteen bits": (save(FIRST, DEEP), "must have 8 bits per channel, got mode I;16"),
+    "floats": (save(FIRST, Image.fromarray(np.ones((8, 8), dtype=np.float32))), "8 bits per channel, got mode F"),
+    "broken exif": (write(FIRST, b"\xff\xd8\xff\xe1\x00\x10Exif\0\0II*\0\xff\xff\xff\xff" + BIG[2:60]), "must be"),
+    "class in two splits": (copy(FOLDER, "test/n01532829"), "in one split only, got 'n01532829' in 'test' and in 'train'"),
+    "class of its own": (move(FOLDER, "train/n99999999"), "only its own 100 classes, got 1 others such as 'n99999999'"),
+    "word beside ids": (move(FOLDER, "train/robin"), "all be WordNet ids or none of them, got .* and 'robin'"),
+    "class beside splits": (move(FOLDER, "n01532829"), "all lie under train, val or test or none of them, got 'n01532829'"),
+    "two validation folders": (
+        copy("val/n02091244", "validation/n02091244"),
+        "one validation folder, got 'val' and 'validation'",
+    ),
+    "images in a split folder": (copy(FIRST, "train/stray.png"), "train' must hold one folder per class, got images directly"),
+    "class without images": (
+        write("train/n03017168/list.txt", b""),
+        "n03017168' must hold images .*, got none; fill or remove",
+    ),
+    "class of folders": (only_subfolders, "n01532829' must hold images .*, got folders only"),
+    "a folder called image": (lambda root: (root / FOLDER / "x.png").mkdir(), "x.png' must be readable, got Is a directory"),
+    "empty folder": (empty, "must hold Parquet files, class folders .*, got an empty folder; check the path"),
+    "two forms": (write("train-0.parquet", b""), "one form, got class folders and Parquet files; give the folder of one"),
+    "dangling link": (
+        lambda root: os.symlink(root / "gone.png", root / FOLDER / "zz.png"),
+        "zz.png' must be readable, got No such",
+    ),
+}
+
+TABLES = {
+    "missing image": (
+        lambda root: (root / "images/n0153282900000003.png").unlink(),
+        "got 1 missing such as 'n0153282900000003.png'",
+    ),
+    "no label column": (rewrite("label", "class"), "train.csv' must have the columns filename and label, got .*'class'"),
+    "empty table": (write("train.csv", b""), "train.csv' must have the columns filename and label, got \\[\\]"),
+    "a way out of the folder": (rewrite("n0153282900000002.png", "../x.png"), "plain file name .*, got '../x.png'.* line 4"),
+    "short row": (rewrite("n0153282900000002.png,n01532829", "n0153282900000002.png"), "got 'n0153282900000002.png', None"),
+    "unclosed quote": (rewrite("n0153282900000002.png", '"n01'), "train.csv' must be a csv table in UTF-8, got a damaged one"),
+    "not text": (write("train.csv", b"filename,label\n\xff\xfe\x00,a\n"), "must be a csv table in UTF-8, got a damaged one"),
+    "image twice": (
+        rewrite("n0153282900000002.png", "n0153282900000003.png"),
+        "unique within a class, got 'n0153282900000003.png' twice",
+    ),
+    "class in two tables": (copy("train.csv", "test.csv"), "one split only, got 'n01532829'"),
+    "two tables of a split": (copy("val.csv", "validation.csv"), "one table per split, got 'val.csv' and 'validation.csv'"),
+    "no images": (
+        lambda root: shutil.rmtree(root / "images"),
+        "must hold Parquet files, .* got 'test.csv', 'train.csv', 'val.csv'",
+    ),
+}
+
+
+def cases(table):
+    return pytest.mark.parametrize(("change", "words"), table.values(), ids=table.keys())
+
+
+@cases(FOLDERS)
+def test_broken_class_folders(tmp_path, change, words):
+    root = forms.as_folders(tmp_path / "set")
+    change(root)
+    sentence = refused(lambda: open_mini_imagenet(root, cache_dir=tmp_path / "cache"), tmp_path / "cache", root)
+    assert re.search(words, sentence), sentence
+
+
+@cases(TABLES)
+def test_broken_csv_splits(tmp_path, change, words):
+    root = forms.as_csv(tmp_path / "set")
+    change(root)
+    sentence = refused(lambda: open_mini_imagenet(root, cache_dir=tmp_path / "cache"), tmp_path / "cache", root)
+    assert re.search(words, sentence), sentence
+
+
+def train(root: Path) -> Path:
+    return root / "train-00000-of-00001.parquet"
+
+
+def with_table(**columns: object):
+    def change(root: Path) -> None:
+        pq.write_table(forms.table("train", **columns), train(root))
+
+    return change
+
+
+def labelled(numbers: list[int], names: list[str]):
+    def change(root: Path) -> None:
+        made = forms.table("train", label=pa.array(numbers)).replace_schema_metadata(forms.hub_metadata(names))
+        pq.write_table(made, train(root))
+
+    return change
+
+
+def damaged_page(root: Path) -> None:
+    """Zeros over the first compressed page; the footer is whole."""
+    data = bytearray(train(root).read_bytes())
+    data[60:400] = bytes(340)
+    train(root).write_bytes(data)
+
+
+def without_bytes(root: Path) -> None:
+    images = [{"bytes": None if k == 5 else data, "path": name} for k, (_, name, data) in enumerate(forms.rows("train"))]
+    wnids = [c for c, _, _ in forms.rows("train")]
+    pq.write_table(pa.table({"image": images, "wnid": wnids}), train(root))
+
+
+N = 18
+PARQUET = {
+    "truncated": (
+        lambda root: train(root).write_bytes(train(root).read_bytes()[:-20]),
+        "whole Parquet file, got a damaged one",
+    ),
+    "empty file": (lambda root: train(root).write_bytes(b""), "train-00000-of-00001.parquet' must be a whole Parquet file"),
+    "damaged page": (damaged_page, "must be"),
+    "no class column": (with_table(other=pa.array(["a"] * N)), "must have a column image .* and a column wnid or label, got"),
+    "no class in a row": (with_table(wnid=pa.array(["n01532829"] * 17 + [None])), "a class in every row, got none in row 17"),
+    "classes as floats": (with_table(label=pa.array([0.5] * N)), "must hold text or whole numbers, got 0.5"),
+    "label beyond the names": (labelled([7] * N, ["a", "b"]), "must lie between 0 and 1, .*, got 7 to 7"),
+    "hidden labels": (labelled([-1] * N, ["a", "b"]), "got -1 to -1; the file carries no true labels"),
+    "labels against paths": (
+        labelled([0] * N, ["a"]),
+        "label 0 of .* must stand for one class, got .* n01532829 and n01558993",
+    ),
+    "numbers as images": (
+        lambda root: pq.write_table(pa.table({"image": [1, 2], "wnid": ["n01532829"] * 2}), train(root)),
+        "column 'image' .* must hold encoded images .*, got int64",
+    ),
+    "images outside the table": (without_bytes, "must hold the bytes of every image, got none in row 5"),
+    "the same file twice": (
+        lambda root: shutil.copy(train(root), root / "train-copy.parquet"),
+        "unique within a class, got 'n0153282900000000.png' twice",
+    ),
+    "no rows": (
+        lambda root: [pq.write_table(pq.read_table(f).slice(0, 0), f) for f in root.iterdir()],
+        "must hold at least one image, got none",
+    ),
+}
+
+
+@cases(PARQUET)
+def test_broken_parquet(tmp_path, change, words):
+    root = forms.as_parquet(tmp_path / "set")
+    change(root)
+    sentence = refused(lambda: open_mini_imagenet(root, cache_dir=tmp_path / "cache"), tmp_path / "cache", root)
+    assert re.search(words, sentence), sentence
+
+
+def test_broken_paths(tmp_path, monkeypatch):
+    cache_dir = tmp_path / "cache"
+
+    def sentence(path):
+        return refused(lambda: open_mini_imagenet(path, cache_dir=cache_dir), cache_dir)
+
+    packed = tmp_path / "mini.zip"
+    packed.write_bytes(b"PK")
+    nested = tmp_path / "nested"
+    nested.mkdir()
+    shutil.copy(packed, nested / "train.tar.gz")
+    assert "an existing folder, got" in sentence(tmp_path / "absent")
+    assert "a packed file; unpack it first" in sentence(packed)
+    assert "only packed files such as 'train.tar.gz'; unpack them first" in sentence(nested)
+    assert "a file; give the folder that holds it" in sentence(Path(__file__))
+    monkeypatch.delenv("MDTHEORY_MINI_IMAGENET", raising=False)
+    assert "by path or by MDTHEORY_MINI_IMAGENET, got neither" in sentence(None)
+
+
+@pytest.mark.parametrize("size", [0, 3, 5000, 84.0, "84", True])
+def test_broken_sizes(tmp_path, size):
+    root = forms.as_folders(tmp_path / "set")
+    opener = lambda: open_mini_imagenet(root, image_size=size, cache_dir=tmp_path / "cache")  # noqa: E731
+    assert "image_size must be a whole number of pixels" in refused(opener, tmp_path / "cache", root)
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.5, 0.6, -0.1), (1, 1, 1)])
+def test_broken_fractions(tmp_path, fractions):
+    root = forms.as_folders(tmp_path / "set", splits=False)
+    opener = lambda: open_class_folders(root, fractions=fractions, cache_dir=tmp_path / "cache")  # noqa: E731
+    assert "fractions must be three numbers" in refused(opener, tmp_path / "cache", root)
+
+
+def test_a_miniimagenet_without_ids_and_without_split(tmp_path):
+    root = forms.as_folders(tmp_path / "set", splits=False)
+    for k, folder in enumerate(sorted(root.iterdir())):
+        folder.rename(root / f"class {k}")
+    opener = lambda: open_mini_imagenet(root, cache_dir=tmp_path / "cache")  # noqa: E731
+    assert "with WordNet ids or with its split, got class 'class 0' with neither" in refused(opener, tmp_path / "cache", root)
+
+
+def test_names_with_line_breaks_stay_one_sentence(tmp_path):
+    root = forms.as_folders(tmp_path / "set\nB")
+    (root / FOLDER / "a\nb.png").write_bytes(b"x")
+    opener = lambda: open_mini_imagenet(root, cache_dir=tmp_path / "cache")  # noqa: E731
+    assert r"a\nb.png" in refused(opener, tmp_path / "cache", root)
+
+
+def test_names_that_are_no_unicode_are_kept(tmp_path):
+    root = forms.as_folders(tmp_path / "set")
+    image = forms.encoded(forms.picture("odd", 0))
+    Path(os.fsdecode(os.fsencode(root / FOLDER) + b"/\xff.png")).write_bytes(image)
+    for _ in range(2):
+        source = open_mini_imagenet(root, image_size=8, cache_dir=tmp_path / "cache")
+        assert source.files[forms.PER_CLASS] == "\udcff.png"
+
+
+def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
+    root = forms.as_folders(tmp_path / "set")
+
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    with pytest.raises(ValueError, match=r"set.*' must be readable, got Permission denied; check the path and its permissions"):
+        open_mini_imagenet(root, cache_dir=tmp_path / "cache")
+
+
+def test_a_cache_folder_that_is_a_file(tmp_path):
+    root = forms.as_folders(tmp_path / "set")
+    (tmp_path / "cache").write_text("precious")
+    with pytest.raises(
+        ValueError, match=r"cache folder .* must be writable and have room, got .*; free some space or name another"
+    ):
+        open_mini_imagenet(root, cache_dir=tmp_path / "cache")
+    assert (tmp_path / "cache").read_text() == "precious"
+
+
+def test_what_the_user_keeps_in_the_cache_folder_is_left_alone(tmp_path):
+    root = forms.as_folders(tmp_path / "set")
+    cache_dir = tmp_path / "cache"
+    cache_dir.mkdir()
+    (cache_dir / "mine.json").write_text(json.dumps([1]))
+    open_mini_imagenet(root, image_size=8, cache_dir=cache_dir)
+    assert json.loads((cache_dir / "mine.json").read_text()) == [1]
+
+
+def test_an_intact_source_is_not_refused(tmp_path):
+    """The negative control of this file: the same call on the unbroken forms opens."""
+    for k, make in enumerate((forms.as_folders, forms.as_csv, forms.as_parquet)):
+        root = make(tmp_path / str(k))
+        with pytest.raises(pytest.fail.Exception):
+            refused(
+                lambda root=root: open_mini_imagenet(root, image_size=8, cache_dir=tmp_path / "cache"), tmp_path / "cache", root
+            )
