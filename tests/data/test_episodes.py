@@ -169,7 +169,7 @@ def chi_square(permute) -> float:
 
 
 def test_permutations_are_uniform():
-    """Fixed addresses; a fair draw fails with probability 1e-6. The same check sees words of three bits, whose ties favour some."""
+    """Fixed addresses; a fair draw fails with probability 1e-6. The same check sees words of three bits, with their ties."""
     critical = chi2.isf(1e-6, 23)
     assert chi_square(lambda k: permutation(4, "uniform", k)) < critical
     assert chi_square(lambda k: np.argsort(np.random.PCG64(k).random_raw(4) % 8, kind="stable").tolist()) > critical
