@@ -6,6 +6,7 @@ it changes buffers in every training pass; this one is plain arithmetic, exact u
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -116,7 +117,7 @@ class BatchStatNorm(nn.Module):
     def _centred(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x minus the mean, and the biased variance, of the items that count. shapes: as x, (1, C, 1, ...)"""
         n = self._count(x)
-        if n * x[0, 0].numel() < 2:
+        if n * math.prod(x.shape[2:]) < 2:
             raise ValueError(f"a batch must give at least 2 values per channel, got shape {tuple(x.shape)}; use more items")
         axes = [0, *range(2, x.dim())]
         whole = n == x.shape[0]

@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from mdtheory.models.norm import BatchStatNorm, FixedStatNorm, check_policy, set_policy
 from mdtheory.models.probe import guard_buffers, probe
+from mdtheory.models.weight_norm import write_out_weight_norm
 
 NATIVE_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -80,6 +81,12 @@ RULES = (
         "set track_running_stats=False",
     ),
     Rule(
+        (nn.LayerNorm, nn.GroupNorm, _InstanceNorm),
+        lambda m: m.weight is None and m.bias is not None,
+        "has a bias without a weight, for which torch's second derivatives are wrong",
+        "give it a weight of ones with requires_grad=False",
+    ),
+    Rule(
         nn.RNNBase,
         lambda m: any(p.is_cuda for p in m.parameters()),
         "is on CUDA, where cuDNN has no second derivatives",
@@ -115,24 +122,29 @@ def prepare(model: nn.Module, *, norm: str, example: Tensor | None = None) -> nn
     What changes in the copy; names, order, ties and sharing of parameters do not:
 
     - a native ``BatchNorm`` becomes a ``BatchStatNorm`` with its weights and buffers;
+    - ``parametrizations.weight_norm``, whose second derivatives are wrong in torch, is written out;
     - what is in evaluation mode stays so, whatever ``train()`` says later: a ``BatchNorm`` with running statistics uses
       them for good (``FixedStatNorm``), and a dropout probability becomes 0;
     - a buffer that a forward pass changes is refused when that happens.
 
     Native layer, group and instance norms stay: inside a vmapped whole-task gradient they are exact. Recurrent layers
-    work on the CPU and only in a loop over tasks: torch has no vmap rule for them and says so.
+    work on the CPU and only in a loop over tasks: torch has no vmap rule for them and says so. Beyond any check here:
+    ``F.layer_norm`` and its kin, called by hand with a bias but no weight, have wrong second derivatives in torch 2.13.
 
     Errors: ``ValueError`` that names the submodule, what is wrong with it and the remedy.
     """
     check_policy(norm)
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}; pass the module itself")
+    _check_parameters(model)
     for name, module in model.named_modules():
         _check_module(name, module)
-    _check_parameters(model)
+    if not any(value.requires_grad for value in model.parameters()):
+        raise ValueError("the model must have a parameter that requires a gradient, got none; call requires_grad_(True)")
     prepared = _copy(model)
     for module in prepared.modules():
         _keep_evaluation_mode(module)
+        write_out_weight_norm(module)
         if isinstance(module, _BatchNorm):
             _become_batch_stat_norm(module)
     set_policy(prepared, norm)
@@ -162,7 +174,7 @@ def _check_module(name: str, module: nn.Module) -> None:
 
 
 def _check_parameters(model: nn.Module) -> None:
-    """Refuse parameters that do not exist yet or have no derivatives, and a model with nothing to learn."""
+    """Refuse tensors that do not exist yet, and parameters that can have no derivatives."""
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if is_lazy(value):
             raise ValueError(
@@ -173,8 +185,6 @@ def _check_parameters(model: nn.Module) -> None:
     for name, value in model.named_parameters():
         if not value.is_floating_point():
             raise ValueError(f"parameter {name!r} must be real floating point, got {value.dtype}; make it a buffer")
-    if not any(value.requires_grad for value in model.parameters()):
-        raise ValueError("the model must have a parameter that requires a gradient, got none; call requires_grad_(True)")
 
 
 def _copy(model: nn.Module) -> nn.Module:

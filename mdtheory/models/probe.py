@@ -6,36 +6,60 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.func import functional_call, grad
 
 from mdtheory import tree
 from mdtheory.models.norm import BatchStatNorm
 
+REMEDIES = {
+    "attention": "run it inside torch.nn.attention.sdpa_kernel(SDPBackend.MATH), or write the softmax out",
+    "saved tensor hooks": "do not checkpoint activations; the estimator `stepwise` saves memory instead",
+    "autograd.Function": "give its autograd.Function a setup_context and a differentiable backward",
+    "": "write the operation that torch names with ordinary torch arithmetic",
+}
+"""What helps, by a fragment of torch's message; the first that fits."""
+
 
 class BufferGuard:
     """A pair of forward hooks that refuse a pass which changed one of the model's buffers.
 
-    The buffers of :class:`BatchStatNorm` are left out: they change only inside ``collecting_statistics``.
+    Identity and version counter are compared in every pass; values too, in the first pass of each mode, because torch's
+    native batch norm changes its running statistics without counting it. The buffers of :class:`BatchStatNorm` are left
+    out: they change only inside ``collecting_statistics``.
     """
 
     def __init__(self) -> None:
         self._before: dict[str, tuple[Tensor, int]] = {}
+        self._values: dict[str, Tensor] = {}
+        self._modes_seen: set[bool] = set()
 
     def before(self, model: nn.Module, args: Any) -> None:
         """Remember each buffer and how often it has been written to."""
-        self._before = {name: (value, value._version) for name, value in constants(model).items()}
+        buffers = constants(model)
+        self._before = {name: (value, value._version) for name, value in buffers.items()}
+        self._values = {}
+        if model.training not in self._modes_seen:
+            self._values = {name: value.clone() for name, value in buffers.items() if not is_functorch_wrapped_tensor(value)}
 
     def after(self, model: nn.Module, args: Any, output: Any) -> None:
         """Compare; ``ValueError`` with the buffer's name."""
-        now, before = constants(model), self._before
-        self._before = {}
+        now, before, values = constants(model), self._before, self._values
+        self._before, self._values = {}, {}
         for name in before.keys() | now.keys():
             old, new = before.get(name), now.get(name)
-            if old is None or new is not old[0] or new._version != old[1]:
+            same = old is not None and new is old[0] and new._version == old[1]
+            if not same or (name in values and not _equal(values[name], now[name])):
                 raise ValueError(
                     f"buffer {name!r} must stay constant, but the forward pass changed it; "
                     "compute it when the model is built, or keep batch statistics in mdtheory.models.BatchStatNorm"
                 )
+        self._modes_seen.add(model.training)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Bit for bit, but NaN equals NaN."""
+    return bool(((one == other) | ((one != one) & (other != other))).all())
 
 
 def constants(model: nn.Module) -> dict[str, Tensor]:
@@ -87,10 +111,9 @@ def _second_order(model: nn.Module, x: Tensor) -> None:
         gradient = grad(lambda p: functional_call(model, p, (x,)).square().mean())
         grad(lambda p: tree.dot(gradient(p), trainable))(trainable)
     except RuntimeError as error:
-        raise ValueError(
-            f"the model must be twice differentiable under torch.func, but torch says: {str(error).splitlines()[0]}; "
-            "for attention use sdpa_kernel(SDPBackend.MATH) of torch.nn.attention, and do not checkpoint activations"
-        ) from error
+        said = str(error).splitlines()[0].rstrip(".")
+        remedy = next(remedy for fragment, remedy in REMEDIES.items() if fragment in said)
+        raise ValueError(f"the model must be twice differentiable under torch.func; {remedy}. torch says: {said}") from error
 
 
 def _random_state(device: torch.device) -> Tensor:
