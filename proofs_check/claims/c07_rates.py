@@ -7,9 +7,9 @@ functions are slower than $1/K$ (part d, $p>3$).
 *Proofs* ($\alpha=1/L$). (a) contraction from $\langle u,x\rangle\ge\frac{\mu L}{\mu+L}\|x\|^2+\frac1{\mu+L}\|u\|^2$ and
 $\|u\|\ge\mu\|x\|$; maximise $q(1-q)^K$. (d) $y=x^{-(p-2)}$, Stolz-Cesaro. (e) $\sqrt{\Delta_k}-\sqrt{\Delta_{k+1}}\ge
 \frac{\sqrt{2\mu}}4\|u_k\|/L$ makes the path finite. (f) the quadratic upper bound at $\phi$ lies above the quadratic lower
-bound at $\phi^+$ *everywhere*; at the worst point this reads
-$f(\phi)-f(\phi^+)\ge\frac1{2L}\|u\|^2+\frac1{4L}\|u^+\|^2$; sum, and add $f(\phi^K)-\inf f\ge\frac1{2L}\|u^K\|^2$. (g) three-point identity. (h) the same with $-\mu D_h(x,\phi)$. (b) is cited
-(Drori and Teboulle 2014).
+bound at $\phi^+$ *everywhere*; at the worst point this reads $f(\phi)-f(\phi^+)\ge\frac1{2L}\|u\|^2+\frac1{4L}\|u^+\|^2$;
+sum, and add $f(\phi^K)-\inf f\ge\frac1{2L}\|u^K\|^2$. (g) three-point identity. (h) the same with $-\mu D_h(x,\phi)$. (b) is
+cited (Drori and Teboulle 2014).
 """
 
 from __future__ import annotations
