@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mdtheory import seeding, tree
 from mdtheory.geometry.base import Geometry, Pull, StepRule, geometries
+from mdtheory.stops import stop
 from mdtheory.tree import ParameterTree
 from mdtheory.typing import Params, State
 
@@ -73,7 +74,7 @@ class MaskedStep(StepRule):
 def straight_through(logit: Tensor) -> Tensor:
     """1 where ``logit`` > 0, else 0, with the derivative of sigmoid(logit). shape: as logit"""
     soft = logit.sigmoid()
-    return (logit > 0).to(logit.dtype) + (soft - soft.detach())
+    return soft + stop((logit > 0).to(logit.dtype) - soft)
 
 
 def _weights(anchor: Params, owners: dict[str, str]) -> list[tuple[str, Tensor]]:
@@ -98,7 +99,6 @@ class MTNet(Geometry):
 
     source = "lee2018mtnet; the authors' code for place, mask and initial values"
     neutral_start = False
-    straight_through = ("rule.zeta.*",)  # patterns of own parameters whose gradient is, on purpose, not the derivative
     rule: MaskedStep
 
     def __init__(self, mask_at_test: MaskAtTest = "sampled", adapt_norms: bool = True):

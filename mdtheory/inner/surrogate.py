@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -11,32 +11,15 @@ from mdtheory import tree
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import accuracy
 from mdtheory.objectives import Term
+from mdtheory.stops import Tape, recording, replaying, stop
 from mdtheory.typing import Episode, Params, State
 
 
-@dataclass(frozen=True)
-class Tape:
-    """The values at which stopped quantities are frozen: meta-parameters, z_0..z_K, and the K task gradients."""
-
-    meta: Params
-    states: list[State]
-    gradients: list[Params]
-
-
-def record_tape(problem: Problem, meta: Params, episode: Episode, noise: Params) -> Tape:
-    """Roll the solver once, keeping values only."""
-    meta = tree.detach(meta)
-    states, gradients = [tree.detach(problem.start(meta, noise))], []
-    for k in range(problem.n_steps):
-        gradient, _ = problem.task_gradient(meta, problem.point(meta, states[k]), episode)
-        gradients.append(tree.detach(gradient))
-        states.append(tree.detach(problem.move(meta, states[k], gradients[k], k)))
-    return Tape(meta, states, gradients)
-
-
-def only(term: Term, live: Params, frozen: Params) -> Params:
-    """``live`` for the meta-parameters that the term teaches, ``frozen`` for the others."""
-    return {name: value if term.teaches(name) else frozen[name] for name, value in live.items()}
+def record_tape(problem: Problem, meta: Params, episode: Episode, noise: Params, *, first_order: bool = False) -> Tape:
+    """The values at ``meta`` of everything that :func:`surrogate` stops there, for its argument ``tape``."""
+    with recording() as tape:
+        surrogate(problem, tree.detach(meta), episode, noise, first_order=first_order)
+    return tape
 
 
 def surrogate(
@@ -44,45 +27,63 @@ def surrogate(
 ) -> tuple[Tensor, Params]:
     """sum of the objective's terms for one task, and statistics (query loss and accuracy at z_K).
 
-    Stopped quantities take their values from ``tape``, or from ``detach`` where none is given, so that the gradient at
-    ``tape.meta`` is the same either way, and finite differences of the taped form check it. ``first_order`` stops
-    every task gradient, so that only the point map and the step rule are differentiated.
+    ``first_order`` stops every task gradient, so that only the point map and the step rule are differentiated. With a
+    ``tape``, everything stopped keeps its recorded value: the derivative at the recorded ``meta`` is then a plain one,
+    which finite differences can check, and it equals the derivative without a tape.
     """
-    frozen = tree.detach(meta) if tape is None else tape.meta
-    terms = problem.objective.terms(problem.n_steps)
+    with nullcontext() if tape is None else replaying(tape):
+        rollout = _Rollout(problem, episode, noise, first_order)
+        total = torch.zeros((), dtype=episode.support_x.dtype, device=episode.support_x.device)
+        for term in problem.objective.terms(problem.n_steps):
+            own = {name: value if term.teaches(name) else stop(value) for name, value in meta.items()}
+            state = rollout.state_of(term, own)
+            loss, outputs = problem.query_loss(own, state, episode)
+            total = total + term.weight * loss
+            if term.step == problem.n_steps:
+                rollout.stats = {"query_loss": loss.detach(), "query_accuracy": accuracy(outputs.detach(), episode.query_y)}
+        if problem.objective.penalty:
+            total = total + problem.objective.penalty * rollout.mean_penalty(meta)
+    return total, rollout.stats
 
-    def advance(own: Params, state: State, k: int) -> State:
-        gradient, _ = problem.task_gradient(own, problem.point(own, state), episode)
-        if first_order:
-            gradient = tree.detach(gradient) if tape is None else tape.gradients[k]
-        return problem.move(own, state, gradient, k)
 
-    def roll(own: Params) -> list[State]:
-        states = [problem.start(own, noise)]
-        for k in range(problem.n_steps):
-            states.append(advance(own, states[k], k))
+class _Rollout:
+    """The trajectories of one task: one for each set of taught meta-parameters that some term goes through."""
+
+    def __init__(self, problem: Problem, episode: Episode, noise: Params, first_order: bool):
+        self.problem, self.episode, self.noise, self.first_order = problem, episode, noise, first_order
+        self.rolled: dict[tuple[str, ...], list[State]] = {}
+        self.stats: Params = {}
+
+    def state_of(self, term: Term, own: Params) -> State:
+        """z_step as the term sees it."""
+        if term.path == "trajectory":
+            return self._through(term.learns, own)[term.step]
+        held = next(iter(self.rolled.values())) if self.rolled else self._roll(own)
+        before = {name: stop(value) for name, value in held[term.step - 1].items()}
+        return self._advance(own, before, term.step - 1)
+
+    def mean_penalty(self, meta: Params) -> Tensor:
+        """The mean over k < K of the geometry's own term, through the whole trajectory."""
+        states = self._through(Term(step=0).learns, meta)
+        total = torch.zeros((), dtype=self.episode.support_x.dtype, device=self.episode.support_x.device)
+        for k in range(self.problem.n_steps):
+            value = self.problem.meta_penalty(meta, states[k], self.episode, k)
+            total = total if value is None else total + value / self.problem.n_steps
+        return total
+
+    def _through(self, learns: tuple[str, ...], own: Params) -> list[State]:
+        if learns not in self.rolled:
+            self.rolled[learns] = self._roll(own)
+        return self.rolled[learns]
+
+    def _roll(self, own: Params) -> list[State]:
+        states = [self.problem.start(own, self.noise)]
+        for k in range(self.problem.n_steps):
+            states.append(self._advance(own, states[k], k))
         return states
 
-    total, stats = torch.zeros((), dtype=episode.support_x.dtype, device=episode.support_x.device), {}
-    rolled: dict[tuple[str, ...], list[State]] = {}
-    for term in terms:
-        own = only(term, meta, frozen)
-        if term.path == "trajectory":
-            if term.learns not in rolled:
-                rolled[term.learns] = roll(own)
-            state = rolled[term.learns][term.step]
-        else:
-            held = tape.states if tape is not None else next(iter(rolled.values())) if rolled else roll(frozen)
-            state = advance(own, tree.detach(held[term.step - 1]), term.step - 1)
-        loss, outputs = problem.query_loss(own, state, episode)
-        total = total + term.weight * loss
-        if term.step == problem.n_steps:
-            stats = {"query_loss": loss.detach(), "query_accuracy": accuracy(outputs.detach(), episode.query_y)}
-    if problem.objective.penalty:
-        total = total + problem.objective.penalty * _mean_penalty(problem, meta, rolled.get(("*",)) or roll(meta), episode)
-    return total, stats
-
-
-def _mean_penalty(problem: Problem, meta: Params, states: list[State], episode: Episode) -> Tensor:
-    values = [problem.meta_penalty(meta, states[k], episode, k) for k in range(problem.n_steps)]
-    return torch.stack([value for value in values if value is not None]).sum() / problem.n_steps
+    def _advance(self, own: Params, state: State, k: int) -> State:
+        gradient, _ = self.problem.task_gradient(own, self.problem.point(own, state), self.episode)
+        if self.first_order:
+            gradient = {name: stop(value) for name, value in gradient.items()}
+        return self.problem.move(own, state, gradient, k)

@@ -32,6 +32,7 @@ class AdaptedModel(nn.Module):
             for name, value in weights.items():
                 self.network.get_parameter(name).copy_(value)
         self.network.requires_grad_(False)
+        self.support: Tensor | None
         self.register_buffer("support", episode.support_x if problem.joint_query else None)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class UserNet(nn.Module):
 
 
 def _conv4() -> nn.Module:
-    return models.get("conv4")(in_channels=1, image_size=16, n_way=N_WAY, channels=3, seed=1)
+    return models.get("conv4")(in_channels=1, image_size=16, n_way=N_WAY, channels=8, seed=1)
 
 
 def _mlp() -> nn.Module:

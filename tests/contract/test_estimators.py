@@ -49,11 +49,11 @@ def test_stepwise_equals_unrolled(slug, model, schedule, device):
     assert distance(results[1].grads, results[0].grads) < 1e-12
 
 
-def directional(learner, episode, *, first_order, step=1e-5):
+def directional(learner, episode, *, first_order, step=1e-6):
     """<gradient of the declared surrogate, v> by central differences along one random direction per meta-parameter."""
     problem, meta = learner.problem(), tree.detach(learner.meta())
     noise = noise_of(problem, episode)
-    tape = record_tape(problem, meta, episode, noise)
+    tape = record_tape(problem, meta, episode, noise, first_order=first_order)
     rng, slopes, directions = generator("contract", "direction"), {}, {}
     for name, value in meta.items():
         v = torch.randn(value.shape, generator=rng, dtype=torch.float64).to(value.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-BASE = ("typing", "tree", "seeding", "registry", "objectives")
+BASE = ("typing", "tree", "seeding", "registry", "objectives", "stops")
 BELOW = {
     "base": set(),
     "config": {"base"},

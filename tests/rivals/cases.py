@@ -84,8 +84,8 @@ def worst_slope(learner: MetaLearner, episode: Episode, *, step: float = 1e-6) -
     """
     problem, meta, grads = learner.problem(), tree.detach(learner.meta()), learner.meta_gradient([episode]).grads
     drawn = noise_of(problem, episode)
-    tape = record_tape(problem, meta, episode, drawn)
     first_order = getattr(learner.estimator, "first_order", False)
+    tape = record_tape(problem, meta, episode, drawn, first_order=first_order)
     rng, errors = generator("rivals", "direction"), []
     for kind in sorted({_kind(name) for name in meta}):
         along = {n: torch.randn(v.shape, generator=rng, dtype=torch.float64) for n, v in meta.items() if _kind(n) == kind}

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mdtheory import tree
 from mdtheory.geometry import geometries
-from tests.rivals.cases import distance, episode_of, learner_of, noise, worst_slope
+from tests.rivals.cases import distance, episode_of, learner_of, worst_slope
 
 pytestmark = pytest.mark.usefixtures("float64")
 VARIANTS = {
@@ -42,28 +41,9 @@ def test_batched_loop_and_stepwise_are_one_gradient(name):
 
 
 @pytest.mark.parametrize("estimator", ["unrolled", "first_order"])
-@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("name", [*SMOOTH, "mtnet", "mtnet-literal"])
 def test_central_differences(name, estimator):
     assert worst_slope(variant(name, estimator=estimator, n_steps=2), episode_of()) < TOLERANCE
-
-
-@pytest.mark.parametrize("name", ["mtnet", "mtnet-literal"])
-def test_central_differences_of_the_straight_through_mask(name, monkeypatch):
-    """The declared surrogate of zeta: the mask is hard at the point, and moves like the soft sample around it."""
-    learner, episode = variant(name, n_steps=2), episode_of()
-    at, gumbel = tree.detach(tree.sub(learner.meta(), "geometry.rule.zeta.")), noise(learner, episode)
-    grads = learner.meta_gradient([episode]).grads
-
-    def linearised(meta, drawn):
-        found = {}
-        for layer, zeta in tree.sub(meta, "zeta.").items():
-            logit, held = zeta + gumbel[layer][0] - gumbel[layer][1], at[layer] + gumbel[layer][0] - gumbel[layer][1]
-            found[f"mask.{layer}"] = (held > 0).to(zeta.dtype) + logit.sigmoid() - held.sigmoid()
-        return found
-
-    monkeypatch.setattr(learner.geometry.rule, "init", linearised)
-    assert worst_slope(learner, episode) < TOLERANCE
-    assert distance(learner.meta_gradient([episode]).grads, grads) < 1e-12
 
 
 def test_central_differences_reject_a_transform_whose_own_step_is_held_constant(monkeypatch):

@@ -63,13 +63,13 @@ class Estimator(ABC):
         )
 
     def _vmapped(self, problem: Problem, meta: Params, episodes: Sequence[Episode]) -> MetaGradient:
-        names = ("support_x", "support_y", "query_x", "query_y")
-        data = {name: torch.stack([getattr(episode, name) for episode in episodes]) for name in names}
+        fields = ("support_x", "support_y", "query_x", "query_y")
+        data = tuple(torch.stack([getattr(episode, name) for episode in episodes]) for name in fields)
         drawn = [noise_of(problem, episode) for episode in episodes]
         noise = {name: torch.stack([row[name] for row in drawn]) for name in drawn[0]}
 
-        def one(tensors: Params, own_noise: Params) -> TaskGradient:
-            return self.task_gradient(problem, meta, Episode(**tensors), own_noise)
+        def one(tensors: tuple[Tensor, ...], own_noise: Params) -> TaskGradient:
+            return self.task_gradient(problem, meta, Episode(*tensors), own_noise)
 
         value, grads, stats = vmap(one, chunk_size=self.chunk)(data, noise)
         return MetaGradient(value.mean(), {name: g.mean(0) for name, g in grads.items()}, stats)

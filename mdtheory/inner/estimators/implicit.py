@@ -43,7 +43,7 @@ class Implicit(Estimator):
         def slope(own: Params, phi: Params) -> Params:
             return grad(lambda p: problem.task_objective(own, p, episode)[0])(phi)
 
-        outputs, query = vjp(lambda own, phi: problem.query_outputs(own, phi, episode), meta, point)
+        outputs, query = vjp(lambda own, phi: problem.query_outputs(own, phi, episode), meta, point)[:2]
         by_outputs = grad(problem.loss)(outputs, episode.query_y)
         direct, by_point = query(by_outputs)
         solved, cg_residual = conjugate_gradients(
@@ -65,17 +65,14 @@ class Implicit(Estimator):
 
     def _minimise(self, problem: Problem, meta: Params, episode: Episode, noise: Params) -> tuple[Params, Tensor, int]:
         state = problem.start(meta, noise)
-        first: Tensor | None = None
-        for k in range(problem.n_steps + 1):
-            point = problem.point(meta, state)
-            gradient, _ = problem.task_gradient(meta, point, episode)
-            size = tree.norm(gradient)
-            first = size if first is None else first
-            if k == problem.n_steps or bool(size <= self.tolerance * first):
-                break
+        point = problem.point(meta, state)
+        gradient, _ = problem.task_gradient(meta, point, episode)
+        first, k = tree.norm(gradient), 0
+        while k < problem.n_steps and bool(tree.norm(gradient) > self.tolerance * first):
             state = problem.move(meta, state, gradient, k)
-        floor = torch.finfo(size.dtype).tiny
-        return point, size / first.clamp_min(floor), k
+            point, k = problem.point(meta, state), k + 1
+            gradient, _ = problem.task_gradient(meta, point, episode)
+        return point, tree.norm(gradient) / first.clamp_min(torch.finfo(first.dtype).tiny), k
 
     @staticmethod
     def _check(problem: Problem, meta: Params) -> None:

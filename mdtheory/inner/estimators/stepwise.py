@@ -75,7 +75,7 @@ class _Sweep:
 
     def back_through_step(self, state: State, k: int) -> None:
         """Carry every adjoint from z_{k+1} to z_k; adjoints of one-step terms end here."""
-        _, pullback = vjp(lambda z, own: self.problem.advance(own, z, self.episode, k), state, self.meta)
+        pullback = vjp(lambda z, own: self.problem.advance(own, z, self.episode, k), state, self.meta)[1]
         for key, adjoint in self.adjoints.items():
             by_state, by_meta = pullback(adjoint)
             self.adjoints[key] = by_state
@@ -85,7 +85,7 @@ class _Sweep:
         self.local, self.last = {}, state
 
     def back_through_start(self, noise: Params) -> None:
-        _, pullback = vjp(lambda own: self.problem.start(own, noise), self.meta)
+        pullback = vjp(lambda own: self.problem.start(own, noise), self.meta)[1]
         for key, adjoint in self.adjoints.items():
             self._gather(key, pullback(adjoint)[0])
 
