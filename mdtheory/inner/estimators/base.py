@@ -69,7 +69,7 @@ class Estimator(ABC):
         noise = {name: torch.stack([row[name] for row in drawn]) for name in drawn[0]}
 
         def one(tensors: tuple[Tensor, ...], own_noise: Params) -> TaskGradient:
-            return self.task_gradient(problem, meta, Episode(*tensors), own_noise)
+            return self.task_gradient(problem, meta, Episode(tensors[0], tensors[1], tensors[2], tensors[3]), own_noise)
 
         value, grads, stats = vmap(one, chunk_size=self.chunk)(data, noise)
         return MetaGradient(value.mean(), {name: g.mean(0) for name, g in grads.items()}, stats)
