@@ -42,7 +42,7 @@ def default_cache_dir() -> Path:
 
 def cache_folder(found: Found, image_size: int, cache_dir: Path) -> Path:
     """The folder that the cache of these files at this size has, or will have."""
-    parts = [VERSION, found.form, str(found.path.resolve()), image_size, sorted(found.stamps)]
+    parts = [VERSION, found.form, str(found.path.resolve()), sorted(found.stamps)]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     name = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in found.path.resolve().name)[:40] or "images"
     return cache_dir / f"{name}-{image_size}-{key}"
@@ -78,9 +78,10 @@ def open_cached(
             for left in cache_dir.glob(f"{folder.name}.part-*"):
                 shutil.rmtree(left, ignore_errors=True)
             _build(found, folder, image_size, check, progress)
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:  # the latter from a file system that has no locks
+        reason = getattr(error, "strerror", None) or error
         raise ValueError(
-            f"the cache folder {str(cache_dir)!r} must be writable and have room, got {error.strerror or error}; "
+            f"the cache folder {str(cache_dir)!r} must be writable and have room, got {reason}; "
             "free some space or name another folder in MDTHEORY_CACHE"
         ) from error
     built = _load(folder, image_size)
@@ -100,8 +101,7 @@ def _build(
     if needed + SPARE_BYTES > free:
         raise ValueError(
             f"the disk of {str(folder.parent)!r} must have room for the cache of {needed / 1e9:.2f} GB, got "
-            f"{free / 1e9:.2f} GB free; "
-            "free some space or name another folder in MDTHEORY_CACHE"
+            f"{free / 1e9:.2f} GB free; free some space or name another folder in MDTHEORY_CACHE"
         )
     part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
     try:

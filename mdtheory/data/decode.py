@@ -35,7 +35,9 @@ def decode(payload: Payload, *, image_size: int, name: str) -> Pixels:
             raise unreadable(error.filename or name, error) from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{name} must be a whole image, got a damaged one ({reason}); replace or remove it") from error
-    return _fit(_rgb(image, name), image_size)
+    if image.mode != "RGB":
+        raise ValueError(f"images must have 8 bits per channel, got mode {image.mode} in {name}; convert it to 8 bits")
+    return _fit(image, image_size)
 
 
 _DAMAGE = (OSError, SyntaxError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, struct.error)
@@ -48,12 +50,13 @@ def _opened(payload: bytes | Path, image_size: int) -> Image.Image:
             raise Image.DecompressionBombError
         image.draft("RGB", (4 * image_size, 4 * image_size))
         image.load()
-        return ImageOps.exif_transpose(image)
+        return _rgb(ImageOps.exif_transpose(image))
 
 
-def _rgb(image: Image.Image, name: str) -> Image.Image:
+def _rgb(image: Image.Image) -> Image.Image:
+    """On white where it is transparent; 16 bits and floats stay as they are, since Pillow would cut them off at 255."""
     if image.mode[0] in "IF":
-        raise ValueError(f"images must have 8 bits per channel, got mode {image.mode} in {name}; convert it to 8 bits")
+        return image
     if "A" in image.getbands() or "transparency" in image.info:
         over = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")

@@ -90,8 +90,7 @@ def arrange(items: Sequence[Item], path: Path) -> tuple[Listing, list[int]]:
         if items[first][:2] == items[second][:2]:
             raise ValueError(
                 f"image names must be unique within a class, got {items[first].file!r} twice in class "
-                f"{items[first].class_id!r} "
-                f"of {str(path)!r}; remove the copy"
+                f"{items[first].class_id!r} of {str(path)!r}; remove the copy"
             )
     place = [0] * len(items)
     for rank, k in enumerate(order):

@@ -40,8 +40,7 @@ def open_mini_imagenet(
         if path is None:
             raise ValueError(
                 f"miniImageNet must be given by path or by {MINI_IMAGENET_VARIABLE}, got neither; name the folder with its "
-                "Parquet "
-                "files, class folders, csv tables or pickles"
+                "Parquet files, class folders, csv tables or pickles"
             )
     return _open(detect(path), image_size, cache_dir, progress, divide_mini_imagenet)
 
@@ -55,8 +54,7 @@ def open_class_folders(
     in_memory: bool = False,
     progress: Progress | None = None,
 ) -> ClassImages:
-    """Your own images, of any size: one folder per class, below train/val/test folders or not (or any other form that is
-    known).
+    """Your own images, of any size: one folder per class, below train/val/test folders or not, or any other known form.
 
     Without split folders, ``fractions`` (train, validation, test) of the classes go to each split in an order that their names
     decide. Images are squeezed to squares of ``image_size``; ``in_memory`` leaves out the cache, for a handful of images.
@@ -70,10 +68,8 @@ def detect(path: str | Path) -> Found:
     folder = Path(path).expanduser()
     try:
         if folder.is_file():
-            kind = (
-                "a packed file; unpack it first" if folder.suffix.lower() in PACKED else "a file; give the folder that holds it"
-            )
-            raise ValueError(f"the path of a data set must be a folder, got {str(folder)!r}, {kind}")
+            remedy = "unpack it first" if folder.suffix.lower() in PACKED else "give the folder that holds it"
+            raise ValueError(f"the path of a data set must be a folder, got the file {str(folder)!r}; {remedy}")
         if not folder.is_dir():
             raise ValueError(f"the path of a data set must be an existing folder, got {str(folder)!r}; check the path")
         found = [hit for hit in (readers.get(slug)(folder) for slug in readers) if hit is not None]
@@ -97,8 +93,7 @@ def _nothing(folder: Path) -> str:
     held = ", ".join(repr(name) for name in names[:4]) + (" ..." if len(names) > 4 else "") if names else "an empty folder"
     return (
         f"{str(folder)!r} must hold Parquet files, class folders with images, an images folder with train.csv, val.csv and "
-        "test.csv, or "
-        f"pickles, got {held}; check the path"
+        f"test.csv, or pickles, got {held}; check the path"
     )
 
 

@@ -64,9 +64,9 @@ class _Dtype:
     __slots__ = ("code", "order")
 
     def __init__(self, code: object):
-        self.code, self.order = str(code), "|"
-        if self.code.lstrip("<>|=") not in DTYPES:
-            raise _Refused(f"an array of type {self.code!r}")
+        if not isinstance(code, str) or code.lstrip("<>|=") not in DTYPES:
+            raise _Refused(f"an array of type {code[:20]!r}" if isinstance(code, str) else "an array without a type")
+        self.code, self.order = code, "|"
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.order = str(state[1])

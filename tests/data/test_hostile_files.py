@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from mdtheory.data.decode import decode
 from mdtheory.data.open import open_class_folders, open_mini_imagenet
 from tests.data import forms
 
@@ -175,6 +176,34 @@ def test_broken_csv_splits(tmp_path, change, words):
     assert re.search(words, sentence), sentence
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_image_that_pillow_only_warns_about_is_refused():
+    with pytest.raises(ValueError, match="must have at most 100,000,000 pixels, got more in image 'x'; shrink or remove it"):
+        decode(png_header(11_000, 11_000), image_size=8, name="image 'x'")
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")
+def test_random_damage_to_an_image_is_one_sentence_or_none():
+    """Changed and cut copies of seven kinds of image files; what Pillow still opens must come out as pixels."""
+    rng = np.random.default_rng(3)
+    picture = forms.picture("damage", 0, 40)
+    files = [forms.encoded(picture, kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")]
+    opened = 0
+    for k in range(350):
+        data = bytearray(files[k % len(files)])
+        for _ in range(4):
+            data[rng.integers(min(len(data), 90))] = rng.integers(256)
+        try:
+            pixels = decode(bytes(data[: rng.integers(len(data))] if k % 5 == 0 else data), image_size=8, name="image 'x'")
+            assert pixels.shape == (8, 8, 3)
+            opened += 1
+        except ValueError as error:
+            assert type(error) is ValueError
+            assert "\n" not in str(error)
+            assert SENTENCE.fullmatch(str(error)), str(error)
+    assert 0 < opened < 200
+
+
 def train(root: Path) -> Path:
     return root / "train-00000-of-00001.parquet"
 
@@ -260,9 +289,9 @@ def test_broken_paths(tmp_path, monkeypatch):
     nested.mkdir()
     shutil.copy(packed, nested / "train.tar.gz")
     assert "an existing folder, got" in sentence(tmp_path / "absent")
-    assert "a packed file; unpack it first" in sentence(packed)
+    assert "got the file" in sentence(packed) and "unpack it first" in sentence(packed)
     assert "only packed files such as 'train.tar.gz'; unpack them first" in sentence(nested)
-    assert "a file; give the folder that holds it" in sentence(Path(__file__))
+    assert "give the folder that holds it" in sentence(Path(__file__))
     monkeypatch.delenv("MDTHEORY_MINI_IMAGENET", raising=False)
     assert "by path or by MDTHEORY_MINI_IMAGENET, got neither" in sentence(None)
 

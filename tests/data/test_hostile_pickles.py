@@ -134,7 +134,7 @@ HOSTILE = {
     "a registered extension": b"\x80\x02\x82\x01.",
     "a persistent id": b"\x80\x04\x8c\x02idQ.",
     "another codec": b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x03\x00\x00\x00zip\x86R.",
-    "a change of the reader": build(NDARRAY, b"N}\x8c\x09_functioncos\nsystem\ns\x86"),
+    "a change of the reader": build(b"cnumpy\ndtype\n", b"N}\x8c\x09_functionK\x05s\x86"),
     "a change of a stand-in": build(NDARRAY, b"}\x8c\x01xK\x01s"),
     "an object dtype in a state": build(EMPTY, b"(K\x01K\x01\x85" + OBJECT_DTYPE + b"\x89C\x08\1\1\1\1\1\1\1\1t"),
     "too few bytes for the shape": build(EMPTY, b"(K\x01J\xff\xff\xff\x7f\x85" + UINT8 + b"\x89C\x01\1t"),
@@ -155,6 +155,7 @@ def test_what_is_not_data_is_refused_and_not_run(file, name, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     refused(file(HOSTILE[name], protocol=2))
     assert not (tmp_path / "hit").exists()
+    assert list(safepickle.load(file(CONTENT))) == list(CONTENT)  # and the reader is unharmed
 
 
 def test_the_hostile_pickle_does_bite_where_it_is_trusted(file, tmp_path, monkeypatch):

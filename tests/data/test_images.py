@@ -85,6 +85,7 @@ def test_the_digest_names_classes_and_files_only():
         (lambda: make(listing=[*names()[:1], *names()[:1], *names()[2:]]), "must be sorted"),
         (lambda: make(division=Division({"train": ("a", "b")}, "hand")), "each of the 3 classes once"),
         (lambda: make(division=Division({"train": ("a", "b", "c"), "test": ("a",)}, "hand")), "each of the 3 classes once"),
+        (lambda: make(division=Division({"train": ("a", "b", "z")}, "hand")), "each of the 3 classes once"),
         (lambda: make().classes("val"), "split must be one of train, validation, test, got 'val'"),
         (lambda: make().count("train", 2), "class_index must be between 0 and 1 in split 'train', got 2"),
         (lambda: make().load("train", -1, [0]), "class_index must be between 0 and 1"),

@@ -76,6 +76,13 @@ def test_a_source_without_ids_says_so_and_keeps_its_own_split(opened, write):
     assert all(name.startswith("test-") for name in source.classes("test"))
 
 
+def test_the_file_name_decides_before_the_folder(tmp_path):
+    root = forms.as_hub(tmp_path / "set", None, paths=False)
+    (root / "data").rename(root / "train and test")
+    source = open_mini_imagenet(root, image_size=forms.SIDE, cache_dir=tmp_path / "cache")
+    assert [len(source.classes(split)) for split in ("train", "validation", "test")] == [3, 2, 2]
+
+
 def test_words_as_class_names_are_kept_where_there_are_no_ids(opened):
     words = [f"thing {k}" for k in range(len(FLAT))]
     source = opened(lambda root: forms.as_hub(root, words, paths=False))

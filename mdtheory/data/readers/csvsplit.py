@@ -37,8 +37,7 @@ def find(path: Path) -> Found | None:
         if missing:
             raise ValueError(
                 f"every file that the csv tables name must be in {str(folder)!r}, got {len(missing)} missing such as "
-                f"{missing[0]!r}; "
-                "add them or remove their rows"
+                f"{missing[0]!r}; add them or remove their rows"
             )
         return items, iter([folder / item.file for item in items])
 

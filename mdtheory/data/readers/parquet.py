@@ -125,8 +125,7 @@ class _Table:
                 if of_label.setdefault(label, wnid) != wnid:
                     raise ValueError(
                         f"label {label} of {str(self.file)!r} must stand for one class, got file paths of {of_label[label]} "
-                        f"and {wnid}; "
-                        "labels and paths are mixed up"
+                        f"and {wnid}; labels and paths are mixed up"
                     )
             return wnids
         if names is not None:
@@ -148,8 +147,7 @@ class _Table:
                     if not encoded:
                         raise ValueError(
                             f"column {image!r} of {str(self.file)!r} must hold the bytes of every image, got none in row "
-                            f"{row}; "
-                            "write the image files into the table"
+                            f"{row}; write the image files into the table"
                         )
                     yield encoded
                     row += 1
