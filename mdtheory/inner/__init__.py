@@ -1,7 +1,6 @@
 """The task level: the problem, its solver, and estimators of the meta-gradient."""
 
-from mdtheory.inner.estimators import estimators
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import Trace, solve, trace
 
-__all__ = ["Problem", "Trace", "estimators", "solve", "trace"]
+__all__ = ["Problem", "Trace", "solve", "trace"]
