@@ -26,14 +26,9 @@ def least_squares(seed: int = 0) -> tuple[MetaLearner, Episode]:
     support_x, query_x = torch.randn(3, 5, generator=rng), torch.randn(7, 5, generator=rng)
     episode = Episode(support_x, torch.randn(3, 1, generator=rng), query_x, torch.randn(7, 1, generator=rng))
     model = nn.Linear(5, 1, bias=False)
-    learner = MetaLearner(
-        model,
-        geometries.get("prior")(precision=0.7),
-        n_steps=4000,
-        task_lr=0.1,
-        loss=nn.functional.mse_loss,
-        estimator="implicit",
-    )
+    prior = geometries.get("prior")(precision=0.7)
+    learner = MetaLearner(model, prior, n_steps=4000, task_lr=0.1, loss=nn.functional.mse_loss)
+    learner.estimator = estimators.get("implicit")(tolerance=1e-12)
     with torch.no_grad():
         learner.geometry.log_precision.weight.copy_(torch.linspace(-1.0, 1.0, 5).reshape(1, 5))
     return learner, episode
