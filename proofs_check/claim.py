@@ -124,7 +124,10 @@ class Check:
 
 @dataclass(kw_only=True)
 class Claim:
-    """One statement on trial. ``amended=None``: nothing to amend, checks about the printed statement serve both verdicts."""
+    """One statement on trial. ``amended=None``: nothing to amend, checks about the printed statement serve both verdicts.
+
+    ``uses``: ids of claims that this one's proof needs ("C08a"), or of one part of their amended statement ("C07/a").
+    """
 
     id: str
     title: str
@@ -137,7 +140,7 @@ class Claim:
     checks: list[Check] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        strange = [name for name in (self.id, *self.uses) if name not in IDS]
+        strange = [name for name in (self.id, *self.used_ids()) if name not in IDS]
         if strange:
             raise ValueError(f"claim ids must be among the 46 of proofs_check/ids.py, got {strange}; correct the name")
 
@@ -164,6 +167,10 @@ class Claim:
             return check
 
         return add
+
+    def used_ids(self) -> tuple[str, ...]:
+        """The claims that this one uses, without the part that ``uses`` may name ("C07/a")."""
+        return tuple(name.split("/")[0] for name in self.uses)
 
     def added_conditions(self) -> set[str]:
         """Names of the conditions that the amended statement has and the printed one has not."""

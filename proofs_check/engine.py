@@ -68,7 +68,7 @@ def closure(names: Iterable[str]) -> list[str]:
         claim = None
         with Caught():  # a file that does not load is reported when it is run
             claim = load(name)
-        waiting.extend(claim.uses if claim is not None else ())
+        waiting.extend(claim.used_ids() if claim is not None else ())
     return sorted(seen, key=IDS.index)
 
 

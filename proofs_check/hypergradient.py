@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from mdtheory.geometry.base import Geometry
-from mdtheory.inner import estimators
-from mdtheory.inner.estimators import Estimator
+from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.typing import Params
 from proofs_check.models import EPISODE, Function, problem_of
 

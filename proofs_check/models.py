@@ -11,6 +11,8 @@ from mdtheory import tree
 from mdtheory.geometry.base import Geometry, geometries
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import solve
+from mdtheory.mirror.base import DualMap, MirrorMap, maps
+from mdtheory.mirror.numeric import Budget, invert
 from mdtheory.typing import Episode, Params
 
 Function = Callable[..., Tensor]
@@ -86,3 +88,49 @@ def path(task: Function, start: Tensor, *, task_lr: float, n_steps: int, geometr
         state = tree.detach(problem.advance(meta, state, EPISODE, k))
         points.append(problem.point(meta, state)["phi"])
     return points
+
+
+def mirror(map: MirrorMap | DualMap | str, like: Tensor, **options: object) -> Geometry:
+    """Mirror descent with this point map, built for ``like``'s shape. What :func:`descend` then calls ``start`` is z_0."""
+    chosen = maps.get(map)(**options) if isinstance(map, str) else map
+    geometry = Geometry(map=chosen)
+    geometry.build({"phi": like})
+    return geometry
+
+
+def built(slug: str, like: Tensor, **options: object) -> MirrorMap:
+    """A mirror map of the library, built for ``like``'s shape."""
+    chosen: MirrorMap = maps.get(slug)(**options)
+    chosen.build({"phi": like})
+    return chosen
+
+
+def point(map: DualMap, z: Tensor) -> Tensor:
+    """phi = g(z) for a map with its own parameters. shape: (d,)"""
+    return map.point(map.own(), {"phi": z})["phi"]
+
+
+def dual(map: DualMap, phi: Tensor) -> Tensor:
+    """z = g^{-1}(phi). shape: (d,)"""
+    return map.inverse(map.own(), {"phi": phi})["phi"]
+
+
+class FromPotential(MirrorMap):
+    """The mirror map of a given smooth strongly convex h: grad h by autograd, grad h* by the library's numeric inverse."""
+
+    def __init__(self, potential: Function):
+        super().__init__()
+        self.h = potential
+
+    def point(self, meta: Params, z: Params) -> Params:
+        return {"phi": invert(torch.func.grad(self.h), z["phi"], budget=Budget(tol=1e-13))}
+
+    def inverse(self, meta: Params, phi: Params) -> Params:
+        return {"phi": torch.func.grad(self.h)(phi["phi"])}
+
+    def potential(self, meta: Params, phi: Params) -> Tensor:
+        return self.h(phi["phi"])
+
+    def conjugate(self, meta: Params, z: Params) -> Tensor:
+        phi = self.point(meta, z)
+        return tree.dot(phi, z) - self.potential(meta, phi)

@@ -70,6 +70,7 @@ def entry(row: Row) -> dict[str, Any]:
         "amended": row.verdict.amended,
         "status": row.status,
         "reasons": list(row.reasons),
+        "parts": dict(row.parts),
         "checks": [_check(result, row.claim) for result in row.result.checks] if row.claim else [],
         "mutants": mutants,
         "mutants_killed": killed,

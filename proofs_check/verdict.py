@@ -3,7 +3,7 @@
 A check is *sound* if it passed, has at least one mutant and failed on every mutant. Only sound checks count.
 
 Amended statement: each part is as strong as its strongest sound check (PROVED for a proof, SUPPORTED otherwise, OPEN for none);
-the statement is as strong as its weakest part, and no stronger than the weakest claim it uses.
+the statement is as strong as its weakest part, and no stronger than the weakest claim (or part of a claim) it uses.
 
 Printed statement:
 
@@ -20,8 +20,8 @@ claim uses is OK; NOT_RUN without a file; INCONSISTENT otherwise, with the reaso
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from proofs_check.claim import Amended, AsPrinted, Check, Claim, Statement, Verdict
@@ -81,20 +81,27 @@ class Row:
     verdict: Verdict
     status: Status
     reasons: tuple[str, ...]
+    parts: Mapping[str, Amended] = field(default_factory=dict)
+
+    def strength_of(self, part: str) -> Amended:
+        """The verdict on the amended statement, or on one part of it; OPEN unless the whole claim is OK."""
+        if self.status != "OK":
+            return "OPEN"
+        return self.parts[part] if part else self.verdict.amended
 
 
-def _weakest(values: Sequence[Amended]) -> Amended:
+def _weakest(values: Iterable[Amended]) -> Amended:
     return min(values, key=_STRENGTH.__getitem__)
 
 
-def strength(statement: Statement, sound: Sequence[Check]) -> Amended:
-    """The weakest part's strongest check."""
+def strengths(statement: Statement, sound: Sequence[Check]) -> dict[str, Amended]:
+    """The strongest check of each part."""
 
     def of_part(name: str) -> Amended:
         found: list[Amended] = ["PROVED" if check.is_proof else "SUPPORTED" for check in sound if check.part == name]
         return max(found, key=_STRENGTH.__getitem__, default="OPEN")
 
-    return _weakest([of_part(name) for name in statement.part_names()])
+    return {name: of_part(name) for name in statement.part_names()}
 
 
 def as_printed(claim: Claim, sound: Sequence[Check], amended: Amended) -> AsPrinted:
@@ -105,7 +112,7 @@ def as_printed(claim: Claim, sound: Sequence[Check], amended: Amended) -> AsPrin
         conditional = all(check.drops for check in refutations)
         return "NEEDS_CONDITIONS" if same and conditional and amended != "OPEN" else "FALSE"
     about_it = [check for check in sound if check.about in ("printed", "both")]
-    found = strength(claim.printed, about_it)
+    found = _weakest(strengths(claim.printed, about_it).values())
     if found == "PROVED":
         return "HOLDS"
     measured = all(check.kind in ("statistical", "experiment") for check in about_it)
@@ -121,7 +128,7 @@ def judge(claims: Mapping[str, Claim | None], results: Mapping[str, ClaimResult]
             raise ValueError(f"uses must not run in a circle, got {' -> '.join((*above, name))}; break it")
         if name not in rows:
             claim, result = claims.get(name), results.get(name, ClaimResult(name))
-            used = [row_of(other, (*above, name)) for other in (claim.uses if claim else ())]
+            used = {other: row_of(other.split("/")[0], (*above, name)) for other in (claim.uses if claim else ())}
             rows[name] = _row(name, claim, result, used)
         return rows[name]
 
@@ -130,7 +137,7 @@ def judge(claims: Mapping[str, Claim | None], results: Mapping[str, ClaimResult]
     return rows
 
 
-def _row(name: str, claim: Claim | None, result: ClaimResult, used: Sequence[Row]) -> Row:
+def _row(name: str, claim: Claim | None, result: ClaimResult, used: Mapping[str, Row]) -> Row:
     open_verdict = Verdict("OPEN", "OPEN")
     if result.error:
         return Row(name, claim, result, open_verdict, "INCONSISTENT", (result.error,))
@@ -139,11 +146,13 @@ def _row(name: str, claim: Claim | None, result: ClaimResult, used: Sequence[Row
     passed = {check.name for check in result.checks if check.sound}
     sound = [check for check in claim.checks if check.name in passed]
     statement, about = (claim.amended, ("amended", "both")) if claim.amended is not None else (claim.printed, ("printed",))
-    own = strength(statement, [check for check in sound if check.about in about and not check.refutes])
-    amended = _weakest([own, *("OPEN" if row.status != "OK" else row.verdict.amended for row in used)])
+    parts = strengths(statement, [check for check in sound if check.about in about and not check.refutes])
+    below = [row.strength_of(other.partition("/")[2]) for other, row in used.items()]
+    parts = {part: _weakest([own, *below]) for part, own in parts.items()}
+    amended = _weakest(parts.values())
     verdict = Verdict(as_printed(claim, sound, amended), amended)
-    reasons = _reasons(claim, result, sound, verdict, used)
-    return Row(name, claim, result, verdict, "INCONSISTENT" if reasons else "OK", reasons)
+    reasons = _reasons(claim, result, sound, verdict, list(used.values()))
+    return Row(name, claim, result, verdict, "INCONSISTENT" if reasons else "OK", reasons, parts)
 
 
 def _reasons(

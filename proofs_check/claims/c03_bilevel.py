@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mdtheory.geometry.base import Geometry, geometries
-from mdtheory.inner import estimators
+from mdtheory.inner.estimators import estimators
 from proofs_check import hypergradient as hg
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.models import EPISODE, descend, problem_of, vector

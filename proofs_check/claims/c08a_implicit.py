@@ -16,8 +16,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mdtheory.inner import estimators
-from mdtheory.inner.estimators import TaskGradient
+from mdtheory.inner.estimators import TaskGradient, estimators
 from mdtheory.inner.estimators.implicit import Implicit
 from proofs_check import hypergradient as hg
 from proofs_check.claim import Claim, Statement, Verdict

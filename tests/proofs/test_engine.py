@@ -159,6 +159,17 @@ def test_a_claim_is_whole_only_if_what_it_uses_is():
     assert judged(user, weak).verdict == Verdict("HOLDS", "SUPPORTED")
 
 
+def test_a_claim_may_use_one_part_of_another():
+    parts = Statement(then="y", parts={"p": "P", "q": "Q"})
+    used = add(claim_of(("HOLDS", "SUPPORTED"), parts, name="T1"), about="printed", name="printed")
+    add(add(used, part="p", name="first"), "sdp", part="q", name="second")
+    assert judged(add(claim_of(uses=("T1/p",)), about="printed"), used).verdict.amended == "PROVED"
+    assert judged(add(claim_of(uses=("T1/q",)), about="printed"), used).verdict.amended == "SUPPORTED"
+    assert judged(add(claim_of(uses=("T1",)), about="printed"), used).verdict.amended == "SUPPORTED"
+    with pytest.raises(KeyError):
+        judged(add(claim_of(uses=("T1/z",)), about="printed"), used)
+
+
 def test_a_circle_of_uses_is_refused():
     first, second = claim_of(uses=("T1",)), claim_of(name="T1", uses=("C11",))
     with pytest.raises(ValueError, match="circle"):
