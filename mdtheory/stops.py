@@ -22,7 +22,7 @@ _replaying: ContextVar[Iterator[Tensor] | None] = ContextVar("replaying", defaul
 
 
 def stop(x: Tensor) -> Tensor:
-    """``x`` as a constant: ``x.detach()``; inside :func:`replaying`, the value that this stop had when it was recorded."""
+    """``x`` as a constant: ``x.detach()``; inside :func:`replaying`, the value that this stop had when recorded. shape: as x"""
     replayed = _replaying.get()
     if replayed is not None:
         return next(replayed)

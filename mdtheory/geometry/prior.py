@@ -37,6 +37,7 @@ class Prior(Geometry):
         self.log_precision = ParameterTree({name: torch.full_like(value, start) for name, value in anchor.items()})
 
     def task_penalty(self, meta: Params, anchor: Params, point: Params) -> Tensor:
+        """1/2 sum_i lambda_i (phi_i - theta_i)^2. shape: ()"""
         precision = {name: meta[f"log_precision.{name}"].exp() for name in point}
         gap = tree.axpy(-1.0, anchor, point)
         return 0.5 * tree.dot(tree.tree_map(torch.mul, precision, gap), gap)

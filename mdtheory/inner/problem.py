@@ -17,7 +17,7 @@ from mdtheory.typing import Episode, LossFunction, Params, State
 
 
 def joint_outputs(forward: Callable[[Tensor], Tensor], episode: Episode) -> Tensor:
-    """The outputs on the query set, normalised by the support set's statistics (norm policy "support")."""
+    """The outputs on the query set, normalised by the support set's statistics (policy "support"). shape: (n_query, ...)"""
     n_support = episode.support_x.shape[0]
     with statistics_over_first(n_support):
         return forward(torch.cat([episode.support_x, episode.query_x]))[n_support:]
