@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Set up a local virtual environment once, then run a task in it: ``python3 go.py demo | test | lint | docs | ci``.
+"""Set up a local virtual environment once, then run a task in it: ``python3 go.py demo | test | lint | ci``.
 
 Needs only Python >= 3.11 and pip. What is installed depends on nothing but pyproject.toml, constraints.txt and the
 interpreter; while these stay the same, a repeat sets up nothing.
@@ -37,10 +37,9 @@ TASKS: dict[str, tuple[str, list[list[str]]]] = {
             ["-m", "pytest", "-q", "tests/house/test_imports.py"],
         ],
     ),
-    "docs": ("docs", [["-m", "sphinx", "-W", "-b", "html", "docs", "docs/_build/html"]]),
 }
 TASKS["ci"] = ("dev", TASKS["test"][1] + TASKS["lint"][1])
-INCLUDED = {"test": {"test"}, "dev": {"dev", "test"}, "docs": {"docs"}}
+INCLUDED = {"test": {"test"}, "dev": {"dev", "test"}}
 
 
 class SetupError(Exception):

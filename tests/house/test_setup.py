@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -59,9 +60,15 @@ def test_another_interpreter_installs_again(go, tmp_path, monkeypatch):
 
 
 def test_extras_add_up_and_dev_includes_test(go, tmp_path):
-    for extra in ("docs", "dev", "test", "docs"):
+    for extra in ("test", "dev", "test", "dev"):
         go.set_up(tmp_path / "venv", extra)
-    assert go.calls == ["docs", "dev"]
+    assert go.calls == ["test", "dev"]
+
+
+def test_every_task_needs_an_extra_of_the_package(go):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {extra for extra, _ in go.TASKS.values()} <= set(go.INCLUDED) <= set(extras)
+    assert all(f"mdtheory[{inner}]" in extras[extra] for extra, inside in go.INCLUDED.items() for inner in inside - {extra})
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"fingerprint": 1, "extras": 2}'])
