@@ -17,6 +17,7 @@ from mdtheory.inner.problem import Problem, joint_outputs
 from mdtheory.inner.solver import Trace, noise_of, solve, trace
 from mdtheory.models.norm import collecting_statistics
 from mdtheory.models.prepare import prepare
+from mdtheory.models.probe import probe
 from mdtheory.objectives import Objective
 from mdtheory.typing import Episode, LossFunction, MetaGradient, Params
 
@@ -77,6 +78,7 @@ class MetaLearner(nn.Module):
         self.n_steps, self.eval_steps, self.task_lr = n_steps, n_steps if eval_steps is None else eval_steps, task_lr
         self.loss, self.inner_loss_scale, self.norm = loss, inner_loss_scale, norm
         self.objective = self.geometry.objective if objective is None else objective
+        self._probed = False
         self._adapted = self._select([adapt] if isinstance(adapt, str) else list(adapt))
         live = dict(self.network.named_parameters())
         self.geometry.build({name: live[name].detach() for name in self._adapted})
@@ -117,7 +119,12 @@ class MetaLearner(nn.Module):
         )
 
     def meta_gradient(self, episodes: Sequence[Episode]) -> MetaGradient:
-        """Value and gradient of the meta-objective over these tasks, without touching ``.grad``."""
+        """Value and gradient of the meta-objective over these tasks, without touching ``.grad``.
+
+        The first call, here or in :meth:`adapt`, probes the network and refuses one that cannot be differentiated twice.
+        """
+        if episodes:
+            self._probe(episodes[0].support_x)
         return self.estimator(self.problem(), self.meta(), episodes)
 
     def backward(self, episodes: Sequence[Episode]) -> MetaGradient:
@@ -137,6 +144,7 @@ class MetaLearner(nn.Module):
             raise ValueError(
                 f"x and y must hold the same number >= 1 of items, got {len(x)} and {len(y)}; give one label per input"
             )
+        self._probe(x)
         problem = self.problem(n_steps=self.eval_steps if n_steps is None else n_steps)
         meta, episode = tree.detach(self.meta()), Episode(x, y, x[:0], y[:0])
         state = solve(problem, meta, episode)
@@ -150,6 +158,11 @@ class MetaLearner(nn.Module):
     def forward(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
         """Outputs on the query set after adaptation. shapes: (n_support, ...), (n_support,), (n_query, ...)"""
         return self.adapt(support_x, support_y)(query_x)
+
+    def _probe(self, x: Tensor) -> None:
+        if not self._probed:
+            probe(self.network, x)
+            self._probed = True
 
     @torch.no_grad()
     def update_statistics(self, episodes: Sequence[Episode]) -> None:
