@@ -137,6 +137,8 @@ def test_every_model_of_the_registry_meta_learns():
     for name in models.names():
         size = sizes.get(name, 4)
         options = {"in_features": 3 * size * size} if name in ("linear", "mlp") else {"in_channels": 3, "image_size": size}
+        if name == "vit":
+            options["patch"] = 4
         if name == "resnet12":
             options["widths"] = (4, 6)
         network = models.get(name)(n_way=2, **options).double()
