@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -11,19 +11,10 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from mdtheory import seeding
-from mdtheory.geometry.triangular import (
-    BlockIAF,
-    Partition,
-    ScaleForm,
-    blocks_of_names,
-    centred_uniform,
-    lecun_uniform,
-    smooth_leaky,
-)
+from mdtheory.geometry.kronecker_start import LiveStart, PublishedStart, Role, Shape, kron_linear
+from mdtheory.geometry.triangular import BlockIAF, Partition, ScaleForm, blocks_of_names
 from mdtheory.tree import ParameterTree
 from mdtheory.typing import Params
-
-Shape = tuple[int, ...]
 
 LAYERS = 3  # of every encoder and decoder; each one halves or doubles every mode
 
@@ -38,18 +29,6 @@ def halved(shape: Shape, times: int) -> Shape:
     return shape if times == 0 else halved(tuple(max(1, n // 2) for n in shape), times - 1)
 
 
-def kron_linear(x: Tensor, factors: Sequence[Tensor], bias: Tensor) -> Tensor:
-    """(W_1 x ... x W_m) x + bias for n tensors at once; the Kronecker product is never formed.
-
-    shapes: x (n, i_1, ..., i_m), W_j (n, o_j, i_j), bias and result (n, o_1, ..., o_m). Every product contracts the
-    leading mode and appends the new one, so that after m products the modes are in order again.
-    """
-    n = x.shape[0]
-    for factor in factors:
-        x = torch.bmm(x.reshape(n, factor.shape[2], -1).transpose(1, 2), factor.transpose(1, 2))
-    return x.reshape(bias.shape) + bias
-
-
 def stacked(tensors: Sequence[Tensor]) -> Tensor:
     """The tensors along a new first axis; one tensor alone is not copied."""
     return tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(list(tensors))
@@ -62,12 +41,8 @@ class KroneckerIAF(BlockIAF):
     of all earlier blocks to one seed per tensor; a decoder applies unit, kron_linear, unit, kron_linear, unit and
     two heads (log-scale and shift), doubling every mode back. The first block is z * s(a) + m with free a and m.
 
-    ``init="published"`` is the official start: ReLU units, factors U(+-1/sqrt(i)), *all* factors of the heads zero. A
-    product of two or more zero factors has zero gradients, so the heads of kernels and matrices, and what only feeds
-    them, never train (:meth:`inert`); what remains is a constant log-scale and shift per coordinate.
-    ``init="live"`` (own design) starts as the identity too, but with only the *first* factor of every head zero,
-    units :func:`smooth_leaky`, which cannot be dead, and factors of variance 1/i, which keep signals' size through
-    nine or more products where the published ones shrink them by 3^(-1/2) each.
+    ``init``: "published" (:class:`~mdtheory.geometry.kronecker_start.PublishedStart`; its ReLU units too) or "live"
+    (:class:`~mdtheory.geometry.kronecker_start.LiveStart`). Both start as the identity, with the same tensors.
     ``seed`` is the address of the random start.
 
     source: zhang2024metamida and its public code (zhangyilang/MetaMirrorDescent); there s(a) = e^a, on the poster s is bounded.
@@ -85,7 +60,7 @@ class KroneckerIAF(BlockIAF):
         if init not in ("live", "published"):
             raise ValueError(f"init must be 'live' or 'published', got {init!r}; 'live' trains every parameter")
         self.partition, self.init, self.seed = partition, init, seed
-        self.unit: Callable[[Tensor], Tensor] = smooth_leaky if init == "live" else torch.relu
+        self.start = LiveStart() if init == "live" else PublishedStart()
 
     def build(self, anchor: Params) -> None:
         self.blocks = blocks_of_names(list(anchor), self.partition)
@@ -106,42 +81,32 @@ class KroneckerIAF(BlockIAF):
     def _features(self, names: Sequence[str]) -> list[int]:
         return [math.prod(halved(self.modes[name], LAYERS)) for name in names]
 
-    def _start_kron(
-        self, prefix: str, *, small: Shape, out: Shape, head: bool, generator: torch.Generator
+    def _start_layer(
+        self, name: str, role: Role, shapes: tuple[Shape, Shape], draw: torch.Generator
     ) -> Iterator[tuple[str, Tensor]]:
-        yield f"{prefix}.bias", torch.zeros(out)
-        for j, (o, i) in enumerate(zip(out, small, strict=True)):
-            if head and (j == 0 or self.init == "published"):
-                yield f"{prefix}.factors.{j}", torch.zeros(o, i)
-            else:
-                yield f"{prefix}.factors.{j}", self._draw((o, i), fan_in=i, generator=generator)
+        factors, bias = self.start.layer(role, *shapes, draw)
+        yield f"{name}.bias", bias
+        yield from ((f"{name}.factors.{j}", factor) for j, factor in enumerate(factors))
 
-    def _draw(self, shape: Shape, *, fan_in: int, generator: torch.Generator) -> Tensor:
-        if self.init == "live":
-            return lecun_uniform(shape, fan_in=fan_in, generator=generator)
-        return centred_uniform(shape, bound=1 / math.sqrt(fan_in), generator=generator)
-
-    def _start_encoders(self, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+    def _start_encoders(self, draw: torch.Generator) -> Iterator[tuple[str, Tensor]]:
         for name in self.encoded:
+            sizes = [halved(self.modes[name], times) for times in range(LAYERS + 1)]
             for layer in range(LAYERS):
-                small, out = halved(self.modes[name], layer), halved(self.modes[name], layer + 1)
-                yield from self._start_kron(f"{name}.{layer}", small=small, out=out, head=False, generator=generator)
+                yield from self._start_layer(f"{name}.{layer}", "encoder", (sizes[layer], sizes[layer + 1]), draw)
 
-    def _start_decoders(self, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+    def _start_decoders(self, draw: torch.Generator) -> Iterator[tuple[str, Tensor]]:
         for name in self.decoded:
+            sizes = [halved(self.modes[name], times) for times in range(LAYERS, -1, -1)]
             for layer in range(LAYERS - 1):
-                small, out = halved(self.modes[name], LAYERS - layer), halved(self.modes[name], LAYERS - layer - 1)
-                yield from self._start_kron(f"{name}.{layer}", small=small, out=out, head=False, generator=generator)
+                yield from self._start_layer(f"{name}.{layer}", "decoder", (sizes[layer], sizes[layer + 1]), draw)
             for head in ("log_scale", "shift"):
-                small, out = halved(self.modes[name], 1), self.modes[name]
-                yield from self._start_kron(f"{name}.{head}", small=small, out=out, head=True, generator=generator)
+                yield from self._start_layer(f"{name}.{head}", "head", (sizes[-2], sizes[-1]), draw)
 
-    def _start_linears(self, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+    def _start_linears(self, draw: torch.Generator) -> Iterator[tuple[str, Tensor]]:
         for i in range(1, len(self.blocks)):
             n_in = sum(self._features([name for block in self.blocks[:i] for name in block]))
-            n_out = sum(self._features(self.blocks[i]))
-            yield f"block{i + 1}.weight", self._draw((n_out, n_in), fan_in=n_in, generator=generator)
-            yield f"block{i + 1}.bias", centred_uniform((n_out,), bound=1 / math.sqrt(n_in), generator=generator)
+            weight, bias = self.start.linear(n_in, sum(self._features(self.blocks[i])), draw)
+            yield from ((f"block{i + 1}.weight", weight), (f"block{i + 1}.bias", bias))
 
     def _start_affine(self) -> Iterator[tuple[str, Tensor]]:
         for name in self.blocks[0]:
@@ -175,8 +140,9 @@ class KroneckerIAF(BlockIAF):
         codes: Params = {}
         for group in self._groups([name for i in blocks for name in self.blocks[i]]):
             x = stacked([pieces[name] for name in group])
+            x = self.start.unit(x) if self.start.live else x
             for layer in range(LAYERS):
-                x = self.unit(self._kron(meta, "encoders", group, str(layer), x))
+                x = self.start.unit(self._kron(meta, "encoders", group, str(layer), x))
             codes.update(zip(group, x.flatten(1).unbind(), strict=True))
         return [torch.cat([codes[name] for name in self.blocks[i]]) for i in blocks]
 
@@ -184,6 +150,7 @@ class KroneckerIAF(BlockIAF):
         seeds: Params = {}
         for i, context in contexts.items():
             names = self.blocks[i]
+            context = context * self.start.context_gain(context.numel())
             joint = linear(context, meta[f"linears.block{i + 1}.weight"], meta[f"linears.block{i + 1}.bias"])
             seeds.update(zip(names, joint.split(self._features(names)), strict=True))
         log_scales: Params = {}
@@ -191,8 +158,8 @@ class KroneckerIAF(BlockIAF):
         for group in self._groups(list(seeds)):
             x = stacked([seeds[name] for name in group]).reshape(len(group), *halved(self.modes[group[0]], LAYERS))
             for layer in range(LAYERS - 1):
-                x = self._kron(meta, "decoders", group, str(layer), self.unit(x))
-            x = self.unit(x)
+                x = self._kron(meta, "decoders", group, str(layer), self.start.unit(x))
+            x = self.start.unit(x) * self.start.head_gain(x[0].numel())
             log_scales.update(zip(group, self._kron(meta, "decoders", group, "log_scale", x).unbind(), strict=True))
             shifts.update(zip(group, self._kron(meta, "decoders", group, "shift", x).unbind(), strict=True))
         return log_scales, shifts
@@ -202,7 +169,7 @@ class KroneckerIAF(BlockIAF):
 
         A block's linear layer is listed only where *all* its seeds feed dead heads; elsewhere some of its rows are dead.
         """
-        if self.init == "live":
+        if self.start.live:
             return ()
         dead = [name for name in self.decoded if len(self.modes[name]) > 1]
         names = [n for n in self.own() if any(n.startswith(f"decoders.{name}.") for name in dead)]
@@ -238,7 +205,7 @@ class KroneckerIAF(BlockIAF):
         log-scale head and the shift head, each likewise; the first block's log-scale and shift, one vector each over the
         whole block; for every later block its linear layer's weight and bias. Kernels have the mode shape (out, in, k*k).
         """
-        if self.init != "published" or self.scale.bounds is not None:
+        if self.start.live or self.scale.bounds is not None:
             raise ValueError(
                 "load_flat needs the official map's own units and scale, got another form; "
                 "build the map with init='published', scale='exp' (loading overwrites its dead start)"

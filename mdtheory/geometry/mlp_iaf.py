@@ -17,7 +17,6 @@ from mdtheory.geometry.triangular import (
     ScaleForm,
     blocks_of_names,
     centred_uniform,
-    lecun_uniform,
     smooth_leaky,
 )
 from mdtheory.tree import ParameterTree
@@ -86,7 +85,7 @@ class MLPIAF(BlockIAF):
 
     def _start_mlp(self, prefix: str, sizes: Sequence[int], generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
         for layer, (n_in, n_out) in enumerate(pairwise(sizes)):
-            yield f"{prefix}.{layer}.weight", lecun_uniform((n_out, n_in), fan_in=n_in, generator=generator)
+            yield f"{prefix}.{layer}.weight", centred_uniform((n_out, n_in), bound=math.sqrt(3 / n_in), generator=generator)
             yield f"{prefix}.{layer}.bias", centred_uniform((n_out,), bound=1 / math.sqrt(n_in), generator=generator)
 
     def _start_encoders(self, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:

@@ -55,22 +55,21 @@ class Scale:
         return torch.log(self(a)) if low > 0 else math.log(high) + logsigmoid(a + self.offset)
 
 
+LEAKY_SLOPES = (0.5, 1.5)
+"""The slopes of :func:`smooth_leaky` lie strictly between these."""
+
+
 def smooth_leaky(x: Tensor) -> Tensor:
-    """u(x) = x + 0.8 sqrt(x^2 + 0.01): a rectifier that is C^infinity and whose slope lies in (0.2, 1.8) everywhere.
+    """u(x) = x + sqrt(1 + x^2) / 2: a rectifier that is C^infinity, with slope in (1/2, 3/2) everywhere and u(0) = 1/2.
 
-    Slope 1 at 0, and u(0) = 0.08, so that no unit is dead at any input and none of the weights behind it starts
-    without a gradient, whatever the dual variable (a tensor of zeros, such as a norm's bias, included).
+    So no unit is dead at any input, and the weights behind it have a gradient also where the dual variable is zero, as
+    the biases of norms are at the start.
     """
-    return x + 0.8 * torch.sqrt(x * x + 0.01)
-
-
-def lecun_uniform(shape: Sequence[int], *, fan_in: int, generator: torch.Generator) -> Tensor:
-    """U(-b, b) with b = sqrt(3 / fan_in), of variance 1 / fan_in: products keep the size of their input. Drawn in float64."""
-    return centred_uniform(shape, bound=math.sqrt(3 / fan_in), generator=generator)
+    return x + 0.5 * torch.sqrt(1 + x * x)
 
 
 def centred_uniform(shape: Sequence[int], *, bound: float, generator: torch.Generator) -> Tensor:
-    """U(-bound, bound), drawn in float64 on the CPU so that every precision and device starts from the same numbers."""
+    """U(-bound, bound), drawn in float64 on the CPU, so that every precision and device starts from the same numbers."""
     return (2 * torch.rand(tuple(shape), generator=generator, dtype=torch.float64) - 1) * bound
 
 

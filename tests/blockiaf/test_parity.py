@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.func import jvp
 
-from mdtheory.geometry.kronecker_iaf import kron_linear
+from mdtheory.geometry.kronecker_start import kron_linear
 from mdtheory.seeding import generator
 from tests.blockiaf.cases import PARTITIONS, conv4_anchor, distance, kronecker, random_point, small_anchor
 from tests.references_blockiaf import Dual, official_map, official_shapes
