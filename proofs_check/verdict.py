@@ -87,6 +87,8 @@ class Row:
         """The verdict on the amended statement, or on one part of it; OPEN unless the whole claim is OK."""
         if self.status != "OK":
             return "OPEN"
+        if part and part not in self.parts:
+            raise ValueError(f"uses must name a part of {self.id}, one of {sorted(self.parts)}, got {part!r}; correct it")
         return self.parts[part] if part else self.verdict.amended
 
 

@@ -2,8 +2,8 @@ r"""C14: preconditioned GD minimises the linearisation plus a proximal term in t
 
 *Proof.* With $P=P^\top\succ0$ the surrogate's gradient is $u+\frac1\alpha P^{-1}(\phi-\psi)$, zero exactly at
 $\psi-\alpha Pu$. A quadratic form sees only the symmetric part: in general the minimiser is
-$\psi-\alpha(\operatorname{sym}P^{-1})^{-1}u$, and $\operatorname{sym}P^{-1}=P^{-1}\operatorname{sym}(P)P^{-\top}$. The gap to $f$ is
-$D_w$ with $w=\frac1{2\alpha}\|\cdot\|_{P^{-1}}^2-f$ (as in C12).
+$\psi-\alpha(\operatorname{sym}P^{-1})^{-1}u$, and $\operatorname{sym}P^{-1}=P^{-1}\operatorname{sym}(P)P^{-\top}$. The gap
+to $f$ is $D_w$ with $w=\frac1{2\alpha}\|\cdot\|_{P^{-1}}^2-f$ (as in C12).
 """
 
 from __future__ import annotations
