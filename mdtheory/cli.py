@@ -43,18 +43,22 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(mdtheory.__version__)
+        raise typer.Exit
+
+
+VersionFlag = Annotated[bool, typer.Option("--version", help="Print the version and leave.", callback=_version, is_eager=True)]
+
+
 @app.callback()
-def main(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
-) -> None:
+def main(version: VersionFlag = False) -> None:
     """Meta-learning with learned loss geometries: mirror descent learns how to learn a task from a few examples.
 
     Start with [bold]mdtheory demo[/bold] (no data needed, about two minutes), then [bold]mdtheory train --help[/bold].
     Every command has examples in its --help, and writes JSON alone to stdout with --json.
     """
-    if version:
-        typer.echo(mdtheory.__version__)
-        raise typer.Exit
 
 
 app.command()(demo.demo)

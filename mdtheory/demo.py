@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import multiprocessing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,44 +14,46 @@ import torch
 
 from mdtheory import plots, tree
 from mdtheory.config import RunConfig, parse
-from mdtheory.data.episodes import EpisodeStream, Source
+from mdtheory.data.episodes import EpisodeStream
 from mdtheory.inner.solver import trace
 from mdtheory.meta import checkpoint
-from mdtheory.meta.builder import build_stream, build_trainer, open_data
-from mdtheory.meta.evaluate import Scores, evaluate, paired
-from mdtheory.meta.events import Listener, Row
+from mdtheory.meta.builder import build_stream, build_trainer, load_learner, open_data
+from mdtheory.meta.evaluate import estimate, evaluate
+from mdtheory.meta.events import Lines, Row
 from mdtheory.meta.learner import MetaLearner
-from mdtheory.typing import Params
 
 METHODS = ("maml", "metasgd", "metamida")
-THREADS = 2
-"""Fixed, because the number of threads decides the last bits of results.json."""
+BY_COST = ("metamida", "metasgd", "maml")
+"""The longest first, so that two processes end at about the same time."""
 
 RUN: dict[str, Any] = {
     "seed": 0,
     "norm": "transductive",
     "device": "cpu",
-    "threads": THREADS,
+    "threads": 1,
     "data": {"source": "glyphs"},
     "task": {"n_way": 5, "n_shot": 1, "n_query": 10, "n_steps": 3, "task_lr": 0.1},
     "model": {"name": "conv4", "options": {"channels": 32}},
-    "meta": {"n_tasks": 4, "iterations": 150, "optimizer": {"name": "Adam", "meta_lr": 0.003}},
-    "test": {"tasks": 200},
+    "meta": {"n_tasks": 4, "iterations": 120, "optimizer": {"name": "Adam", "meta_lr": 0.001}},
+    "test": {"tasks": 120},
 }
-"""What all methods share; a method adds its geometry and nothing else."""
+"""What all methods share; a method adds its geometry and nothing else. One thread: more would decide the last bits."""
 
+PROCESSES = 2
 TRACED, TRACED_STEPS = 60, 6
 """Tasks behind the figures, and their task steps: twice those of meta-training."""
+
+OWN, COMMON = "from each method's own start", f"from one start: {METHODS[0]}'s"
 
 
 @dataclass(frozen=True)
 class Trained:
-    """One method: its learner before and after, on the same tasks."""
+    """One method: the accuracy on every test task by protocol, before and after, and the events of its training."""
 
-    learner: MetaLearner
-    before: list[Scores]
-    after: list[Scores]
+    before: dict[int, list[float]]
+    after: dict[int, list[float]]
     events: list[dict[str, Any]]
+    meta_parameters: int
 
 
 class Memory:
@@ -70,35 +73,30 @@ class Memory:
         """Nothing is open."""
 
 
-def run(
-    out: Path,
-    *,
-    changes: Mapping[str, Any] | None = None,
-    listeners: Callable[[str], Sequence[Listener]] = lambda method: (),
-) -> dict[str, Any]:
-    """Train, test and draw in ``out``; what results.json holds. ``changes``: other values for :data:`RUN`'s tables.
+def run(out: Path, *, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Train, test and draw in ``out``, in two processes of one thread; what results.json holds.
 
-    Writes results.json (the same bytes on every run on one machine), table.md, ``<method>.pt``, and task_loss, gradient_norm
-    and training as .png and .svg. Uses, and leaves, torch at :data:`THREADS` threads.
+    ``changes``: other values for :data:`RUN`'s tables. Writes results.json (the same bytes on every run on one machine),
+    table.md, ``<method>.pt``, and the figures task_loss, gradient_norm and training as .png and .svg.
     """
-    torch.set_num_threads(THREADS)
     out.mkdir(parents=True, exist_ok=True)
     configs = {method: parse(_merged(RUN, {**(changes or {}), "geometry": {"name": method}})) for method in METHODS}
     shared = configs[METHODS[0]]
-    source = open_data(shared.data)
-    test = build_stream(shared, source, split="test", n_query=max(shared.task.eval_n_query))
-    methods = {name: _train(config, source, test, out, listeners(name)) for name, config in configs.items()}
-    panels = _panels({name: one.learner for name, one in methods.items()}, test)
+    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
+        trained = dict(zip(BY_COST, pool.starmap(_train, [(configs[m], out) for m in BY_COST], chunksize=1), strict=True))
+        jobs = [(start, method, out) for start in (OWN, COMMON) for method in BY_COST]
+        paths = dict(zip(jobs, pool.starmap(_paths, jobs, chunksize=1), strict=True))
+    panels = {start: {method: paths[start, method, out] for method in METHODS} for start in (OWN, COMMON)}
     report = {
-        "data": {"source": "glyphs", "digest": source.digest},
-        "run": json.loads(shared.model_copy(update={"geometry": None}).to_json()),
-        "methods": {name: _summary(one, methods[METHODS[0]]) for name, one in methods.items()},
-        "figures": {title: {name: _means(paths) for name, paths in by_method.items()} for title, by_method in panels.items()},
+        "data": {"source": "glyphs", "digest": open_data(shared.data).digest},
+        "run": json.loads(shared.to_json()) | {"geometry": None},
+        "methods": {method: _summary(trained[method], trained[METHODS[0]]) for method in METHODS},
+        "figures": {start: {method: _means(one) for method, one in by_method.items()} for start, by_method in panels.items()},
     }
     figures: dict[str, plots.Quantity] = {"task_loss": "support_loss", "gradient_norm": "grad_norm"}
     for name, quantity in figures.items():
         plots.save_figure(plots.adaptation_figure(panels, quantity, trained_steps=shared.task.n_steps), out / name)
-    plots.save_figure(plots.training_figure({name: one.events for name, one in methods.items()}), out / "training")
+    plots.save_figure(plots.training_figure({method: trained[method].events for method in METHODS}), out / "training")
     checkpoint.write_atomically(out / "table.md", (markdown(report) + "\n").encode())
     checkpoint.write_atomically(out / "results.json", (json.dumps(report, indent=1, sort_keys=True) + "\n").encode())
     return report
@@ -146,36 +144,37 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _train(config: RunConfig, source: Source, test: EpisodeStream, out: Path, listeners: Sequence[Listener]) -> Trained:
-    memory = Memory()
-    trainer = build_trainer(config, source, listeners=[memory, *listeners])
+def _train(config: RunConfig, out: Path) -> Trained:
+    """One method from start to test, in a process of its own."""
+    torch.set_num_threads(1)
+    memory, name, source = Memory(), config.geometry.name, open_data(config.data)
+    trainer = build_trainer(config, source, listeners=[memory, Lines(name, every=5)])
     trainer.validation = None
+    test = build_stream(config, source, split="test", n_query=max(config.task.eval_n_query))
     before = _test(trainer.learner, config, test)
     trainer.fit()
-    checkpoint.save(trainer.state(), out / f"{config.geometry.name}.pt")
-    return Trained(trainer.learner, before, _test(trainer.learner, config, test), memory.rows)
+    checkpoint.save(trainer.state(), out / f"{name}.pt")
+    added = sum(value.numel() for key, value in trainer.learner.meta().items() if key.startswith("geometry."))
+    return Trained(before, _test(trainer.learner, config, test), memory.rows, added)
 
 
-def _test(learner: MetaLearner, config: RunConfig, test: EpisodeStream) -> list[Scores]:
-    return evaluate(learner, test, n_tasks=config.test.tasks, protocols=config.task.eval_n_query) or []
+def _test(learner: MetaLearner, config: RunConfig, test: EpisodeStream) -> dict[int, list[float]]:
+    protocols = config.task.eval_n_query
+    scores = evaluate(learner, test, n_tasks=config.test.tasks, protocols=protocols) or []
+    return {n_query: one.accuracy.tolist() for n_query, one in zip(protocols, scores, strict=True)}
 
 
-def _panels(learners: Mapping[str, MetaLearner], test: EpisodeStream) -> dict[str, dict[str, plots.Paths]]:
-    """Adaptations from every method's own start, and from the first method's: its dual start is then g^-1 of that point."""
-    first = learners[METHODS[0]]
-    common = tree.sub(tree.detach(first.meta()), "anchor.")
-    own, shared = {}, {}
-    for name, learner in learners.items():
-        meta = tree.detach(learner.meta())
-        dual = learner.geometry.map.inverse(tree.sub(meta, "geometry.map."), common)
-        own[name] = _paths(learner, meta, test)
-        shared[name] = _paths(learner, {**meta, **tree.prefixed("anchor.", dual)}, test)
-    return {"from each method's own start": own, f"from one start: {METHODS[0]}'s": shared}
-
-
-def _paths(learner: MetaLearner, meta: Params, test: EpisodeStream) -> plots.Paths:
+def _paths(start: str, method: str, out: Path) -> plots.Paths:
+    """Adaptations from the method's own start, or from the first method's: the dual start is then g^-1 of that point."""
+    torch.set_num_threads(1)
+    learner, config = load_learner(out / f"{method}.pt")
+    test = build_stream(config, open_data(config.data), split="test", n_query=1)
+    meta = tree.detach(learner.meta())
+    if start == COMMON:
+        first = tree.sub(tree.detach(load_learner(out / f"{METHODS[0]}.pt")[0].meta()), "anchor.")
+        meta |= tree.prefixed("anchor.", learner.geometry.map.inverse(tree.sub(meta, "geometry.map."), first))
     problem = learner.problem()
-    found = [trace(problem, meta, test(index), n_steps=TRACED_STEPS) for index in range(TRACED)]
+    found = [trace(problem, meta, test(index), n_steps=TRACED_STEPS) for index in range(min(TRACED, config.test.tasks))]
     return plots.Paths(*(torch.stack([getattr(one, key) for one in found]).numpy() for key in ("support_loss", "grad_norm")))
 
 
@@ -185,15 +184,15 @@ def _means(paths: plots.Paths) -> dict[str, list[float]]:
 
 def _summary(mine: Trained, first: Trained) -> dict[str, Any]:
     protocols = {}
-    for before, after, reference in zip(mine.before, mine.after, first.after, strict=True):
-        protocols[str(after.n_query)] = {
-            "untrained": vars(before.estimate()),
-            "trained": vars(after.estimate()),
-            "minus_first": vars(paired(reference, after)),
-            "scores": after.accuracy.tolist(),
+    for n_query, scores in mine.after.items():
+        after, reference = torch.tensor(scores), torch.tensor(first.after[n_query])
+        protocols[str(n_query)] = {
+            "untrained": vars(estimate(torch.tensor(mine.before[n_query]))),
+            "trained": vars(estimate(after)),
+            "minus_first": vars(estimate(after - reference)),
+            "scores": scores,
         }
-    added = sum(value.numel() for name, value in mine.learner.meta().items() if name.startswith("geometry."))
-    return {"protocols": protocols, "meta_parameters_of_geometry": added}
+    return {"protocols": protocols, "meta_parameters_of_geometry": mine.meta_parameters}
 
 
 def _percent(value: Mapping[str, float], sign: str = "") -> str:

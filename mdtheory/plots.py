@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Distinguishable with every kind of colour blindness (okabe2008color); markers differ as well."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES: Any = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 2, 1, 2)))
+"""So that lines which coincide can still be told apart."""
 STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -55,7 +57,7 @@ def adaptation_figure(panels: Mapping[str, Mapping[str, Paths]], quantity: Quant
     first to the third quartile. The dotted line marks the number of steps of meta-training.
     """
     with _styled():
-        figure, axes = _figure(len(panels))
+        figure, axes = _figure(len(panels), sharey=True)
         methods = list(dict.fromkeys(name for methods in panels.values() for name in methods))
         for axis, (title, by_method) in zip(axes, panels.items(), strict=True):
             for name, paths in by_method.items():
@@ -85,7 +87,9 @@ def training_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]], *, window
                 x, y = _column(rows, "validation", key)
                 axis.plot(x, scale * y, MARKERS[index % len(MARKERS)], color=COLOURS[index % len(COLOURS)], markersize=5)
             axis.set(xlabel="meta-iteration", ylabel=label)
-        _legend(figure, axes[0], note=f"lines: training tasks, mean of the last {window} iterations; markers: validation")
+        validated = any(row["kind"] == "validation" for rows in curves.values() for row in rows)
+        note = f"training tasks, mean of the last {window} iterations" + ("; markers: validation" if validated else "")
+        _legend(figure, axes[0], note=note)
         return figure
 
 
@@ -108,14 +112,14 @@ def _styled() -> Iterator[None]:
         yield
 
 
-def _figure(n_panels: int) -> tuple[Figure, list[Axes]]:
+def _figure(n_panels: int, *, sharey: bool = False) -> tuple[Figure, list[Axes]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.2 * n_panels, 3.9))
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, n_panels, squeeze=False)[0]
-    figure.subplots_adjust(left=0.62 / (4.2 * n_panels) * 1.25, right=0.985, top=0.92, bottom=0.28, wspace=0.22)
+    axes = figure.subplots(1, n_panels, squeeze=False, sharey=sharey)[0]
+    figure.subplots_adjust(left=0.78 / (4.2 * n_panels), right=0.985, top=0.92, bottom=0.28, wspace=0.1 if sharey else 0.22)
     return figure, list(axes)
 
 
@@ -123,8 +127,8 @@ def _banded(axis: Axes, values: np.ndarray, index: int, *, label: str) -> None:
     steps, colour = np.arange(values.shape[1]), COLOURS[index % len(COLOURS)]
     low, high = np.quantile(values, [0.25, 0.75], axis=0)
     axis.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
-    marker = MARKERS[index % len(MARKERS)]
-    axis.plot(steps, values.mean(axis=0), color=colour, marker=marker, markersize=4.5, linewidth=1.6, label=label)
+    look: Any = {"color": colour, "marker": MARKERS[index % len(MARKERS)], "linestyle": DASHES[index % len(DASHES)]}
+    axis.plot(steps, values.mean(axis=0), markersize=6 - index, linewidth=1.6, label=label, **look)
 
 
 def _legend(figure: Figure, axis: Axes, *, note: str) -> None:

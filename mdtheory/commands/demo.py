@@ -27,11 +27,10 @@ def demo(
       mdtheory demo --out demo
     """
     from mdtheory.demo import caption, rows, run
-    from mdtheory.meta.events import for_people
     from mdtheory.meta.interrupt import Interrupted
 
     try:
-        report = run(out, listeners=lambda method: [for_people(method)])
+        report = run(out)
     except Interrupted as request:
         complain("stopped by a signal; the demo starts over")
         raise typer.Exit(request.exit_code) from None

@@ -13,7 +13,11 @@ class Interrupted(Exception):
 
     def __init__(self, message: str, signum: int):
         super().__init__(message)
-        self.exit_code = 128 + signum
+        self.signum, self.exit_code = signum, 128 + signum
+
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[str, int]]:
+        """Travels between processes."""
+        return type(self), (str(self), self.signum)
 
 
 class StopRequest:

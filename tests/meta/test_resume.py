@@ -17,8 +17,6 @@ from mdtheory.meta.trainer import Identity, Validation
 from mdtheory.typing import Episode
 from tests.meta.fakes import Switch, blobs, broken_off, last, learner, logged, resumed, sgd, trainer, unbroken
 
-# -- broken off and resumed --------------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("after", [1, 2, 3, 4, 5, 6])
 def test_killed_after_any_iteration_and_resumed_is_the_same_run(tmp_path, after):

@@ -1,0 +1,83 @@
+"""The demonstration in small: all of its files, the same bytes twice."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from mdtheory import demo
+from mdtheory.meta import checkpoint
+from mdtheory.meta.builder import build_stream, load_learner, open_data
+
+SMALL = {
+    "task": {"n_query": 2, "eval_n_query": [1, 2], "n_steps": 1},
+    "model": {"options": {"channels": 4}},
+    "meta": {"n_tasks": 1, "iterations": 3},
+    "test": {"tasks": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory):
+    """Two runs into two folders."""
+    folders = [tmp_path_factory.mktemp("demo") for _ in range(2)]
+    return folders, [demo.run(folder, changes=SMALL) for folder in folders]
+
+
+def test_results_are_the_same_bytes(twice):
+    (first, second), _ = twice
+    names = {path.name for path in first.iterdir()}
+    assert names >= {"results.json", "table.md", "maml.pt", "metasgd.pt", "metamida.pt"}
+    assert names >= {f"{name}.{kind}" for name in ("task_loss", "gradient_norm", "training") for kind in ("png", "svg")}
+    for name in names:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def test_results_hold_neither_times_nor_paths(twice):
+    (first, _), _ = twice
+    text = (first / "results.json").read_text()
+    assert str(first) not in text
+    assert "seconds" not in text
+
+
+def test_all_start_as_one_and_the_numbers_agree(twice):
+    (first, _), (report, _) = twice
+    assert json.loads((first / "results.json").read_text()) == json.loads(json.dumps(report))
+    methods = report["methods"]
+    for n_query in ("1", "2"):
+        untrained = [methods[name]["protocols"][n_query]["untrained"]["mean"] for name in demo.METHODS]
+        assert untrained == pytest.approx([untrained[0]] * 3, abs=0.01)
+        mine, reference = (methods[name]["protocols"][n_query] for name in ("metamida", "maml"))
+        gap = np.mean(mine["scores"]) - np.mean(reference["scores"])
+        assert mine["minus_first"]["mean"] == pytest.approx(gap, abs=1e-6)
+    assert methods["maml"]["meta_parameters_of_geometry"] == 0
+
+
+def test_the_common_start_is_one_point_for_all(twice):
+    """At k = 0 the task loss from MAML's start is the same for every method, though their dual starts differ."""
+    _, (report, _) = twice
+    own, common = report["figures"].values()
+    losses = [common[name]["task_loss"][0] for name in demo.METHODS]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+    assert common["maml"] == own["maml"]
+    assert own["metamida"]["task_loss"][0] != pytest.approx(losses[0], rel=1e-5)
+    assert all(math.isfinite(value) for panel in (own, common) for one in panel.values() for value in one["gradient_norm"])
+
+
+def test_the_table_names_everything(twice):
+    (first, _), _ = twice
+    table = (first / "table.md").read_text()
+    for words in ("| maml |", "| metasgd |", "| metamida |", "±", "Norm policy transductive", "3 test tasks", "minus maml"):
+        assert words in table
+
+
+def test_its_checkpoints_are_learners(twice):
+    (first, _), _ = twice
+    learner, config = load_learner(first / "metamida.pt")
+    assert config.geometry.name == "metamida"
+    assert checkpoint.load(first / "metamida.pt")["counters"]["iteration"] == 3
+    task = build_stream(config, open_data(config.data), split="test", n_query=2)(0)
+    assert learner(task.support_x, task.support_y, task.query_x).shape == (10, 5)
