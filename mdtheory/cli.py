@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 import mdtheory
+from mdtheory.allocator import keep_freed_memory
 from mdtheory.commands import adapt, checkpoint, data, demo, doctor, evaluate, geometries, train
 
 EXPECTED = (ValueError, FloatingPointError, OSError)
@@ -59,6 +60,7 @@ def main(version: VersionFlag = False) -> None:
     Start with [bold]mdtheory demo[/bold] (no data needed, about two minutes), then [bold]mdtheory train --help[/bold].
     Every command has examples in its --help, and writes JSON alone to stdout with --json.
     """
+    keep_freed_memory()
 
 
 app.command()(demo.demo)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from mdtheory import plots, tree
+from mdtheory.allocator import keep_freed_memory
 from mdtheory.config import RunConfig, parse
 from mdtheory.data.episodes import EpisodeStream
 from mdtheory.inner.solver import trace
@@ -82,7 +83,7 @@ def run(out: Path, *, changes: Mapping[str, Any] | None = None) -> dict[str, Any
     out.mkdir(parents=True, exist_ok=True)
     configs = {method: parse(_merged(RUN, {**(changes or {}), "geometry": {"name": method}})) for method in METHODS}
     shared = configs[METHODS[0]]
-    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
+    with multiprocessing.get_context("spawn").Pool(PROCESSES, initializer=keep_freed_memory) as pool:
         trained = dict(zip(BY_COST, pool.starmap(_train, [(configs[m], out) for m in BY_COST], chunksize=1), strict=True))
         jobs = [(start, method, out) for start in (OWN, COMMON) for method in BY_COST]
         paths = dict(zip(jobs, pool.starmap(_paths, jobs, chunksize=1), strict=True))
