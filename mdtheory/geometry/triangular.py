@@ -41,14 +41,14 @@ class Scale:
             self.offset = math.log((1 - low) / (high - 1))
 
     def __call__(self, a: Tensor) -> Tensor:
-        """s(a), elementwise."""
+        """s(a), elementwise. shape: that of a"""
         if self.bounds is None:
             return a.exp()
         low, high = self.bounds
         return low + (high - low) * torch.sigmoid(a + self.offset)
 
     def log(self, a: Tensor) -> Tensor:
-        """log s(a), elementwise; finite also where s underflows."""
+        """log s(a), elementwise (shape: that of a); finite also where s underflows."""
         if self.bounds is None:
             return a
         low, high = self.bounds
@@ -63,13 +63,13 @@ def smooth_leaky(x: Tensor) -> Tensor:
     """u(x) = x + sqrt(1 + x^2) / 2: a rectifier that is C^infinity, with slope in (1/2, 3/2) everywhere and u(0) = 1/2.
 
     So no unit is dead at any input, and the weights behind it have a gradient also where the dual variable is zero, as
-    the biases of norms are at the start.
+    the biases of norms are at the start. Elementwise; shape: that of x.
     """
     return x + 0.5 * torch.sqrt(1 + x * x)
 
 
 def centred_uniform(shape: Sequence[int], *, bound: float, generator: torch.Generator) -> Tensor:
-    """U(-bound, bound), drawn in float64 on the CPU, so that every precision and device starts from the same numbers."""
+    """U(-bound, bound) of the given shape, drawn in float64 on the CPU: the same numbers for every precision and device."""
     return (2 * torch.rand(tuple(shape), generator=generator, dtype=torch.float64) - 1) * bound
 
 
