@@ -1,0 +1,1 @@
+"""The laboratory: frozen configurations in, records with provenance out, tables and figures made from records."""

@@ -1,0 +1,172 @@
+"""Rerun the cells of the tables: ``python -m experiments.reproduce --tier cpu --row metamida --shot 1``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from experiments import shards
+from experiments.cells import TIERS, tier
+from experiments.generated import ROOT
+from experiments.records import FOLDER
+from experiments.status import STATES, UNFINISHED, Work, describe, lines, wanted
+
+# glibc gives every freed block back to the system, and convolutions free large ones all the time: up to half of their time
+MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
+STARTED = 2.0  # seconds between two looks at the processes
+OUT_OF_TIME, DIVERGED = 75, 3  # exit codes of experiments.run
+CARRIED = ("last.pt", "best.pt", "metrics.jsonl", "scores.json", "paths.json", "clock.json")
+
+
+def main(
+    tier_: Annotated[str | None, typer.Option("--tier", help=f"{', '.join(TIERS)}; needed unless --status.")] = None,
+    row: Annotated[str | None, typer.Option("--row", help="Only this row of the table, e.g. metamida.")] = None,
+    shot: Annotated[int | None, typer.Option("--shot", help="Only this many images per class.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="This seed instead of the tier's.")] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", min=0, help="Stop in time; the next call goes on.")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Cells at once, each in a process of its own.")] = 1,
+    status: Annotated[bool, typer.Option("--status", help="Only say what is done and what is missing.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Write the status as JSON, and nothing else, to stdout.")] = False,
+    into: Annotated[Path | None, typer.Option("--into", metavar="DIR", help="Keep records and states there.")] = None,
+    pack: Annotated[
+        bool, typer.Option("--pack", help="Also leave what is unfinished in experiments/unfinished, in pieces for git.")
+    ] = False,
+) -> None:
+    """Train and test the cells asked for that have no record yet, and write their records.
+
+    Every cell is stopped and resumed without a trace in its numbers: Ctrl-C,
+    SIGTERM and --minutes all save first. Cells of one tier see the same tasks.
+
+    Examples:
+
+      python -m experiments.reproduce --tier smoke --jobs 2
+
+      python -m experiments.reproduce --tier cpu --row metamida --shot 1 --minutes 25
+
+      python -m experiments.reproduce --status --json
+
+    --json: a list of objects with row, shot, tier, seed, iterations, target,
+    protocol, accuracy (a share of 1), interval (the half-width of its 95%
+    interval), record, state; one object for each test protocol of a cell.
+    """
+    if not status and tier_ is None:
+        raise typer.BadParameter(f"--tier must be one of {', '.join(TIERS)}; --status needs none")
+    try:
+        works = wanted(TIERS if tier_ is None else [tier(tier_).name], row=row, shot=shot, seed=seed)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    records = FOLDER if into is None else into / "records"
+    states = STATES if into is None else into / "state"
+    code = 0
+    if not status:
+        code = work_on(works, records=records, states=states, minutes=minutes, jobs=jobs, pack=pack)
+    objects = [one for work in works for one in describe(work, records=records, states=states)]
+    typer.echo(json.dumps(objects, indent=1) if json_ else "\n".join(lines(objects)))
+    raise typer.Exit(code)
+
+
+def work_on(
+    works: list[Work], *, records: Path, states: Path, minutes: float | None = None, jobs: int = 1, pack: bool = False
+) -> int:
+    """Run every work without a record; 0 unless one failed or a signal came (then 128 + its number)."""
+    until = time.time() + 60 * minutes if minutes is not None else float("inf")
+    queue = [work for work in works if not (records / work.name).is_dir()]
+    for work in queue:
+        unpack(work, states)
+    running: dict[Work, subprocess.Popen[bytes]] = {}
+    failed: list[str] = []
+    with forwarded_signals(running) as caught:
+        while running or (queue and not caught and time.time() < until):
+            while queue and len(running) < jobs and not caught and time.time() < until and _may_start(queue[0], running):
+                work = queue.pop(0)
+                running[work] = start(work, records=records, states=states, until=until)
+            time.sleep(STARTED / 10 if len(running) < jobs else STARTED / 4)
+            for work in [work for work, process in running.items() if process.poll() is not None]:
+                code = running.pop(work).returncode
+                if code not in (0, OUT_OF_TIME) and not caught:
+                    failed.append(f"{work.name}: {'diverged' if code == DIVERGED else f'exit code {code}'}")
+    for work in works:
+        if (records / work.name).is_dir():
+            shutil.rmtree(UNFINISHED / work.name, ignore_errors=True)
+        elif pack:
+            pack_up(work, states)
+    for sentence in failed:
+        print(sentence, file=sys.stderr)
+    return 128 + caught[0] if caught else int(bool(failed))
+
+
+def _may_start(work: Work, running: dict[Work, Any]) -> bool:
+    """Not while the MAML cell of the same kind runs, whose weights are the common start."""
+    return not any(
+        other.cell.row == "maml"
+        and (other.cell.tier, other.cell.shot, other.seed) == (work.cell.tier, work.cell.shot, work.seed)
+        for other in running
+    )
+
+
+def start(work: Work, *, records: Path, states: Path, until: float) -> subprocess.Popen[bytes]:
+    """One cell in a process of its own."""
+    cell = work.cell
+    command = [sys.executable, "-m", "experiments.run", "--tier", cell.tier, "--row", cell.row]
+    command += ["--shot", str(cell.shot), "--seed", str(work.seed), "--until", str(until)]
+    command += ["--records", str(records.absolute()), "--states", str(states.absolute())]
+    threads = str(cell.config(work.seed).threads or 1)
+    return subprocess.Popen(command, cwd=ROOT, env={**MALLOC, **os.environ, "OMP_NUM_THREADS": threads})
+
+
+@contextmanager
+def forwarded_signals(running: dict[Work, subprocess.Popen[bytes]]) -> Iterator[list[int]]:
+    """Inside, SIGINT and SIGTERM are noted in the list and handed on to every process once."""
+    caught: list[int] = []
+
+    def note(signum: int, frame: object) -> None:
+        caught.append(signum)
+        for process in running.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+
+    before = {signum: signal.signal(signum, note) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def pack_up(work: Work, states: Path, *, target: Path = UNFINISHED) -> None:
+    """Copy a cell's state to where git sees it, in pieces."""
+    if not (states / work.name / "last.pt").is_file():
+        return
+    (target / work.name).mkdir(parents=True, exist_ok=True)
+    for name in CARRIED:
+        if (states / work.name / name).is_file():
+            shards.write((states / work.name / name).read_bytes(), target / work.name / name)
+
+
+def unpack(work: Work, states: Path, *, origin: Path = UNFINISHED) -> None:
+    """Put a packed state back, unless there is one already."""
+    if (states / work.name / "last.pt").is_file() or not shards.pieces(origin / work.name / "last.pt"):
+        return
+    (states / work.name).mkdir(parents=True, exist_ok=True)
+    for name in CARRIED:
+        if shards.pieces(origin / work.name / name):
+            (states / work.name / name).write_bytes(shards.read(origin / work.name / name))
+
+
+if __name__ == "__main__":
+    typer.run(main)

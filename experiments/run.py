@@ -1,0 +1,321 @@
+"""One cell in this process: train, test, measure, record. It may be stopped at any moment, and the next call goes on.
+
+Normally started by :mod:`experiments.reproduce`, several at once. What is unfinished lies in a state folder: last.pt, best.pt,
+metrics.jsonl, the scores of the test tasks done so far, and the clock; a finished cell leaves nothing there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments import probes, provenance, shards
+from experiments import records as store
+from experiments.cells import Cell, tier
+from experiments.records import WEIGHTS, Adaptation, Provenance, Result, Scores
+from mdtheory.config import RunConfig
+from mdtheory.data.episodes import Source
+from mdtheory.meta import checkpoint
+from mdtheory.meta.builder import build_learner, build_stream, build_trainer, open_data, pick_device
+from mdtheory.meta.evaluate import evaluate
+from mdtheory.meta.events import JsonLines, Lines, read_metrics, truncate_metrics
+from mdtheory.meta.interrupt import Interrupted
+from mdtheory.meta.learner import MetaLearner
+from mdtheory.meta.trainer import Diverged, restore_weights
+
+TEST_SHARD = 100  # tasks tested between two looks at the clock
+
+
+class OutOfTime(Exception):
+    """The deadline has come; everything is saved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A cell with a seed, where it lives, and the moment (``time.time()``) at which it must stop."""
+
+    cell: Cell
+    seed: int
+    records: Path
+    states: Path
+    until: float = math.inf
+
+    @property
+    def name(self) -> str:
+        """As the record is called."""
+        return self.cell.record(self.seed)
+
+    @property
+    def state(self) -> Path:
+        """The folder of what is unfinished."""
+        return self.states / self.name
+
+    @property
+    def record(self) -> Path:
+        """The folder of the finished record."""
+        return self.records / self.name
+
+    def check_time(self) -> None:
+        """:class:`OutOfTime` after the deadline."""
+        if time.time() >= self.until:
+            raise OutOfTime
+
+
+def run(job: Job) -> bool:
+    """Go on until the record is there (True) or the time is up (False)."""
+    if job.record.is_dir():
+        return True
+    config = job.cell.config(job.seed)
+    torch.set_num_threads(config.threads or 1)
+    job.state.mkdir(parents=True, exist_ok=True)
+    try:
+        with clocked(job, "open"):
+            source = open_data(config.data, pick_device(config.device))
+        with clocked(job, "train"):
+            train(job, config, source)
+        with clocked(job, "test"):
+            learner, state = best_learner(job, config, source)
+            scores = test(job, learner, config, source)
+            adaptation, map_probe = measure(job, learner, config, source)
+    except OutOfTime:
+        return False
+    write_record(job, config, source, learner, state, scores=scores, adaptation=adaptation, map_probe=map_probe)
+    shutil.rmtree(job.state)
+    return True
+
+
+def train(job: Job, config: RunConfig, source: Source) -> None:
+    """Train to the last iteration and its validation, from the last checkpoint on."""
+    last, metrics = job.state / "last.pt", job.state / "metrics.jsonl"
+    trainer = build_trainer(config, source, out=job.state)
+    checkpoint.remove_leftovers(job.state)
+    if last.exists():
+        trainer.resume(checkpoint.load(last))
+    else:
+        truncate_metrics(metrics, iteration=0, validated=-1)
+    trainer.listeners = [Lines(job.name, every=30), JsonLines(metrics)]
+    minutes = None if math.isinf(job.until) else max(0.0, (job.until - time.time()) / 60)
+    counters = trainer.fit(minutes=minutes)
+    if counters.iteration < config.meta.iterations or counters.validated < config.meta.iterations:
+        raise OutOfTime
+
+
+def best_learner(job: Job, config: RunConfig, source: Source) -> tuple[MetaLearner, dict[str, Any]]:
+    """The learner with the best validation, and the checkpoint that it comes from."""
+    state = checkpoint.load(job.state / "best.pt")
+    return learner_with(config, source, state), state
+
+
+def learner_with(config: RunConfig, source: Source, state: dict[str, Any]) -> MetaLearner:
+    """A learner in evaluation mode with these weights."""
+    learner = build_learner(config, source.image_shape)
+    restore_weights(learner, state)
+    return learner.eval()
+
+
+def test(job: Job, learner: MetaLearner, config: RunConfig, source: Source) -> Scores:
+    """Correct answers on all test tasks under both protocols; some rows also with statistics of the support set alone."""
+    norms = [config.norm]
+    if job.cell.row in tier(job.cell.tier).other_norm and config.norm != "support":
+        norms.append("support")
+    path = job.state / "scores.json"
+    found: Scores = json.loads(path.read_text()) if path.exists() else {}
+    for norm in norms:
+        own = learner if norm == config.norm else other_norm(learner, config, source, norm)
+        by_query = found.setdefault(norm, {str(n_query): [] for n_query in config.task.eval_n_query})
+        while (done := len(next(iter(by_query.values())))) < config.test.tasks:
+            job.check_time()
+            part = correct_answers(own, config, source, start=done, stop=min(done + TEST_SHARD, config.test.tasks))
+            for n_query, correct in part.items():
+                by_query[n_query] += correct
+            checkpoint.write_atomically(path, json.dumps(found).encode())
+    return found
+
+
+def other_norm(learner: MetaLearner, config: RunConfig, source: Source, norm: str) -> MetaLearner:
+    """The same weights under another policy of batch statistics."""
+    changed = build_learner(config.model_copy(update={"norm": norm}), source.image_shape)
+    changed.load_state_dict(learner.state_dict())
+    return changed.eval()
+
+
+def correct_answers(learner: MetaLearner, config: RunConfig, source: Source, *, start: int, stop: int) -> dict[str, list[int]]:
+    """Queries per class -> the number of correct answers on each of the test tasks start..stop - 1."""
+    protocols = config.task.eval_n_query
+    stream = build_stream(config, source, split="test", n_query=max(protocols))
+    scores = evaluate(learner, lambda index: stream(start + index), n_tasks=stop - start, protocols=protocols) or []
+    return {
+        str(n_query): [round(float(share) * n_query * config.task.n_way) for share in one.accuracy]
+        for n_query, one in zip(protocols, scores, strict=True)
+    }
+
+
+def measure(job: Job, learner: MetaLearner, config: RunConfig, source: Source) -> tuple[Adaptation, store.MapProbe | None]:
+    """The paths on the first test tasks, from the method's own start and from MAML's, and the map's monotonicity."""
+    own, n_query = tier(job.cell.tier), max(config.task.eval_n_query)
+    stream = build_stream(config, source, split="test", n_query=n_query)
+    n_tasks = min(own.path_tasks, config.test.tasks)
+    starts: dict[str, Callable[[], Any]] = {
+        "own": lambda: {name: value.detach() for name, value in learner.meta().items()},
+        "common": lambda: probes.common_start(learner, maml_weights(job)),
+    }
+    kept, found = job.state / "paths.json", {}
+    if kept.exists():
+        found = json.loads(kept.read_text())
+    for kind, start in starts.items():
+        job.check_time()
+        if kind not in found:
+            meta = start()
+            paths = None if meta is None else probes.paths(learner, meta, stream, n_tasks=n_tasks, n_steps=own.path_steps)
+            found[kind] = None if paths is None else paths.model_dump()
+            checkpoint.write_atomically(kept, json.dumps(found).encode())
+    job.check_time()
+    adaptation = Adaptation(tasks=n_tasks, steps=own.path_steps, queries=n_query * config.task.n_way, **found)
+    return adaptation, probes.map_probe(learner, stream)
+
+
+def maml_weights(job: Job) -> Path:
+    """Where the MAML cell of the same tier, shot and seed keeps its weights."""
+    return job.records / Cell(job.cell.tier, "maml", job.cell.shot).record(job.seed) / WEIGHTS
+
+
+def write_record(
+    job: Job,
+    config: RunConfig,
+    source: Source,
+    learner: MetaLearner,
+    state: dict[str, Any],
+    *,
+    scores: Scores,
+    adaptation: Adaptation,
+    map_probe: store.MapProbe | None,
+) -> None:
+    """All files in a new folder, sealed, checked, and moved into place in one step."""
+    last = checkpoint.load(job.state / "last.pt")
+    meta = learner.meta()
+    result = Result(
+        version=1,
+        tier=job.cell.tier,
+        row=job.cell.row,
+        shot=job.cell.shot,
+        seed=job.seed,
+        config_digest=config.digest,
+        data_digest=source.digest,
+        iterations=checkpoint.iteration(last),
+        target=config.meta.iterations,
+        tested_iteration=checkpoint.iteration(state),
+        best_validation=last["counters"]["best_score"],
+        parameters=sum(value.numel() for value in meta.values()),
+        geometry_parameters=sum(value.numel() for name, value in meta.items() if not name.startswith("anchor.")),
+        protocols=store.protocols_of(scores, config.task.n_way),
+        map=map_probe,
+    )
+    folder = job.state / "record"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    metrics = store.thinned(read_metrics(job.state / "metrics.jsonl"))
+    texts = {
+        "config.toml": config.to_toml(),
+        "result.json": result.model_dump_json(indent=1) + "\n",
+        "scores.json": _rows(scores),
+        "metrics.jsonl": "".join(json.dumps(row) + "\n" for row in metrics),
+        "paths.json": _rows(adaptation.model_dump()),
+        "provenance.json": how(job, config).model_dump_json(indent=1) + "\n",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    if job.cell.row in tier(job.cell.tier).weights:
+        checkpoint.export_safetensors(state, folder / WEIGHTS)
+        shards.write((folder / WEIGHTS).read_bytes(), folder / WEIGHTS)
+    store.seal(folder)
+    job.records.mkdir(parents=True, exist_ok=True)
+    folder.rename(job.record)
+    if problems := store.verify(job.record):
+        raise ValueError(f"the record must be sound, but {problems[0]}; look at {job.record}")
+
+
+def how(job: Job, config: RunConfig) -> Provenance:
+    """Code, machine and times of this run."""
+    clock, device = read_clock(job), str(pick_device(config.device))
+    cell = job.cell
+    return Provenance(
+        command=f"python -m experiments.reproduce --tier {cell.tier} --row {cell.row} --shot {cell.shot} --seed {job.seed}",
+        finished=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        sittings=max(1, int(clock["sittings"])),
+        train_seconds=round(clock["train"], 1),
+        test_seconds=round(clock["test"], 1),
+        peak_mebibytes=max(clock["peak"], provenance.peak_mebibytes(device)),
+        code=provenance.code(),
+        machine=provenance.machine(device),
+    )
+
+
+@contextmanager
+def clocked(job: Job, part: str) -> Iterator[None]:
+    """Add the time spent inside to the cell's clock, however the inside ends."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        clock = read_clock(job)
+        clock[part] += time.monotonic() - began
+        clock["sittings"] += part == "open"
+        clock["peak"] = max(clock["peak"], provenance.peak_mebibytes(str(pick_device(job.cell.config(job.seed).device))))
+        checkpoint.write_atomically(job.state / "clock.json", json.dumps(clock).encode())
+
+
+def read_clock(job: Job) -> dict[str, float]:
+    """Seconds by part, sittings and peak memory so far."""
+    path = job.state / "clock.json"
+    return (
+        json.loads(path.read_text()) if path.exists() else {"open": 0.0, "train": 0.0, "test": 0.0, "sittings": 0, "peak": 0.0}
+    )
+
+
+def _rows(value: Any, indent: str = "") -> str:
+    """JSON with one list of numbers a line, so that a change is a change of few lines."""
+    if isinstance(value, dict):
+        inside = ",\n".join(f"{indent} {json.dumps(key)}: {_rows(item, indent + ' ').strip()}" for key, item in value.items())
+        return f"{{\n{inside}\n{indent}}}" + ("" if indent else "\n")
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return "[\n" + ",\n".join(f"{indent} {json.dumps(row)}" for row in value) + f"\n{indent}]"
+    return json.dumps(value)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0: the record is there; 75: the time is up; 3: the run diverged; 128 + n: stopped by signal n."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.run", description=__doc__)
+    for name in ("--tier", "--row"):
+        parser.add_argument(name, required=True)
+    for name in ("--shot", "--seed"):
+        parser.add_argument(name, type=int, required=True)
+    for name in ("--records", "--states"):
+        parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--until", type=float, default=math.inf)
+    given = parser.parse_args(arguments)
+    cell = Cell(given.tier, given.row, given.shot)
+    job = Job(cell=cell, seed=given.seed, records=given.records, states=given.states, until=given.until)
+    try:
+        return 0 if run(job) else 75
+    except Interrupted as request:
+        return request.exit_code
+    except Diverged as error:
+        checkpoint.write_atomically(job.state / "diverged.txt", f"{error}\n".encode())
+        print(f"{job.name}: {error}", file=sys.stderr)
+        return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

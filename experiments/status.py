@@ -1,0 +1,117 @@
+"""What is done and what is missing, without loading anything heavy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.cells import TIERS, Cell, cells, tier
+from experiments.generated import ROOT
+from experiments.records import FOLDER, Record
+
+STATES = ROOT / "experiments" / "state"
+UNFINISHED = ROOT / "experiments" / "unfinished"
+
+
+@dataclass(frozen=True)
+class Work:
+    """A cell with a seed."""
+
+    cell: Cell
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """As its record is called."""
+        return self.cell.record(self.seed)
+
+
+def wanted(
+    names: Iterable[str] = TIERS, *, row: str | None = None, shot: int | None = None, seed: int | None = None
+) -> list[Work]:
+    """The cells of these tiers that fit, each with the tier's seeds or with the one given. ``ValueError`` where none fits."""
+    names = list(names)
+    every = [cell for name in names for cell in cells(name)]
+    chosen = [cell for cell in every if row in (None, cell.row) and shot in (None, cell.shot)]
+    if not chosen:
+        known, shots = list(dict.fromkeys(cell.row for cell in every)), sorted({cell.shot for cell in every})
+        raise ValueError(
+            f"row and shot must name a cell of {', '.join(names)}, got {row} and {shot}; rows: {known}, shots: {shots}"
+        )
+    by_seed = [(cell, own) for cell in chosen for own in ([seed] if seed is not None else tier(cell.tier).seeds)]
+    return [Work(cell, own) for cell, own in sorted(by_seed, key=lambda pair: names.index(pair[0].tier) * 10**6 + pair[1])]
+
+
+def describe(work: Work, *, records: Path = FOLDER, states: Path = STATES) -> list[dict[str, Any]]:
+    """One object for every test protocol of a cell: row, shot, tier, iterations, target, protocol, accuracy, interval, record.
+
+    ``accuracy`` is a share of 1 and ``interval`` the half-width of its 95% interval, both null until the cell is finished;
+    ``record`` is the record's folder. ``state``: finished, unfinished, diverged or missing.
+    """
+    config = work.cell.config(work.seed)
+    base = {"row": work.cell.row, "shot": work.cell.shot, "tier": work.cell.tier, "seed": work.seed}
+    folder = records / work.name
+    if (folder / "result.json").is_file():
+        result = Record(folder).result
+        return [
+            {
+                **base,
+                "iterations": result.iterations,
+                "target": result.target,
+                "protocol": protocol(one.n_query, one.norm),
+                "accuracy": one.accuracy,
+                "interval": one.half_width,
+                "record": _shown(folder),
+                "state": "finished",
+            }
+            for one in result.protocols
+            if one.norm == config.norm
+        ]
+    state = states / work.name
+    packed = UNFINISHED / work.name
+    done = iterations(state / "metrics.jsonl") or iterations(packed / "metrics.jsonl")
+    how = "unfinished" if done else "missing"
+    if (state / "diverged.txt").is_file():
+        how = "diverged"
+    empty = {"accuracy": None, "interval": None, "record": None, "state": how}
+    return [
+        {**base, "iterations": done, "target": config.meta.iterations, "protocol": protocol(n_query, config.norm), **empty}
+        for n_query in config.task.eval_n_query
+    ]
+
+
+def protocol(n_query: int, norm: str) -> str:
+    """How a test protocol is called."""
+    return f"{n_query} {'query' if n_query == 1 else 'queries'} per class, {norm}"
+
+
+def iterations(metrics: Path) -> int:
+    """The last iteration in a run's metrics; 0 without any."""
+    if not metrics.is_file():
+        return 0
+    lines = metrics.read_text(encoding="utf-8").splitlines()
+    for line in reversed(lines):
+        if line.endswith("}"):
+            return int(json.loads(line)["iteration"])
+    return 0
+
+
+def lines(objects: Iterable[dict[str, Any]]) -> list[str]:
+    """The same for people."""
+    shown = []
+    for one in objects:
+        head = f"{one['tier']:6} {one['row']:22} {one['shot']}-shot seed {one['seed']}"
+        score = (
+            ""
+            if one["accuracy"] is None
+            else f"  {100 * one['accuracy']:.2f} ± {100 * one['interval']:.2f}% ({one['protocol']})"
+        )
+        shown.append(f"{head}  {one['state']:10} {one['iterations']:>6} / {one['target']}{score}")
+    return list(dict.fromkeys(shown))
+
+
+def _shown(folder: Path) -> str:
+    return folder.relative_to(ROOT).as_posix() if folder.is_relative_to(ROOT) else str(folder)
