@@ -1,0 +1,32 @@
+"""The generated pages: the ledger, the reference, the bibliography and the results. Written before Sphinx reads anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+from mdtheory_pages import api, bibliography, ledger, results, roles, tables
+from mdtheory_pages.files import Pages
+
+
+def generate(app: Sphinx) -> None:
+    """Write every generated page; what is no longer wanted is removed, what has not changed is not touched."""
+    docs = Path(app.srcdir)
+    pages = Pages(docs / "generated")
+    ledger.write(pages, docs, docs.parent / app.config.mdtheory_ledger)
+    bibliography.write(pages, docs / "references.bib")
+    tables.write(pages)
+    api.write(pages)
+    results.write(pages, docs.parent / "experiments")
+    pages.remove_others()
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Sphinx's entry point."""
+    app.add_config_value("mdtheory_ledger", "proofs_check/ledger.json", "env")
+    app.connect("builder-inited", generate)
+    app.connect("autodoc-process-docstring", api.process)
+    roles.add(app)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

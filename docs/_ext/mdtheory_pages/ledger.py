@@ -1,0 +1,210 @@
+"""The ledger page with its filter, and one page per claim: statements, proof, checks, quantities and the file itself."""
+
+from __future__ import annotations
+
+import ast
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from mdtheory_pages.files import Pages
+
+Row = dict[str, Any]
+WORDS = {
+    "HOLDS": "true as printed",
+    "NEEDS_CONDITIONS": "true under conditions that are not printed",
+    "FALSE": "false as printed",
+    "EMPIRICAL": "a statement about measurements",
+    "PROVED": "every part of the amended statement has a proof that runs",
+    "SUPPORTED": "some part rests on a cited theorem or on sampling",
+    "OPEN": "not decided here",
+    "OK": "the verdict is the expected one, and every check can fail",
+    "NOT_RUN": "not executed when this file was made",
+    "INCONSISTENT": "something about this claim surprised the referee",
+}
+FILTER = """```{raw} html
+<form class="ledger-filter" id="ledger-filter" hidden>
+<label>as printed <select name="printed"><option value="">all</option></select></label>
+<label>amended <select name="amended"><option value="">all</option></select></label>
+<label>status <select name="status"><option value="">all</option></select></label>
+<output></output>
+</form>
+```
+"""
+SCRIPT = """```{raw} html
+<script>
+(() => {
+  const form = document.getElementById("ledger-filter"), output = form.querySelector("output");
+  const rows = [...document.querySelectorAll("table.ledger tbody tr")];
+  const columns = {printed: 2, amended: 3, status: 6};
+  const text = (row, name) => row.cells[columns[name]].textContent.trim();
+  for (const name in columns) {
+    const select = form.elements[name];
+    for (const value of [...new Set(rows.map(row => text(row, name)))].sort())
+      select.add(new Option(value, value));
+    select.value = new URLSearchParams(location.search).get(name) ?? "";
+    if (select.selectedIndex < 0) select.value = "";
+  }
+  const show = () => {
+    let shown = 0;
+    for (const row of rows) {
+      const fits = Object.keys(columns).every(name => !form.elements[name].value || form.elements[name].value === text(row, name));
+      row.hidden = !fits;
+      shown += fits;
+    }
+    output.value = `${shown} of ${rows.length} claims`;
+  };
+  form.addEventListener("change", show);
+  form.hidden = false;
+  show();
+})();
+</script>
+```
+"""
+
+
+def badge(verdict: str) -> str:
+    """A coloured word."""
+    return f'<span class="verdict {verdict}" title="{WORDS[verdict]}">{verdict}</span>'
+
+
+def write(pages: Pages, docs: Path, path: Path) -> None:
+    """``ledger.md`` and ``claims/<id>.md`` for every row of the ledger."""
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    files = {name.stem.split("_")[0]: name for name in (docs.parent / "proofs_check" / "claims").glob("*_*.py")}
+    told = notebooks_by_claim(docs / "notebooks")
+    for row in rows:
+        slug = row["id"].lower()
+        pictures = sorted(name.name for name in (docs / "figures").glob(f"{slug}[_.-]*") if name.suffix in (".png", ".svg"))
+        pages.write(f"claims/{slug}.md", claim_page(row, files.get(slug), told.get(row["id"], []), pictures))
+    pages.write("ledger.md", overview(rows))
+
+
+def overview(rows: list[Row]) -> str:
+    """The table of all claims."""
+    lines = [
+        "# The referee's ledger\n",
+        "Every mathematical statement of the {cite}`zhang2024metamida` poster, the theorems about its map (T1 to T7) and the "
+        "repairs proposed here (RA1 to RD). A verdict is computed from checks that run; each check also runs on *mutants*, "
+        "deliberately broken versions on which it must fail. `python -m proofs_check` makes this table.\n",
+        "- **as printed**: what the statement is, word for word. **amended**: how well the corrected statement is established.\n"
+        "- **killed**: mutants rejected, of all mutants; a check that lets one pass counts for nothing.\n",
+        FILTER,
+        '```{raw} html\n<table class="docutils wide ledger"><thead><tr><th>id</th><th>claim</th><th>as printed</th>'
+        "<th>amended</th><th>checks</th><th>killed</th><th>status</th></tr></thead><tbody>",
+    ]
+    for row in rows:
+        link = f'<a class="reference internal" href="claims/{row["id"].lower()}.html">{row["id"]}</a>'
+        cells = [link, html.escape(title_of(row)), badge(row["as_printed"]), badge(row["amended"]), str(len(row["checks"]))]
+        cells += [f"{row['mutants_killed']}/{row['mutants']}", badge(row["status"])]
+        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    lines.append("</tbody></table>\n```\n")
+    lines.append(SCRIPT)
+    lines.append("## The words\n")
+    lines += [f"`{word}`\n: {meaning}.\n" for word, meaning in WORDS.items()]
+    names = "\n".join(f"claims/{row['id'].lower()}" for row in rows)
+    lines.append(f"```{{toctree}}\n:hidden:\n\n{names}\n```\n")
+    return "\n".join(lines)
+
+
+def title_of(row: Row) -> str:
+    """The claim's title, or a word for a claim without a file."""
+    return str(row.get("title") or "not yet written down as a file")
+
+
+def claim_page(row: Row, file: Path | None, told: list[tuple[str, str]], pictures: list[str]) -> str:
+    """The whole page of one claim."""
+    name = row["id"]
+    facts = " ".join(
+        f"{what} {badge(row[key])}"
+        for what, key in (("as printed", "as_printed"), ("amended", "amended"), ("status", "status"))
+    )
+    lines = [f"(claim-{name.lower()})=\n# {name}: {markdown(title_of(row))}\n", f"```{{raw}} html\n<p>{facts}</p>\n```\n"]
+    lines += [f"Where on the poster: {markdown(row['source'])}.\n"] if row.get("source") else []
+    lines += ["**Surprises:** " + "; ".join(markdown(reason) for reason in row["reasons"]) + "\n"] if row["reasons"] else []
+    if row.get("printed"):
+        lines += ["## As printed\n", statement(row["printed"])]
+    if row.get("amended_statement"):
+        lines += ["## Amended\n", statement(row["amended_statement"])]
+    lines += [f"{markdown(row['remark'])}\n"] if row.get("remark") else []
+    if row.get("uses"):
+        links = ", ".join(
+            f"{{claim}}`{used.split('/')[0]}`" + (f" part {used.split('/')[1]}" if "/" in used else "") for used in row["uses"]
+        )
+        lines.append(f"Uses {links}.\n")
+    if told:
+        lines.append("Told and drawn in " + ", ".join(f"[{title}](/notebooks/{stem}.py)" for stem, title in told) + ".\n")
+    lines += [f"![{name}](/figures/{picture})\n" for picture in pictures]
+    if file is not None:
+        lines += ["## Proof\n", proof_text(file)]
+    if row["checks"]:
+        lines += ["## Checks\n", *(check(item) for item in row["checks"])]
+    if row["quantities"]:
+        lines += ["## Quantities\n", quantities(row["quantities"])]
+    if file is not None:
+        lines += [f"## The file `proofs_check/claims/{file.name}`\n"]
+        lines += [f"```{{literalinclude}} /../proofs_check/claims/{file.name}\n:language: python\n```\n"]
+    return "\n".join(lines)
+
+
+def statement(given: Row) -> str:
+    """Conditions, conclusion and parts as display mathematics."""
+    lines = []
+    if given["given"]:
+        lines += ["Given", "", *(f"- {name}: ${text}$" for name, text in given["given"].items()), "", "then", ""]
+    lines += [f"$$\n{given['then']}\n$$", ""]
+    lines += [f"- ({name}) ${text}$" for name, text in given["parts"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def check(item: Row) -> str:
+    """One check: what it shows, how it says so, and its mutants."""
+    effect = {"refutes": "refutes the printed statement", "proves": "proof", "supports": "support"}[item["effect"]]
+    part = f", part {item['part']}" if item["part"] else ""
+    passed = "passed" if item["passed"] else "**failed**"
+    rests = f" Rests on: {item['rests_on']}." if item["rests_on"] else ""
+    mutants = "; ".join(item["mutant_names"])
+    killed = f"{item['mutants_killed']} of {item['mutants']}"
+    return (
+        f"`{item['name']}` ({item['kind']}: {effect}{part}; {passed})\n"
+        f": {markdown(item['what'])}{markdown(rests)} *Mutants killed: {killed}* ({markdown(mutants)}).\n"
+    )
+
+
+def quantities(found: dict[str, Row]) -> str:
+    """The named numbers of a claim."""
+    lines = ["| quantity | value | exact | meaning |", "|---|---|---|---|"]
+    for name, q in found.items():
+        exact = f"`{q['exact']}`" if q["exact"] else ""
+        lines.append(f"| {cell(name)} | {q['value']:.10g} | {exact} | {cell(q['meaning'])} |")
+    return "\n".join(lines) + "\n"
+
+
+def cell(text: str) -> str:
+    """Text inside a Markdown table."""
+    return markdown(text).replace("|", r"\|")
+
+
+def proof_text(file: Path) -> str:
+    """The file's docstring without its first line's id: the proof, in Markdown with TeX."""
+    text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    return re.sub(r"^\w+: ", "", text) + "\n"
+
+
+def markdown(text: str) -> str:
+    """Plain text for Markdown: what would be markup is escaped, except inside $...$ and backticks."""
+    pieces = re.split(r"(\$[^$]+\$|`+[^`]+`+)", text)
+    return "".join(piece if i % 2 else re.sub(r"([\\*_<>\[\]#|~^])", r"\\\1", piece) for i, piece in enumerate(pieces))
+
+
+def notebooks_by_claim(folder: Path) -> dict[str, list[tuple[str, str]]]:
+    """Which notebooks cite a claim with the role ``{claim}``: (file stem, title) by id."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for path in sorted(folder.glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        title = re.search(r"^# # (.+)$", text, re.MULTILINE)
+        for name in dict.fromkeys(re.findall(r"\{claim\}`(\w+)`", text)):
+            found.setdefault(name, []).append((path.stem, title[1] if title else path.stem))
+    return found
