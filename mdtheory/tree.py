@@ -66,11 +66,7 @@ class ParameterTree(nn.Module):
             head, _, tail = name.rpartition(".")
             module: nn.Module = self
             for part in head.split(".") if head else []:
-                if not hasattr(module, part):
+                if part not in module._modules:
                     module.add_module(part, ParameterTree({}))
                 module = getattr(module, part)
             module.register_parameter(tail, nn.Parameter(value.detach().clone()))
-
-    def params(self) -> Params:
-        """The live parameters as a flat dictionary."""
-        return dict(self.named_parameters())

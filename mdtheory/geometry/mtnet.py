@@ -127,7 +127,7 @@ class MTNet(Geometry):
     def draw(self, seed: int) -> Params:
         """Standard Gumbel noise for the two classes of every unit, by layer. shapes: (2, out)"""
         drawn = {}
-        for layer, zeta in self.rule.zeta.params().items():
+        for layer, zeta in self.rule.zeta.named_parameters():
             uniform = torch.empty(2, len(zeta), dtype=torch.float64)
             drawn[layer] = -uniform.exponential_(generator=seeding.generator("mtnet", layer, seed)).log()
         return drawn

@@ -19,7 +19,7 @@ def stirred(hidden):
     shapes = {"a.weight": (4, 3, 3, 3), "b.weight": (2, 5), "b.bias": (2,)}
     rule = KroneckerStep(hidden)
     rule.build({name: torch.zeros(shape) for name, shape in shapes.items()})
-    xi = {name: value.detach() + 0.3 * torch.randn_like(value) for name, value in rule.transform.params().items()}
+    xi = {name: value.detach() + 0.3 * torch.randn_like(value) for name, value in rule.transform.named_parameters()}
     return rule, xi, {name: torch.randn(shape) for name, shape in shapes.items()}
 
 
