@@ -53,7 +53,7 @@ class ConvexPotential(BoundedPotential):
     the anchor), so that psi bends on the scale on which weights vary; offsets b start in U(-1, 1).
 
     Parameters: ``quadratic`` (d,), ``factors.<tensor>.<j>``, ``mixing`` (units, p) for codes of p numbers in all, and
-    ``amplitude``, ``offset``, ``log_sharpness`` (p + units,). On Conv4-64: 121,093 + 20,205 + 121,152 + 3 * 1,957.
+    ``amplitude``, ``offset``, ``log_sharpness`` (p + units,). On Conv4-64: 121,093 + 22,875 + 119,616 + 3 * 1,933.
 
     source: own design after repair R-A1.
     """
