@@ -2,11 +2,11 @@
 PYTHON ?= python3
 ARGS ?=
 
-.PHONY: demo test lint ci clean
+.PHONY: demo test lint docs ci clean
 .NOTPARALLEL:
 
-demo test lint ci:
+demo test lint docs ci:
 	@$(PYTHON) go.py $@ $(ARGS)
 
 clean:
-	rm -rf .venv out .pytest_cache .mypy_cache .ruff_cache .hypothesis .jupyter_cache
+	rm -rf .venv out docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .jupyter_cache

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Set up a local virtual environment once, then run a task in it: ``python3 go.py demo | test | lint | ci``.
+"""Set up a local virtual environment once, then run a task in it: ``python3 go.py demo | test | lint | docs | ci``.
 
 Needs only Python >= 3.11 and pip. What is installed depends on nothing but pyproject.toml, constraints.txt and the
 interpreter; while these stay the same, a repeat sets up nothing.
@@ -37,9 +37,10 @@ TASKS: dict[str, tuple[str, list[list[str]]]] = {
             ["-m", "pytest", "-q", "tests/house/test_imports.py"],
         ],
     ),
+    "docs": ("docs", [["-m", "sphinx", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html"]]),
 }
 TASKS["ci"] = ("dev", TASKS["test"][1] + TASKS["lint"][1])
-INCLUDED = {"test": {"test"}, "dev": {"dev", "test"}}
+INCLUDED = {"test": {"test", "proofs"}, "dev": {"dev", "test", "proofs"}, "docs": {"docs", "proofs"}}
 
 
 class SetupError(Exception):
