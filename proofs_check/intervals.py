@@ -2,7 +2,7 @@
 
 The Jacobian of the library's map, with the weights it has, is enclosed on a box (midpoint-radius balls of 30 digits, every
 rounding accounted for by the flint library). If J = C + E with |E_ij| <= R_ij, Weyl's inequality gives lambda_min(sym J) >=
-lambda_min(sym C) - ||R||_inf and ||J|| <= ||C|| + ||R||_F; the two numbers of C are proved by a Cholesky factorisation in balls.
+lambda_min(sym C) - ||R||_inf and ||J|| <= ||C|| + ||R||_F; the two numbers of C are proved by Cholesky factorisation in balls.
 Bisection, worst box first, narrows the rest. On a convex set these are the map's modulus of strong monotonicity and its
 Lipschitz constant. A certificate keeps its boxes, so that :mod:`proofs_check.recheck` can go over it by another arithmetic.
 """
@@ -16,14 +16,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from flint import arb, arb_mat, ctx
 from torch import Tensor
+from torch.func import jacfwd
 
+from mdtheory import tree
 from mdtheory.geometry.blockiaf import MLPIAF
 from mdtheory.geometry.triangular import Scale
 
 DIGITS = 30
-STEEPEST = 1.8  # the largest slope of the conditioners' units, mdtheory.geometry.triangular.smooth_leaky
 
 Kind = Literal["monotone", "lipschitz"]
 
@@ -104,13 +106,13 @@ def rising(function: Callable[[arb], arb], x: arb) -> arb:
 
 
 def unit(x: arb) -> arb:
-    """smooth_leaky: x + 0.8 sqrt(x^2 + 0.01), with the library's floats 0.8 and 0.01."""
-    return x + arb(0.8) * (x * x + arb(0.01)).sqrt()
+    """The library's smooth_leaky: x + sqrt(1 + x^2) / 2."""
+    return x + (1 + x * x).sqrt() / 2
 
 
 def unit_slope(x: arb) -> arb:
     """Its derivative, increasing in x."""
-    return 1 + arb(0.8) * x / (x * x + arb(0.01)).sqrt()
+    return 1 + x / (1 + x * x).sqrt() / 2
 
 
 def sigmoid(x: arb) -> arb:
@@ -143,16 +145,14 @@ def column(balls: Sequence[arb]) -> arb_mat:
 
 
 class Enclosure:
-    """The library's map with its own weights, prepared for balls. Blocks in order; coordinates within them as the map has them."""
+    """The library's map with its own weights, prepared for balls. Coordinates block after block, as the map orders them."""
 
     def __init__(self, map: MLPIAF):
         own, self.sizes, self.scale = map.own(), map.sizes, map.scale
         self.first = own["first.log_scale"].detach().double().tolist()
 
         def layers(prefix: str) -> list[tuple[arb_mat, arb_mat]]:
-            return [
-                (exact(own[f"{prefix}.{k}.weight"]), exact(own[f"{prefix}.{k}.bias"]).transpose()) for k in range(2)
-            ]
+            return [(exact(own[f"{prefix}.{k}.weight"]), exact(own[f"{prefix}.{k}.bias"]).transpose()) for k in range(2)]
 
         n = len(self.sizes)
         self.encoders = [layers(f"encoders.{i}") for i in range(1, n)]
@@ -191,6 +191,27 @@ class Enclosure:
             for c in range(size):
                 rows[starts[i] + c][starts[i] + c] = scale_and_slope(self.scale, outputs[c])[0]
         return arb_mat(rows)
+
+    def same_as_library(self, map: MLPIAF, box: Box) -> None:
+        """What is enclosed must be what the library computes: its own Jacobian at the middle of the box, to 1e-9."""
+        point = box.middle()
+        inside = self.jacobian(Box(point, point))
+        found = library_jacobian(map, point)
+        gaps = [abs(float(inside[i, j].mid()) - found[i, j]) for i in range(len(point)) for j in range(len(point))]
+        if not max(gaps) <= 1e-9 * (1 + np.abs(found).max()):
+            raise ValueError(
+                f"the map's Jacobian differs by {max(gaps):.3g} from what the intervals enclose; adapt Enclosure to it"
+            )
+
+
+def library_jacobian(map: MLPIAF, point: Sequence[float]) -> np.ndarray:
+    """The Jacobian at a point by automatic differentiation, block after block. shape: (d, d)"""
+    own = tree.detach(map.own())
+
+    def of_blocks(z: Tensor) -> Tensor:
+        return tree.flatten(map.point(own, tree.unflatten(z[map.back], map.like)))[map.order]
+
+    return jacfwd(of_blocks)(torch.tensor(point, dtype=torch.float64)).numpy()
 
 
 def definite(matrix: arb_mat) -> bool:
@@ -302,6 +323,7 @@ def certify(
     whole, at_point = (modulus_on, modulus_at) if kind == "monotone" else (norm_on, norm_at)
     with ctx.workdps(DIGITS):
         enclosure = Enclosure(map)
+        enclosure.same_as_library(map, box)
         best, witness = math.inf, box.middle()
         heap: list[tuple[float, int, Box]] = []
         pending, made = [box], 0
@@ -324,3 +346,17 @@ def certify(
     leaves = tuple(part for _, _, part in heap)
     smallest = min(part.width() for part in leaves)
     return Certificate(kind, box, sign * bound, sign * best, witness, leaves, smallest, settled)
+
+
+def entry_bounds(map: MLPIAF, box: Box, *, parts: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    """low <= J_ij(z) <= high for every z of the box, entry by entry, from enclosures on equal parts of it. shapes: (d, d)"""
+    boxes = [box]
+    while len(boxes) < parts:
+        boxes = [half for part in boxes for half in part.halves()]
+    with ctx.workdps(DIGITS):
+        enclosure = Enclosure(map)
+        enclosure.same_as_library(map, box)
+        found = [enclosure.jacobian(part).tolist() for part in boxes]
+        low = [[[downward(ball) for ball in row] for row in rows] for rows in found]
+        high = [[[upward(ball) for ball in row] for row in rows] for rows in found]
+    return np.min(low, axis=0), np.max(high, axis=0)
