@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mdtheory.geometry.base import Geometry
 from mdtheory.inner.estimators import Estimator, TaskGradient
@@ -93,11 +94,11 @@ def hand_recursion(n_steps: int, *, sign: float = -1.0) -> Tensor:
 
 
 class Rerun(Unrolled):
-    """The right gradient, but the trajectory is computed again from the start for every step: O(K^2)."""
+    """The right gradient, but the whole trajectory is computed again for every step: O(K^2)."""
 
     def task_gradient(self, problem: Problem, meta: Params, episode: Episode, noise: Params) -> TaskGradient:
-        for k in range(1, problem.n_steps + 1):
-            solve(problem, meta, episode, n_steps=k)
+        for _ in range(problem.n_steps):
+            solve(problem, meta, episode)
         return super().task_gradient(problem, meta, episode, noise)
 
 
@@ -114,8 +115,28 @@ def growth_of_held_tensors(estimator: Estimator, n_steps: int, *, geometry: Geom
     task = Watched(bowl)
     problem, meta = problem_of(task, START, task_lr=0.1, n_steps=n_steps, query=query, geometry=geometry)
     gc.collect()
+    gc.freeze()  # what is here already need not be looked through at every evaluation
     estimator(problem, meta, [EPISODE])
+    gc.unfreeze()
     return max(task.marks) - task.marks[1]
+
+
+class _Operations(TorchDispatchMode):
+    """Counts every operator that torch really runs, also below its function transforms."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def operations(estimator: Estimator, n_steps: int) -> int:
+    """Tensor operations of one meta-gradient, forward and backward."""
+    problem, meta = problem_of(bowl, START, task_lr=0.1, n_steps=n_steps, query=query)
+    with _Operations() as counted:
+        estimator(problem, meta, [EPISODE])
+    return counted.count
 
 
 def cpu_seconds(estimator: Estimator, n_steps: int, *, repeats: int = 5) -> float:

@@ -8,7 +8,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
+from mdtheory import tree
+from mdtheory.models.base import models
 from proofs_check.models import descend, path
 
 Matrix = np.ndarray
@@ -98,17 +101,17 @@ def logistic(inputs: Matrix) -> tuple[Callable[[Tensor], Tensor], float, float]:
 
 
 def tanh_network() -> tuple[Callable[[Tensor], Tensor], Tensor]:
-    """Mean squared error of a 2-3-1 tanh network on six points, as a function of its 13 parameters, and a start."""
+    """Mean squared error of the library's 2-3-1 tanh network on six points, by its 13 parameters, and its start."""
     draw = torch.Generator().manual_seed(5)
+    network = models.get("mlp")(in_features=2, n_way=1, hidden=(3,), activation="tanh", seed=5).double()
+    params = tree.detach(dict(network.named_parameters()))
     x = torch.randn(6, 2, generator=draw, dtype=torch.float64)
-    y = torch.sin(x.sum(1))
-    start = torch.randn(13, generator=draw, dtype=torch.float64)
+    y = torch.sin(x.sum(1, keepdim=True))
 
     def loss(phi: Tensor) -> Tensor:
-        hidden = torch.tanh(x @ phi[:6].reshape(2, 3) + phi[6:9])
-        return (hidden @ phi[9:12] + phi[12] - y).square().mean()
+        return torch.nn.functional.mse_loss(functional_call(network, tree.unflatten(phi, params), (x,)), y)
 
-    return loss, start
+    return loss, tree.flatten(params)
 
 
 def network_deviation(

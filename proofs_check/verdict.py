@@ -14,8 +14,9 @@ Printed statement:
 3. otherwise EMPIRICAL if every part has a sound check, and all checks about it are statistical or experiments;
 4. otherwise OPEN.
 
-Status: OK if the verdict is the expected one, every check is sound, nothing is both proved and refuted, and what the
-claim uses is OK; NOT_RUN without a file; INCONSISTENT otherwise, with the reasons.
+Status: OK if the verdict is the expected one, every check is sound, nothing is both proved and refuted, a counterexample
+drops each condition that NEEDS_CONDITIONS adds, and what the claim uses is OK; NOT_RUN without a file; INCONSISTENT
+otherwise, with the reasons.
 """
 
 from __future__ import annotations
@@ -171,6 +172,9 @@ def _reasons(
     proved = {check.part for check in sound if check.is_proof and not check.refutes and check.about in ("printed", "both")}
     found += [f"part {part!r} of the printed statement is both proved and refuted" for part in sorted(refuted & proved)]
     found += [f"uses {row.id}, which is {row.status}" for row in used if row.status != "OK"]
+    if verdict.as_printed == "NEEDS_CONDITIONS":
+        idle = claim.added_conditions() - {name for check in sound if check.refutes for name in check.drops}
+        found += [f"condition {name!r} is added, and no counterexample shows that it is needed" for name in sorted(idle)]
     if verdict != claim.expected:
         found.append(f"expected {claim.expected}, computed {verdict}")
     return tuple(found)

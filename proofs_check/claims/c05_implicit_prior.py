@@ -265,6 +265,8 @@ def strong_bound(run: Run, *, power: int = 3) -> None:
     alpha = (1 - q) / mu
     total = sp.summation(q ** (n - 1 - k) * alpha * rho / 2 * (big_g / mu) ** 2, (k, 0, n - 1))
     run.zero(sp.simplify(total - (1 - q**n) * rho * big_g**2 / (2 * mu**power)), "geometric sum of the remainders")
+    constant = sp.limit(total.subs(q, sp.S.Half), n, sp.oo) * mu**power / (rho * big_g**2)
+    run.quantity("constant of rho G^2/mu^3", sp.simplify(constant), theory=0.5, meaning="all K, strongly convex")
     f = prior.cubic(-1.0, 1.0, 1e-3, 2.0)
     gap = prior.deviation(f, vector(0.0), alpha=0.9, n_steps=40)
     run.at_most(gap, prior.strong_error(rho=1e-3, mu=1.0, slope=1.0), what="validity")

@@ -84,6 +84,26 @@ def without_strong_convexity(run: Run, *, ridge: float = 0.0) -> None:
 without_strong_convexity.mutant("with a ridge mu = 1", ridge=1.0)
 
 
+@claim.check("counterexample", about="printed", drops=("smooth",))
+def without_a_lipschitz_hessian(run: Run, *, power: float = 2.5) -> None:
+    """f = p^2/2 + |p|^{5/2} - theta p at theta = 0: the error is of order sqrt(distance), so error/distance is unbounded."""
+
+    def task(p: Tensor, t: Tensor) -> Tensor:
+        return (0.5 * p**2 + p.abs() ** power - t * p).sum()
+
+    def query(p: Tensor, t: Tensor) -> Tensor:
+        return p.sum() + 0.0 * t.sum()
+
+    ratios = []
+    for e in (1e-4, 1e-8):
+        found = hg.implicit_gradient(task, query, vector(e), vector(0.0))
+        ratios.append(abs(float(found) - 1.0) / e)  # d phi*/d theta = 1 at theta = 0
+    run.above(ratios[1] / ratios[0], 50.0, what="growth of error/distance from 1e-4 to 1e-8")
+
+
+without_a_lipschitz_hessian.mutant("|p|^3: a Lipschitz Hessian", power=3.0)
+
+
 @claim.check("certificate", part="bound")
 def telescoping(run: Run, *, sign: int = 1) -> None:
     """The three-factor telescope as an identity of non-commuting symbols, and its norms' sum as the constant C."""

@@ -27,7 +27,7 @@ claim = Claim(
     id="C18",
     title="Bregman divergences give non-quadratic upper bounds",
     source="Learning loss geometry priors via mirror descent",
-    printed=Statement(then=_BOUND, given={"h": r"h\text{ strongly convex}"}),
+    printed=Statement(then=_BOUND, given={"domain": r"h,f\text{ differentiable on the same open convex set, }h\text{ s.c.}"}),
     amended=Statement(
         then=_BOUND,
         given={

@@ -4,8 +4,8 @@ r"""C24b: the converse that the next panel uses: an increasing Lipschitz g is so
 
 *Proof of the amendment.* Adding $h^*(z_{i+1})\ge h^*(z_i)+\langle g(z_i),z_{i+1}-z_i\rangle$ around a cycle gives
 $\sum\langle g(z_i),z_{i+1}-z_i\rangle\le0$: necessary. Sufficient for $C^1$ maps: with symmetric $J_g$, the function
-$H(z)=\int_0^1\langle g(tz),z\rangle dt$ has $\partial_iH=\int_0^1\frac d{dt}[t\,g_i(tz)]dt=g_i(z)$, $\nabla^2H=J_g\succeq0$. For
-$d=1$ every $J_g$ is symmetric.
+$H(z)=\int_0^1\langle g(tz),z\rangle dt$ has $\partial_iH=\int_0^1\frac d{dt}[t\,g_i(tz)]dt=g_i(z)$, $\nabla^2H=J_g\succeq0$.
+For $d=1$ every $J_g$ is symmetric.
 """
 
 from __future__ import annotations

@@ -60,6 +60,15 @@ def test_a_counterexample_that_drops_an_added_condition_needs_conditions():
     assert judged(claim).status == "OK"
 
 
+def test_every_added_condition_needs_its_counterexample():
+    more = Statement(then="x", given={"a": "A", "b": "B", "c": "C"})
+    claim = add(claim_of(("NEEDS_CONDITIONS", "PROVED"), more))
+    add(claim, "counterexample", about="printed", drops=("b",), name="without_b")
+    assert judged(claim).reasons == ("condition 'c' is added, and no counterexample shows that it is needed",)
+    add(claim, "counterexample", about="printed", drops=("c",), name="without_c")
+    assert judged(claim).status == "OK"
+
+
 @pytest.mark.parametrize(
     ("amended", "drops", "proved"),
     [(CHANGED, ("b",), True), (CONDITIONS, (), True), (CONDITIONS, ("b",), False)],
