@@ -41,11 +41,13 @@ class Tier:
     """One size of the whole table.
 
     ``weights``: rows whose weights a record keeps; ``path_tasks``, ``path_steps``: the test tasks and steps behind the
-    figures of adaptation; ``other_norm``: rows that are also tested with statistics of the support set alone.
+    figures of adaptation; ``other_norm``: rows that are also tested with statistics of the support set alone; ``about``:
+    what the tier can and cannot show, for its table.
     """
 
     name: str
     title: str
+    about: str
     shots: list[int]
     seeds: list[int]
     groups: list[str]
@@ -133,7 +135,8 @@ def frozen() -> dict[Path, bytes]:
     """Every cell's file and what must be in it."""
     made = {}
     for cell in (cell for name in TIERS for cell in cells(name)):
-        head = f"# {cell.row}, {cell.shot}-shot, tier {cell.tier}: made by `python -m experiments.cells --write` from tiers/ and rows.toml\n"
+        made_by = "made by `python -m experiments.cells --write` from tiers/ and rows.toml"
+        head = f"# {cell.row}, {cell.shot}-shot, tier {cell.tier}: {made_by}\n"
         made[cell.file] = (head + resolved(cell).to_toml()).encode()
     return made
 

@@ -27,7 +27,7 @@ LANCZOS_STEPS = 30
 
 
 def paths(learner: MetaLearner, meta: Params, stream: EpisodeStream, *, n_tasks: int, n_steps: int) -> Paths:
-    """Task loss, gradient norm and correct answers at k = 0..n_steps on test tasks 0..n_tasks - 1 from the start in ``meta``."""
+    """Task loss, gradient norm and correct answers at k = 0..n_steps on the first test tasks, from the start in ``meta``."""
     problem = learner.problem()
     like = next(iter(meta.values()))
     tables: tuple[list[list[float | None]], list[list[float | None]], list[list[int]]] = ([], [], [])
@@ -65,9 +65,10 @@ def common_start(learner: MetaLearner, maml: Path) -> Params | None:
 def map_probe(learner: MetaLearner, stream: EpisodeStream) -> MapProbe | None:
     """How far the point map g is from the gradient of a convex function where the task solver uses it; ``None`` without one.
 
-    ``path_*``: extremes over tasks of <g(z_K) - g(z_0), z_K - z_0> / ||z_K - z_0||^2. ``symmetric_*``: extremes over tasks
-    of Rayleigh quotients of sym J_g at z_K, found by Lanczos steps: where the smallest is negative, g is not monotone at that
-    point; where not, none was found. ``asymmetry``: the largest ||J v - J^T v|| / ||J v|| met on the way; 0 for a gradient map. float64.
+    ``path_*``: extremes over tasks of <g(z_K) - g(z_0), z_K - z_0> / ||z_K - z_0||^2. ``symmetric_*``: extremes over
+    tasks of Rayleigh quotients of sym J_g at z_K, found by Lanczos steps: where the smallest is negative, g is not monotone
+    at that point; where not, none was found. ``asymmetry``: the largest ||J v - J^T v|| / ||J v|| met on the way, 0 for a
+    gradient map. float64.
     """
     if isinstance(learner.geometry.map, Identity):
         return None
@@ -99,7 +100,7 @@ def map_probe(learner: MetaLearner, stream: EpisodeStream) -> MapProbe | None:
 
 
 def symmetric_extremes(map: DualMap, meta: Params, z: Params, *, seed: int) -> tuple[float, float, float]:
-    """The smallest and largest Rayleigh quotient of (J + J^T) / 2 at z found by Lanczos, and the asymmetry; see :func:`map_probe`."""
+    """Extreme Rayleigh quotients of (J + J^T) / 2 at z as Lanczos finds them, and the asymmetry; see :func:`map_probe`."""
 
     def both(v: Tensor) -> tuple[Tensor, Tensor]:
         direction = tree.unflatten(v, z)

@@ -102,7 +102,7 @@ class Result(Section):
 
 
 class Code(Section):
-    """``changed``: whether the working tree differed from the commit; ``sources``: digest of every library and laboratory file."""
+    """``changed``: whether the working tree differed from the commit; ``sources``: digest of all Python files that matter."""
 
     version: str
     commit: str | None
@@ -230,7 +230,7 @@ def mean(accuracies: np.ndarray) -> Mean:
 
 
 def thinned(events: Iterable[dict[str, Any]], *, windows: int = 500) -> list[dict[str, Any]]:
-    """Training events averaged over at most so many windows of equal length (the last may be shorter); validations as they are."""
+    """Training events averaged over at most so many windows of equal length (the last may be shorter), and all validations."""
     events = list(events)
     training = [event for event in events if event["kind"] == "train"]
     length = max(1, math.ceil(len(training) / windows))

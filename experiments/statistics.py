@@ -66,12 +66,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def compare(reference: np.ndarray, others: Mapping[str, np.ndarray]) -> dict[str, Difference]:
-    """Each of ``others`` minus ``reference`` on the same tasks, as one family of comparisons. shapes: (n_tasks,)
+def compare(gaps: Mapping[str, np.ndarray]) -> dict[str, Difference]:
+    """Paired differences by task, as one family of comparisons. shapes: (n_tasks,)
 
     ``detectable``: (1.96 + 0.84) standard errors, which one comparison at 5% sees with a probability of 80%.
     """
-    gaps = {name: np.asarray(scores, np.float64) - np.asarray(reference, np.float64) for name, scores in others.items()}
     raw = [p_value(gap) for gap in gaps.values()]
     return {
         name: Difference(estimate(gap), p, corrected, (Z95 + Z80) * _standard_error(gap))

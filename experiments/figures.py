@@ -1,0 +1,163 @@
+"""The figures from the records, as SVG with the same bytes every time: ``python -m experiments.figures --write | --check``."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.book import Page, read
+from experiments.generated import report, settle
+from experiments.records import FOLDER, Paths
+from experiments.tables import OUT
+from mdtheory import plots
+
+STYLES = list(itertools.product((("-", "full"), ((0, (4, 1.5)), "none")), zip(plots.COLOURS, plots.MARKERS, strict=True)))
+"""Line and marker filling, then colour and marker: fourteen rows are told apart."""
+WINDOWS = 50  # training points in a curve
+
+
+def adaptation(page: Page) -> Any:
+    """Task loss, gradient norm (medians over tasks) and accuracy (mean) at every task step, from both kinds of start."""
+    figure, axes = _grid(2, 3)
+    titles = ("from each method's own start", "from MAML's trained start")
+    for row_axes, title, common in zip(axes, titles, (False, True), strict=True):
+        for name in page.rows:
+            kinds = [_paths(page, name, seed, common) for seed in page.by_row[name]]
+            if any(kind is None for kind in kinds):
+                continue
+            tables = (
+                np.median(np.concatenate([_filled(kind.support_loss) for kind in kinds]), axis=0),
+                np.median(np.concatenate([_filled(kind.grad_norm) for kind in kinds]), axis=0),
+                100 * page.correct(name, seeds=list(page.by_row[name]), common=common).mean(axis=0),
+            )
+            for axis, values in zip(row_axes, tables, strict=True):
+                _line(axis, page, name, range(len(values)), values)
+        labels = ("task loss (median)", "gradient norm (median)", "query accuracy (%)")
+        for axis, label in zip(row_axes, labels, strict=True):
+            axis.set(title=title, xlabel="task step k", ylabel=label)
+            axis.axvline(page.first.config.task.n_steps, color="#888888", linestyle=":", linewidth=1)
+        for axis in row_axes[:2]:
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("{x:g}")
+    _legend(figure, axes[0][0], "dotted: the steps of meta-training; WarpGrad and MT-net have no start in common with MAML")
+    return figure
+
+
+def training(page: Page) -> Any:
+    """Training accuracy and loss in windows, and validations, against the iteration; the mean over seeds."""
+    figure, axes = _grid(1, 2)
+    for axis, key, scale, label in zip(
+        axes[0], ("loss", "accuracy"), (1, 100), ("query loss", "query accuracy (%)"), strict=True
+    ):
+        for name in page.rows:
+            by_seed = [_curve(record.metrics, "train", key) for record in page.by_row[name].values()]
+            x, y = by_seed[0][0], np.mean([values for _, values in by_seed], axis=0)
+            _line(axis, page, name, x, scale * y, marker="")
+            by_seed = [_curve(record.metrics, "validation", key) for record in page.by_row[name].values()]
+            _line(axis, page, name, by_seed[0][0], scale * np.mean([v for _, v in by_seed], axis=0), linestyle="", markersize=4)
+        axis.set(xlabel="meta-iteration", ylabel=label)
+    _legend(figure, axes[0][0], "lines: training tasks in windows; markers: validation; mean over seeds")
+    return figure
+
+
+def cost(page: Page) -> Any:
+    """Test accuracy, 15 queries a class, against training time and peak memory: one point a record."""
+    figure, axes = _grid(1, 2)
+    for name in page.rows:
+        for record in page.by_row[name].values():
+            accuracy, how = 100 * record.accuracies(page.protocols[1]).mean(), record.provenance
+            _line(axes[0][0], page, name, [how.train_seconds / 60], [accuracy], linestyle="", markersize=6)
+            _line(axes[0][1], page, name, [how.peak_mebibytes], [accuracy], linestyle="", markersize=6)
+    axes[0][0].set(xlabel="training, minutes of wall time", ylabel="test accuracy (%)")
+    axes[0][1].set(xlabel="peak memory (MiB)", ylabel="test accuracy (%)")
+    _legend(figure, axes[0][0], "one point for every seed; times depend on what else the machine was doing")
+    return figure
+
+
+FIGURES: dict[str, Callable[[Page], Any]] = {"adaptation": adaptation, "training": training, "cost": cost}
+
+
+def made(records: Path = FOLDER, out: Path = OUT) -> dict[Path, bytes]:
+    """Every figure of every page."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for (name, shot), page in read(records).items():
+            for kind, draw in FIGURES.items():
+                stem = f"{name}-{shot}shot-{kind}"
+                import matplotlib
+
+                with matplotlib.rc_context({**dict(matplotlib.rcParamsDefault), **plots.STYLE, "backend": "agg"}):
+                    figure = draw(page)
+                plots.save_figure(figure, Path(folder) / stem)
+                found[out / f"{stem}.svg"] = (Path(folder) / f"{stem}.svg").read_bytes()
+    return found
+
+
+def _paths(page: Page, name: str, seed: int, common: bool) -> Paths | None:
+    adaptation = page.by_row[name][seed].adaptation
+    return adaptation.common if common and name != "maml" else adaptation.own
+
+
+def _filled(table: list[list[float | None]]) -> np.ndarray:
+    """Infinite where it has diverged. shape: (n_tasks, K + 1)"""
+    return np.asarray([[np.inf if value is None else value for value in row] for row in table])
+
+
+def _curve(rows: list[dict[str, Any]], kind: str, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Iterations and values, averaged over at most so many windows (validations as they are)."""
+    x, y = np.asarray([(row["iteration"], row[key]) for row in rows if row["kind"] == kind], dtype=float).T
+    if kind != "train" or len(x) <= WINDOWS:
+        return x, y
+    parts = np.array_split(np.arange(len(x)), WINDOWS)
+    return np.asarray([x[part[-1]] for part in parts]), np.asarray([y[part].mean() for part in parts])
+
+
+def _grid(n_rows: int, n_columns: int) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    height = 3.1 * n_rows + 1.3
+    figure = Figure(figsize=(4.0 * n_columns, height))
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(n_rows, n_columns, squeeze=False)
+    sides = {"left": 0.25 / n_columns, "right": 0.985, "wspace": 0.28}
+    figure.subplots_adjust(**sides, top=1 - 0.35 / height, bottom=1.65 / height, hspace=0.42)
+    return figure, axes
+
+
+def _line(axis: Any, page: Page, name: str, x: Any, y: Any, **changes: Any) -> None:
+    (linestyle, filling), (colour, marker) = STYLES[page.rows.index(name) % len(STYLES)]
+    look = {"linestyle": linestyle, "fillstyle": filling, "color": colour, "marker": marker, "markersize": 4, "linewidth": 1.3}
+    axis.plot(x, y, **{**look, "label": name, **changes})
+
+
+def _legend(figure: Any, axis: Any, note: str) -> None:
+    handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    height = figure.get_size_inches()[1]
+    figure.legend(
+        handles.values(), handles.keys(), loc="lower center", ncols=6, bbox_to_anchor=(0.5, 0.35 / height), fontsize=8
+    )
+    figure.text(0.5, 0.15 / height, note, ha="center", va="bottom", fontsize=8, color="#555555")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or check every figure."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.figures", description=__doc__)
+    choice = parser.add_mutually_exclusive_group(required=True)
+    choice.add_argument("--write", action="store_true", help="write every figure that differs")
+    choice.add_argument("--check", action="store_true", help="exit 1 where one differs")
+    write = parser.parse_args(arguments).write
+    stale = settle(made(), write=write, owned=OUT.glob("*.svg"))
+    return report(stale, write=write, command="python -m experiments.figures")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Run a tier afresh and compare with the records in git: ``python -m experiments.rerun --tier smoke --out out/smoke --jobs 2``.
+
+On the same machine (processor, torch, numpy) every compared file and the tier's page must have the same bytes. On another, the
+mean accuracies must agree within three standard errors of the difference of two unpaired tests, and never better than 2 points:
+a few training steps already amplify the last bits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from experiments import tables
+from experiments.book import read
+from experiments.cells import TIERS
+from experiments.provenance import machine
+from experiments.records import COMPARED, FOLDER, Record
+from experiments.reproduce import work_on
+from experiments.status import wanted
+
+LEAST_TOLERANCE = 0.02  # of accuracy
+ERRORS = 3.0  # standard errors
+
+
+def differences(mine: Path, theirs: Path) -> list[str]:
+    """What a fresh record has that the one in git has not, in sentences."""
+    if not theirs.is_dir():
+        return [f"{mine.name} must be in git, got no record; commit it"]
+    fresh, kept = Record(mine), Record(theirs)
+    if same_machine(kept):
+        return [
+            f"{mine.name}/{n} must have the same bytes"
+            for n in COMPARED
+            if (mine / n).read_bytes() != (theirs / n).read_bytes()
+        ]
+    found = []
+    if fresh.result.config_digest != kept.result.config_digest or fresh.result.data_digest != kept.result.data_digest:
+        found.append(f"{mine.name} must come from the same configuration and data")
+    for one, other in zip(fresh.result.protocols, kept.result.protocols, strict=True):
+        allowed = max(LEAST_TOLERANCE, ERRORS * (one.half_width**2 + other.half_width**2) ** 0.5 / 1.96)
+        if abs(one.accuracy - other.accuracy) > allowed:
+            found.append(
+                f"{mine.name} must have an accuracy of {other.accuracy:.4f} ± {allowed:.4f}, got {one.accuracy:.4f} "
+                f"({one.n_query} per class, {one.norm})"
+            )
+    return found
+
+
+def same_machine(record: Record) -> bool:
+    """Whether this process runs on the processor and the versions of a record."""
+    here, there = machine("cpu"), record.provenance.machine
+    return (here.cpu, here.torch, here.numpy) == (there.cpu, there.torch, there.numpy) and there.gpu is None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 when everything agrees."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.rerun", description=__doc__)
+    parser.add_argument("--tier", choices=TIERS, default="smoke")
+    parser.add_argument("--row", help="only this row; the page is then not compared")
+    parser.add_argument("--out", type=Path, required=True, help="an empty or half-finished folder for the fresh records")
+    parser.add_argument("--jobs", type=int, default=1)
+    given = parser.parse_args(arguments)
+    works, records = wanted([given.tier], row=given.row), given.out / "records"
+    if code := work_on(works, records=records, states=given.out / "state", jobs=given.jobs):
+        return code
+    found = [sentence for work in works for sentence in differences(records / work.name, FOLDER / work.name)]
+    page = tables.tier_page(given.tier, read(records))
+    (given.out / f"{given.tier}.md").write_text(page, encoding="utf-8")
+    exact = all(same_machine(Record(FOLDER / work.name)) for work in works if (FOLDER / work.name).is_dir())
+    if given.row is None and exact and page != (tables.OUT / f"{given.tier}.md").read_text(encoding="utf-8"):
+        found.append(f"{given.out / given.tier}.md must equal docs/results/{given.tier}.md")
+    for sentence in found:
+        print(sentence)
+    kind = "the same bytes" if exact else "within tolerance, as on another machine"
+    print(f"{len(works)} cells of tier {given.tier}: {'they differ' if found else kind}; the page is in {given.out}")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
