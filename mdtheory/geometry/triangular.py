@@ -102,7 +102,7 @@ class BlockIAF(DualMap):
     A form says how z falls into pieces (``split``, ``join``; ``blocks`` lists the pieces' names), and gives ``constants``,
     ``encode`` and ``decode``.
 
-    source: zhang2024metamida, "Block-wise autoregression"; theory.md T1.
+    source: zhang2024metamida, "Block-wise autoregression"; ledger T1.
     """
 
     blocks: list[list[str]]

@@ -19,7 +19,7 @@ def count(module):
 
 @pytest.mark.parametrize("init", ["live", "published"])
 def test_parameter_counts_on_conv4(init):
-    """methods.md 9.3 to the unit, and its parts."""
+    """The official map on Conv4-64, to the unit, and its parts."""
     anchor = conv4_anchor(dtype=torch.float32)
     built = kronecker(anchor, init=init)
     parts = {name: count(child) for name, child in built.named_children()}
@@ -120,7 +120,7 @@ def fill_live_values(built, draw):
 
 
 def test_dead_share_of_the_published_start():
-    """methods.md 9.5 exactly: 3,004,509 decoder and 82,632 linear parameters of 3,447,535, and no others."""
+    """The dead share of the published start, exactly: 3,004,509 decoder and 82,632 linear parameters of 3,447,535, and no others."""
     anchor = conv4_anchor(dtype=torch.float32)
     built, draw = kronecker(anchor, init="published"), generator("blockiaf", "dead")
     alive = {name: torch.zeros(value.shape, dtype=torch.bool) for name, value in built.named_parameters()}
