@@ -1,9 +1,10 @@
 r"""C31: the table of results. Nothing is proved by it; what follows from its printed numbers is computed here.
 
 *The model of one task.* $n$ queries are conditionally i.i.d. given the task, right with probability $p$, $E p=m$,
-${\rm Var}\,p=v\ge0$: the variance of a task's accuracy is $E[p(1-p)]/n+v=\frac{m(1-m)}n+(1-\frac1n)v$. For queries that are only exchangeable $v$ is
-their covariance, and ${\rm Var}\ge0$ gives $v\ge-\frac{m(1-m)}{n-1}$. An accuracy is a multiple of $1/n$, so that
-${\rm Var}\ge\{nm\}(1-\{nm\})/n^2$, attained on the two neighbouring multiples: the sharp bound is a little higher.
+${\rm Var}\,p=v\ge0$: the variance of a task's accuracy is $E[p(1-p)]/n+v=\frac{m(1-m)}n+(1-\frac1n)v$. For queries that
+are only exchangeable $v$ is their covariance, and ${\rm Var}\ge0$ gives $v\ge-\frac{m(1-m)}{n-1}$. An accuracy is a
+multiple of $1/n$, so that ${\rm Var}\ge\{nm\}(1-\{nm\})/n^2$, attained on the two neighbouring multiples: the sharp
+bound is a little higher.
 """
 
 from __future__ import annotations
