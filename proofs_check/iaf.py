@@ -180,24 +180,37 @@ def gated(first: float = 0.5) -> Flat:
 
 
 @torch.no_grad()
-def shifted_mlp(slope: float, scale: float = 0.5) -> Flat:
-    """The same map as :func:`shifted`, as the library's MLP form with weights set by hand: u(x) - u(-x) = 2 x."""
+def linear_mlp(*, first: float, level: float, bend: float = 0.0, slope: float = 0.0) -> Flat:
+    """The library's MLP form with weights set by hand: scales s(first) and s(level + bend z_1), shift slope z_1.
+
+    Its units are not linear, but u(x) - u(-x) = 2 x is. s is the library's bounded scale, 2 sigmoid.
+    """
     map = MLPIAF([[0], [1]], hidden=2, code=1)
     map.build({"phi": vector(0.0, 0.0)})
     own = map.own()
     for value in own.values():
         value.zero_()
-    level = float(np.log(scale / (2 - scale)))  # the library's bounded scale is 2 sigmoid
     for name, weight in (
         ("encoders.1.0.weight", [[1.0], [-1.0]]),
         ("encoders.1.1.weight", [[0.5, -0.5]]),
         ("decoders.2.0.weight", [[1.0], [-1.0]]),
-        ("decoders.2.1.weight", [[0.0, 0.0], [slope / 2, -slope / 2]]),
+        ("decoders.2.1.weight", [[bend / 2, -bend / 2], [slope / 2, -slope / 2]]),
         ("decoders.2.1.bias", [level, 0.0]),
-        ("first.log_scale", [level]),
+        ("first.log_scale", [first]),
     ):
         own[name].copy_(torch.tensor(weight, dtype=torch.float64))
     return flat(map, 2)
+
+
+def shifted_mlp(slope: float, scale: float = 0.5) -> Flat:
+    """The same map as :func:`shifted`, as the library's MLP form."""
+    level = float(np.log(scale / (2 - scale)))
+    return linear_mlp(first=level, level=level, slope=slope)
+
+
+def gated_mlp() -> Flat:
+    """g(z) = (z_1, 2 z_2 sigmoid(z_1)) = 2 :func:`gated`, as the library's MLP form."""
+    return linear_mlp(first=0.0, level=0.0, bend=1.0)
 
 
 @torch.no_grad()
