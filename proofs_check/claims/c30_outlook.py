@@ -47,9 +47,9 @@ claim = Claim(
         parts={
             "rate": r"\min_{r<R}\|\nabla F\|^2\le\tfrac{2L_F\Delta}R+b^2;\ b^2\text{ cannot be improved}",
             "iterations": r"R=4L_F\Delta\,\epsilon^{-2}\text{ for }b=\epsilon/\sqrt2",
-            "steps": r"\text{error}\le\epsilon\text{ iff }K\ge\log(1+\tfrac1{\mu\epsilon})/\log\tfrac1q;\ O(\kappa\log\tfrac1\epsilon)",
+            "steps": r"\text{error}\le\epsilon\iff K\ge\log(1+\tfrac1{\mu\epsilon})/\log\tfrac1q=O(\kappa\log\tfrac1\epsilon)",
             "sgd": r"\text{task SGD, constant batch: }R=8L_F\Delta\sigma^2\epsilon^{-4},\text{ or batches }O(\epsilon^{-2})",
-            "smoothness": r"L_F\text{ of C10: linear in }K\text{ for }f\text{ convex},\ a^{2K}\text{ for }a=\sup\|I-\alpha\nabla^2f\|>1",
+            "smoothness": r"L_F\text{ of C10: linear in }K\text{ at }a=1,\ a^{2K}\text{ for }a=\sup\|I-\alpha\nabla^2f\|>1",
             "blockiaf": r"g\text{ BlockIAF with a non-constant scale},\ \ell\text{ linear},\ K=0:\ L_F=\infty",
         },
     ),
