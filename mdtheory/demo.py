@@ -35,13 +35,13 @@ RUN: dict[str, Any] = {
     "data": {"source": "glyphs"},
     "task": {"n_way": 5, "n_shot": 1, "n_query": 10, "n_steps": 3, "task_lr": 0.1},
     "model": {"name": "conv4", "options": {"channels": 32}},
-    "meta": {"n_tasks": 4, "iterations": 120, "optimizer": {"name": "Adam", "meta_lr": 0.001}},
-    "test": {"tasks": 120},
+    "meta": {"n_tasks": 4, "iterations": 100, "optimizer": {"name": "Adam", "meta_lr": 0.001}},
+    "test": {"tasks": 100},
 }
 """What all methods share; a method adds its geometry and nothing else. One thread: more would decide the last bits."""
 
 PROCESSES = 2
-TRACED, TRACED_STEPS = 60, 6
+TRACED, TRACED_STEPS = 40, 6
 """Tasks behind the figures, and their task steps: twice those of meta-training."""
 
 OWN, COMMON = "from each method's own start", f"from one start: {METHODS[0]}'s"
