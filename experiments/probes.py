@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vjp
+from torch.func import vjp
 
 from experiments.records import MapProbe, Paths
 from mdtheory import seeding, tree
@@ -102,11 +102,12 @@ def map_probe(learner: MetaLearner, stream: EpisodeStream) -> MapProbe | None:
 def symmetric_extremes(map: DualMap, meta: Params, z: Params, *, seed: int) -> tuple[float, float, float]:
     """Extreme Rayleigh quotients of (J + J^T) / 2 at z as Lanczos finds them, and the asymmetry; see :func:`map_probe`."""
 
+    transposed = vjp(lambda at: map.point(meta, at), z)[1]
+    twice = vjp(lambda covector: transposed(covector)[0], tree.tree_map(torch.zeros_like, z))[1]  # of a linear map: J itself
+
     def both(v: Tensor) -> tuple[Tensor, Tensor]:
         direction = tree.unflatten(v, z)
-        forward = jvp(lambda at: map.point(meta, at), (z,), (direction,))[1]
-        back = vjp(lambda at: map.point(meta, at), z)[1](direction)[0]
-        return tree.flatten(forward), tree.flatten(back)
+        return tree.flatten(twice(direction)[0]), tree.flatten(transposed(direction)[0])
 
     asymmetry = 0.0
 

@@ -1,0 +1,142 @@
+"""The command: what is done, what is missing, going on, and a fresh run of the smoke tier."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from typer import Typer
+from typer.testing import CliRunner
+
+from experiments import reproduce, rerun
+from experiments.cells import Cell
+from experiments.records import FOLDER, Record, everything
+from experiments.reproduce import MALLOC, main, pack_up, unpack
+from experiments.status import Work, describe, iterations, wanted
+
+SMOKE = [record.result.row for record in everything() if record.result.tier == "smoke"]
+KEYS = {"row", "shot", "tier", "iterations", "target", "protocol", "accuracy", "interval", "record"}
+
+
+@pytest.fixture
+def call():
+    """The command in this process."""
+    app = Typer()
+    app.command()(main)
+    return lambda *words: CliRunner().invoke(app, list(words))
+
+
+def status(call, *words):
+    answer = call("--status", "--json", *words)
+    assert answer.exit_code == 0, answer.output
+    return json.loads(answer.stdout)
+
+
+def test_the_status_of_the_cpu_tier_is_its_22_cells(call):
+    found = status(call, "--tier", "cpu")
+    assert len({(one["row"], one["shot"]) for one in found}) == 22 and len(found) == 44
+    assert all(set(one) >= KEYS and one["tier"] == "cpu" for one in found)
+
+
+def test_a_finished_cell_says_what_its_record_says(call):
+    found = status(call, "--tier", "smoke", "--row", "maml")
+    means = {
+        one.n_query: one for one in Record(FOLDER / "smoke-maml-1shot-seed0").result.protocols if one.norm == "transductive"
+    }
+    assert [one["accuracy"] for one in found] == [means[1].accuracy, means[15].accuracy]
+    assert [one["interval"] for one in found] == [means[1].half_width, means[15].half_width]
+    assert {one["record"] for one in found} == {"experiments/records/smoke-maml-1shot-seed0"}
+    assert {(one["iterations"], one["target"], one["state"]) for one in found} == {(20, 20, "finished")}
+
+
+def test_a_missing_and_an_unfinished_cell(tmp_path):
+    work = Work(Cell("smoke", "maml", 1), 0)
+    assert {one["state"] for one in describe(work, records=tmp_path, states=tmp_path)} == {"missing"}
+    (tmp_path / work.name).mkdir()
+    (tmp_path / work.name / "metrics.jsonl").write_text('{"kind": "train", "iteration": 7}\n{"kind": "tr')
+    (one, _) = describe(work, records=tmp_path, states=tmp_path)
+    assert (one["state"], one["iterations"], one["accuracy"], one["record"]) == ("unfinished", 7, None, None)
+    (tmp_path / work.name / "diverged.txt").write_text("x")
+    assert describe(work, records=tmp_path, states=tmp_path)[0]["state"] == "diverged"
+    assert iterations(tmp_path / "nothing.jsonl") == 0
+
+
+def test_the_status_of_every_tier_loads_no_torch():
+    code = "from experiments.status import describe, wanted; [describe(work) for work in wanted()]"
+    code += "; import sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=reproduce.ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("words", [["--row", "maml"], ["--tier", "gpu"], ["--tier", "cpu", "--row", "protonet"]])
+def test_what_there_is_not_is_refused(call, words):
+    answer = call(*words)
+    assert answer.exit_code == 2 and "must" in answer.output
+
+
+def test_seeds_come_one_after_the_other():
+    assert [work.seed for work in wanted(["glyphs"])] == sorted(work.seed for work in wanted(["glyphs"]))
+    assert {work.seed for work in wanted(["glyphs"], row="maml", seed=7)} == {7}
+
+
+def test_no_time_at_all_starts_nothing(call, tmp_path):
+    answer = call("--tier", "smoke", "--minutes", "0", "--into", str(tmp_path))
+    assert answer.exit_code == 0
+    assert not any(tmp_path.rglob("*.pt"))
+
+
+def test_a_packed_state_comes_back_whole(tmp_path, monkeypatch):
+    work = Work(Cell("smoke", "maml", 1), 0)
+    state = tmp_path / "state" / work.name
+    state.mkdir(parents=True)
+    (state / "last.pt").write_bytes(bytes(range(200)))
+    (state / "metrics.jsonl").write_bytes(b'{"iteration": 3}\n')
+    pack_up(work, tmp_path / "state", target=tmp_path / "packed")
+    unpack(work, tmp_path / "elsewhere", origin=tmp_path / "packed")
+    for name in ("last.pt", "metrics.jsonl"):
+        assert (tmp_path / "elsewhere" / work.name / name).read_bytes() == (state / name).read_bytes()
+    (tmp_path / "elsewhere" / work.name / "last.pt").write_bytes(b"newer")
+    unpack(work, tmp_path / "elsewhere", origin=tmp_path / "packed")
+    assert (tmp_path / "elsewhere" / work.name / "last.pt").read_bytes() == b"newer"
+
+
+@pytest.mark.slow
+def test_a_signal_stops_the_command_and_saves(tmp_path):
+    command = [sys.executable, "-m", "experiments.reproduce", "--tier", "smoke", "--row", "prior", "--into", str(tmp_path)]
+    with subprocess.Popen(command, cwd=reproduce.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        metrics = tmp_path / "state/smoke-prior-1shot-seed0/metrics.jsonl"
+        until = time.monotonic() + 120
+        while iterations(metrics) < 1 and time.monotonic() < until:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    assert (metrics.parent / "last.pt").is_file()
+    assert not (tmp_path / "records").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", SMOKE)
+def test_a_fresh_run_of_the_smoke_tier_is_its_record(row, tmp_path):
+    assert rerun.main(["--tier", "smoke", "--row", row, "--out", str(tmp_path)]) == 0
+
+
+def test_another_result_of_a_fresh_run_is_found(tmp_path, monkeypatch):
+    import shutil
+
+    name = "smoke-maml-1shot-seed0"
+    shutil.copytree(FOLDER / name, tmp_path / name)
+    assert rerun.differences(tmp_path / name, FOLDER / name) == []
+    scores = json.loads((tmp_path / name / "result.json").read_text())
+    scores["protocols"][1]["accuracy"] = 0.9
+    (tmp_path / name / "result.json").write_text(json.dumps(scores))
+    for same in (True, False):
+        monkeypatch.setattr(rerun, "same_machine", lambda record, same=same: same)
+        assert len(rerun.differences(tmp_path / name, FOLDER / name)) == 1
+    assert rerun.differences(tmp_path / name, tmp_path / "nothing") != []
+
+
+def test_the_environment_of_a_run_keeps_freed_memory():
+    assert set(MALLOC) == {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_"}

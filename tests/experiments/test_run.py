@@ -1,0 +1,121 @@
+"""A cell from nothing to its record, stopped wherever one likes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from safetensors.torch import load_file
+
+from experiments import recheck, run
+from experiments.records import COMPARED, WEIGHTS, Record, verify
+from experiments.run import Job, OutOfTime
+from mdtheory.meta.builder import build_trainer, open_data
+from mdtheory.meta.events import JsonLines
+from tests.experiments.tiny import job, shrink
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    shrink(monkeypatch)
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """MAML, never stopped."""
+    own = job(tmp_path / "whole", "maml")
+    assert run.run(own)
+    return own
+
+
+def stopped_after(iterations: int, own: Job) -> None:
+    """Train so many iterations, save, and leave."""
+    own.state.mkdir(parents=True)
+    config = own.cell.config(own.seed)
+    trainer = build_trainer(config, open_data(config.data), out=own.state, listeners=[JsonLines(own.state / "metrics.jsonl")])
+    for _ in range(iterations):
+        trainer.step()
+    trainer.save()
+
+
+def same(first: Job, second: Job) -> bool:
+    return all((first.record / name).read_bytes() == (second.record / name).read_bytes() for name in COMPARED)
+
+
+def test_a_finished_cell_has_a_sound_record_and_no_state(whole):
+    assert verify(whole.record) == []
+    assert not whole.state.exists()
+    record = Record(whole.record)
+    assert record.result.iterations == 4 and record.provenance.sittings == 1
+    assert set(record.scores) == {"transductive", "support"}
+    assert run.run(whole)  # nothing left to do
+
+
+def test_a_cell_stopped_while_training_ends_with_the_same_bytes(whole, tmp_path):
+    broken = job(tmp_path / "broken", "maml")
+    stopped_after(1, broken)
+    assert run.run(broken)
+    assert same(whole, broken)
+
+
+def test_another_seed_ends_with_other_bytes(whole, tmp_path):
+    """Negative control of the test above."""
+    other = job(tmp_path / "other", "maml")
+    other = Job(cell=other.cell, seed=1, records=other.records, states=other.states)
+    assert run.run(other)
+    assert (whole.record / "scores.json").read_bytes() != (other.record / "scores.json").read_bytes()
+
+
+def test_a_cell_stopped_between_tests_ends_with_the_same_bytes(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "TEST_SHARD", 2)
+    broken, sittings = job(tmp_path / "broken", "maml"), 0
+    while not broken.record.exists():
+        sittings += 1
+        left = iter([True, True])
+
+        def check(self, left=left):
+            if not next(left, False):
+                raise OutOfTime
+
+        monkeypatch.setattr(Job, "check_time", check)
+        run.run(broken)
+    assert sittings > 3 and Record(broken.record).provenance.sittings == sittings
+    assert same(whole, broken)
+
+
+def test_out_of_time_saves_and_is_no_record(tmp_path):
+    own = job(tmp_path, "metasgd", until=0.0)
+    assert not run.run(own)
+    assert (own.state / "last.pt").is_file() and not own.record.exists()
+
+
+def test_the_common_start_needs_maml_s_record(whole, tmp_path):
+    alone, beside = job(tmp_path / "alone", "metasgd"), job(tmp_path / "beside", "metasgd", records=whole.records)
+    assert run.run(alone) and run.run(beside)
+    assert json.loads((alone.record / "paths.json").read_text())["common"] is None
+    common, own = Record(beside.record).adaptation.common, Record(whole.record).adaptation.own
+    assert common is not None
+    assert [row[0] for row in common.support_loss] == [row[0] for row in own.support_loss]
+
+
+def test_kept_weights_give_the_recorded_answers(whole, tmp_path):
+    record = Record(whole.record)
+    assert recheck.changed(record, 6) == 0
+    assert "network.classifier.weight" in load_file(whole.record / WEIGHTS)
+    scores = json.loads((whole.record / "scores.json").read_text())
+    scores["transductive"]["2"] = [10 - count for count in scores["transductive"]["2"]]
+    (whole.record / "scores.json").write_text(json.dumps(scores))
+    assert recheck.changed(Record(whole.record), 6) > recheck.ALLOWED
+
+
+def test_divergence_is_noted_and_has_its_own_exit_code(tmp_path, monkeypatch, capsys):
+    from mdtheory.meta.trainer import Diverged
+
+    def diverge(*args, **kwargs):
+        raise Diverged("the gradient of x is not finite")
+
+    monkeypatch.setattr(run, "train", diverge)
+    folders = ["--records", str(tmp_path / "records"), "--states", str(tmp_path / "state")]
+    code = run.main(["--tier", "smoke", "--row", "maml", "--shot", "1", "--seed", "0", *folders])
+    assert code == 3 and "not finite" in capsys.readouterr().err
+    assert (tmp_path / "state/smoke-maml-1shot-seed0/diverged.txt").is_file()

@@ -1,0 +1,109 @@
+"""Tables and figures are what the records make, digit by digit."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import matplotlib
+import pytest
+
+from experiments import figures, tables
+from experiments.answers import answers
+from experiments.book import read
+from experiments.generated import settle
+from experiments.records import FOLDER, everything
+
+NAMES = [record.folder.name for record in everything()]
+
+
+def test_every_page_in_git_is_what_the_records_make():
+    assert settle(tables.made(), write=False, owned=tables.OUT.glob("*.md")) == []
+
+
+def pinned_matplotlib() -> str:
+    text = (tables.ROOT / "constraints.txt").read_text()
+    return re.search(r"^matplotlib==(\S+)", text, flags=re.MULTILINE)[1]
+
+
+def test_every_figure_in_git_is_what_the_records_make():
+    if matplotlib.__version__ != pinned_matplotlib():
+        pytest.skip(f"the figures were drawn with matplotlib {pinned_matplotlib()}, this is {matplotlib.__version__}")
+    assert settle(figures.made(), write=False, owned=tables.OUT.glob("*.svg")) == []
+
+
+@pytest.mark.parametrize("page", ["index.md", "smoke.md", "glyphs.md", "answers.md"])
+def test_any_altered_digit_of_a_table_is_found(page, tmp_path):
+    made = tables.made(out=tmp_path, readme=None)
+    settle(made, write=True)
+    assert settle(made, write=False) == []
+    text = (tmp_path / page).read_text()
+    places = [match.start() for match in re.finditer(r"\d", text)]
+    for place in places[:: max(1, len(places) // 5)]:
+        altered = text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :]
+        (tmp_path / page).write_text(altered)
+        assert settle(made, write=False) == [tmp_path / page]
+
+
+def test_the_readme_s_block_is_replaced_and_nothing_else(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{tables.BEGIN}\nold 12.34\n{tables.END}\nafter\n")
+    text = tables.made(readme=readme)[readme].decode()
+    assert text.startswith(f"before\n{tables.BEGIN}\n") and text.endswith(f"{tables.END}\nafter\n")
+    assert "12.34" not in text and "cells done" in text
+    readme.write_text(text)
+    assert tables.made(readme=readme)[readme].decode() == text
+    readme.write_text("no markers\n")
+    assert readme not in tables.made(readme=readme)
+
+
+def counts(name: str, n_query: int) -> list[float]:
+    scores = json.loads((FOLDER / name / "scores.json").read_text())["transductive"][str(n_query)]
+    return [count / (5 * n_query) for count in scores]
+
+
+def test_the_accuracies_of_a_page_are_those_of_the_raw_counts():
+    page = (tables.OUT / "smoke.md").read_text()
+    for name in (name for name in NAMES if name.startswith("smoke-")):
+        row = name.removeprefix("smoke-").removesuffix("-1shot-seed0")
+        line = next(line for line in page.splitlines() if line.startswith(f"| `{row}` |"))
+        for column, n_query in ((2, 1), (3, 15)):
+            mean = sum(counts(name, n_query)) / len(counts(name, n_query))
+            assert line.split("|")[column].strip().startswith(f"{100 * mean:.2f} ±")
+        assert name in line
+
+
+def test_the_paired_differences_are_those_of_the_raw_counts():
+    text = (tables.OUT / "smoke.md").read_text().split("### Paired differences to MAML")[1]
+    maml = counts("smoke-maml-1shot-seed0", 15)
+    mine = counts("smoke-metasgd-1shot-seed0", 15)
+    gap = sum(a - b for a, b in zip(mine, maml, strict=True)) / len(maml)
+    line = next(line for line in text.splitlines() if line.startswith("| `metasgd` |"))
+    assert f"{100 * gap:+.2f} ±" in line.split("|")[6]
+
+
+def test_every_record_is_linked_from_its_page():
+    pages = {path.stem: path.read_text() for path in tables.OUT.glob("*.md")}
+    for name in NAMES:
+        assert f"(../../experiments/records/{name})" in pages[name.split("-")[0]]
+
+
+def test_links_and_pictures_lead_somewhere():
+    for path in tables.OUT.glob("*.md"):
+        for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name} -> {target}"
+
+
+def test_the_poster_s_numbers_are_the_poster_s():
+    assert tables.poster_text("maml", 1) == "48.70 ± 1.84"
+    assert tables.poster_text("mtnet", 5) == "–"
+    assert tables.poster_text("metakfo", 5) == "64.90"
+    assert tables.poster_text("metamida-published", 5) == "69.59 ± 0.71"
+
+
+def test_without_records_every_question_is_open(tmp_path):
+    assert answers(read(tmp_path)).count("Not answered yet") == 6
+
+
+def test_more_rows_than_colours_are_still_told_apart():
+    assert len({str(style) for style in figures.STYLES}) == 14
