@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.func import jacfwd
+from torch.func import jacrev
 
 from mdtheory import tree
 from mdtheory.geometry.blockiaf import MLPIAF, BlockIAF, KroneckerIAF
@@ -122,7 +122,7 @@ class Flat:
 
     def jacobian(self, z: Tensor) -> Tensor:
         """dg/dz, dense. shape: (d, d)"""
-        return jacfwd(self.at)(z)
+        return jacrev(self.at)(z)
 
     def altered(self, change: Callable[[Tensor, Tensor], Tensor]) -> Flat:
         """Another map z -> change(z, g(z)) with everything else as it is: how mutants are made."""
@@ -213,13 +213,20 @@ def gated_mlp() -> Flat:
     return linear_mlp(first=0.0, level=0.0, bend=1.0)
 
 
+def is_head(name: str) -> bool:
+    """Whether a parameter is (a factor of) the last weight of a decoder; zero heads make constant conditioners."""
+    kronecker = name.endswith(".factors.0") and ("log_scale" in name or "shift" in name)
+    return name.startswith("decoders.") and (kronecker or name.endswith(".1.weight"))
+
+
 @torch.no_grad()
 def stir(map: BlockIAF, seed: int, size: float = 0.5) -> None:
-    """Every parameter moved away from its special start, by normal noise over the square root of the fan-in."""
+    """Normal weights of variance 1/fan-in, heads and biases times ``size``; nothing of the library's own start is left."""
     draw = generator("proofs", "stir", seed)
-    for parameter in map.parameters():
+    for name, parameter in map.named_parameters():
         fan_in = parameter.shape[-1] if parameter.ndim == 2 else 1
-        parameter.add_(size / fan_in**0.5 * torch.randn(parameter.shape, generator=draw, dtype=torch.float64))
+        gain = size if is_head(name) or parameter.ndim != 2 else 1.0
+        parameter.copy_(gain / fan_in**0.5 * torch.randn(parameter.shape, generator=draw, dtype=torch.float64))
 
 
 def mlp(
@@ -247,8 +254,7 @@ def kronecker(shapes: Sequence[Sequence[int]], *, seed: int = 0, size: float = 0
 def frozen(map: Flat) -> Flat:
     """The same library map with constant conditioners: the last weights of every decoder are zero, biases stay."""
     for name, parameter in map.map.named_parameters():
-        last = name.endswith(".factors.0") and ("log_scale" in name or "shift" in name)
-        if name.startswith("decoders.") and (last or name.endswith(".1.weight")):
+        if is_head(name):
             parameter.zero_()
     return map
 

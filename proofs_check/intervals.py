@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from flint import arb, arb_mat, ctx
 from torch import Tensor
-from torch.func import jacfwd
+from torch.func import jacrev
 
 from mdtheory import tree
 from mdtheory.geometry.blockiaf import MLPIAF
@@ -211,7 +211,7 @@ def library_jacobian(map: MLPIAF, point: Sequence[float]) -> np.ndarray:
     def of_blocks(z: Tensor) -> Tensor:
         return tree.flatten(map.point(own, tree.unflatten(z[map.back], map.like)))[map.order]
 
-    return jacfwd(of_blocks)(torch.tensor(point, dtype=torch.float64)).numpy()
+    return jacrev(of_blocks)(torch.tensor(point, dtype=torch.float64)).numpy()
 
 
 def definite(matrix: arb_mat) -> bool:

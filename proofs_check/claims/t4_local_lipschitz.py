@@ -172,7 +172,7 @@ exponential_growth.mutant("half the slope", bound=lambda at_zero, slope, length:
 @claim.check("experiment", about="printed", part="exp")
 def growth_of_the_official_form(run: Run, *, scale: object = "exp") -> None:
     """The library's Kronecker form with random heads: the largest ||J|| at six points of size 1, 10, 100; exp explodes."""
-    map = iaf.kronecker([(4,), (4,), (4,)], seed=2, size=0.5, scale=scale)
+    map = iaf.kronecker([(4,), (4,), (4,)], seed=3, size=0.5, scale=scale)
     found = [
         math.log10(max(iaf.norm(map.jacobian(map.random("t4", "growth", k, scale=far))) for k in range(6)))
         for far in (1.0, 10.0, 100.0)

@@ -16,7 +16,7 @@ from fractions import Fraction
 import sympy as sp
 import torch
 from torch import Tensor
-from torch.func import jvp
+from torch.func import vjp
 
 from mdtheory.geometry.base import Geometry
 from proofs_check import iaf
@@ -72,7 +72,7 @@ def worst_point(map: Flat, seed: int, points: int = 6) -> tuple[Tensor, Tensor]:
     v = pair.other - pair.z
     direction = v / torch.linalg.vector_norm(v)
     on_segment = [pair.z + t * v for t in torch.linspace(0.0, 1.0, points, dtype=torch.float64)]
-    return min(on_segment, key=lambda z: float(direction @ jvp(map.at, (z,), (direction,))[1])), direction
+    return min(on_segment, key=lambda z: float(vjp(map.at, z)[1](direction)[0] @ direction)), direction
 
 
 def as_is(map: Flat) -> Flat:
