@@ -305,6 +305,8 @@ def _verify_content(record: Record) -> list[str]:
             full = int(n_query) * config.task.n_way
             demand(len(correct) == config.test.tasks, f"scores.json must hold {config.test.tasks} tasks")
             demand(all(type(c) is int and 0 <= c <= full for c in correct), f"scores must be whole numbers from 0 to {full}")
+    if found:
+        return found
     demand(protocols_of(record.scores, config.task.n_way) == result.protocols, "result.json must hold the means of scores.json")
     found += [f"{where}: {problem}" for problem in _verify_paths(record)]
     demand(record.provenance.sittings >= 1, "provenance.json must say how many sittings it took")

@@ -175,8 +175,8 @@ def measure(job: Job, learner: MetaLearner, config: RunConfig, source: Source) -
     if kept.exists():
         found = json.loads(kept.read_text())
     for kind, start in starts.items():
-        job.check_time()
         if kind not in found:
+            job.check_time()
             meta = start()
             paths = None if meta is None else probes.paths(learner, meta, stream, n_tasks=n_tasks, n_steps=own.path_steps)
             found[kind] = None if paths is None else paths.model_dump()

@@ -79,7 +79,7 @@ FORGERIES = [
     ("result.json", lambda result: result.update(surprise=1), "cannot be read"),
     ("result.json", lambda result: result.update(config_digest="0" * 64), "digest of config.toml"),
     ("paths.json", lambda paths: paths["own"]["correct"].pop(), "tables of 10 tasks"),
-    ("paths.json", lambda paths: paths["own"]["correct"][0].reverse(), "scores of the test"),
+    ("paths.json", lambda paths: paths["own"]["correct"][0].__setitem__(2, 75), "scores of the test"),
     ("provenance.json", lambda how: how.pop("code"), "cannot be read"),
     ("provenance.json", lambda how: how.update(finished="yesterday"), "cannot be read"),
 ]
