@@ -20,7 +20,7 @@ class Guarded(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        from mdtheory.commands.console import complain, one_line
+        from mdtheory.commands.console import complain, lacks_memory, one_line
 
         try:
             return super().invoke(ctx)
@@ -28,6 +28,11 @@ class Guarded(TyperGroup):
             raise
         except EXPECTED as error:
             complain(one_line(error))
+            raise typer.Exit(2) from error
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_memory(error):
+                raise
+            complain(f"the run must fit in memory, but {one_line(error)}; choose a smaller model, or fewer tasks or steps")
             raise typer.Exit(2) from error
         except KeyboardInterrupt:
             complain("stopped")

@@ -36,12 +36,20 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether the system or torch ran out of memory (torch says so in words only)."""
+    return isinstance(error, MemoryError) or "memory" in str(error).lower()
+
+
 def load_plugins(paths: Iterable[Path] | None) -> None:
-    """Import every ``--plugin`` file."""
+    """Import every ``--plugin`` file; ``ValueError`` for one that is not Python or lacks what it imports."""
     from mdtheory.registry import load_plugin
 
     for path in paths or ():
-        load_plugin(path)
+        try:
+            load_plugin(path)
+        except (SyntaxError, ImportError) as error:
+            raise ValueError(f"--plugin must be Python that can be imported, got {path}: {one_line(error)}") from error
 
 
 def write_json(value: Any) -> None:

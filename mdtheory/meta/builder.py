@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mdtheory.data.glyphs import GlyphSet
 from mdtheory.data.open import open_class_folders, open_mini_imagenet
 from mdtheory.data.progress import bar_on_stderr
 from mdtheory.geometry.base import geometries
-from mdtheory.inner.estimators import estimators
+from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.meta import checkpoint
 from mdtheory.meta.events import Listener
 from mdtheory.meta.learner import MetaLearner
@@ -34,7 +35,7 @@ UNSUITABLE = frozenset(
 
 
 def pick_device(name: str) -> torch.device:
-    """ "auto" is the first GPU, or the CPU where there is none; ``ValueError`` for a GPU that is not there."""
+    """The first GPU for "auto", or the CPU where there is none; ``ValueError`` for a GPU that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
@@ -76,8 +77,7 @@ def build_learner(config: RunConfig, image_shape: Sequence[int]) -> MetaLearner:
         norm=config.norm,
         seed=config.seed,
     )
-    batched = config.meta.batched == "vmap" or (config.meta.batched == "auto" and device.type != "cpu")
-    learner = MetaLearner(
+    return MetaLearner(
         model.to(device=device, dtype=getattr(torch, config.dtype)),
         construct(geometries, config.geometry),
         n_steps=task.n_steps,
@@ -86,10 +86,21 @@ def build_learner(config: RunConfig, image_shape: Sequence[int]) -> MetaLearner:
         adapt=task.adapt,
         inner_loss_scale=task.inner_loss_scale,
         norm=config.norm,
-        estimator=estimators.get(config.meta.estimator)(batched=batched),
+        estimator=_estimator(config, device),
         objective=None if config.objective is None else config.objective.build(),
     )
-    return learner
+
+
+def _estimator(config: RunConfig, device: torch.device) -> Estimator:
+    """The estimator by name; tasks at once where asked for, or on a GPU where it can."""
+    factory, asked = estimators.get(config.meta.estimator), config.meta.batched
+    if "batched" in inspect.signature(factory).parameters:
+        return factory(batched=asked == "vmap" or (asked == "auto" and device.type != "cpu"))
+    if asked == "vmap":
+        raise ValueError(
+            f"meta.batched must be auto or loop for the estimator {config.meta.estimator!r}, got 'vmap'; change it"
+        )
+    return factory()
 
 
 def build_stream(config: RunConfig, source: Source, *, split: str, n_query: int) -> EpisodeStream:

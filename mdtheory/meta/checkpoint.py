@@ -177,6 +177,8 @@ def _check_content(state: Any, path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} must hold named tensors as weights, which it does not; use another copy")
     if any(type(counters.get(key)) is not int for key in ("iteration", "validated", "best_iteration")):
         raise ValueError(f"{path} must hold whole-numbered counters, which it does not; use another copy")
+    if type(counters.get("best_score")) is not float:
+        raise ValueError(f"{path} must hold a best score, which it does not; use another copy")
     return state
 
 

@@ -270,10 +270,11 @@ class MetaTrainer:
         restore_weights(self.learner, state)
         try:
             self.optimizer.load_state_dict(state["optimizer"])
+            _check_shapes(self.optimizer)
             if self.scheduler is not None:
                 self.scheduler.load_state_dict(_as_types_of(self.scheduler.state_dict(), state["scheduler"]))
             self.counters = Counters(**state["counters"])
-        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
             raise ValueError(f"the checkpoint must fit this run, but {_short(error)}; start again in another folder") from error
         self._saved = self.counters
         if self.out is not None:
@@ -288,6 +289,14 @@ def restore_weights(learner: MetaLearner, state: dict[str, Any]) -> None:
         raise ValueError(
             f"the checkpoint's weights must fit its configuration, but {_short(error)}; use another copy"
         ) from error
+
+
+def _check_shapes(optimizer: Optimizer) -> None:
+    """Every tensor that an optimizer keeps for a parameter must broadcast to it."""
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and torch.broadcast_shapes(value.shape, parameter.shape) != parameter.shape:
+                raise ValueError(f"{name} of shape {tuple(value.shape)} is kept for a parameter of {tuple(parameter.shape)}")
 
 
 def _as_types_of(now: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:

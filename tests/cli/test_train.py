@@ -98,6 +98,7 @@ def test_threads_are_recorded_and_compared(tmp_path):
         ("meta.optimizer.options.betas", "[2, 3]", "must suit torch's Adam"),
         ("meta.scheduler.name", "StepLr", "did you mean 'StepLR'"),
         ("meta.estimator", "unroled", "did you mean 'unrolled'"),
+        ("model.options.channels", "1000000000", "must fit in memory"),
         ("device", "cuda:77", "with 0 GPUs"),
         ("task.n_way", "500", "n_way must be at most"),
         ("task.n_query", "10000", "lower n_shot or n_query"),
@@ -119,6 +120,10 @@ def test_other_wrong_arguments_are_one_sentence(tmp_path):
     assert "no file there" in refused(call("train", "--out", tmp_path / "r", "--config", tmp_path / "none.toml"))
     assert "key.sub=value" in refused(call("train", "--out", tmp_path / "r", "--set", "nonsense"))
     assert "--plugin must name" in refused(call("train", "--out", tmp_path / "r", "--plugin", tmp_path / "none.py"))
+    (tmp_path / "broken.py").write_text("def (")
+    (tmp_path / "lacking.py").write_text("import no_such_module")
+    for name in ("broken.py", "lacking.py"):
+        assert "can be imported" in refused(call("train", "--out", tmp_path / "r", "--plugin", tmp_path / name))
     (tmp_path / "file").write_text("x")
     message = refused(call("train", "--out", tmp_path / "file" / "r", *settings(meta__iterations=0)))
     assert str(tmp_path / "file") in message

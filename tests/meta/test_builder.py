@@ -86,6 +86,14 @@ def test_batching_is_left_to_the_device_unless_asked_for():
         assert build_learner(config, (1, 28, 28)).estimator.batched is expected
 
 
+def test_an_estimator_that_cannot_batch_says_so():
+    for batched in ("auto", "loop"):
+        config = small(meta={**SMALL["meta"], "estimator": "implicit", "batched": batched})
+        assert build_learner(config, (1, 28, 28)).estimator.batched is False
+    with pytest.raises(ValueError, match="must be auto or loop for the estimator 'implicit'"):
+        build_learner(small(meta={**SMALL["meta"], "estimator": "implicit", "batched": "vmap"}), (1, 28, 28))
+
+
 def test_the_seed_decides_the_first_weights_and_the_training_tasks_only():
     source = GlyphSet()
     one, two = small(seed=1), small(seed=2)

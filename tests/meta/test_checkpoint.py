@@ -262,6 +262,7 @@ def _state(**changes: Any) -> dict[str, Any]:
         _torch_file(_state(weights={3: torch.ones(1)})),
         _torch_file(_state(counters={"iteration": 1.5, "validated": 0, "best_iteration": 0, "best_score": 0.0})),
         _torch_file(_state(counters={})),
+        _torch_file(_state(counters={"iteration": 1, "validated": 0, "best_iteration": 0, "best_score": "high"})),
         _torch_file(_state(config=None)),
         _torch_file(_state(threads="two")),
     ],

@@ -170,6 +170,7 @@ def test_another_number_of_threads_is_refused_unless_asked_for(tmp_path):
         {"weights": {"network.layers.0.weight": torch.ones(1)}},
         {"optimizer": {}},
         {"optimizer": {"state": {}, "param_groups": []}},
+        {"optimizer": {"state": {0: {"exp_avg": torch.ones(9, 9, 9)}}, "param_groups": [{"params": [0, 1, 2, 3], "lr": 0.1}]}},
         {"counters": {"iteration": 1, "validated": 1, "best_iteration": 1, "best_score": 1.0, "more": 1}},
     ],
 )

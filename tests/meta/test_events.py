@@ -1,0 +1,120 @@
+"""Who listens: bars, lines, TensorBoard, and signals."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pickle
+import signal
+import threading
+
+import pytest
+from typer.testing import CliRunner
+
+from mdtheory.meta import events
+from mdtheory.meta.interrupt import Interrupted, StopRequest
+from tests.meta.fakes import trainer
+
+
+def row(iteration: int, kind: str = "train", accuracy: float = 0.5) -> dict:
+    return {"kind": kind, "iteration": iteration, "loss": 1.25, "accuracy": accuracy}
+
+
+def told(listener: events.Listener) -> None:
+    listener.start(done=2, total=4)
+    listener.record(row(3))
+    listener.record(row(3, "validation", 0.75))
+    listener.record(row(4, accuracy=float("nan")))
+    listener.close()
+
+
+def test_lines_are_plain_and_end_with_the_last(capsys):
+    told(events.Lines("maml", every=1000))
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert captured.out == ""
+    assert lines[0].startswith("maml 3/4: loss 1.250, accuracy 50.0%, ") and lines[0].endswith("min left")
+    assert lines[1] == "maml 3: validation loss 1.250, accuracy 75.0%"
+    assert lines[2].startswith("maml 4/4: loss 1.250, ") and "accuracy" not in lines[2]
+
+
+def test_lines_are_rare(capsys):
+    lines = events.Lines("maml", every=1000)
+    lines.start(done=0, total=500)
+    for iteration in range(1, 400):
+        lines.record(row(iteration))
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_bar_writes_to_the_error_stream_only(capsys):
+    told(events.Bar("maml"))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "validation loss 1.250, accuracy 75.0%" in captured.err
+    assert "4/4" in captured.err and "it/s" in captured.err
+
+
+def test_a_terminal_gets_the_bar_and_a_pipe_gets_lines(monkeypatch):
+    assert isinstance(events.for_people(), events.Lines)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    assert isinstance(events.for_people(), events.Bar)
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(events.for_people(), events.Lines)
+
+
+def test_tensorboard_is_written_where_it_is_installed(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard", reason="the tensorboard extra is not installed")
+    listeners = events.for_run(tmp_path)
+    assert any(isinstance(one, events.TensorBoard) for one in listeners)
+    one = trainer(tmp_path)
+    one.listeners = listeners
+    one.fit()
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    tags = {value.tag for event in EventFileLoader(str(file)).Load() for value in event.summary.value}
+    assert {"train/loss", "train/accuracy", "train/grad_norm", "train/meta_lr", "validation/accuracy"} <= tags
+
+
+def test_without_tensorboard_everything_else_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    kinds = [type(one) for one in events.for_run(tmp_path)]
+    assert kinds == [events.Lines, events.JsonLines]
+
+
+def test_a_second_signal_acts_as_it_would_outside():
+    with pytest.raises(KeyboardInterrupt), StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.signum == signal.SIGINT
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_in_another_thread_signals_are_left_alone():
+    handlers = []
+
+    def work() -> None:
+        with StopRequest():
+            handlers.append(signal.getsignal(signal.SIGTERM))
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert handlers == [before]
+
+
+def test_an_interruption_travels_between_processes():
+    again = pickle.loads(pickle.dumps(Interrupted("saved", signal.SIGTERM)))
+    assert (str(again), again.exit_code) == ("saved", 143)
+
+
+def test_ctrl_c_before_the_training_is_one_word_and_130(monkeypatch):
+    from mdtheory.cli import app
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mdtheory.config.load", interrupted)
+    result = CliRunner().invoke(app, ["train", "--config", "x.toml", "--out", "nowhere"])
+    assert (result.exit_code, result.stderr) == (130, "mdtheory: stopped\n")
