@@ -116,9 +116,9 @@ class MetaTrainer:
         :class:`Diverged` when a number is no longer finite; ``last.pt`` is then the last good state.
         """
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
-        for listener in self.listeners:
-            listener.start(done=self.counters.iteration, total=self.iterations)
         try:
+            for listener in self.listeners:
+                listener.start(done=self.counters.iteration, total=self.iterations)
             with StopRequest() as stop:
                 self._loop(lambda: stop.signum is not None or time.monotonic() >= deadline)
             if stop.signum is not None:

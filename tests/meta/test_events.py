@@ -63,7 +63,7 @@ def test_a_terminal_gets_the_bar_and_a_pipe_gets_lines(monkeypatch):
     assert isinstance(events.for_people(), events.Lines)
 
 
-def test_tensorboard_is_written_where_it_is_installed(tmp_path, monkeypatch):
+def test_tensorboard_is_written_where_it_is_installed(tmp_path):
     pytest.importorskip("tensorboard", reason="the tensorboard extra is not installed")
     listeners = events.for_run(tmp_path)
     assert any(isinstance(one, events.TensorBoard) for one in listeners)
@@ -79,8 +79,9 @@ def test_tensorboard_is_written_where_it_is_installed(tmp_path, monkeypatch):
 
 def test_without_tensorboard_everything_else_is_there(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    kinds = [type(one) for one in events.for_run(tmp_path)]
-    assert kinds == [events.Lines, events.JsonLines]
+    listeners = events.for_run(tmp_path)
+    assert [type(one) for one in listeners] == [events.Lines, events.JsonLines]
+    listeners[1].close()
 
 
 def test_a_second_signal_acts_as_it_would_outside():
