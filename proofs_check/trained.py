@@ -52,10 +52,15 @@ METHODS = ("metasgd", "metamida", "potential")
 PROBES, TASKS, STEPS = 8, 5, 6
 
 
+def config_of(method: str, *, iterations: int, meta_lr: float = 0.001) -> RunConfig:
+    """:data:`RUN` for a method."""
+    meta = {**RUN["meta"], "iterations": iterations, "optimizer": {"name": "Adam", "meta_lr": meta_lr}}
+    return parse({**RUN, "meta": meta, "geometry": {"name": method}})
+
+
 def briefly(method: str, *, iterations: int, meta_lr: float = 0.001) -> tuple[MetaLearner, RunConfig]:
     """A learner after so many meta-iterations of :data:`RUN`, on one thread, in float64."""
-    meta = {**RUN["meta"], "iterations": iterations, "optimizer": {"name": "Adam", "meta_lr": meta_lr}}
-    config = parse({**RUN, "meta": meta, "geometry": {"name": method}})
+    config = config_of(method, iterations=iterations, meta_lr=meta_lr)
     torch.set_num_threads(1)
     trainer = build_trainer(config, open_data(config.data))
     trainer.validation = None
