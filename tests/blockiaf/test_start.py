@@ -120,7 +120,7 @@ def fill_live_values(built, draw):
 
 
 def test_dead_share_of_the_published_start():
-    """The dead share of the published start, exactly: 3,004,509 decoder and 82,632 linear parameters of 3,447,535, and no others."""
+    """Exactly 3,004,509 decoder and 82,632 linear parameters of 3,447,535 never train, and no others."""
     anchor = conv4_anchor(dtype=torch.float32)
     built, draw = kronecker(anchor, init="published"), generator("blockiaf", "dead")
     alive = {name: torch.zeros(value.shape, dtype=torch.bool) for name, value in built.named_parameters()}
