@@ -20,7 +20,7 @@ def answers(pages: Pages) -> str:
     parts = [
         "# Questions and answers\n",
         "The questions, their statistics and what was expected stand in "
-        "[QUESTIONS.md](../../experiments/QUESTIONS.md), written before the runs. Differences are paired, in percentage points "
+        "[QUESTIONS.md](../QUESTIONS.md), written before the runs. Differences are paired, in percentage points "
         "± 95% interval over test tasks; p is Holm's over the comparisons of a question in a tier.\n",
     ]
     for title, question in QUESTIONS.items():

@@ -8,16 +8,17 @@ a few training steps already amplify the last bits.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
 from experiments import tables
 from experiments.book import read
-from experiments.cells import TIERS
+from experiments.cells import TIERS, Cell
 from experiments.provenance import machine
 from experiments.records import COMPARED, FOLDER, Record
 from experiments.reproduce import work_on
-from experiments.status import wanted
+from experiments.status import Work, wanted
 
 LEAST_TOLERANCE = 0.02  # of accuracy
 ERRORS = 3.0  # standard errors
@@ -47,6 +48,14 @@ def differences(mine: Path, theirs: Path) -> list[str]:
     return found
 
 
+def borrow_maml(works: list[Work], records: Path) -> None:
+    """Copy the MAML records from git: the common start of one row alone."""
+    for work in works:
+        name = Cell(work.cell.tier, "maml", work.cell.shot).record(work.seed)
+        if (FOLDER / name).is_dir() and not (records / name).is_dir():
+            shutil.copytree(FOLDER / name, records / name)
+
+
 def same_machine(record: Record) -> bool:
     """Whether this process runs on the processor and the versions of a record."""
     here, there = machine("cpu"), record.provenance.machine
@@ -62,6 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1)
     given = parser.parse_args(arguments)
     works, records = wanted([given.tier], row=given.row), given.out / "records"
+    if given.row not in (None, "maml"):
+        borrow_maml(works, records)
     if code := work_on(works, records=records, states=given.out / "state", jobs=given.jobs):
         return code
     found = [sentence for work in works for sentence in differences(records / work.name, FOLDER / work.name)]
@@ -69,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     (given.out / f"{given.tier}.md").write_text(page, encoding="utf-8")
     exact = all(same_machine(Record(FOLDER / work.name)) for work in works if (FOLDER / work.name).is_dir())
     if given.row is None and exact and page != (tables.OUT / f"{given.tier}.md").read_text(encoding="utf-8"):
-        found.append(f"{given.out / given.tier}.md must equal docs/results/{given.tier}.md")
+        found.append(f"{given.out / given.tier}.md must equal experiments/results/{given.tier}.md")
     for sentence in found:
         print(sentence)
     kind = "the same bytes" if exact else "within tolerance, as on another machine"

@@ -14,7 +14,7 @@ from experiments.generated import ROOT, report, settle
 from experiments.records import FOLDER
 from experiments.statistics import Estimate
 
-OUT = ROOT / "docs" / "results"
+OUT = ROOT / "experiments" / "results"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 POSTER_TIERS = ("cpu", "paper")  # those on the poster's data
@@ -228,8 +228,8 @@ def index(pages: dict[tuple[str, int], Page]) -> str:
 
 
 def link(folder: Path) -> str:
-    """From docs/results to a record."""
-    return f"../../experiments/records/{folder.name}"
+    """From a page to a record."""
+    return f"../records/{folder.name}"
 
 
 def made(records: Path = FOLDER, out: Path = OUT, readme: Path | None = README) -> dict[Path, bytes]:
