@@ -182,7 +182,11 @@ def verdict(found: Mapping[str, Measured]) -> str:
         return "Every map measured here is a gradient map at the states visited, as far as first derivatives show."
     bad = [name for name in names if np.nanmin(found[name].least) < 0]
     listed = ", ".join(names)
-    end = f"; for {', '.join(bad)} it is not even monotone there" if bad else "; at these states it was still found monotone"
+    end = (
+        f"; for {', '.join(bad)} it is not even monotone there"
+        if bad
+        else "; at the states visited its Jacobian was still found to be monotone"
+    )
     return (
         f"So what training found is no exact mirror map for {listed}{end}. How near to one it is can be read off the numbers; "
         "a small asymmetry in the Frobenius norm, in which unaltered coordinates count fully, is no theorem."
@@ -225,20 +229,23 @@ def figure(found: Mapping[str, Measured]) -> Any:
         axes[1].plot(at, one.least[:, at].min(0), label=name, **look)
         axes[1].plot(at, one.largest[:, at].max(0), linestyle=":", **look)
         axes[2].plot(one.loss.mean(0), label=f"{name}: {one.ascents:.0%} of steps ascend", **look)
-    axes[0].set(yscale="log", ylabel=r"$\|A-A^\top\|_F\,/\,\|A+A^\top\|_F$", title="asymmetry (0: a gradient map)")
+    axes[0].set(
+        yscale="log", ylabel=r"$\|A-A^\top\|_F\,/\,\|A+A^\top\|_F$", title="asymmetry of A (drawn at 1e-17 where it is 0)"
+    )
     axes[1].set(ylabel="eigenvalue", title=r"$\lambda_{\min}$ (line) and $\lambda_{\max}$ (dotted) of sym $A$")
     axes[1].axhline(0.0, color="#888888", linewidth=1)
     axes[2].set(yscale="log", title="mean task loss")
+    for axis in (axes[0], axes[2]):
+        axis.legend(frameon=False, fontsize=8)
     for axis in axes:
         axis.set_xlabel("task step  $k$")
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, fontsize=8)
     return drawn
 
 
 def main(
     checkpoints: Annotated[list[Path] | None, typer.Argument(help="Trained learners; without any, short runs.")] = None,
-    iterations: Annotated[int, typer.Option(min=0, help="Meta-iterations of the short runs.")] = 300,
+    iterations: Annotated[int, typer.Option(min=0, help="Meta-iterations of the short runs.")] = 200,
     out: Annotated[Path | None, typer.Option(help="Where page and figure go.")] = None,
 ) -> None:
     """Measure trained maps; print what was found, write the page and its figure."""
@@ -255,6 +262,8 @@ def main(
         f"Learners after {made[0][1].meta.iterations} meta-iterations on {made[0][1].data.source}, {TASKS} test tasks "
         f"({task.n_way}-way {task.n_shot}-shot), {STEPS} task steps each."
     )
+    if not checkpoints:
+        about += " These are short runs, close to their start, where every map is the identity: longer training moves further."
     folder = out or Path("out/trained_maps" if checkpoints else "docs")
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     plots.save_figure(figure(found), folder / "figures" / "trained_maps")
