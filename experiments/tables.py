@@ -241,7 +241,7 @@ def made(records: Path = FOLDER, out: Path = OUT, readme: Path | None = README) 
             found[out / f"{name}.md"] = tier_page(name, pages)
     if readme is not None and BEGIN in (text := readme.read_text(encoding="utf-8")):
         head, _, rest = text.partition(BEGIN)
-        found[readme] = f"{head}{BEGIN}\n{summary(pages, 'docs/results/')}{END}{rest.partition(END)[2]}"
+        found[readme] = f"{head}{BEGIN}\n{summary(pages, 'experiments/results/')}{END}{rest.partition(END)[2]}"
     return {path: text.encode() for path, text in found.items()}
 
 
