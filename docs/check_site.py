@@ -227,9 +227,10 @@ def broken_links(pages: dict[str, dict[str, Any]], site: Path) -> list[str]:
     return sorted(set(found))
 
 
-async def check(site: Path, program: str, pictures: Path | None) -> tuple[int, list[str]]:
+async def check(site: Path, program: str, pictures: Path | None, only: str = "") -> tuple[int, list[str]]:
     """Number of pages, and their faults."""
     names = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html") if "_static" not in path.parts)
+    names = [name for name in names if re.search(only, name)]
     pages: dict[str, dict[str, Any]] = {}
     faults: list[str] = []
     with serving(site) as home:
@@ -252,6 +253,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("site", nargs="?", type=Path, default=SITE, help="the folder with index.html")
     parser.add_argument("--screenshots", type=Path, help="save a picture of every page in this folder")
+    parser.add_argument("--only", default="", metavar="REGEX", help="look only at pages whose path fits")
     given = parser.parse_args(arguments)
     if not (given.site / "index.html").is_file():
         print(f"SITE must hold index.html, got {given.site}; run make docs first", file=sys.stderr)
@@ -262,7 +264,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if given.screenshots is not None:
         given.screenshots.mkdir(parents=True, exist_ok=True)
-    count, faults = asyncio.run(check(given.site, program, given.screenshots))
+    count, faults = asyncio.run(check(given.site, program, given.screenshots, given.only))
     for fault in faults:
         print(fault)
     print(f"{count} pages, {len(faults)} faults")

@@ -76,6 +76,8 @@ nb_execution_timeout = 600
 nb_execution_excludepatterns = ["*.md"]
 nb_output_stderr = "error"  # a warning on a page is a fault of the page
 nb_merge_streams = True
+nb_code_prompt_show = "Show the code"
+nb_code_prompt_hide = "Hide the code"
 
 autodoc_inherit_docstrings = False  # an override without words of its own is documented where it is declared
 autodoc_member_order = "bysource"

@@ -160,7 +160,7 @@ def plane_map(weight):
     return start + torch.linalg.solve(hessian, row * (target - row @ start))
 
 
-figure, axis = plt.subplots(figsize=(6, 3.6))
+figure, axis = plt.subplots(figsize=(9.4, 3.8))
 line = torch.linspace(-1, 3, 2)
 axis.plot(
     line,
@@ -315,7 +315,8 @@ figure.subplots_adjust(bottom=0.28)
 plt.show()
 
 # %% [markdown]
-# Four points and thirty unknowns are enough once the prior knows the family. That is meta-learning in its
+# Four points and thirty unknowns are enough once the prior knows the family (which has only two degrees of freedom, amplitude and
+# phase: the prior has discovered that). That is meta-learning in its
 # simplest form: *learn from related tasks what to expect of the next one*. For a neural network there is no closed
 # form, nobody has seen its "true" coefficients, and $\Lambda$ would have $d^2$ entries with $d$ in the millions. What to do
 # then is [the next page](02_bilevel.py).

@@ -18,6 +18,7 @@ from mdtheory.geometry.prior import Prior
 from mdtheory.inner.estimators import estimators
 from mdtheory.meta import MetaLearner
 from mdtheory.plots import COLOURS, STYLE
+from mdtheory.seeding import generator
 from mdtheory.typing import Episode
 
 plt.rcParams.update(STYLE)
@@ -42,9 +43,9 @@ seen = torch.tensor([1.5])
 gain = X.T / (X @ X.T + 1.0)  # noise variance 1
 mean = prior.mean + gain @ (seen - X @ prior.mean)
 posterior = MultivariateNormal(mean, torch.eye(2) - gain @ X)
-constants = []
+constants, random = [], generator("bayes")
 for _ in range(5):
-    phi = torch.randn(2)
+    phi = torch.randn(2, generator=random)
     loss = -MultivariateNormal(X @ phi, torch.eye(1)).log_prob(seen)
     regulariser = -prior.log_prob(phi)
     constants.append(-posterior.log_prob(phi) - loss - regulariser)
@@ -165,8 +166,12 @@ def query_loss(theta, tasks):
 uninformed = query_loss(torch.zeros(8), new_tasks)
 ideal = query_loss(centre[:, 0], new_tasks)
 found = query_loss(learned, new_tasks)
-print(f"theta = 0: {uninformed:.2f}   learned: {found:.2f}   "
-      f"the true centre: {ideal:.2f}")  # fmt: skip
+for name, value in (
+    ("theta = 0", uninformed),
+    ("learned", found),
+    ("the true centre", ideal),
+):
+    print(f"{name:16s} {value:.2f}")
 assert ideal < found < 1.1 * ideal < uninformed / 2
 assert (learned - centre[:, 0]).norm() < 0.3 * centre.norm()
 
@@ -233,7 +238,7 @@ assert norms["strongly convex"][-1] < 1e-3 * norms["strongly convex"][0]
 assert norms["4 data, 8 unknowns"][-1] > 0.1 * norms["4 data, 8 unknowns"][0]
 
 # %% tags=["hide-input"]
-figure, axis = plt.subplots(figsize=(5.5, 3.2))
+figure, axis = plt.subplots(figsize=(9.4, 3.4))
 for (name, series), colour, mark in zip(
     norms.items(), (BLUE, ORANGE), "os", strict=True
 ):

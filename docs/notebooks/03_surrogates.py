@@ -114,8 +114,8 @@ plt.show()
 # one Meta-Curvature ({cite}`park2019metacurvature`).
 
 # %%
-H = torch.tensor([[3.0, 2.2], [2.2, 2.0]])
-origin, like = vector(-1.5, 2.2), torch.zeros(2)
+H = torch.tensor([[4.0, 0.7], [0.7, 0.5]])
+origin, like = vector(-1.4, 2.4), torch.zeros(2)
 
 
 def valley(phi):
@@ -133,9 +133,7 @@ first = preconditioned(P, 0.5, 1)[-1]
 assert torch.allclose(first, origin - 0.5 * P @ H @ origin)
 
 
-def stretched(
-    phi,
-):  # the surrogate at the origin of the path, as scipy wants it
+def stretched(phi):  # the surrogate at the first point, for scipy
     gap = torch.as_tensor(phi) - origin
     tangent = valley(origin) + (H @ origin) @ gap
     return (tangent + gap @ torch.linalg.solve(P, gap) / (2 * 0.5)).item()
@@ -163,7 +161,7 @@ for axis, (name, matrix) in zip(axes, choices.items(), strict=True):
         xx,
         yy,
         loss,
-        levels=[0.05, 0.3, 1, 2, 4, 8],
+        levels=[0.03, 0.2, 0.6, 1.5, 3, 6, 12],
         colors="gray",
         linewidths=0.7,
     )
@@ -180,14 +178,14 @@ for axis, (name, matrix) in zip(axes, choices.items(), strict=True):
         for share in (0.15, 0.5, 1.0)
     ]
     axis.contour(xx, yy, model, levels=levels, colors=[ORANGE], linewidths=1.2)
-    track = torch.stack(preconditioned(matrix, step_size, 25))
+    track = torch.stack(preconditioned(matrix, step_size, 10))
     axis.plot(*track.T, "o-", color=BLUE, markersize=3)
     axis.plot(0, 0, "k+", markersize=10)
     axis.set(title=name, aspect="equal", xlabel=r"$\phi_1$")
 axes[0].set_ylabel(r"$\phi_2$")
 axes[0].plot([], [], color="gray", label="loss")
 axes[0].plot([], [], color=ORANGE, label="surrogate at the first point")
-axes[0].plot([], [], "o-", color=BLUE, markersize=3, label="25 steps")
+axes[0].plot([], [], "o-", color=BLUE, markersize=3, label="10 steps")
 figure.legend(
     *axes[0].get_legend_handles_labels(), loc="lower center", ncols=3
 )

@@ -13,9 +13,14 @@ import torch
 from scipy.optimize import minimize
 
 from mdtheory.geometry import Geometry
+from mdtheory.inner.estimators import estimators
+from mdtheory.meta import MetaLearner
 from mdtheory.mirror.base import maps
 from mdtheory.plots import COLOURS, STYLE
+from mdtheory.seeding import generator
+from mdtheory.typing import Episode
 from proofs_check.models import (
+    FromPotential,
     built,
     descend,
     dual,
@@ -53,9 +58,9 @@ torch.set_default_dtype(torch.float64)
 def some_map(slug, d=3):
     """A map with random parameters, where it has any."""
     map = built(slug, torch.ones(d)).requires_grad_(False)
-    generator = torch.Generator().manual_seed(4)
+    random = generator("some map")
     for parameter in map.parameters():
-        parameter += torch.randn(parameter.shape, generator=generator)
+        parameter += torch.randn(parameter.shape, generator=random)
     return map
 
 
@@ -123,83 +128,93 @@ total = dual(map, before) - alpha * gradients.sum(0)
 assert torch.allclose(point(map, total), track[-1])
 
 # %% [markdown]
-# The picture shows both sides for a *learnable* potential, a small input-convex network with random weights: on the left the dual
-# plane with straight grid lines, on the right what the mirror makes of them. Orange is mirror descent, blue gradient descent with the same
-# step size from the same point.
+# ## Both sides of the mirror
+#
+# When is this better than gradient descent? Consider many tasks that share their shape and differ in one vector $b$:
+#
+# $$f_b(\phi) = H(\phi) - b^\top\phi,\qquad H\text{ strictly convex}.$$
+#
+# Logistic regressions with the same inputs and different labels are of this kind. Take $h=H$. Then $\nabla f_b(\phi)=\nabla h(\phi)-b=z-b$:
+# in the dual plane every task is a simple round bowl around its own $b$, and each step goes *straight* to it,
+# $z^k-b=(1-\alpha)^k(z^0-b)$. With $\alpha=1$, one step solves any of the tasks.
+
+# %%
+ridges = torch.tensor([[1.2, 0.5], [-0.4, 1.2], [0.8, -0.7]])
+shifts = vector(0.8, -0.5, -1.0)
+
+
+def shape(phi):  # curvature between 0.08 and 1.5
+    bends = torch.log(torch.cosh(ridges @ phi - shifts))
+    return 0.04 * phi @ phi + 0.6 * bends.sum()
+
+
+ideal = FromPotential(shape)  # h = H, inverted numerically
+solutions = [vector(-4.0, 2.5), vector(-1.0, -4.0), vector(3.5, 3.0)]
+slopes = [dual(ideal, phi) for phi in solutions]  # their b
+tasks = [lambda phi, b=b: shape(phi) - b @ phi for b in slopes]
+start = vector(1.5, -2.0)
+z0 = dual(ideal, start)
+runs = []
+for task, b, solution in zip(tasks, slopes, solutions, strict=True):
+    how = {"task_lr": 0.3, "n_steps": 12, "geometry": Geometry(map=ideal)}
+    mirrored = path(task, z0, **how)
+    plain = path(
+        task, start, task_lr=1.0, n_steps=12
+    )  # more than 1/L, less than 2/L
+    for k, phi in enumerate(mirrored):
+        assert torch.allclose(dual(ideal, phi), b + 0.7**k * (z0 - b))
+    one = descend(task, z0, **{**how, "task_lr": 1.0, "n_steps": 1})
+    assert torch.allclose(one, solution)
+    runs.append((torch.stack(mirrored), torch.stack(plain)))
 
 # %% tags=["hide-input"]
-learnable = some_map("icnn", d=2)
-start = vector(-1.6, -0.6)
-rate, n_steps = 0.04, 30
-mirrored = torch.stack(
-    path(
-        f,
-        dual(learnable, start),
-        task_lr=rate,
-        n_steps=n_steps,
-        geometry=Geometry(map=learnable),
-    )
-)
-plain = torch.stack(path(f, start, task_lr=rate, n_steps=n_steps))
-
-
-def both(axis_dual, axis_primal, line, **style):
-    axis_dual.plot(*line.T, **style)
-    axis_primal.plot(
-        *torch.stack([point(learnable, z) for z in line]).T, **style
-    )
-
-
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4))
-ticks = torch.linspace(-6, 6, 25)
-long = torch.linspace(-6, 6, 80)
+figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.4))
+ticks, line = torch.linspace(-1.5, 1.5, 17), torch.linspace(-1.5, 1.5, 31)
+grey = {"color": "#c4c4c4", "linewidth": 0.7}
 for tick in ticks:
-    grey = {"color": "#c4c4c4", "linewidth": 0.7}
-    both(
-        left,
-        right,
-        torch.stack([torch.full_like(long, tick), long], dim=1),
-        **grey,
-    )
-    both(
-        left,
-        right,
-        torch.stack([long, torch.full_like(long, tick)], dim=1),
-        **grey,
-    )
-span = torch.linspace(-2.4, 2.4, 160)
-xx, yy = torch.meshgrid(span, span, indexing="xy")
-height = f(torch.stack([xx, yy]))
-right.contour(
-    xx,
-    yy,
-    height,
-    levels=[0.05, 0.5, 2, 5, 10, 20, 40],
-    colors="black",
-    linewidths=0.6,
-)
-for series, colour, name in (
-    (plain, BLUE, "gradient descent"),
-    (mirrored, ORANGE, "mirror descent"),
+    for straight in (
+        torch.stack([torch.full_like(line, tick), line], 1),
+        torch.stack([line, torch.full_like(line, tick)], 1),
+    ):
+        left.plot(*straight.T, **grey)
+        right.plot(*torch.stack([point(ideal, z) for z in straight]).T, **grey)
+for (mirrored, plain), solution, b in zip(
+    runs, solutions, slopes, strict=True
 ):
-    right.plot(*series.T, "o-", color=colour, markersize=3, label=name)
-    images = torch.stack([dual(learnable, phi) for phi in series])
-    left.plot(*images.T, "o-", color=colour, markersize=3)
+    for series, colour, name in (
+        (plain, BLUE, "gradient descent"),
+        (mirrored, ORANGE, "mirror descent"),
+    ):
+        right.plot(*series.T, "o-", color=colour, markersize=3, label=name)
+        left.plot(
+            *torch.stack([dual(ideal, phi) for phi in series]).T,
+            "o-",
+            color=colour,
+            markersize=3,
+        )
+    right.plot(*solution, "k+", markersize=10)
+    left.plot(*b, "k+", markersize=10)
 right.plot(*start, "k*", markersize=11)
-left.plot(*dual(learnable, start), "k*", markersize=11)
+left.plot(*z0, "k*", markersize=11)
 left.set(
-    title="dual plane, $z$", aspect="equal", xlim=(-4, 3), ylim=(-3.5, 3.5)
+    title="dual plane, $z$", aspect="equal", xlim=(-1.5, 1.5), ylim=(-1.5, 1.5)
 )
 right.set(
-    title=r"primal plane, $\phi=\nabla h^*(z)$, with the loss",
+    title=r"primal plane, $\phi=\nabla h^*(z)$",
     aspect="equal",
-    xlim=(-2.4, 2.4),
-    ylim=(-2.4, 2.4),
+    xlim=(-5, 5),
+    ylim=(-5, 5),
 )
 for axis in (left, right):
     axis.grid(False)
-right.legend(fontsize=8, loc="lower right")
+handles, labels = right.get_legend_handles_labels()
+right.legend(handles[:2], labels[:2], fontsize=8, loc="lower right")
 plt.show()
+
+# %% [markdown]
+# Left, a straight grid in the dual plane; right, what the mirror makes of it. Three tasks (+) are solved from one start (★). Mirror
+# descent runs straight on the left, and therefore along curves on the right that know the terrain; gradient descent, with the largest
+# sensible step, is still on its way after 12.
 
 # %% [markdown]
 # ## What $h$ has to satisfy
@@ -220,7 +235,7 @@ for slug in ("icnn", "potential"):
     map = some_map(slug, d=4)
     low, high = map.curvature(map.own())
     assert map.mu <= low <= high <= map.L
-    z = torch.randn(4)
+    z = torch.randn(4, generator=generator("z"))
     jacobian = torch.func.jacfwd(lambda z, map=map: point(map, z))(z)
     assert (jacobian - jacobian.T).abs().max() < 1e-12  # a gradient map
     spectrum = torch.linalg.eigvalsh(jacobian)
@@ -229,10 +244,10 @@ for slug in ("icnn", "potential"):
           f"here [{spectrum[0]:.3f}, {spectrum[-1]:.3f}]")  # fmt: skip
 
 # %% [markdown]
-# ## What a good $h$ can do, and a bad one
+# ## Good mirrors, bad mirrors
 #
-# The best imaginable choice is $h=f$ with $\alpha=1$: then $z^1=\nabla f(\phi^0)-\nabla f(\phi^0)=0$, the slope at the minimum, and one step is enough. A bad
-# choice is as easy: $h=50x^2$ for $f=\frac12x^2$ shrinks the distance by 0.99 per step, where gradient descent needs a single one.
+# The best imaginable choice was $h=f$ up to a linear term. A bad choice is as easy: $h=50x^2$ for $f=\frac12x^2$ shrinks the distance by
+# 0.99 per step, where gradient descent needs a single one.
 
 # %%
 quadratic = built("quadratic", torch.ones(1), matrix=0.01)  # h = 50 x^2
@@ -248,8 +263,8 @@ assert torch.allclose(slow, vector(0.99**10)) and fast == 0
 # until its dual has collected much evidence. That is what "few are non-zero" means.
 
 # %%
-generator = torch.Generator().manual_seed(1)
-X = torch.randn(40, 80, generator=generator) / 40**0.5
+random = torch.Generator().manual_seed(1)
+X = torch.randn(40, 80, generator=random) / 40**0.5
 truth = torch.zeros(80)
 truth[[7, 22, 45, 61]] = vector(1.0, -1.5, 0.7, 1.2)
 y = X @ truth
@@ -294,13 +309,66 @@ plt.show()
 # %% [markdown]
 # Same data, same fit, same start $\phi^0=0$; another geometry, another answer.
 #
-# ## What is left to learn
+# ## Learning the mirror
 #
-# The dual iteration needs two things: where to start, $z^0$, and the inverse mirror $\nabla h^*$. Learning both from related tasks is the idea of
-# MetaMiDA ({cite}`zhang2024metamida`), the poster that this project referees. Two ways to model the second:
+# Where does a good $h$ come from, if nobody writes down $H$? From related tasks, by the outer problem of [page 2](02_bilevel.py): choose the
+# parameters of $\nabla h^*$ such that a *few* steps solve *many* tasks well. Below, tasks of the family above arrive 16 at a time; the learner
+# sees their losses, never $H$; three steps each.
+
+
+# %%
+class Family(torch.nn.Module):
+    """The loss f_b(phi), with b as the only datum of a task."""
+
+    def __init__(self):
+        super().__init__()
+        self.phi = torch.nn.Parameter(torch.zeros(2))
+
+    def forward(self, b):
+        return shape(self.phi) - b @ self.phi
+
+
+def family(seed, n_tasks):
+    draw = 3 * torch.randn(n_tasks, 2, generator=generator("family", seed))
+    given = [torch.func.grad(shape)(phi)[None] for phi in draw]
+    nothing = torch.zeros(1)
+    return draw, [Episode(b, nothing, b, nothing) for b in given]
+
+
+def learner(map):
+    return MetaLearner(
+        Family(),
+        Geometry(map=map),
+        n_steps=3,
+        task_lr=1.0,
+        loss=lambda outputs, targets: outputs.mean(),
+        estimator=estimators.get("unrolled")(batched=True),
+    )
+
+
+best, new_tasks = family("new", 200)
+values = [
+    shape(p) - e.query_x[0] @ p for p, e in zip(best, new_tasks, strict=True)
+]
+lowest = torch.stack(values).mean().item()
+before = learner(maps.get("identity")()).meta_gradient(new_tasks).value
+learned = learner(maps.get("icnn")(mu=0.3, L=14.0, width=8, depth=1))
+optimiser = torch.optim.Adam(learned.parameters(), lr=0.1)
+for iteration in range(80):
+    optimiser.zero_grad()
+    learned.backward(family(iteration, 16)[1])
+    optimiser.step()
+after = learned.meta_gradient(new_tasks).value
+print(f"mean excess loss on new tasks after 3 steps: gradient descent "
+      f"{before - lowest:.3f}, learned mirror {after - lowest:.3f}")  # fmt: skip
+assert after - lowest < 0.5 * (before - lowest)
+
+# %% [markdown]
+# The dual iteration needs two things from the outside: a start $z^0$ and the inverse mirror $\nabla h^*$. Learning both is the idea of
+# MetaMiDA ({cite}`zhang2024metamida`), the poster that this project referees. There are two ways to model the second:
 #
-# - **model $h^*$ itself** and differentiate. What comes out is a gradient of a convex function by construction; that is the
-#   geometry `potential` here, and the poster's outlook;
+# - **model $h^*$ itself** and differentiate, as just done. What comes out is a gradient of a convex function by construction (the geometry
+#   `potential`; the poster's outlook);
 # - **model a map $g$ directly** and hope that it is as good as a gradient. That is what the poster does, with a network called BlockIAF.
 #
 # Whether the hope is justified is the question of [the next page](05_blockiaf.py).

@@ -108,7 +108,7 @@ assert torch.allclose(dual(iaf, phi), z)
 log_det = iaf.log_abs_det(iaf.own(), {"phi": z})
 assert torch.allclose(log_det, torch.linalg.slogdet(J).logabsdet)
 
-small = jacobian(specimen(size=2), torch.randn(6))
+small = jacobian(specimen(size=2), z[:6])
 for n in range(1, 7):
     for rows in itertools.combinations(range(6), n):
         assert torch.linalg.det(small[list(rows)][:, list(rows)]) > 0
@@ -121,7 +121,8 @@ for n in range(1, 7):
 #
 # $$g(z)=\bigl(\tfrac12z_1,\; z_2\,\mathrm{sigmoid}(z_1)\bigr).$$
 #
-# If $z_1$ grows, the second component grows in proportion to $z_2$. So for large $z_2$ a small step down in $z_2$ is outweighed. Exactly: with
+# When $z_1$ grows, the second component of $g$ grows too, and the more the larger $z_2$ is. For large $z_2$ that outweighs a step *down* in
+# $z_2$ itself: the point moves up while $z_2$ moves down. Exactly: with
 # $p=\mathrm{sigmoid}(z_1)$, the symmetric part of the Jacobian is non-negative iff $z_2^2\,p(1-p)^2\le2$, and the narrowest place,
 # $z_1=-\log2$, gives
 #

@@ -218,7 +218,7 @@ for K in counts:
 assert errors[0] < 1e-15  # one step is exact
 
 # %% tags=["hide-input"]
-figure, axis = plt.subplots(figsize=(5.6, 3.3))
+figure, axis = plt.subplots(figsize=(9.4, 3.4))
 axis.plot(
     counts[1:],
     travelled[1:],
@@ -247,7 +247,7 @@ plt.show()
 
 # %% [markdown]
 # For the few steps that MAML takes, the difference is a small fraction of the distance travelled, and the implicit prior is a good
-# description. For many steps, or a network whose curvature changes quickly, it is a story about the first moments only: without
+# description. For many steps, or a network whose curvature changes quickly, it describes the beginning of the path only: without
 # convexity the bound grows exponentially in $\alpha LK$.
 #
 # With a preconditioner $P$ everything carries over, $\Lambda^{-1}=\alpha\sum_{j=1}^K(I-\alpha PH)^{-j}P$: **a learned geometry is a learned

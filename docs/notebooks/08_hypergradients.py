@@ -117,7 +117,7 @@ assert errors["unrolled"][-1] < 1e-3 * errors["unrolled"][0]
 assert errors["first_order"][-1] > 0.05  # does not converge to it
 
 # %% tags=["hide-input"]
-figure, axis = plt.subplots(figsize=(6, 3.6))
+figure, axis = plt.subplots(figsize=(9.4, 3.8))
 for name, colour, mark in zip(
     names, (BLUE, ORANGE, GREEN), "osv", strict=True
 ):
@@ -221,7 +221,7 @@ assert final["implicit, 32 conjugate gradients"] < 0.05
 assert final["implicit, 2 conjugate gradients"] > 0.1  # a floor
 
 # %% tags=["hide-input"]
-figure, axis = plt.subplots(figsize=(6.4, 3.8))
+figure, axis = plt.subplots(figsize=(9.4, 4))
 for (name, points), colour, mark in zip(
     frontier.items(), (ORANGE, "#9ecae1", "#4292c6", BLUE), "sov^", strict=True
 ):

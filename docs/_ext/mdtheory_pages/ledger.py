@@ -50,7 +50,7 @@ SCRIPT = """```{raw} html
   const show = () => {
     let shown = 0;
     for (const row of rows) {
-      const fits = Object.keys(columns).every(name => !form.elements[name].value || form.elements[name].value === text(row, name));
+      const fits = Object.keys(columns).every(name => ["", text(row, name)].includes(form.elements[name].value));
       row.hidden = !fits;
       shown += fits;
     }
@@ -89,7 +89,7 @@ def overview(rows: list[Row]) -> str:
         "Every mathematical statement of the {cite}`zhang2024metamida` poster, the theorems about its map (T1 to T7) and the "
         "repairs proposed here (RA1 to RD). A verdict is computed from checks that run; each check also runs on *mutants*, "
         "deliberately broken versions on which it must fail. `python -m proofs_check` makes this table.\n",
-        "- **as printed**: what the statement is, word for word. **amended**: how well the corrected statement is established.\n"
+        "- **as printed**: what the statement is, word for word. **amended**: how well the corrected one is established.\n"
         "- **killed**: mutants rejected, of all mutants; a check that lets one pass counts for nothing.\n",
         FILTER,
         '```{raw} html\n<table class="docutils wide ledger"><thead><tr><th>id</th><th>claim</th><th>as printed</th>'

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from mdtheory_pages.files import Pages
 
-EMPTY = """No record is here yet. A record is a finished run with its configuration, its seeds and every task's score; the tables on this
-page are made from records by a command, never by hand. Once `experiments/tables/` holds tables, they appear here.
+EMPTY = """\
+No record is here yet. A record is a finished run with its configuration, its seeds and every task's score. The tables on
+this page are made from records by a command, never by hand. Once `experiments/tables/` holds tables, they appear here.
 """
 
 
