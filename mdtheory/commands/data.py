@@ -72,10 +72,12 @@ def sheet(
         raise ValueError(f"OUT.png must be a new file that ends in .png, got {out}; choose another name")
     source = open_place(path, mini=mini, image_size=image_size)
     stream = EpisodeStream(source, split=split, seed=0, n_way=n_way, n_shot=1, n_query=per_class - 1)
+    names, episode = source.classes(split), stream(task)
+    queries = episode.query_x.reshape(n_way, per_class - 1, *episode.query_x.shape[1:])
     sections = []
-    for class_index, picks in stream.chosen(task):
-        images = source.load(split, class_index, picks, stream.address(task)).numpy()
-        sections.append((source.classes(split)[class_index], [Card(pixels_of(image)) for image in images]))
+    for (class_index, _), example, others in zip(stream.chosen(task), episode.support_x, queries, strict=True):
+        cards = [Card(pixels_of(image.numpy())) for image in (example, *others)]
+        sections.append((names[class_index], cards))
     contact_sheet(sections, out)
     typer.echo(str(out))
 
