@@ -18,7 +18,7 @@ from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import solve
 from mdtheory.inner.surrogate import surrogate
 from mdtheory.typing import Episode, Params
-from proofs_check.models import EPISODE, Function, problem_of, vector
+from proofs_check.models import EPISODE, Function, hessian_of, problem_of, vector
 
 CURVATURE = vector(1.0, 0.5, 0.25)
 START = vector(1.0, -2.0, 0.5)
@@ -89,7 +89,7 @@ def hand_recursion(n_steps: int, *, sign: float = -1.0) -> Tensor:
         points.append(points[-1] - 0.1 * torch.func.grad(bowl)(points[-1]))
     adjoint = torch.func.grad(query)(points.pop())
     while points:
-        adjoint = adjoint + sign * 0.1 * torch.func.hessian(bowl)(points.pop()) @ adjoint
+        adjoint = adjoint + sign * 0.1 * hessian_of(bowl)(points.pop()) @ adjoint
     return adjoint
 
 

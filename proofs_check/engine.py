@@ -6,6 +6,7 @@ import importlib
 import multiprocessing
 import pkgutil
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from types import ModuleType, TracebackType
@@ -90,7 +91,8 @@ def run_check(check: Check) -> CheckResult:
 
 
 def _attempt(check: Check, run: Run, **replacement: object) -> Exception | None:
-    with Caught() as caught:
+    with Caught() as caught, warnings.catch_warnings():
+        warnings.simplefilter("error")  # as under pytest: one verdict, whoever runs the check
         check.function(run, **replacement)
     return caught.error
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from mdtheory.geometry.base import Geometry
 from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.typing import Params
-from proofs_check.models import EPISODE, Function, problem_of
+from proofs_check.models import EPISODE, Function, hessian_of, problem_of
 
 
 class Declared(Geometry):
@@ -111,7 +111,7 @@ def newton(f: Function, start: Tensor, *, n_steps: int = 40) -> Tensor:
     """The minimiser of a strongly convex f, by Newton's method with halving. shape: (d,)"""
     point = start.clone()
     for _ in range(n_steps):
-        slope, hessian = torch.func.grad(f)(point), torch.func.hessian(f)(point)
+        slope, hessian = torch.func.grad(f)(point), hessian_of(f)(point)
         step, length = torch.linalg.solve(hessian, slope), 1.0
         if float(torch.linalg.vector_norm(step)) <= 1e-16:
             break

@@ -28,6 +28,11 @@ def vector(*entries: float) -> Tensor:
     return torch.tensor(entries, dtype=torch.float64)
 
 
+def hessian_of(f: Function) -> Function:
+    """x -> Hessian of f at x, by reverse mode twice (torch's own ``hessian`` warns about itself). shapes: (d,) -> (d, d)"""
+    return torch.func.jacrev(torch.func.grad(f))
+
+
 class Landscape(nn.Module):
     """A network whose only output is the loss itself: f at ``phi`` on a support set, l at ``phi`` on a query set."""
 

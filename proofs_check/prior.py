@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from mdtheory import tree
 from mdtheory.models.base import models
-from proofs_check.models import descend, path
+from proofs_check.models import descend, hessian_of, path
 
 Matrix = np.ndarray
 
@@ -86,7 +86,7 @@ def nonconvex_error(*, rho: float, alpha: float, slope: float, n_steps: int, big
 
 def deviation(f: Callable[[Tensor], Tensor], anchor: Tensor, *, alpha: float, n_steps: int) -> float:
     """|phi^K - psi^K|: the library's GD on f and on its Taylor model at the anchor."""
-    gradient, hessian = torch.func.grad(f)(anchor), torch.func.hessian(f)(anchor)
+    gradient, hessian = torch.func.grad(f)(anchor), hessian_of(f)(anchor)
     model = quadratic(hessian.numpy(), gradient.numpy(), anchor.numpy())
     how = {"task_lr": alpha, "n_steps": n_steps}
     return float(torch.linalg.vector_norm(descend(f, anchor, **how) - descend(model, anchor, **how)))
@@ -118,15 +118,15 @@ def network_deviation(
     f: Callable[[Tensor], Tensor], anchor: Tensor, *, alpha: float, n_steps: int, bound: Callable[..., float]
 ) -> tuple[float, float]:
     """(|phi^K - psi^K|, bound) with L and rho measured along the path: L over its steps, rho over the rays from the anchor."""
-    hessian_of, points = torch.func.hessian(f), path(f, anchor, task_lr=alpha, n_steps=n_steps)
-    base = hessian_of(anchor)
+    curvature, points = hessian_of(f), path(f, anchor, task_lr=alpha, n_steps=n_steps)
+    base = curvature(anchor)
     big_l, rho = float(torch.linalg.matrix_norm(base, 2)), 0.0
     for before, after in pairwise(points):
         for t in torch.linspace(0.0, 1.0, 9, dtype=torch.float64):
-            big_l = max(big_l, float(torch.linalg.matrix_norm(hessian_of(before + t * (after - before)), 2)))
+            big_l = max(big_l, float(torch.linalg.matrix_norm(curvature(before + t * (after - before)), 2)))
             ray = t * (after - anchor)
             if t > 0:
-                change = torch.linalg.matrix_norm(hessian_of(anchor + ray) - base, 2) / torch.linalg.vector_norm(ray)
+                change = torch.linalg.matrix_norm(curvature(anchor + ray) - base, 2) / torch.linalg.vector_norm(ray)
                 rho = max(rho, float(change))
     slope = float(torch.linalg.vector_norm(torch.func.grad(f)(anchor)))
     limit = bound(rho=rho, alpha=alpha, slope=slope, n_steps=n_steps, big_l=big_l)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mdtheory.geometry.base import geometries
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import EPISODE, problem_of, vector
+from proofs_check.models import EPISODE, hessian_of, problem_of, vector
 from proofs_check.run import Run
 
 _MAP = (
@@ -116,7 +116,7 @@ def library_is_the_posterior(run: Run, *, build: Callable[..., Callable[[Tensor]
         constants.append(float(found(torch.tensor(point))) - 0.5 * (point - mean) @ inverse @ (point - mean))
     run.at_most(np.ptp(constants), 1e-12, what="spread of the constant over phi")
     scalar = build(vector(1.0)[None], vector(2.0), 1.0, vector(0.0), vector(1.0))
-    at = float(-torch.func.grad(scalar)(vector(0.0)) / torch.func.hessian(scalar)(vector(0.0)).squeeze())
+    at = float(-torch.func.grad(scalar)(vector(0.0)) / hessian_of(scalar)(vector(0.0)).squeeze())
     run.quantity("MAP at y=2, s=1, theta=0, lambda=1", at, tolerance=1e-12, theory=1.0, meaning="(y/s^2)/(1/s^2 + lambda)")
 
 

@@ -19,7 +19,7 @@ from mdtheory.geometry.base import Geometry, geometries
 from mdtheory.inner.estimators import estimators
 from proofs_check import hypergradient as hg
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import EPISODE, descend, problem_of, vector
+from proofs_check.models import EPISODE, descend, hessian_of, problem_of, vector
 from proofs_check.run import Run
 
 _WELL_POSED = (
@@ -97,7 +97,7 @@ def library_jacobian(run: Run, *, form: Callable[[Tensor, Tensor], Tensor] = lam
     problem, meta = problem_of(task, anchor, task_lr=0.2, n_steps=200, query=query, geometry=prior_geometry(precision))
     found = estimators.get("implicit")(tolerance=1e-14)(problem, meta, [EPISODE]).grads["anchor.phi"]
     best = descend(task, anchor, task_lr=0.2, n_steps=200, geometry=prior_geometry(precision))
-    hessian = torch.func.hessian(task)(best)
+    hessian = hessian_of(task)(best)
     run.close(found, form(hessian, precision.diag()).T @ torch.func.grad(query)(best), tolerance=1e-9, what="meta-gradient")
 
 

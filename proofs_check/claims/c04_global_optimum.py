@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import descend, path, vector
+from proofs_check.models import descend, hessian_of, path, vector
 from proofs_check.run import Run
 from proofs_check.strategies import Loss, for_all, pl_losses
 
@@ -56,9 +56,7 @@ def gap_to_global(f: Callable[[Tensor], Tensor], phi: Tensor) -> float:
 def wrong_basin(run: Run, *, distance_to_optimum: Callable[..., float] = gap_to_global, start: float = 0.9) -> None:
     """The library's MAML solver converges (|f'| < 1e-12) at a value 0.2 above the global minimum."""
     end = descend(double_well, vector(start), task_lr=0.125, n_steps=400)
-    curvature = [
-        float(torch.func.hessian(double_well)(point)) for point in path(double_well, vector(start), task_lr=0.125, n_steps=9)
-    ]
+    curvature = [float(hessian_of(double_well)(point)) for point in path(double_well, vector(start), task_lr=0.125, n_steps=9)]
     run.at_most(max(curvature), 8.0, what="alpha <= 1/L along the path")
     run.at_most(float(torch.func.grad(double_well)(end).abs()), 1e-12, what="it has converged")
     run.above(distance_to_optimum(double_well, end), 0.1, what="gap to the global minimum")

@@ -20,7 +20,7 @@ from mdtheory.inner.estimators import TaskGradient, estimators
 from mdtheory.inner.estimators.implicit import Implicit
 from proofs_check import hypergradient as hg
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import vector
+from proofs_check.models import hessian_of, vector
 from proofs_check.run import Run
 from proofs_check.strategies import for_all, seeds
 
@@ -182,7 +182,7 @@ def inexact_solve(run: Run, *, allowance: float = 1.0) -> None:
 
 def solve_error(b: hg.Bilevel, steps: int) -> tuple[Tensor, Tensor]:
     """epsilon = v_steps - H^{-1} grad l by dense conjugate gradients, written out, and G. shapes: (d,), (p, d)"""
-    hessian = torch.func.hessian(lambda v: b.task(v, b.theta))(b.best)
+    hessian = hessian_of(lambda v: b.task(v, b.theta))(b.best)
     right = torch.func.grad(lambda v: b.query(v, b.theta))(b.best)
     v, residual = torch.zeros_like(right), right
     direction = residual

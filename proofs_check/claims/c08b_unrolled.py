@@ -20,7 +20,7 @@ from torch import Tensor
 
 from proofs_check import hypergradient as hg
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import descend, vector
+from proofs_check.models import descend, hessian_of, vector
 from proofs_check.run import Run
 from proofs_check.strategies import for_all, seeds
 
@@ -146,7 +146,7 @@ def _start(seed: int, direction: int, share: float) -> tuple[hg.Bilevel, Tensor,
 
 def minimiser_jacobian(b: hg.Bilevel) -> Tensor:
     """d phi*/d theta = -H^{-1} G^T. shape: (d, p)"""
-    hessian = torch.func.hessian(lambda v: b.task(v, b.theta))(b.best)
+    hessian = hessian_of(lambda v: b.task(v, b.theta))(b.best)
     mixed = torch.func.jacrev(lambda t: torch.func.grad(b.task)(b.best, t))(b.theta)
     return -torch.linalg.solve(hessian, mixed)
 

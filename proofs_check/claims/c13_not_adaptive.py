@@ -16,7 +16,7 @@ from torch import Tensor
 from mdtheory.geometry.base import geometries
 from mdtheory.mirror.base import MirrorMap
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import built, descend, vector
+from proofs_check.models import built, descend, hessian_of, vector
 from proofs_check.run import Run
 
 claim = Claim(
@@ -89,9 +89,9 @@ def mirror_curvature(
     seen = []
     for psi in (vector(0.5, 2.0), vector(1.0, 4.0)):
         h: MirrorMap = built(slug, psi)
-        found = torch.func.hessian(lambda p, h=h, psi=psi: h.bregman({}, {"phi": p}, {"phi": psi}))(psi)
+        found = hessian_of(lambda p, h=h, psi=psi: h.bregman({}, {"phi": p}, {"phi": psi}))(psi)
         z = h.inverse({}, {"phi": psi})["phi"]
-        conjugate = torch.func.hessian(lambda v, h=h: h.conjugate({}, {"phi": v}))(z)
+        conjugate = hessian_of(lambda v, h=h: h.conjugate({}, {"phi": v}))(z)
         run.close(found @ conjugate, torch.eye(2), tolerance=1e-12, what="Hessian of h times Hessian of h*")
         run.close(found, curvature(psi), tolerance=1e-12, what="Hessian of the negative entropy, diag(1/phi)")
         seen.append(found)

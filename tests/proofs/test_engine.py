@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from fractions import Fraction
 
 import pytest
@@ -150,6 +151,16 @@ def test_a_broken_check_is_reported_not_raised():
 
     row = judged(add(claim_of(), body=broken, about="printed"))
     assert row.status == "INCONSISTENT" and "TypeError: no such thing" in row.reasons[0]
+
+
+def test_a_warning_is_an_error_whoever_runs_the_check():
+    def noisy(run, *, value=1):
+        warnings.warn("something is odd", RuntimeWarning, stacklevel=1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        row = judged(add(claim_of(), body=noisy, about="printed"))
+    assert row.status == "INCONSISTENT" and "RuntimeWarning: something is odd" in row.reasons[0]
 
 
 def test_what_is_both_proved_and_refuted_is_inconsistent():
