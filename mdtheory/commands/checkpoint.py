@@ -58,6 +58,7 @@ def show(file: File, json_: JsonFlag = False) -> None:
         "torch": state["torch"],
         "mdtheory": state["mdtheory"],
         "config_digest": state["config_digest"],
+        "data_digest": state["data_digest"],
     }
     if json_:
         write_json({**facts, "config": json.loads(config.to_json())})

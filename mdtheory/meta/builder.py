@@ -148,7 +148,7 @@ def build_trainer(
         out=out,
         checkpoint_every=config.checkpoint_every,
         seed=config.seed,
-        identity=Identity(config=config.to_json(), config_digest=config.digest),
+        identity=Identity(config=config.to_json(), config_digest=config.digest, data_digest=source.digest),
         listeners=listeners,
     )
 

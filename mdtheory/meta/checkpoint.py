@@ -28,6 +28,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "counters": (dict,),
     "config": (str,),
     "config_digest": (str,),
+    "data_digest": (str,),
     "threads": (int,),
     "torch": (str,),
     "mdtheory": (str,),

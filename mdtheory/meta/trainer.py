@@ -57,10 +57,11 @@ class Validation:
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What a checkpoint says about its run besides the state: the configuration and its digest."""
+    """What a checkpoint says about its run besides the state: the configuration, its digest, and that of the images."""
 
     config: str = "{}"
     config_digest: str = ""
+    data_digest: str = ""
 
 
 class MetaTrainer:
@@ -252,14 +253,19 @@ class MetaTrainer:
     def resume(self, state: dict[str, Any], *, any_threads: bool = False) -> None:
         """Continue from a checkpoint's state, before the listeners are made: later lines of ``metrics.jsonl`` are dropped.
 
-        ``ValueError`` if it belongs to another configuration, or was computed with another number of threads (the bits
-        would differ) and ``any_threads`` does not allow that.
+        ``ValueError`` if it belongs to another configuration or other images, or was computed with another number of
+        threads (the bits would differ) and ``any_threads`` does not allow that.
         """
         mine, theirs = self.identity.config_digest, state["config_digest"]
         if theirs != mine:
             raise ValueError(
                 f"the checkpoint must come from this configuration, but its digest is {theirs[:12]}, not {mine[:12]}; "
                 "choose another --out, or the old configuration"
+            )
+        if state["data_digest"] != self.identity.data_digest:
+            raise ValueError(
+                "the images must be those that the run began with, but the set has another digest; restore them, or start "
+                "again in another folder"
             )
         threads = torch.get_num_threads()
         if state["threads"] != threads and not any_threads:

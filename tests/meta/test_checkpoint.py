@@ -34,6 +34,7 @@ def small() -> dict[str, Any]:
         "counters": {"iteration": 2, "validated": -1, "best_iteration": -1, "best_score": float("-inf")},
         "config": "{}",
         "config_digest": "d",
+        "data_digest": "i",
         "threads": 1,
         "torch": "2.13.0",
         "mdtheory": "0.1.0",

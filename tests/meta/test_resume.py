@@ -153,6 +153,13 @@ def test_another_configuration_is_refused(tmp_path):
         one.resume(last(tmp_path / "a"))
 
 
+def test_other_images_are_refused(tmp_path):
+    unbroken(tmp_path / "a")
+    one = trainer(tmp_path / "a", identity=Identity(config_digest="d", data_digest="other"))
+    with pytest.raises(ValueError, match="must be those that the run began with"):
+        one.resume(last(tmp_path / "a"))
+
+
 def test_another_number_of_threads_is_refused_unless_asked_for(tmp_path):
     unbroken(tmp_path / "a")
     state = last(tmp_path / "a") | {"threads": torch.get_num_threads() + 1}
