@@ -170,7 +170,7 @@ def sentence(name: str, found: Measured) -> str:
     definite = (
         f"its symmetric part is indefinite at some visited states (lambda_min down to {least:.3g})"
         if least < 0
-        else f"no negative curvature was found (lambda_min {least:.3g}, lambda_max {largest:.3g})"
+        else f"no negative eigenvalue of its symmetric part was found (lambda_min {least:.3g}, lambda_max {largest:.3g})"
     )
     return f"*{name}*: {symmetric}; {definite}; {found.ascents:.0%} of {found.steps} steps increase the task loss."
 
@@ -185,7 +185,7 @@ def verdict(found: Mapping[str, Measured]) -> str:
     end = (
         f"; for {', '.join(bad)} it is not even monotone there"
         if bad
-        else "; at the states visited its Jacobian was still found to be monotone"
+        else "; at the states visited its symmetric part was still found positive definite"
     )
     return (
         f"So what training found is no exact mirror map for {listed}{end}. How near to one it is can be read off the numbers; "
