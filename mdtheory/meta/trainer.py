@@ -70,8 +70,8 @@ class MetaTrainer:
     ``optimizer``: over the values of ``learner.meta()``, in that order. ``scheduler``: stepped once per iteration
     (``ReduceLROnPlateau``: once per validation, with 1 - accuracy). ``clip_value`` bounds every element of the
     meta-gradient, then ``clip_norm`` the norm of the whole. ``out``: the folder of ``last.pt``, ``best.pt`` (by
-    validation) and ``metrics.jsonl``; without it nothing is written. The global random generator (a model's dropout
-    may read it) is seeded from (``seed``, iteration) in each iteration and put back, so that on a CPU a resumed run is the
+    validation) and ``metrics.jsonl``; without it nothing is written. The global random generator, which a network may
+    read, is seeded from (``seed``, iteration) in each iteration and put back, so that on a CPU a resumed run is the
     unbroken one to the bit.
     """
 
@@ -118,6 +118,8 @@ class MetaTrainer:
         """
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         try:
+            if self.out is not None:
+                self.out.mkdir(parents=True, exist_ok=True)
             for listener in self.listeners:
                 listener.start(done=self.counters.iteration, total=self.iterations)
             with StopRequest() as stop:
