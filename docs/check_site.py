@@ -89,6 +89,7 @@ def serving(folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_address[1]}/"
     finally:
         server.shutdown()
+        server.server_close()
 
 
 class Browser:
@@ -162,27 +163,37 @@ async def browsing(program: str) -> AsyncIterator[Browser]:
         process = subprocess.Popen(
             [program, *options, f"--user-data-dir={profile}", "about:blank"], stderr=subprocess.PIPE, text=True
         )
+        reader: threading.Thread | None = None
         try:
-            address = await asyncio.wait_for(asyncio.to_thread(_listening, process), PATIENCE)
+            address, reader = await asyncio.wait_for(asyncio.to_thread(_listening, process), PATIENCE)
             browser = Browser(await websocket_connect(address, max_message_size=2**28))
             listener = asyncio.create_task(browser.listen())
-            target = await browser.ask("Target.createTarget", url="about:blank")
-            attached = await browser.ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)
-            browser.session = attached["sessionId"]
-            for domain in ("Page", "Runtime", "Log", "Network"):
-                await browser.ask(f"{domain}.enable")
-            yield browser
-            listener.cancel()
+            try:
+                target = await browser.ask("Target.createTarget", url="about:blank")
+                attached = await browser.ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+                browser.session = attached["sessionId"]
+                for domain in ("Page", "Runtime", "Log", "Network"):
+                    await browser.ask(f"{domain}.enable")
+                yield browser
+            finally:
+                browser.connection.close()
+                await asyncio.wait_for(listener, PATIENCE)
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=PATIENCE)
+            if reader is not None:
+                await asyncio.to_thread(reader.join)
+            if process.stderr is not None:
+                process.stderr.close()
 
 
-def _listening(process: subprocess.Popen[str]) -> str:
+def _listening(process: subprocess.Popen[str]) -> tuple[str, threading.Thread]:
+    """The address that the browser listens at, and a thread that keeps its error pipe empty."""
     for line in process.stderr or ():
         if found := re.search(r"ws://\S+", line):
-            threading.Thread(target=lambda: [None for _ in process.stderr or ()], daemon=True).start()  # keep its pipe empty
-            return found[0]
+            reader = threading.Thread(target=lambda: [None for _ in process.stderr or ()], daemon=True)
+            reader.start()
+            return found[0], reader
     raise RuntimeError("the browser must open its debugging port, but it ended; try CHROMIUM=/path/to/another")
 
 

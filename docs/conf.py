@@ -37,7 +37,7 @@ OFFLINE_MATHJAX = "sphinx-mathjax-offline"
 if find_spec(OFFLINE_MATHJAX) is not None:
     extensions.append(OFFLINE_MATHJAX)
 
-exclude_patterns = ["_build", "_ext", "conf.py", "check_site.py", "how-to/*.py"]
+exclude_patterns = ["_build", "_ext", "conf.py", "check_site.py", "how-to/my_geometry.py"]
 templates_path = ["_templates"]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "attrs_inline", "deflist"]
 myst_heading_anchors = 3

@@ -439,5 +439,5 @@ assert (
 # | gradient of a potential | only as Meta-SGD | only as Meta-SGD | yes |
 # | descent theorem for the dual step | none | T6 | T6, with longer steps |
 #
-# What training makes of a BlockIAF in practice is an empirical question, to which the [results](../generated/results.md) are the place to look.
+# What training makes of a BlockIAF in practice is an empirical question, to which the [results](../generated/results/index.md) are the place to look.
 # [Next](06_implicit_prior.py), back to the plain gradient step: what prior hides in it?

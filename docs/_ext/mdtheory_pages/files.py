@@ -8,19 +8,23 @@ from pathlib import Path
 
 @dataclass
 class Pages:
-    """Pages below ``folder``; :meth:`remove_others` deletes what this run did not write."""
+    """Files below ``folder``; :meth:`remove_others` deletes what this run did not write."""
 
     folder: Path
     written: set[Path] = field(default_factory=set)
 
     def write(self, name: str, text: str) -> None:
-        """Write ``folder/name`` unless it holds this text already."""
+        """Write a page."""
+        self.copy(name, text.encode())
+
+    def copy(self, name: str, content: bytes) -> None:
+        """Write ``folder/name`` unless it holds this content already."""
         path = self.folder / name
         self.written.add(path)
-        if path.exists() and path.read_text(encoding="utf-8") == text:
+        if path.exists() and path.read_bytes() == content:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content)
 
     def remove_others(self) -> None:
         """Delete every file of the folder that was not written."""

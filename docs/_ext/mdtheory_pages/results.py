@@ -1,4 +1,4 @@
-"""The results page: whatever tables and figures the laboratory has made from records."""
+"""The results: the pages that the laboratory has made from records, with their pictures."""
 
 from __future__ import annotations
 
@@ -8,21 +8,38 @@ from pathlib import Path
 from mdtheory_pages.files import Pages
 
 EMPTY = """\
-No record is here yet. A record is a finished run with its configuration, its seeds and every task's score. The tables on
-this page are made from records by a command, never by hand. Once `experiments/tables/` holds tables, they appear here.
+# Results
+
+No record is here yet. A record is a finished run with its configuration, its seeds and every task's score. The tables on this
+page are made from records by `python -m experiments.tables --write`, never by hand.
 """
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
 def write(pages: Pages, experiments: Path) -> None:
-    """``results.md`` from every ``experiments/tables/*.md``, in the order of their names."""
-    tables = sorted((experiments / "tables").glob("*.md"))
-    records = sorted(path.name for path in (experiments / "records").glob("*") if path.is_dir())
-    lines = ["# Results\n"]
-    if not tables and not records:
-        lines.append(EMPTY)
-    for path in tables:
-        body = path.read_text(encoding="utf-8").strip()
-        lines.append(re.sub(r"^#", "##", body, flags=re.MULTILINE) + "\n")
-    if records:
-        lines += ["## Records\n", *(f"- `experiments/records/{name}`" for name in records), ""]
-    pages.write("results.md", "\n".join(lines))
+    """``results/*.md`` from ``experiments/results`` and the questions that were asked before the runs."""
+    sources = sorted((experiments / "results").glob("*.md"))
+    if not any(path.name == "index.md" for path in sources):
+        pages.write("results/index.md", EMPTY)
+        return
+    questions = experiments / "QUESTIONS.md"
+    sources += [questions] if questions.is_file() else []
+    names = {path.name for path in sources}
+    for path in sources:
+        text = LINK.sub(lambda match, path=path: _link(match, path.parent, names, pages), path.read_text(encoding="utf-8"))
+        if path.name == "index.md":
+            others = "\n".join(sorted(name.removesuffix(".md") for name in names - {"index.md"}))
+            text += f"\n```{{toctree}}\n:hidden:\n\n{others}\n```\n"
+        pages.write(f"results/{path.name}", text)
+
+
+def _link(match: re.Match[str], folder: Path, names: set[str], pages: Pages) -> str:
+    """A link to another page of the results, a copied picture, or, where there is nothing to link to, its text."""
+    picture, text, target = match.groups()
+    if re.match(r"[a-z]+:|#", target):
+        return match[0]
+    name = Path(target).name
+    if picture and (folder / target).is_file():
+        pages.copy(f"results/{name}", (folder / target).read_bytes())
+        return f"![{text}]({name})"
+    return f"[{text}]({name})" if name in names else text

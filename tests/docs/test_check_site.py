@@ -1,0 +1,84 @@
+"""The check in a real browser finds what it is there to find. Skipped where no Chromium is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import DOCS
+
+pytest.importorskip("tornado", reason="the browser check needs tornado, which comes with mdtheory[docs]")
+
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+    "1f15c4890000000d49444154789c6360606060000000050001a5f645400000000049454e44ae426082"
+)
+PAGE = "<!doctype html><html><head><link rel=icon href=data:,><title>t</title></head><body><article>{}</article></body></html>"
+SOUND = '<h1 id="top">Title</h1><p>text</p><a href="other.html#there">to</a><a href="#top">up</a><img src="p.png">'
+FAULTS = {
+    "console: bad news": '<script>console.error("bad news")</script>',
+    "exception:": "<script>undefined_function()</script>",
+    "link to missing.html: no such page": '<a href="missing.html">x</a>',
+    "link to other.html#nowhere: no such place": '<a href="other.html#nowhere">x</a>',
+    "asks another host": '<script>fetch("http://example.invalid/").catch(() => 0)</script>',
+    "404": '<img src="gone.png">',
+    "1 of 1 formulas are not drawn": '<span class="math">x</span>',
+    "formula: Undefined control sequence": '<mjx-merror data-mjx-error="Undefined control sequence">?</mjx-merror>',
+    "wider than a desktop": '<div style="width: 3000px">x</div>',
+}
+
+
+@pytest.fixture(scope="module")
+def check_site():
+    spec = importlib.util.spec_from_file_location("check_site", DOCS / "check_site.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["check_site"] = module
+    spec.loader.exec_module(module)
+    if module.find_browser() is None:
+        pytest.skip("no Chromium or Chrome on this machine, and CHROMIUM is not set")
+    return module
+
+
+def site(folder: Path, **pages: str) -> Path:
+    for name, body in {"other": '<p id="there">x</p>', **pages}.items():
+        (folder / f"{name}.html").write_text(PAGE.format(body))
+    (folder / "p.png").write_bytes(PIXEL)
+    return folder
+
+
+def test_a_sound_site_passes_and_is_photographed(check_site, tmp_path, capsys):
+    pictures = tmp_path / "pictures"
+    (tmp_path / "site").mkdir()
+    assert check_site.main([str(site(tmp_path / "site", index=SOUND)), "--screenshots", str(pictures)]) == 0
+    assert "2 pages, 0 faults" in capsys.readouterr().out
+    assert (pictures / "index-desktop.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_kind_of_fault_is_found(check_site, tmp_path, capsys):
+    assert check_site.main([str(site(tmp_path, index="".join(FAULTS.values())))]) == 1
+    found = capsys.readouterr().out
+    assert [fault for fault in FAULTS if fault not in found] == []
+
+
+def test_a_broken_filter_is_found(check_site, tmp_path, capsys):
+    form = '<form id="ledger-filter"><select name="printed"><option value="">all</option><option>FALSE</option></select></form>'
+    row = "<tr><td>{}</td><td>x</td><td>{}</td></tr>"
+    rows = row.format("C01", "HOLDS") + row.format("C05", "FALSE")
+    body = f'{form}<table class="ledger"><tbody>{rows}</tbody></table>'
+    assert check_site.main([str(site(tmp_path, index=body))]) == 1
+    assert "the filter does not show the right rows" in capsys.readouterr().out
+
+
+def test_without_a_browser_it_says_so(check_site, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(check_site, "find_browser", lambda: None)
+    assert check_site.main([str(site(tmp_path, index=SOUND))]) == 0
+    assert capsys.readouterr().out.startswith("skipped: none of chromium")
+
+
+def test_without_a_site_it_says_so(check_site, tmp_path, capsys):
+    assert check_site.main([str(tmp_path)]) == 2
+    assert "run make docs first" in capsys.readouterr().err

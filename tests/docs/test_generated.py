@@ -1,0 +1,146 @@
+"""The generated pages: the ledger, claims, results and docstrings, on data that is awkward on purpose."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from tests.docs.pages import DOCS
+
+pytest.importorskip("sphinx", reason="the generated pages need Sphinx, which comes with mdtheory[docs]")
+sys.path.insert(0, str(DOCS / "_ext"))
+
+from mdtheory_pages import api, bibliography, ledger, results
+from mdtheory_pages.files import Pages
+
+from proofs_check.ids import IDS
+
+CHECK = {
+    "name": "closed_form",
+    "kind": "symbolic",
+    "about": "amended",
+    "part": "quadratic",
+    "effect": "proves",
+    "drops": [],
+    "rests_on": "",
+    "what": "s_1 = alpha * beta, and |x|_2 < 1",
+    "passed": True,
+    "mutants": 2,
+    "mutants_killed": 2,
+    "mutant_names": ["exponent K + 1", "a_b"],
+}
+ROW = {
+    "id": "C05",
+    "as_printed": "FALSE",
+    "amended": "PROVED",
+    "status": "OK",
+    "reasons": [],
+    "parts": {"quadratic": "PROVED"},
+    "checks": [CHECK],
+    "mutants": 2,
+    "mutants_killed": 2,
+    "quantities": {"lambda | K=5": {"value": 2.0, "exact": "2", "tolerance": 0.0, "meaning": "1/(alpha K)"}},
+    "title": "MAML's implicit prior",
+    "source": "a lemma",
+    "uses": ["C07/a"],
+    "remark": "",
+    "printed": {"given": {}, "then": r"x\le 1", "parts": {}},
+    "amended_statement": {"given": {"sum": r"S\succ0"}, "then": r"y", "parts": {"quadratic": r"z^2"}},
+}
+
+
+def test_the_overview_has_every_claim_of_the_real_ledger():
+    rows = json.loads((DOCS.parent / "proofs_check" / "ledger.json").read_text(encoding="utf-8"))
+    page = ledger.overview(rows)
+    assert [name for name in IDS if f'href="claims/{name.lower()}.html"' not in page] == []
+    assert page.count("<tr><td>") == len(rows) == 46
+
+
+def test_a_claim_s_page_has_statement_proof_checks_and_quantities():
+    file = DOCS.parent / "proofs_check" / "claims" / "c05_implicit_prior.py"
+    page = ledger.claim_page(ROW, file, [("06_implicit_prior", "The implicit prior of MAML")], ["c05_prior.png"])
+    for part in (
+        r"$$" + "\n" + r"x\le 1",
+        r"- sum: $S\succ0$",
+        r"- (quadratic) $z^2$",
+        "Uses {claim}`C07` part a",
+        "[The implicit prior of MAML](/notebooks/06_implicit_prior.py)",
+        "/figures/c05_prior.png",
+        "*Proof of (quadratic).*",
+        r"s\_1 = alpha \* beta, and \|x\|\_2 \< 1",
+        "2 of 2",
+        r"| lambda \\| K=5 | 2 | `2` |",
+        "literalinclude} /../proofs_check/claims/c05_implicit_prior.py",
+    ):
+        assert part in page, part
+
+
+def test_a_claim_without_a_file_says_so():
+    bare = {**ROW, "checks": [], "quantities": {}, "status": "NOT_RUN", "title": None}
+    for key in ("printed", "amended_statement", "uses", "source"):
+        del bare[key]
+    page = ledger.claim_page(bare, None, [], [])
+    assert "not yet written down" in page and "## Proof" not in page
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("the norm |x|_p of s * g", r"the norm \|x\|\_p of s \* g"),
+        ("*not* this", "*not* this"),
+        ("a ``b_c`` and :func:`~m.f`", "a ``b_c`` and :func:`~m.f`"),
+        ("one `x_` two_", r"one `x_` two\_"),
+        ("Then\n\n    A = B_1 * C\n\nholds", "Then\n\n.. code-block:: none\n\n    A = B_1 * C\n\nholds"),
+        (">>> f(*x)\n1", ">>> f(*x)\n1"),
+        ("finn2017maml, eq. (1)", ":ref:`finn2017maml <bib-finn2017maml>`, eq. (1)"),
+    ],
+)
+def test_docstrings_become_safe_for_restructured_text(text, safe):
+    assert api.safe(text) == safe
+
+
+def test_the_bibliography_reads_every_entry():
+    entries = bibliography.read(DOCS / "references.bib")
+    assert len(entries) > 35
+    assert bibliography.short(entries["finn2017maml"]) == "Finn et al., 2017"
+    assert bibliography.short(entries["shalev2012online"]) == "Shalev-Shwartz, 2012"
+    assert bibliography.short(entries["attouch2009convergence"]) == "Attouch and Bolte, 2009"
+
+
+def test_an_incomplete_entry_is_refused(tmp_path):
+    (tmp_path / "r.bib").write_text("@misc{a2000b,\n  author = {A B},\n  year = {2000},\n}\n")
+    with pytest.raises(ValueError, match="must have author, title and year"):
+        bibliography.read(tmp_path / "r.bib")
+
+
+def test_results_without_records_say_so(tmp_path):
+    results.write(Pages(tmp_path / "out"), tmp_path / "experiments")
+    assert "No record is here yet" in (tmp_path / "out" / "results" / "index.md").read_text()
+
+
+def test_results_keep_pictures_and_pages_and_drop_other_links(tmp_path):
+    made = tmp_path / "experiments" / "results"
+    made.mkdir(parents=True)
+    (made / "index.md").write_text("# Results\n\n[smoke](smoke.md) [record](../records/x) [out](https://example.org)\n")
+    (made / "smoke.md").write_text("![paths](a.svg) ![gone](b.svg)\n")
+    (made / "a.svg").write_text("<svg/>")
+    pages = Pages(tmp_path / "out")
+    results.write(pages, tmp_path / "experiments")
+    index = (tmp_path / "out" / "results" / "index.md").read_text()
+    assert "[smoke](smoke.md) record [out](https://example.org)" in index and "\nsmoke\n" in index
+    assert (tmp_path / "out" / "results" / "smoke.md").read_text() == "![paths](a.svg) gone\n"
+    assert (tmp_path / "out" / "results" / "a.svg").read_text() == "<svg/>"
+
+
+def test_what_is_no_longer_generated_is_removed(tmp_path):
+    old = Pages(tmp_path)
+    old.write("a.md", "1")
+    old.write("b.md", "2")
+    stamp = (tmp_path / "a.md").stat().st_mtime_ns
+    new = Pages(tmp_path)
+    new.write("a.md", "1")
+    new.remove_others()
+    assert (tmp_path / "a.md").stat().st_mtime_ns == stamp
+    assert not (tmp_path / "b.md").exists()
