@@ -145,6 +145,20 @@ class _Altered(Flat):
         return self.change(z, super().at(z))
 
 
+class OnVector(DualMap):
+    """Any flat map as a map on one vector "phi", for the library's solver."""
+
+    def __init__(self, map: Flat):
+        super().__init__()
+        self.flat = map
+
+    def point(self, meta: Params, z: Params) -> Params:
+        return {"phi": self.flat.at(z["phi"])}
+
+    def inverse(self, meta: Params, phi: Params) -> Params:
+        return {"phi": self.flat.inverse(phi["phi"])}
+
+
 def turned(z: Tensor) -> Tensor:
     """The quarter turn (-z_2, z_1, 0, ...): monotone, 1-Lipschitz, and no gradient. shape: (d,)"""
     return torch.cat([-z[1:2], z[:1], torch.zeros_like(z[2:])])

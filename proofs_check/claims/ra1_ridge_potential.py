@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from mdtheory.geometry.base import Geometry
 from proofs_check import potentials, ridges
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.iaf import Flat, turned
+from proofs_check.iaf import Flat, OnVector, turned
 from proofs_check.models import path
 from proofs_check.run import Run
 from proofs_check.strategies import for_all, seeds
@@ -176,25 +176,13 @@ def library_descends(run: Run, *, factor: float = 1.99) -> None:
     @for_all(seed=seeds(), extreme=st.booleans())
     def _(seed: int, extreme: bool) -> None:
         map = potentials.extreme_ridge(1.0) if extreme else potentials.ridge(seed % 1000, 0.5)
-        stacked = Flat(_OneVector(map), {"phi": torch.zeros(map.size, dtype=torch.float64)}, map.blocks)
         target = 0 * map.random("ra1", "t", seed) if extreme else map.random("ra1", "t", seed)
         f = lambda phi: 0.5 * (phi - target).square().sum() + 0.25 * torch.cos(2 * (phi - target)).sum() * (not extreme)  # noqa: E731
         alpha = factor / (potentials.certificate(map)[1] * (1.0 if extreme else 2.0))
         start = 1e-3 * map.random("ra1", "s", seed) if extreme else map.random("ra1", "s", seed)
-        points = path(f, start, task_lr=alpha, n_steps=4, geometry=Geometry(map=stacked.map))
+        points = path(f, start, task_lr=alpha, n_steps=4, geometry=Geometry(map=OnVector(map)))
         values = [float(f(phi)) for phi in points]
         run.that(all(b <= a + 1e-12 * abs(a) for a, b in pairwise(values)), f"losses {values}")
-
-
-class _OneVector(torch.nn.Module):
-    """A flat map under the name "phi", for the solver."""
-
-    def __init__(self, map: Flat):
-        super().__init__()
-        self.inside = [map]
-
-    def point(self, meta: dict, z: dict) -> dict:
-        return {"phi": self.inside[0].at(z["phi"])}
 
 
 library_descends.mutant("alpha = 2.1/(L_f L)", factor=2.1)

@@ -169,20 +169,6 @@ def trajectory(geometry: Geometry, like: Tensor, start: Tensor, loss: Callable, 
     return problem.point(meta, solve(problem, meta, EPISODE))["phi"]
 
 
-class OnOneVector(iaf.DualMap):
-    """A library map on a tree, as a map on one vector "phi"."""
-
-    def __init__(self, map: Flat):
-        super().__init__()
-        self.inside = map
-
-    def point(self, meta: dict[str, Tensor], z: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"phi": self.inside.at(z["phi"])}
-
-    def inverse(self, meta: dict[str, Tensor], phi: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"phi": self.inside.inverse(phi["phi"])}
-
-
 @claim.check("property", about="printed", part="metasgd")
 def same_trajectory_as_metasgd(
     run: Run, *, wrap: Callable[[Flat], Flat] = iaf.frozen, rates: Callable[[Tensor], Tensor] = torch.log
@@ -194,7 +180,7 @@ def same_trajectory_as_metasgd(
         z, target, map = map.random("t3", "z", seed), map.random("t3", "t", seed), wrap(map)
         loss, phi = loss_of(target), map.at(z)
         how = {"task_lr": task_lr, "n_steps": n_steps}
-        dual = trajectory(Geometry(map=OnOneVector(map)), z, z, loss, **how)  # type: ignore[arg-type]
+        dual = trajectory(Geometry(map=iaf.OnVector(map)), z, z, loss, **how)  # type: ignore[arg-type]
         metasgd = geometries.get("metasgd")()
         metasgd.build({"phi": phi})
         metasgd.rule.scale.phi.data = rates(map.jacobian(z).diagonal()).clone()
