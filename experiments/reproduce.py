@@ -92,9 +92,12 @@ def work_on(
     failed: list[str] = []
     with forwarded_signals(running) as caught:
         while running or (queue and not caught and time.time() < until):
-            while queue and len(running) < jobs and not caught and time.time() < until and _may_start(queue[0], running):
-                work = queue.pop(0)
+            ready = [work for work in queue if _may_start(work, running)]
+            while ready and len(running) < jobs and not caught and time.time() < until:
+                work = ready.pop(0)
+                queue.remove(work)
                 running[work] = start(work, records=records, states=states, until=until)
+                ready = [work for work in ready if _may_start(work, running)]
             time.sleep(STARTED / 10 if len(running) < jobs else STARTED / 4)
             for work in [work for work, process in running.items() if process.poll() is not None]:
                 code = running.pop(work).returncode

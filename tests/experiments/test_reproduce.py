@@ -103,6 +103,44 @@ def test_a_packed_state_comes_back_whole(tmp_path, monkeypatch):
     assert (tmp_path / "elsewhere" / work.name / "last.pt").read_bytes() == b"newer"
 
 
+class Instant:
+    """A process that has ended at the second look."""
+
+    def __init__(self, returncode=0):
+        self.looks, self.returncode = 0, returncode
+
+    def poll(self):
+        self.looks += 1
+        return self.returncode if self.looks > 1 else None
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The names of the cells in the order in which they are started, and what ran beside each."""
+    log: dict[str, list[str]] = {}
+    alive: dict[str, Instant] = {}
+
+    def start(work, **folders):
+        log[work.name] = [name for name, process in alive.items() if process.looks < 2]
+        alive[work.name] = Instant(3 if work.cell.row == "ecml" else 0)
+        return alive[work.name]
+
+    monkeypatch.setattr(reproduce, "start", start)
+    monkeypatch.setattr(reproduce.time, "sleep", lambda seconds: None)
+    return log
+
+
+def test_maml_runs_before_the_cells_that_start_where_it_does(started, tmp_path, capsys):
+    works = wanted(["glyphs"])
+    assert reproduce.work_on(works, records=tmp_path, states=tmp_path, jobs=2) == 1  # one of them diverges
+    assert set(started) == {work.name for work in works}
+    assert list(started)[:2] == ["glyphs-maml-1shot-seed0", "glyphs-maml-1shot-seed1"]
+    assert max(len(beside) for beside in started.values()) == 1
+    for name, beside in started.items():
+        assert f"glyphs-maml-1shot-{name[-5:]}" not in beside
+    assert "glyphs-ecml-1shot-seed0: diverged" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_signal_stops_the_command_and_saves(tmp_path):
     command = [sys.executable, "-m", "experiments.reproduce", "--tier", "smoke", "--row", "prior", "--into", str(tmp_path)]
