@@ -93,17 +93,19 @@ def fewer_steps(pages: list[Page]) -> list[str]:
     for page in pages:
         if "maml" not in page.by_row:
             continue
-        steps = [k for k in STEPS if k <= page.tier.path_steps]
+        last = page.first.adaptation.steps
+        steps, trained = [k for k in STEPS if k <= last], min(last, page.first.config.task.n_steps)
         for kind, common in (("its own start", False), ("MAML's start", True)):
             heading = f"| {page.shot}-shot, from {kind} | " + " | ".join(f"k = {k}" for k in steps) + " | reaches MAML's |"
             found += [heading, "|---|" + "---:|" * (len(steps) + 1)]
             for row in page.rows:
-                seeds = page.seeds([row, "maml"])
+                if not (seeds := page.seeds([row, "maml"])):
+                    continue
                 mine = page.correct(row, seeds=seeds, common=common)
                 theirs = page.correct("maml", seeds=seeds)
                 if mine is None or theirs is None:
                     continue
-                means, goal = mine.mean(axis=0), theirs.mean(axis=0)[page.by_row["maml"][seeds[0]].config.task.n_steps]
+                means, goal = mine.mean(axis=0), theirs.mean(axis=0)[trained]
                 reached = np.flatnonzero(means >= goal)
                 cells = " | ".join(f"{100 * means[k]:.1f}" for k in steps)
                 found.append(f"| `{row}` | {cells} | {f'k = {reached[0]}' if len(reached) else 'never'} |")

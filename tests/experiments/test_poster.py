@@ -1,0 +1,95 @@
+"""The poster's table beside ours, and the answers, on made-up records whose numbers are known."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from experiments import figures, tables
+from experiments.answers import answers
+from experiments.book import read
+from experiments.cells import Cell
+from experiments.records import FOLDER, SUMS, protocols_of, seal, verify
+
+LEVELS = {"maml": 0.40, "metasgd": 0.42, "metamida": 0.45, "metamida-published": 0.42, "potential": 0.45}
+
+
+def counts(level: float, n_query: int, seed: int) -> list[int]:
+    """Correct answers on 1000 tasks: the tasks' difficulty is shared by all rows."""
+    difficulty = np.random.Generator(np.random.PCG64(1)).normal(0, 0.08, 1000)
+    noise = np.random.Generator(np.random.PCG64(seed + n_query)).normal(0, 0.02, 1000)
+    return np.clip(np.round((level + difficulty + noise) * n_query * 5), 0, n_query * 5).astype(int).tolist()
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """Records of some cells of the cpu tier, made from a smoke record's files."""
+    folder = tmp_path_factory.mktemp("records")
+    for number, (row, level) in enumerate(LEVELS.items()):
+        cell = Cell("cpu", row, 1)
+        made = shutil.copytree(FOLDER / f"smoke-{row}-1shot-seed0", folder / cell.record(0))
+        config, scores = cell.config(0), {"transductive": {str(n): counts(level, n, number) for n in (1, 15)}}
+        scores["support"] = {str(n): counts(level - 0.05, n, number) for n in (1, 15)}
+        result = json.loads((made / "result.json").read_text())
+        result |= {"tier": "cpu", "config_digest": config.digest, "iterations": 1000, "target": 1000}
+        result["protocols"] = [one.model_dump() for one in protocols_of(scores, 5)]
+        (made / "config.toml").write_text(config.to_toml())
+        (made / "scores.json").write_text(json.dumps(scores))
+        (made / "result.json").write_text(json.dumps(result))
+        seal(made)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(records):
+    return read(records)
+
+
+def test_made_up_records_do_not_pass_as_records(records):
+    assert all(verify(path) for path in records.iterdir() if (path / SUMS).is_file())
+
+
+def test_every_row_stands_in_the_table_and_missing_ones_say_so(pages):
+    lines = tables.accuracy_table(pages["cpu", 1]).splitlines()
+    assert len(lines) == 2 + 11
+    assert sum("missing" in line for line in lines) == 6
+    assert all("1,000 (poster: 60,000)" in line for line in lines[2:])
+
+
+def test_the_difference_to_the_poster_is_in_its_protocol(pages):
+    line = next(line for line in tables.accuracy_table(pages["cpu", 1]).splitlines() if "| `metamida-published` |" in line)
+    first = np.asarray(counts(LEVELS["metamida-published"], 1, 3)[:600]) / 5
+    half = 196 * first.std(ddof=1) / 600**0.5
+    cells = [cell.strip() for cell in line.split("|")[1:-1]]
+    assert cells[1] == "56.10 ± 1.43"
+    assert cells[4] == f"{100 * first.mean() - 56.10:+.2f} ± {(half**2 + 1.43**2) ** 0.5:.2f}"
+
+
+def test_the_summary_holds_the_poster_s_table(pages):
+    text = tables.summary(pages, "experiments/results/")
+    assert "| cpu |" not in text and "5 of 22" in text
+    assert "`metakfo` | – | – | – |" in text
+    assert re.search(r"`maml` \| 48.70 ± 1.84 \| \d\d\.\d\d ± ", text)
+    assert set(re.findall(r"\]\(([^)]+)\)", text)) == {f"experiments/results/{name}.md" for name in ("cpu", "index", "answers")}
+
+
+def test_answers_say_yes_and_undecided(pages):
+    text = answers(pages)
+    a, b, c, d, e, f = (part.partition("\n")[2] for part in text.split("\n## ")[1:])
+    assert "`metamida` minus `metasgd`: +2.9" in a or "`metamida` minus `metasgd`: +3.0" in a
+    assert "**yes**" in a.splitlines()[3] and "undecided" in a.splitlines()[4]
+    assert "**yes**" in b and "undecided" in d
+    assert "transductive minus support statistics at test: +5." in c or "statistics at test: +4.9" in c
+    assert "from MAML's start" in e and "k = 0" in e
+    assert "asymmetry" in f and "`metasgd`" not in f
+    assert "Not answered yet" not in text
+
+
+def test_the_figures_of_an_incomplete_tier_can_be_drawn(records, tmp_path):
+    made = figures.made(records, tmp_path)
+    assert {path.name for path in made} == {f"cpu-1shot-{kind}.svg" for kind in figures.FIGURES}
+    assert made == figures.made(records, tmp_path)
