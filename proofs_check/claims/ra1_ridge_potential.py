@@ -52,6 +52,7 @@ claim = Claim(
         },
     ),
     expected=Verdict("HOLDS", "PROVED"),
+    uses=("T6/price",),
     remark="The library's ridge potential also allows negative amplitudes inside its certificate. Linear programs on grids "
     "that miss the seven points give smaller errors (0.069); over the disc it is (2 - sqrt 2)/8 = 0.0732.",
 )
@@ -146,6 +147,26 @@ def softplus_attains(run: Run, *, constant: sp.Rational = QUARTER) -> None:
 
 
 softplus_attains.mutant("1/2", constant=sp.Rational(1, 2))
+
+
+@claim.check("certificate", about="printed", part="mirror")
+def consequences(run: Run, *, largest: Callable[..., sp.Expr] = lambda big_l, smooth: 2 / (big_l * smooth)) -> None:
+    """A general ridge: Hessian symmetric; h'' = 1/h*'' >= 1/L; by T6, -a t + a^2 L_f t^2/2 <= 0 for t <= L."""
+    z = sp.Matrix(sp.symbols("z1 z2", real=True))
+    w = sp.Matrix(sp.symbols("w1 w2", real=True))
+    ridge = sp.Function("psi")(w.dot(z) + sp.Symbol("b"))
+    hessian = sp.hessian(ridge, list(z)).doit()
+    run.zero(hessian - hessian.T, "symmetry")
+    x, t, room, smooth, share = sp.symbols("x t r F s", positive=True)  # t = h*'' , L = t + r
+    slope = sp.Function("k")(x)  # z = h'(phi), so h*'(z(phi)) = phi: h*'' z' = 1
+    run.zero(sp.solve(t * sp.diff(slope, x) - 1, sp.diff(slope, x))[0] - 1 / t, "h'' = 1/h*''")
+    run.that((1 / t - 1 / (t + room)).simplify().is_positive, "1/t >= 1/L for t <= L")
+    alpha = largest(t + room, smooth) / (1 + share)
+    change = sp.simplify((-alpha * t + alpha**2 * smooth * t**2 / 2) * (1 + share) ** 2 / alpha / t)
+    run.that(sp.expand(sp.simplify(change * (t + room))).is_negative, f"the change is negative: {change}")
+
+
+consequences.mutant("alpha < 3/(L L_f)", largest=lambda big_l, smooth: 3 / (big_l * smooth))
 
 
 @claim.check("property", about="printed", part="mirror")
