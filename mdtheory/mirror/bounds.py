@@ -11,7 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-TINY = 1e-30  # keeps logarithms of zero matrices finite, far below anything that float32 resolves beside 1
+TINY = 1e-30  # keeps logarithms and roots of zero finite; float32 holds its inverse
+FLOOR = 1e-15  # keeps quotients by zero finite; float32 holds the square of its inverse, which their derivatives need
 HALVINGS = 3  # powers 2, 4, 8 of a Gram matrix; its trace at power 16 is then one inner product
 POWER = 2 ** (HALVINGS + 1)
 
@@ -32,7 +33,7 @@ def log_top(gram: Tensor) -> Tensor:
     wherever G is not 0. Cost: three products of r x r matrices.
     """
     size = gram.shape[-1]
-    trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1) + TINY
+    trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1) + FLOOR
     power = gram * (math.sqrt(size) / trace)[..., None, None]  # eigenvalue range [r^-1/2, r^1/2]: no over- or underflow
     for _ in range(HALVINGS):
         power = power @ power
@@ -46,7 +47,7 @@ def gram(matrix: Tensor) -> Tensor:
 
 def largest(squares: Tensor) -> Tensor:
     """A smooth upper bound on max(squares) >= 0 over the last axis, within a factor n^(1/16). shapes: (..., n) -> (...)"""
-    total = squares.sum(-1) + TINY
+    total = squares.sum(-1) + FLOOR
     return total * ((squares / total[..., None]).pow(POWER).sum(-1) + TINY).pow(1 / POWER)
 
 

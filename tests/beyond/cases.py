@@ -68,14 +68,15 @@ def toy_episode(index):
     return Episode(*items(4), *items(6), index)
 
 
-def trained(slug, *, n_iterations=30, meta_lr=0.02, **options):
+def trained(slug, *, n_iterations=30, meta_lr=0.02, dtype=torch.float64, **options):
     """A learner after ``n_iterations`` of Adam on toy tasks; returns it with the query losses before and after."""
-    network = models.get("mlp")(in_features=6, n_way=2, hidden=(4,), activation="tanh", seed=1).double()
+    network = models.get("mlp")(in_features=6, n_way=2, hidden=(4,), activation="tanh", seed=1).to(dtype)
     learner = MetaLearner(network, geometries.get(slug)(**options), n_steps=3, task_lr=0.1, estimator="stepwise")
     optimizer = torch.optim.Adam(learner.parameters(), lr=meta_lr)
     values = []
     for iteration in range(n_iterations):
         optimizer.zero_grad()
-        values.append(float(learner.backward([toy_episode(2 * iteration), toy_episode(2 * iteration + 1)]).value))
+        episodes = [toy_episode(2 * iteration + i).to(dtype) for i in (0, 1)]
+        values.append(float(learner.backward(episodes).value))
         optimizer.step()
     return learner, sum(values[:10]) / 10, sum(values[-10:]) / 10

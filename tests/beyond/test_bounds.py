@@ -49,8 +49,9 @@ def test_log_top_in_single_precision_and_at_zero():
         single = float(log_top(gram(matrix.float())).exp())
         assert 1 - 1e-5 <= single / truth <= min(matrix.shape) ** (1 / POWER) * (1 + 1e-5)
     zero = torch.zeros(4, 4)
-    assert log_top(zero).exp() < 1e-25
+    assert log_top(zero).exp() < 1e-15
     assert torch.isfinite(grad(lambda m: log_top(gram(m)).exp())(zero)).all()
+    assert torch.isfinite(grad(lambda m: log_top(gram(m)).exp())(zero.float())).all()
 
 
 def test_log_top_is_differentiable_where_singular_values_tie():
@@ -69,11 +70,12 @@ def test_log_top_is_differentiable_where_singular_values_tie():
 
 
 def test_largest():
-    for values in (torch.tensor([3.0, 1.0, 2.0]), torch.ones(4), torch.tensor([0.0, 1e-9]), torch.tensor([7.0])):
+    for values in (torch.tensor([3.0, 1.0, 2.0]), torch.ones(4), torch.tensor([0.0, 1e-3]), torch.tensor([7.0])):
         ratio = float(largest(values) / values.max())
         assert 1 - 1e-12 <= ratio <= len(values) ** (1 / POWER) * (1 + 1e-12)
-    assert largest(torch.zeros(3)) < 1e-29
+    assert largest(torch.zeros(3)) < 1e-15
     assert torch.isfinite(grad(largest)(torch.zeros(3))).all()
+    assert torch.isfinite(grad(largest)(torch.zeros(3).float())).all()
 
 
 def test_contraction_is_below_one_and_keeps_the_signal():
@@ -82,7 +84,8 @@ def test_contraction_is_below_one_and_keeps_the_signal():
         assert values.max() <= 1
     values = torch.linalg.svdvals(contraction(0.1 * semi_orthogonal(8, 64, generator("keep"))))
     assert values.min() > 0.95
-    assert torch.isfinite(grad(lambda m: contraction(m).sum())(torch.zeros(3, 5))).all()
+    for zero in (torch.zeros(3, 5), torch.zeros(3, 5).float()):
+        assert torch.isfinite(grad(lambda m: contraction(m).sum())(zero)).all()
 
 
 def test_contraction_exceeds_one_without_its_bound():

@@ -143,6 +143,22 @@ def test_the_icnn_bound_is_attained(through):
     assert holds(made, meta, like, made.curvature(meta), n=1, steps=10)
 
 
+@pytest.mark.parametrize("slug", ["potential", "certified"])
+@pytest.mark.parametrize("form", [0, 1])
+def test_single_precision_trains_from_the_neutral_start(slug, form):
+    """Zeros and ties meet every quotient, root and logarithm here, with the range of float32."""
+    options = {
+        "potential": [{"form": "ridge"}, {"form": "icnn"}],
+        "certified": [{"form": "kronecker", "partition": 1}, {"form": "mlp", "partition": 1}],
+    }
+    learner, before, after = trained(slug, n_iterations=2, dtype=torch.float32, **options[slug][form])
+    assert math.isfinite(before) and math.isfinite(after)
+    assert all(torch.isfinite(value).all() and value.dtype == torch.float32 for value in learner.meta().values())
+    made = learner.geometry.map
+    low, high = made.curvature(meta_of(made)) if slug == "potential" else made.certificate(meta_of(made))
+    assert low < 1 < high
+
+
 @pytest.fixture(scope="module", params=FORMS)
 def learned(request):
     learner, before, after = trained("potential", form=request.param)
