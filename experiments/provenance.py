@@ -41,7 +41,7 @@ def machine(device: str) -> Machine:
         python=platform.python_version(),
         torch=str(torch.__version__),
         numpy=numpy.__version__,
-        cpu=cpu_model(),
+        cpu=f"{cpu_model()}, {torch.backends.cpu.get_cpu_capability()}",
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         gpu=gpu,
@@ -49,13 +49,14 @@ def machine(device: str) -> Machine:
 
 
 def cpu_model() -> str:
-    """The processor's name as the system gives it."""
+    """The processor's name, family and model as the system gives them: a name alone may stand for several generations."""
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
+    if not info.is_file():
+        return platform.processor() or "unknown"
+    lines = info.read_text(encoding="utf-8", errors="replace").split("\n\n")[0].splitlines()
+    said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    kind = [f"{key.removeprefix('cpu ')} {said[key]}" for key in ("cpu family", "model", "stepping") if key in said]
+    return ", ".join([said.get("model name", platform.machine()), *kind])
 
 
 def peak_mebibytes(device: str) -> float:

@@ -69,6 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--row", help="only this row; the page is then not compared")
     parser.add_argument("--out", type=Path, required=True, help="an empty or half-finished folder for the fresh records")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument(
+        "--accept", action="store_true", help="after a deliberate change: put the fresh records into git's place"
+    )
     given = parser.parse_args(arguments)
     works, records = wanted([given.tier], row=given.row), given.out / "records"
     if given.row not in (None, "maml"):
@@ -84,6 +87,10 @@ def main(arguments: list[str] | None = None) -> int:
     for sentence in found:
         print(sentence)
     kind = "the same bytes" if exact else "within tolerance, as on another machine"
+    if given.accept:
+        for work in works:
+            shutil.rmtree(FOLDER / work.name, ignore_errors=True)
+            shutil.copytree(records / work.name, FOLDER / work.name)
     print(f"{len(works)} cells of tier {given.tier}: {'they differ' if found else kind}; the page is in {given.out}")
     return int(bool(found))
 
