@@ -86,7 +86,8 @@ def regularised(phi):
 
 assert torch.func.grad(regularised)(estimate).norm() < 1e-9
 
-# the library's geometry "prior", gradient descent on loss + prior with one precision per coordinate, ends there too
+# the library's geometry "prior", gradient descent on loss + prior
+# with one precision per coordinate, ends there too
 prior = Prior(precision=0.5)
 prior.build({"phi": theta})
 solved = descend(f, theta, task_lr=0.02, n_steps=1500, geometry=prior)
@@ -276,9 +277,8 @@ for index in range(1000, 1100):  # new tasks
         predicted = features(task.query_x[:, 0]) @ map_estimate(*prior)
         errors[name].append((predicted - task.query_y[:, 0]).square().mean())
 for name, values in errors.items():
-    print(
-        f"{name:30s} mean squared error on new tasks {torch.stack(values).mean():.4f}"
-    )
+    error = torch.stack(values).mean()
+    print(f"{name:30s} mean squared error on new tasks {error:.4f}")
 naive, learned = (torch.stack(values).mean() for values in errors.values())
 assert learned < naive / 20
 

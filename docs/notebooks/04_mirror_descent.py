@@ -359,8 +359,9 @@ for iteration in range(80):
     learned.backward(family(iteration, 16)[1])
     optimiser.step()
 after = learned.meta_gradient(new_tasks).value
-print(f"mean excess loss on new tasks after 3 steps: gradient descent "
-      f"{before - lowest:.3f}, learned mirror {after - lowest:.3f}")  # fmt: skip
+print("mean excess loss on new tasks after 3 steps")
+print(f"gradient descent {before - lowest:.3f}")
+print(f"learned mirror {after - lowest:.3f}")
 assert after - lowest < 0.5 * (before - lowest)
 
 # %% [markdown]

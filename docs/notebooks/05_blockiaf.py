@@ -282,7 +282,7 @@ assert (three[-1] - two[-1]).norm() > 0.1
 
 # %%
 class TwoBlocks(DualMap):
-    """phi_a = z_a / 2, phi_b = z_b / 2 + 4 z_a: a BlockIAF with two blocks of one number."""
+    """phi_a = z_a / 2, phi_b = z_b / 2 + 4 z_a: two blocks of one number."""
 
     def point(self, meta, z):
         return {"a": z["a"] / 2, "b": z["b"] / 2 + 4 * z["a"]}
@@ -439,5 +439,6 @@ assert (
 # | gradient of a potential | only as Meta-SGD | only as Meta-SGD | yes |
 # | descent theorem for the dual step | none | T6 | T6, with longer steps |
 #
-# What training makes of a BlockIAF in practice is an empirical question, to which the [results](../generated/results/index.md) are the place to look.
+# What training makes of a BlockIAF in practice is an empirical question: [](../trained_maps.md) measures it, and the
+# [results](../generated/results/index.md) ask it of longer runs.
 # [Next](06_implicit_prior.py), back to the plain gradient step: what prior hides in it?

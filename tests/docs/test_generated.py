@@ -53,9 +53,10 @@ ROW = {
 
 def test_the_overview_has_every_claim_of_the_real_ledger():
     rows = json.loads((DOCS.parent / "proofs_check" / "ledger.json").read_text(encoding="utf-8"))
-    page = ledger.overview(rows)
+    page = ledger.overview(rows, ledger.notebooks_by_claim(DOCS / "notebooks"))
     assert [name for name in IDS if f'href="claims/{name.lower()}.html"' not in page] == []
     assert page.count("<tr><td>") == len(rows) == 46
+    assert page.count('href="../notebooks/05_blockiaf.html"') >= 10
 
 
 def test_a_claim_s_page_has_statement_proof_checks_and_quantities():

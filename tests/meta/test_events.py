@@ -85,10 +85,14 @@ def test_without_tensorboard_everything_else_is_there(tmp_path, monkeypatch):
 
 
 def test_a_second_signal_acts_as_it_would_outside():
-    with pytest.raises(KeyboardInterrupt), StopRequest() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.signum == signal.SIGINT
-        os.kill(os.getpid(), signal.SIGINT)
+    outside = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores SIGINT
+    try:
+        with pytest.raises(KeyboardInterrupt), StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.signum == signal.SIGINT
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, outside)
 
 
 def test_in_another_thread_signals_are_left_alone():

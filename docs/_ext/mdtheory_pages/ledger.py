@@ -12,6 +12,7 @@ from typing import Any
 from mdtheory_pages.files import Pages
 
 Row = dict[str, Any]
+Told = dict[str, list[tuple[str, str]]]
 WORDS = {
     "HOLDS": "true as printed",
     "NEEDS_CONDITIONS": "true under conditions that are not printed",
@@ -79,26 +80,27 @@ def write(pages: Pages, docs: Path, path: Path) -> None:
         slug = row["id"].lower()
         pictures = sorted(name.name for name in (docs / "figures").glob(f"{slug}[_.-]*") if name.suffix in (".png", ".svg"))
         pages.write(f"claims/{slug}.md", claim_page(row, files.get(slug), told.get(row["id"], []), pictures))
-    pages.write("ledger.md", overview(rows))
+    pages.write("ledger.md", overview(rows, told))
 
 
-def overview(rows: list[Row]) -> str:
-    """The table of all claims."""
+def overview(rows: list[Row], told: Told) -> str:
+    """The table of all claims; ``told``: the notebooks that derive and draw each."""
     lines = [
         "# The referee's ledger\n",
         "Every mathematical statement of the {cite}`zhang2024metamida` poster, the theorems about its map (T1 to T7) and the "
         "repairs proposed here (RA1 to RD). A verdict is computed from checks that run; each check also runs on *mutants*, "
         "deliberately broken versions on which it must fail. `python -m proofs_check` makes this table.\n",
         "- **as printed**: what the statement is, word for word. **amended**: how well the corrected one is established.\n"
-        "- **killed**: mutants rejected, of all mutants; a check that lets one pass counts for nothing.\n",
+        "- **killed**: mutants rejected, of all mutants; a check that lets one pass counts for nothing. The id leads to "
+        "statement, proof, checks, quantities and the file itself.\n",
         FILTER,
         '```{raw} html\n<table class="docutils wide ledger"><thead><tr><th>id</th><th>claim</th><th>as printed</th>'
-        "<th>amended</th><th>checks</th><th>killed</th><th>status</th></tr></thead><tbody>",
+        "<th>amended</th><th>checks</th><th>killed</th><th>status</th><th>drawn on</th></tr></thead><tbody>",
     ]
     for row in rows:
         link = f'<a class="reference internal" href="claims/{row["id"].lower()}.html">{row["id"]}</a>'
         cells = [link, html.escape(title_of(row)), badge(row["as_printed"]), badge(row["amended"]), str(len(row["checks"]))]
-        cells += [f"{row['mutants_killed']}/{row['mutants']}", badge(row["status"])]
+        cells += [f"{row['mutants_killed']}/{row['mutants']}", badge(row["status"]), drawn(told.get(row["id"], []))]
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     lines.append("</tbody></table>\n```\n")
     lines.append(SCRIPT)
@@ -107,6 +109,14 @@ def overview(rows: list[Row]) -> str:
     names = "\n".join(f"claims/{row['id'].lower()}" for row in rows)
     lines.append(f"```{{toctree}}\n:hidden:\n\n{names}\n```\n")
     return "\n".join(lines)
+
+
+def drawn(told: list[tuple[str, str]]) -> str:
+    """Links to the notebooks by their numbers."""
+    links = (
+        f'<a href="../notebooks/{stem}.html" title="{html.escape(title)}">page {int(stem[:2])}</a>' for stem, title in told
+    )
+    return ", ".join(links)
 
 
 def title_of(row: Row) -> str:
@@ -199,9 +209,9 @@ def markdown(text: str) -> str:
     return "".join(piece if i % 2 else re.sub(r"([\\*_<>\[\]#|~^])", r"\\\1", piece) for i, piece in enumerate(pieces))
 
 
-def notebooks_by_claim(folder: Path) -> dict[str, list[tuple[str, str]]]:
+def notebooks_by_claim(folder: Path) -> Told:
     """Which notebooks cite a claim with the role ``{claim}``: (file stem, title) by id."""
-    found: dict[str, list[tuple[str, str]]] = {}
+    found: Told = {}
     for path in sorted(folder.glob("*.py")):
         text = path.read_text(encoding="utf-8")
         title = re.search(r"^# # (.+)$", text, re.MULTILINE)
