@@ -36,7 +36,7 @@ PATIENCE = 60  # seconds for one page
 LOOK = """(async () => {
   if (window.MathJax?.startup) await MathJax.startup.promise;
   await document.fonts.ready;
-  const wide = [...document.querySelectorAll("article *")].filter(e => {
+  const wide = [...document.querySelectorAll("body *")].filter(e => {
     if (e.getBoundingClientRect().right <= document.documentElement.clientWidth + 1) return false;
     for (let p = e; p; p = p.parentElement)
       if (["auto", "scroll", "hidden"].includes(getComputedStyle(p).overflowX) && p !== document.body) return false;

@@ -44,7 +44,7 @@ myst_heading_anchors = 3
 mathjax3_config = {
     "loader": {"load": ["[tex]/mathtools"]},
     "tex": {
-        "packages": {"[+]": ["mathtools"]},
+        "packages": {"[+]": ["mathtools"], "[-]": ["noundefined"]},  # an unknown command is an error, not red letters
         "macros": {"R": r"\mathbb{R}", "norm": [r"\left\|#1\right\|", 1], "sym": r"\operatorname{sym}"},
     },
 }

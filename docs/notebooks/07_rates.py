@@ -1,5 +1,5 @@
 # %% [markdown]
-# # How close after $K$ steps?
+# # How close after K steps?
 #
 # The poster says of the task solver: it "converges to a stationary point, $\norm{\hat\phi-\bar\phi}=\mathcal O(L/K)$", where $L$ is the smoothness
 # of the loss. Taken at its word this is false, and the reasons why are instructive: what is true depends on what one knows about the loss. This

@@ -161,12 +161,12 @@ def claim_page(row: Row, file: Path | None, told: list[tuple[str, str]], picture
 
 def statement(given: Row) -> str:
     """Conditions, conclusion and parts as display mathematics."""
-    lines = []
+    lines = [":::{container} statement", ""]
     if given["given"]:
         lines += ["Given", "", *(f"- {name}: ${text}$" for name, text in given["given"].items()), "", "then", ""]
     lines += [f"$$\n{given['then']}\n$$", ""]
     lines += [f"- ({name}) ${text}$" for name, text in given["parts"].items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", ":::"]) + "\n"
 
 
 def check(item: Row) -> str:
@@ -198,9 +198,10 @@ def cell(text: str) -> str:
 
 
 def proof_text(file: Path) -> str:
-    """The file's docstring without its first line's id: the proof, in Markdown with TeX."""
+    """The file's docstring without the id that it starts with: the proof, in Markdown with TeX."""
     text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    return re.sub(r"^\w+: ", "", text) + "\n"
+    text = re.sub(r"^\w+: ", "", text)
+    return text[:1].upper() + text[1:] + "\n"
 
 
 def markdown(text: str) -> str:
