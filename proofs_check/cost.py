@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -18,6 +21,7 @@ from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import solve
 from mdtheory.inner.surrogate import surrogate
 from mdtheory.typing import Episode, Params
+from proofs_check.memory import PeakTensorBytes
 from proofs_check.models import EPISODE, Function, hessian_of, problem_of, vector
 
 CURVATURE = vector(1.0, 0.5, 0.25)
@@ -148,6 +152,34 @@ def cpu_seconds(estimator: Estimator, n_steps: int, *, repeats: int = 5) -> floa
         estimator(problem, meta, [EPISODE])
         times.append(time.process_time() - start)
     return min(times)
+
+
+def peak_states(estimator: Estimator, n_steps: int, *, size: int = 1000) -> float:
+    """The most memory of tensors alive at once, in units of one state of ``size`` numbers."""
+    start = torch.linspace(-1, 1, size, dtype=torch.float64)
+    problem, meta = problem_of(
+        lambda v: v.square().sum() + 0.3 * torch.cos(v).sum(), start, task_lr=0.1, n_steps=n_steps, query=query
+    )
+    with PeakTensorBytes() as meter:
+        estimator(problem, meta, [EPISODE])
+    return meter.peak / (8 * size)
+
+
+@dataclass(frozen=True)
+class Line:
+    """Least squares y = intercept + slope k, each with the half-width of its 95 % interval (Student's t, n - 2)."""
+
+    slope: float
+    slope_error: float
+    intercept: float
+    intercept_error: float
+
+
+def line(steps: Sequence[int], values: Sequence[float]) -> Line:
+    """The line through measurements; at least three, of independent errors with one variance."""
+    found = stats.linregress(np.asarray(steps, float), np.asarray(values, float))
+    width = stats.t.ppf(0.975, len(steps) - 2)
+    return Line(found.slope, width * found.stderr, found.intercept, width * found.intercept_stderr)
 
 
 def smoothness(*, a: float, big_lq: float, slope: float, alpha: float, rho: float, n_steps: int) -> float:

@@ -117,6 +117,29 @@ def boxed_sum(run: Run, *, first: int = 1) -> None:
 boxed_sum.mutant("sum from j = 0", first=0)
 
 
+@claim.check("exact", part="inverse")
+def boxed_sum_is_no_algorithm(run: Run, *, n_steps: int = 10, precision: Callable[..., np.ndarray] = prior.precision) -> None:
+    """alpha H in [-1, 0.95]: the boxed sum has condition 10^13 at K = 10; inverted in float64 it is wrong, S_K^{-1} is not."""
+    most, least = (sum(r**-j for j in range(1, n_steps + 1)) for r in (Fraction(1, 20), Fraction(2)))
+    condition = run.quantity(
+        f"condition of the boxed sum, K={n_steps}", most / least, meaning="spectrum of alpha H in [-1, 0.95]"
+    )
+    run.above(condition, 10**13, what="condition")
+    turn, _ = np.linalg.qr(np.random.default_rng(5).standard_normal((3, 3)))
+    hessian = (turn * [-1.0, 0.3, 0.95]) @ turn.T
+    s = (turn * [float(sum((1 - x) ** k for k in range(n_steps))) for x in (-1.0, 0.3, 0.95)]) @ turn.T
+
+    def residual(lam: np.ndarray) -> float:
+        return float(np.abs((hessian + lam) @ s - np.eye(3)).max())
+
+    run.at_most(residual(precision(hessian, 1.0, n_steps)), 1e-10, what="residual of (I - aH)^K S_K^{-1}")
+    run.above(residual(np.linalg.inv(prior.covariance(hessian, 1.0, n_steps))), 1e-6, what="residual of the inverted sum")
+
+
+boxed_sum_is_no_algorithm.mutant("K = 5", n_steps=5)
+boxed_sum_is_no_algorithm.mutant("the inverted sum", precision=lambda h, a, k: np.linalg.inv(prior.covariance(h, a, k)))
+
+
 @claim.check("exact", part="quadratic")
 def rational_matrices(run: Run, *, shift: int = 0) -> None:
     """Exact 2x2 rationals, K = 1, 2, 3, 5, H definite, indefinite, singular, zero: GD is the penalised stationary point."""

@@ -21,7 +21,6 @@ import numpy as np
 import sympy as sp
 import torch
 from hypothesis import strategies as st
-from torch import Tensor
 
 from proofs_check import sdp
 from proofs_check.claim import Claim, Statement, Verdict
@@ -96,17 +95,20 @@ not_homogeneous.mutant("a step that is not 1/L", rate=lambda big_l: 1.0)
 
 
 @claim.check("certificate", part="a")
-def contraction(run: Run, *, factor: Callable[[sp.Expr, sp.Expr], sp.Expr] = lambda mu, alpha: 1 - alpha * mu) -> None:
+def contraction(run: Run, *, factor: Callable[..., sp.Expr] = lambda mu, alpha: 1 - alpha * mu, share: int = 2) -> None:
     """Multipliers 2 alpha and 2 alpha/(mu+L) - alpha^2 >= 0 prove the contraction; then sup_q q(1-q)^K and x e^{-x} <= 1/e."""
     mu, big_l, alpha, x, u = sp.symbols("mu L alpha x u", positive=True)
     first = u * x - mu * big_l / (mu + big_l) * x**2 - u**2 / (mu + big_l)  # >= 0, co-coercivity of f - mu/2
     second = u**2 - mu**2 * x**2  # >= 0
     slack = factor(mu, alpha) ** 2 * x**2 - (x - alpha * u) ** 2 - 2 * alpha * first
-    run.zero(slack - (2 * alpha / (mu + big_l) - alpha**2) * second, "(1 - alpha mu)^2 |x|^2 - |x - alpha u|^2")
+    multiplier = share * alpha / (mu + big_l) - alpha**2
+    run.zero(slack - multiplier * second, "(1 - alpha mu)^2 |x|^2 - |x - alpha u|^2")
+    edge = sp.solve(multiplier, alpha)[0] * (mu + big_l)
+    run.quantity("largest alpha (L + mu) of the contraction", sp.simplify(edge), theory=2, meaning="its multiplier is >= 0")
     q = sp.Symbol("q", positive=True)
     for k in STEPS:
         best = sp.solve(sp.diff(sp.log(q) + k * sp.log(1 - q), q), q)
-        run.that(best == [sp.Rational(1, k + 1)], f"q(1-q)^K is largest at 1/(K+1), K = {k}")
+        run.quantity(f"mu/L that attains it, K={k}", best[0], theory=Fraction(1, k + 1), meaning="argmax of q(1-q)^K")
         peak = run.quantity(f"K^K/(K+1)^(K+1), K={k}", (q * (1 - q) ** k).subs(q, best[0]), meaning="max of q(1-q)^K")
         run.above(sp.exp(-1) / k, peak, what="below 1/(eK)")
     t = sp.Symbol("t", positive=True)
@@ -117,6 +119,7 @@ def contraction(run: Run, *, factor: Callable[[sp.Expr, sp.Expr], sp.Expr] = lam
 
 
 contraction.mutant("1 - 2 alpha mu", factor=lambda mu, alpha: 1 - 2 * alpha * mu)
+contraction.mutant("multiplier alpha/(L + mu) - alpha^2", share=1)
 
 
 @claim.check("sdp", part="a")
@@ -172,6 +175,7 @@ def no_distance_rate(run: Run, *, mu: Callable[[int], Fraction] = lambda k: Frac
     m = sp.Symbol("m", positive=True)
     for k in STEPS:
         run.quantity(f"sup distance/D, convex, K={k}", sp.limit((1 - m) ** k, m, 0), theory=1, meaning="no rate")
+        run.quantity(f"distance/D at mu=L/K^2, K={k}", (1 - mu(k)) ** k, meaning="at least 1 - 1/K")
     end = descend(lambda v: 0.5 / 9 * v @ v, vector(1.0), task_lr=1.0, n_steps=3)
     run.close(float(end), float((1 - Fraction(1, 9)) ** 3), tolerance=1e-14, what="the library's ratio at K = 3")
 
@@ -221,7 +225,8 @@ def power_iterates(run: Run, *, slope: Fraction = Fraction(15, 4)) -> None:
     for k in (1, 10, 1000):
         x = power_iterate(4, k)
         run.at_most((1 + float(slope) * k / 3) ** -0.5, x, slack=1e-15, what=f"p = 4, K = {k}")
-    run.close(power_iterate(4, 1), (1 + float(slope) / 3) ** -0.5, tolerance=1e-15, what="attained at K = 1")
+    low = (1 + float(slope) / 3) ** -0.5
+    run.quantity("x_1 at p=4", power_iterate(4, 1), tolerance=1e-15, theory=low, meaning="attains (1 + 3.75 alpha K)^{-1/2}")
     run.quantity(
         "x_K sqrt(2 alpha K) at p=4, K=20000",
         power_iterate(4, 20_000) * (40_000 / 3) ** 0.5,
@@ -334,11 +339,6 @@ def mirror_worst_case(run: Run, *, denominator: Callable[[int], int] = lambda k:
 mirror_worst_case.mutant("2K + 1 with D_h", denominator=lambda k: 2 * k + 1)
 
 
-def best_on_orthant(a: Tensor, b: Tensor) -> Tensor:
-    """The minimiser b/a of sum a x - b log x. shape: (d,)"""
-    return b / a
-
-
 @claim.check("property", part="g")
 def mirror_on_library(run: Run, *, share: float = 1.0) -> None:
     """The library's log-barrier on Poisson losses (relatively smooth, no L in the Euclidean sense): gap <= L D_h/K."""
@@ -349,7 +349,7 @@ def mirror_on_library(run: Run, *, share: float = 1.0) -> None:
         a, b, start = (torch.tensor(draw.uniform(0.5, 2.0, 3)) for _ in range(3))
         geometry = mirror("barrier", start)
         f = lambda v: a @ v - b @ v.log()  # noqa: E731
-        big_l, best = float(b.max()), best_on_orthant(a, b)
+        big_l, best = float(b.max()), b / a  # the minimiser
         end = descend(f, dual(geometry.map, start), task_lr=1 / big_l, n_steps=k, geometry=geometry)
         divergence = geometry.map.bregman({}, {"phi": best}, {"phi": start})
         run.at_most(f(end) - f(best), share * big_l * divergence / k, slack=1e-12, what=f"gap at K = {k}")

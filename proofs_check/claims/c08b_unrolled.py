@@ -36,7 +36,7 @@ claim = Claim(
             "inner": r"f(\cdot,\theta)\ \mu\text{-s.c.},\ L\text{-smooth},\ \alpha\le1/L,\ q=1-\alpha\mu,\ D=\|\phi^0-\phi^*\|",
             "smooth": r"\text{Lipschitz constants }\rho,\tau,L_\ell,L'\text{ and }J,M\text{ as in C08a}",
         },
-        then=r"\text{error}\le L'e_K+\tfrac{JL_\ell}\mu e_K+(M+L_\ell e_K)E_K,\quad"
+        then=r"\text{error}\le L'e_K+\tfrac{JL_\ell}\mu e_K+(M+L_\ell e_K)E_K,\quad "
         r"E_K\le q^KE_0+\alpha\bigl(\tfrac{\rho J}\mu+\tau\bigr)Kq^{K-1}D",
         parts={
             "jacobian": r"E_K=\|\partial_\theta(\phi^K-\phi^*)\|\le q^KE_0+\alpha(\tfrac{\rho J}\mu+\tau)Kq^{K-1}D",

@@ -82,6 +82,7 @@ def inclusion(run: Run, *, factor: Callable[[sp.Symbol], sp.Expr] = lambda t: 1 
     t, b = sp.symbols("T b", integer=True, positive=True)
     chance = sp.gammasimp(sp.binomial(t - 1, b - 1) / sp.binomial(t, b))
     run.zero(sp.simplify(chance / b - factor(t)), "expected weight of a task")
+    run.quantity("beta of the mean over beta of the sum, T=6", sp.simplify(b / chance).subs(t, TASKS), meaning="T")
 
 
 inclusion.mutant("unbiased for the sum", factor=lambda t: sp.Integer(1))

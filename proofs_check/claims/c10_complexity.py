@@ -81,7 +81,7 @@ def counted_work(run: Run, *, kinds: dict[str, type[Estimator]] | None = None) -
         kind = (kinds or {}).get(slug) or estimators.get(slug)
         found, start = _line(run, [cost.loss_calls(kind(), k) for k in STEPS], f"evaluations of {slug}")
         run.that((found, start) == (slope, 0), f"{slug} takes {slope} K evaluations, counted {found} K + {start}")
-        run.quantity(f"task gradients per step, {slug}", slope, meaning="slope of counted loss evaluations in K")
+        run.quantity(f"task gradients per step, {slug}", int(found), meaning="slope of counted loss evaluations in K")
 
 
 counted_work.mutant("the inner loop run again inside the outer one", kinds={"unrolled": cost.Rerun})
@@ -115,6 +115,8 @@ def other_estimators(run: Run, *, slug: str = "first_order", cg_cost: int = 1) -
     """First order saves the same numbers whatever K; AID: one evaluation per CG step, no more tensors held at larger K."""
     saved = [cost.graph_size(k, first_order=slug == "first_order")[1] for k in STEPS]
     run.that(len(set(saved)) == 1, f"saved numbers of first order: {saved}")
+    slope = (saved[-1] - saved[0]) // (STEPS[-1] - STEPS[0])
+    run.quantity("saved numbers per step, first_order", slope, theory=0, meaning="no Hessian-vector product, so nothing kept")
     calls, held = [], []
     for cg_steps in (1, 2, 3):
         task = cost.Counted(cost.bowl)
@@ -211,12 +213,37 @@ smoothness_attained.mutant(
 
 @claim.check("experiment", part="work")
 def measured_time(run: Run, *, estimator: type[Estimator] | None = None) -> None:
-    """CPU time: steps 9..32 take about three times as long as steps 1..8 (a line; about 11 for K^2), within a factor of two."""
+    """CPU time: steps 9..32 take about three times as long as steps 1..8 (11 for K^2); slope and intercept with intervals."""
     kind = (estimators.get("unrolled") if estimator is None else estimator)()
     torch.set_num_threads(1)
-    none, few, many = (cost.cpu_seconds(kind, k) for k in (0, 8, 32))
-    run.at_most((many - few) / (few - none), 6.0, what="time of 24 further steps over the first 8")
-    run.above((many - few) / (few - none), 1.5, what="time of 24 further steps over the first 8")
+    steps = (0, 4, 8, 16, 32)
+    seconds = dict(zip(steps, (cost.cpu_seconds(kind, k) for k in steps), strict=True))
+    ratio = (seconds[32] - seconds[8]) / (seconds[8] - seconds[0])
+    run.at_most(ratio, 6.0, what="time of 24 further steps over the first 8")
+    run.above(ratio, 1.5, what="time of 24 further steps over the first 8")
+    found = cost.line(steps, list(seconds.values()))
+    run.above(found.slope - found.slope_error, 0.0, what="time per step, with its interval")
+    meaning = "of the 95 % interval, in units of the time per step"
+    run.quantity("half-width of the time per step", found.slope_error / found.slope, tolerance=0.5, meaning=meaning)
+    run.quantity("intercept of the time", found.intercept / found.slope, tolerance=5.0, meaning="in steps, K = 0..32")
+    run.quantity("half-width of that intercept", found.intercept_error / found.slope, tolerance=5.0, meaning=meaning)
 
 
 measured_time.mutant("the inner loop run again inside the outer one", estimator=cost.Rerun)
+
+
+@claim.check("experiment", part="memory")
+def measured_memory(run: Run, *, kinds: dict[str, str] | None = None) -> None:
+    """Peak bytes at K = 1..16, a line with 95 % intervals: one state a step for stepwise and first order, five for unrolled."""
+    steps = (1, 2, 4, 8, 16)
+    for slug, states in {"stepwise": 1, "unrolled": 5, "first_order": 1}.items():
+        kind = estimators.get((kinds or {}).get(slug, slug))
+        found = cost.line(steps, [cost.peak_states(kind(), k) for k in steps])
+        run.at_most(found.slope_error, 0.01, what=f"half-width of the slope of {slug}")
+        meaning = "in states; the 95 % interval is narrower than 0.01"
+        run.quantity(f"memory per step, {slug}", found.slope, tolerance=0.02, theory=states, meaning=meaning)
+        run.quantity(f"memory at K = 0, {slug}", found.intercept, tolerance=0.5, meaning="in states, the intercept")
+
+
+measured_memory.mutant("unrolled passed off as stepwise", kinds={"stepwise": "unrolled"})
+measured_memory.mutant("unrolled passed off as first order", kinds={"first_order": "unrolled"})

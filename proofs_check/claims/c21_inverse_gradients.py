@@ -137,6 +137,10 @@ def softplus(run: Run, *, ridge: float = 0.0) -> None:
     slope = torch.sigmoid(x) + ridge * x
     run.that(bool(((slope >= 0) & (slope <= 1)).all()), "the range of grad h")
     run.that(not 0 < 0.5 + 1.0 < 1, "z - alpha u is outside dom h*")
+    t = sp.Symbol("t", real=True)
+    for end, place, theory in (("lower", -sp.oo, 0), ("upper", sp.oo, 1)):
+        limit = sp.limit(sp.diff(sp.log(1 + sp.exp(t)), t) + sp.nsimplify(ridge) * t, t, place)
+        run.quantity(f"{end} end of grad softplus", limit, theory=theory, meaning="grad h(R) = (0, 1)")
     inside = vector(0.1, 0.5, 0.9)
     run.close(torch.sigmoid(torch.logit(inside)), inside, tolerance=1e-15, what="round trip on (0, 1)")
 

@@ -8,6 +8,7 @@ above GD's own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -111,6 +112,10 @@ def quartic(run: Run, *, rate: float = 0.5) -> None:
     bent = mirrored(Quartic(), f, vector(1.0), alpha=rate, n_steps=40)
     run.quantity("GD on x^4/4, K=40", float(plain), tolerance=6e-3, theory=0.18, meaning="alpha = 1/3 from x = 1")
     run.quantity("MD with h=f on x^4/4, K=40", float(bent), tolerance=5e-6, theory=9.9e-5, meaning="2^(-40/3) = 9.69e-5")
+    slow = descend(f, vector(1.0), task_lr=1 / 3, n_steps=4000)
+    far = descend(f, vector(1.0), task_lr=1 / 3, n_steps=1000)
+    order = float(torch.log(slow / far)) / math.log(4)
+    run.quantity("order of GD on x^4/4", order, tolerance=2e-3, theory=-0.5, meaning="x_K from K = 1000 to 4000: K^{-1/2}")
     z = sp.Symbol("z", positive=True)
     factor = sp.simplify(((z**3 - sp.Rational(rate) * z**3) ** sp.Rational(1, 3)) / z)
     run.zero(factor - sp.Rational(1, 2) ** sp.Rational(1, 3), "contraction in closed form")

@@ -77,14 +77,17 @@ def rotation(run: Run, *, g: Callable[[], DualMap] = Turn) -> None:
     """Monotone and 1-Lipschitz, exactly; the 3-cycle sum is 3 sqrt(3)/2 > 0, which no gradient of a convex function has."""
     turn = g()
     jacobian = torch.func.jacrev(lambda z: point(turn, z))(vector(0.3, -0.7))
-    run.at_most(-float(torch.linalg.eigvalsh((jacobian + jacobian.T) / 2)[0]), 0.0, slack=1e-15, what="monotone")
-    run.at_most(float(torch.linalg.matrix_norm(jacobian, 2)), 1.0, slack=1e-15, what="1-Lipschitz")
+    least = float(torch.linalg.eigvalsh((jacobian + jacobian.T) / 2)[0])
+    most = float(torch.linalg.matrix_norm(jacobian, 2))
+    run.quantity("modulus of the rotation", least, tolerance=1e-15, theory=0.0, meaning="monotone, not strongly")
+    run.quantity("Lipschitz constant of the rotation", most, tolerance=1e-15, theory=1.0, meaning="1-Lipschitz")
     found = cycle_sum(turn, triangle())
     run.above(found, 0.1, what="sum around the triangle")
     run.quantity("3-cycle sum of the rotation", found, tolerance=1e-9, theory=3 * 3**0.5 / 2, meaning="2.598 = 3 sqrt(3)/2 > 0")
 
 
 rotation.mutant("the identity", g=lambda: Turn(0.0))
+rotation.mutant("a rotation by 120 degrees, not monotone", g=lambda: Turn(120.0))
 
 
 @claim.check("certificate", part="cyclic")

@@ -159,6 +159,7 @@ def slopes_of_the_gates(run: Run, *, share: sp.Rational = sp.S.One) -> None:
     x = sp.Symbol("x", real=True)
     p = 1 / (1 + sp.exp(-x))
     run.zero(share * sp.Rational(1, 4) - sp.diff(p, x) - (p - sp.Rational(1, 2)) ** 2, "1/4 - sigmoid'")
+    run.quantity("factor of c tau in eta", sp.diff(p, x).subs(x, 0), meaning="largest slope of the sigmoid, in c tau l/4")
     half = sp.tanh(x / 2)
     run.zero((share * sp.Rational(1, 2) - sp.diff(half, x) - half**2 / 2).rewrite(sp.exp), "1/2 - (tanh(a/2))'")
     run.zero((1 - sp.diff(sp.tanh(x), x) - sp.tanh(x) ** 2).rewrite(sp.exp), "1 - tanh'")
@@ -329,7 +330,9 @@ def constants_for_t6(run: Run, *, power: int = 2) -> None:
     """m and M hold on all of R^d, so every segment [z, z - alpha u] is covered: T6's alpha < 2m/(LM^2)."""
     alpha, m, big_m, big_l = sp.symbols("alpha m M L", positive=True)
     change = -alpha * (m - alpha * big_l * big_m**2 / 2)
-    run.that(sp.solve(change, alpha) == [2 * m / (big_l * big_m**power)], "the largest rate")
+    (edge,) = sp.solve(change, alpha)
+    run.that(edge == 2 * m / (big_l * big_m**power), "the largest rate")
+    run.quantity("largest alpha L M^2 / m, on all of R^d", edge * big_l * big_m**2 / m, theory=2, meaning="2m/(L M^2)")
 
 
 constants_for_t6.mutant("2m/(LM)", power=1)

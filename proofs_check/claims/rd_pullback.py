@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from itertools import pairwise
 
 import sympy as sp
@@ -138,7 +139,11 @@ def hessian_of_the_composition(run: Run, *, constant: Callable[..., sp.Expr] = s
     found = sp.diff(big_l * inner**2 / 2 + u * inner, z, 2).subs(z, 0)
     run.zero(found - constant(big_l, m, u, bend), "L M^2 + |u| L_J is attained")
     lam, p = sp.symbols("lambda p", positive=True)
-    run.zero((-p / lam + lam / 2 * p / lam**2) + p / (2 * lam), "at alpha = 1/L: a decrease of alpha/2 |J^T u|^2")
+    change = -p / lam + constant(big_l=lam, m=1, u=0, bend=0) / 2 * p / lam**2  # the descent lemma at alpha = 1/L
+    share = sp.simplify(-change * lam / p)
+    run.quantity("decrease / (alpha |J^T u|^2)", share, theory=Fraction(1, 2), meaning="at alpha = 1/L_{f o g}")
+    value = constant(big_l=sp.Integer(2), m=sp.Integer(3), u=sp.Integer(5), bend=sp.Integer(7))
+    run.quantity("L_{f o g} at L=2, M=3, |u|=5, L_J=7", value, meaning="L M^2 + |u| L_J, attained")
 
 
 hessian_of_the_composition.mutant("L_J without |u|", constant=lambda big_l, m, u, bend: big_l * m**2 + bend)

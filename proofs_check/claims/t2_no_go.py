@@ -32,7 +32,7 @@ claim = Claim(
     source="Theorem, for the poster's Lemma",
     printed=Statement(
         given={"map": r"[g(z)]_i=s_i(z_{<i})\odot z_i+\mu_i(z_{<i}),\ s_i>0\text{ (bounded or not)}"},
-        then=r"g\text{ monotone}\iff\text{all scales constant and }z\mapsto Dz+\mu(z)\text{ monotone};\quad"
+        then=r"g\text{ monotone}\iff\text{all scales constant and }z\mapsto Dz+\mu(z)\text{ monotone};\quad "
         r"g\text{ Lipschitz}\iff\text{all scales constant and all }\mu_i\text{ Lipschitz}",
         parts={
             "monotone": r"s_c(a')\ne s_c(a)\Rightarrow\exists t:\ \langle g(z')-g(z),z'-z\rangle=-1",

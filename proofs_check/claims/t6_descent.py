@@ -94,6 +94,11 @@ def rate_follows(run: Run, *, share: Callable[..., sp.Expr] = lambda m, big_m, b
     k, delta, mu = sp.symbols("K Delta mu", positive=True)
     run.zero(delta / (k * decrease) - 2 * BIG_L * M_HIGH**2 * delta / (M_LOW**2 * k), "min |grad f|^2 <= Delta_0/(K decrease)")
     run.zero((1 - 2 * mu * decrease) - (1 - mu * M_LOW**2 / (BIG_L * M_HIGH**2)), "PL factor")
+    unit = M_LOW**2 / (BIG_L * M_HIGH**2)
+    run.quantity("best decrease / (m^2/(L M^2))", sp.simplify(decrease / unit), meaning="at alpha = m/(LM^2), per |u|^2")
+    run.quantity("K min|grad f|^2 / (L M^2 Delta_0/m^2)", sp.simplify(unit / decrease), meaning="2 L M^2 Delta_0/(m^2 K)")
+    at = {mu: sp.Rational(1, 2), BIG_L: 1, M_LOW: 1, M_HIGH: 2}
+    run.quantity("PL factor, mu=1/2, L=1, m=1, M=2", (1 - 2 * mu * decrease).subs(at), meaning="1 - mu m^2/(L M^2)")
 
 
 rate_follows.mutant("alpha = 2m/(LM^2)", share=lambda m, big_m, big_l: 2 * m / (big_l * big_m**2))
@@ -194,7 +199,11 @@ def price_of_asymmetry(run: Run, *, best: Callable[..., sp.Expr] = lambda m, big
     kappa = sp.Symbol("kappa", positive=True)
     ratio = sp.simplify((-low / decrease).subs(M_HIGH, kappa * M_LOW))
     run.zero(ratio - 4 * kappa**3 / (1 + kappa) ** 2, "the ratio")
-    run.zero(symmetric_change(2 / (BIG_L * M_HIGH), M_HIGH, BIG_L), "no ascent up to alpha = 2/(LM), at lambda = M")
+    edge = sp.solve(symmetric_change(ALPHA, M_HIGH, BIG_L), ALPHA)[0] * BIG_L * M_HIGH
+    run.quantity("largest alpha L M of a mirror map", edge, theory=2, meaning="no ascent up to alpha = 2/(LM), m = 0 allowed")
+    run.quantity(
+        "best decrease of a mirror map, L=1, m=1, M=3", -low.subs({BIG_L: 1, M_LOW: 1, M_HIGH: 3}), meaning="2mM/(L(M+m)^2)"
+    )
     run.that(
         sp.factor(symmetric_change(ALPHA, lam, BIG_L)) == sp.factor(ALPHA * lam * (ALPHA * BIG_L * lam - 2) / 2), "nor below"
     )
@@ -229,7 +238,8 @@ def bent(z: Tensor) -> Tensor:
 def remainder_attained(run: Run, *, constant: float = 0.5) -> None:
     """int_0^1 t dt = 1/2; (z_1, z_2 + 3/2 z_1^2), whose J is 3-Lipschitz, attains alpha^2/2 L_J |u|^2 for u along z_1."""
     t = sp.Symbol("t")
-    run.close(float(sp.integrate(t, (t, 0, 1))), constant, tolerance=0.0, what="int_0^1 t dt")
+    half = run.quantity("|r| / (alpha^2 L_J |u|^2)", sp.integrate(t, (t, 0, 1)), meaning="remainder of the expansion, attained")
+    run.close(float(half), constant, tolerance=0.0, what="int_0^1 t dt")
     map = iaf.formula(lambda _: (vector(1.0), vector(0.0)), lambda z: (vector(1.0), bent(z)), scale=iaf.Identity())
     for alpha in (0.25, 2.0):
         z, u = vector(0.5, -1.0), vector(2.0, 0.0)

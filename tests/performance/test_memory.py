@@ -8,7 +8,7 @@ import torch
 from mdtheory.meta import MetaLearner
 from mdtheory.models import models
 from mdtheory.typing import Episode
-from tests.performance.memory import PeakTensorBytes
+from proofs_check.memory import PeakTensorBytes
 
 
 def peak_and_state(estimator: str, n_steps: int) -> tuple[int, int]:
