@@ -33,13 +33,6 @@ SPARE_BYTES = 64 << 20
 log = logging.getLogger(__name__)
 
 
-def default_cache_dir() -> Path:
-    """``MDTHEORY_CACHE``, else ``mdtheory`` below ``XDG_CACHE_HOME``, else ``~/.cache/mdtheory``."""
-    if named := os.environ.get("MDTHEORY_CACHE"):
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mdtheory"
-
-
 def cache_folder(found: Found, image_size: int, cache_dir: Path) -> Path:
     """The folder that the cache of these files at this size has, or will have."""
     parts = [VERSION, found.form, str(found.path.resolve()), sorted(found.stamps)]

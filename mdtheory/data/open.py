@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from mdtheory.data.cache import default_cache_dir, open_cached
+from mdtheory.cache_dir import default_cache_dir
+from mdtheory.data.cache import open_cached
 from mdtheory.data.decoding import decode_in_memory
 from mdtheory.data.images import ClassImages
 from mdtheory.data.listing import Found, unreadable

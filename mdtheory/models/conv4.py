@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mdtheory import kernels
 from mdtheory.models.base import at_least, check_images, models, seeded
 from mdtheory.models.norm import BatchStatNorm
 
@@ -25,8 +26,17 @@ class ConvBlock(nn.Module):
         self.norm = BatchStatNorm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """One block. shape: (N, out, H // 2, W // 2)"""
-        return F.relu(F.max_pool2d(self.norm(self.conv(x)), 2))
+        """One block, by :mod:`mdtheory.kernels` where it can be. shape: (N, out, H // 2, W // 2)"""
+        weight, bias, gamma, beta = self.conv.weight, self.conv.bias, self.norm.weight, self.norm.bias
+        if bias is None or gamma is None or beta is None or not self._is_usual() or not kernels.suits(x, weight, gamma, beta):
+            return F.relu(F.max_pool2d(self.norm(self.conv(x)), 2))
+        return kernels.conv_norm_pool(x, weight, bias, gamma, beta, eps=self.norm.eps, counted=self.norm.counted(x))
+
+    def _is_usual(self) -> bool:
+        """Whether both layers do what they were built for, nothing hooked on: only then may their forward passes be skipped."""
+        usual = type(self.conv).forward is nn.Conv2d.forward and type(self.norm).forward is BatchStatNorm.forward
+        hooks = (layer._forward_hooks or layer._forward_pre_hooks for layer in (self.conv, self.norm))
+        return usual and not any(hooks) and self.norm.normalises_by_batch()
 
 
 @models.register("conv4")

@@ -110,15 +110,24 @@ class BatchStatNorm(nn.Module):
         y = centred * scale
         return y if self.bias is None else y + _per_channel(self.bias, x)
 
+    def normalises_by_batch(self) -> bool:
+        """Whether a pass here and now has no side effect and takes its statistics from the batch."""
+        return not self._uses_stored() and not _collecting.get()
+
+    def counted(self, x: Tensor) -> int:
+        """How many items, from the first, give the statistics; ``ValueError`` below 2 values per channel."""
+        n = self._count(x)
+        if n * math.prod(x.shape[2:]) < 2:
+            raise ValueError(f"a batch must give at least 2 values per channel, got shape {tuple(x.shape)}; use more items")
+        return n
+
     def _uses_stored(self) -> bool:
         """Whether this pass normalises by the running averages."""
         return self.policy == "running" and not self.training and not _collecting.get()
 
     def _centred(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x minus the mean, and the biased variance, of the items that count. shapes: as x, (1, C, 1, ...)"""
-        n = self._count(x)
-        if n * math.prod(x.shape[2:]) < 2:
-            raise ValueError(f"a batch must give at least 2 values per channel, got shape {tuple(x.shape)}; use more items")
+        n = self.counted(x)
         axes = [0, *range(2, x.dim())]
         whole = n == x.shape[0]
         mean = (x if whole else x[:n]).mean(axes, keepdim=True)

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 
+from mdtheory.cache_dir import default_cache_dir
 from mdtheory.data import cache, decoding
 from mdtheory.data.open import detect, open_mini_imagenet
 from tests.data import forms
@@ -163,7 +164,7 @@ def test_a_source_that_changes_while_it_is_decoded_is_refused(root, tmp_path, mo
 def test_the_cache_folder_of_the_platform(monkeypatch, tmp_path):
     monkeypatch.delenv("MDTHEORY_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache.default_cache_dir() == tmp_path / "xdg" / "mdtheory"
+    assert default_cache_dir() == tmp_path / "xdg" / "mdtheory"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache.default_cache_dir() == tmp_path / ".cache" / "mdtheory"
+    assert default_cache_dir() == tmp_path / ".cache" / "mdtheory"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-BASE = ("typing", "tree", "seeding", "registry", "objectives", "stops")
+BASE = ("typing", "tree", "seeding", "registry", "objectives", "stops", "cache_dir")
 BELOW = {
     "base": set(),
     "config": {"base"},
-    "models": {"base"},
+    "kernels": {"base"},
+    "models": {"base", "kernels"},
     "data": {"base"},
     "mirror": {"base"},
     "geometry": {"base", "models", "mirror"},

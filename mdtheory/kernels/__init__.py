@@ -1,0 +1,7 @@
+"""The block of Conv4 as one operation with hand-derived first and second derivatives, for CPUs with a C++ compiler."""
+
+from __future__ import annotations
+
+from mdtheory.kernels.block import conv_norm_pool, plain, suits
+
+__all__ = ["conv_norm_pool", "plain", "suits"]
