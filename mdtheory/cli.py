@@ -1,4 +1,4 @@
-"""The command line: eight commands, one file each, nothing heavy imported before a command runs."""
+"""The command line: nine commands, one file each, nothing heavy imported before a command runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 import mdtheory
 from mdtheory.allocator import keep_freed_memory
-from mdtheory.commands import adapt, checkpoint, data, demo, doctor, evaluate, geometries, train
+from mdtheory.commands import adapt, check, checkpoint, data, demo, doctor, evaluate, geometries, train
 
 EXPECTED = (ValueError, FloatingPointError, OSError)
 """Errors of input or machine: one sentence and exit code 2. Anything else is our bug and keeps its traceback."""
@@ -73,6 +73,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(adapt.adapt)
 app.command()(geometries.geometries)
+app.command()(check.check)
 app.add_typer(data.app, name="data")
 app.add_typer(checkpoint.app, name="checkpoint")
 app.command()(doctor.doctor)

@@ -32,7 +32,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One fresh cache folder for the whole run; the workers of pytest-xdist inherit it."""
+    """A device that is there; one fresh cache folder for the whole run, which the workers of pytest-xdist inherit."""
+    if (device := config.getoption("--device")) != "cpu":
+        from mdtheory.meta.builder import pick_device
+
+        try:
+            pick_device(device)
+        except ValueError as error:
+            raise pytest.UsageError(f"--device: {error}") from error
     if not hasattr(config, "workerinput"):
         config.stash[CACHE] = os.environ["MDTHEORY_CACHE"] = tempfile.mkdtemp(prefix="mdtheory-tests-")
 
@@ -58,7 +65,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> torch.device:
     """The device asked for on the command line."""
-    return torch.device(request.config.getoption("--device"))
+    from mdtheory.meta.builder import pick_device
+
+    return pick_device(request.config.getoption("--device"))
 
 
 @pytest.fixture(autouse=True)

@@ -42,14 +42,26 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 def load_plugins(paths: Iterable[Path] | None) -> None:
-    """Import every ``--plugin`` file; ``ValueError`` for one that is not Python or lacks what it imports."""
+    """Import every ``--plugin`` file; ``ValueError`` for one that is not Python, lacks what it imports, or takes a slug."""
     from mdtheory.registry import load_plugin
 
     for path in paths or ():
         try:
             load_plugin(path)
-        except (SyntaxError, ImportError) as error:
-            raise ValueError(f"--plugin must be Python that can be imported, got {path}: {one_line(error)}") from error
+        except (SyntaxError, ImportError, NameError, AttributeError, TypeError, LookupError) as error:
+            said = f"{type(error).__name__}: {one_line(error)}"
+            raise ValueError(f"--plugin must be Python that can be imported, got {path}: {said}") from error
+
+
+def write_findings(findings: Sequence[dict[str, Any]], *, json_: bool) -> None:
+    """What was checked (``check``, ``ok``, ``found``), a line each or as JSON; exit code 1 if anything is not ok."""
+    if json_:
+        write_json(findings)
+    else:
+        for finding in findings:
+            typer.echo(f"{'OK  ' if finding['ok'] else 'FAIL'}  {finding['check']}: {finding['found']}")
+    if not all(finding["ok"] for finding in findings):
+        raise typer.Exit(1)
 
 
 def write_json(value: Any) -> None:
@@ -57,14 +69,16 @@ def write_json(value: Any) -> None:
     typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=False))
 
 
-def write_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "") -> None:
-    """A table on stdout; the first column is words, the others are numbers."""
+def write_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "", words: Sequence[int] = (0,)
+) -> None:
+    """A table on stdout; ``words``: the columns that are no numbers."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if index in words else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 140).print(table)

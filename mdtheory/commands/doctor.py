@@ -6,9 +6,7 @@ import os
 import platform
 from typing import Any
 
-import typer
-
-from mdtheory.commands.console import JsonFlag, write_json
+from mdtheory.commands.console import JsonFlag, write_findings
 
 
 def doctor(json_: JsonFlag = False) -> None:
@@ -22,13 +20,7 @@ def doctor(json_: JsonFlag = False) -> None:
       mdtheory doctor
     """
     findings = [*_versions(), _devices(), *_data(), *_mathematics()]
-    if json_:
-        write_json(findings)
-    else:
-        for finding in findings:
-            typer.echo(f"{'OK  ' if finding['ok'] else 'FAIL'}  {finding['check']}: {finding['found']}")
-    if not all(finding["ok"] for finding in findings):
-        raise typer.Exit(1)
+    write_findings(findings, json_=json_)
 
 
 def _finding(check: str, found: str, *, ok: bool = True) -> dict[str, Any]:
@@ -80,30 +72,14 @@ def _mathematics() -> list[dict[str, Any]]:
     return [_derivative(name) for name in ("maml", "metasgd", "metamida")]
 
 
-def _derivative(name: str, *, eps: float = 1e-5, tolerance: float = 1e-7) -> dict[str, Any]:
-    """A directional derivative of the meta-objective against a central difference, in float64 on a smooth model."""
-    import torch
-
-    from mdtheory import seeding, tree
+def _derivative(name: str, *, tolerance: float = 1e-7) -> dict[str, Any]:
+    """The meta-gradient of one small task against central differences, in float64 on a smooth model."""
+    from mdtheory.contract.gradients import slope_errors
+    from mdtheory.contract.setting import Setting
     from mdtheory.geometry import geometries
-    from mdtheory.meta.learner import MetaLearner
-    from mdtheory.models import models
-    from mdtheory.typing import Episode
 
-    rng = seeding.generator("doctor", name)
-    x, labels = torch.randn(12, 6, generator=rng, dtype=torch.float64), torch.tensor([0, 0, 1, 1, 2, 2])
-    episode = Episode(x[:6], labels, x[6:], labels)
-    model = models.get("mlp")(in_features=6, n_way=3, hidden=(8,), activation="tanh").double()
-    learner = MetaLearner(model, geometries.get(name)(), n_steps=3, task_lr=0.2)
-    like = tree.detach(learner.meta())
-    noise = {key: torch.randn(value.shape, generator=rng, dtype=value.dtype) for key, value in like.items()}
-    direction = tree.tree_map(lambda value: value / value.norm(), noise)
-    meta = tree.axpy(0.1, noise, like)
-
-    def gradient_at(step: float) -> tuple[torch.Tensor, torch.Tensor]:
-        found = learner.estimator(learner.problem(), tree.axpy(step, direction, meta), [episode])
-        return found.value, tree.dot(found.grads, direction)
-
-    exact, slope = gradient_at(0.0)[1], (gradient_at(eps)[0] - gradient_at(-eps)[0]) / (2 * eps)
-    error = float((exact - slope).abs() / slope.abs())
+    setting = Setting(geometries.get(name), "mlp")
+    learner, episode = setting.learner(), setting.episodes(1)[0]
+    grads = learner.meta_gradient([episode]).grads
+    error = max(slope_errors(learner, episode, grads, [tuple(grads)], first_order=False).values())
     return _finding(f"meta-gradient of {name}", f"relative error {error:.1e} in float64", ok=error < tolerance)

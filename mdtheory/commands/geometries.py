@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from typing import Any
 
@@ -28,8 +29,16 @@ def geometries(plugin: PluginOption = None, json_: JsonFlag = False) -> None:
     if json_:
         write_json(found)
         return
-    rows = [[g["name"], f"{g['parameters']:,}", f"{1000 * g['step_seconds']:.1f}", g["source"]] for g in found]
-    write_table("loss geometries", ["name", "parameters", "step (ms)", "source"], rows)
+    rows = [
+        [g["name"], f"{g['parameters']:,}", f"{1000 * g['step_seconds']:.1f}", summary(registry.get(g["name"])), g["source"]]
+        for g in found
+    ]
+    write_table("loss geometries", ["name", "parameters", "step (ms)", "what it does", "source"], rows, words=(0, 3, 4))
+
+
+def summary(factory: Any) -> str:
+    """The first paragraph of its docstring, in one line."""
+    return " ".join((inspect.getdoc(factory) or "").split("\n\n")[0].split())
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -36,8 +36,13 @@ def _check_options(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+def is_device(name: str) -> bool:
+    """Whether this is a word for a device: auto, cpu, cuda or cuda:N."""
+    return re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", name) is not None
+
+
 def _check_device(device: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device):
+    if not is_device(device):
         raise ValueError("must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
     return device
 

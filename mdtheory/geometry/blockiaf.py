@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 from typing import Literal
 
 from mdtheory.geometry.base import Geometry, geometries
 from mdtheory.geometry.kronecker_iaf import KroneckerIAF
 from mdtheory.geometry.mlp_iaf import MLPIAF
 from mdtheory.geometry.triangular import BlockIAF, Partition, ScaleForm
-from mdtheory.typing import Params
 
 __all__ = ["MLPIAF", "BlockIAF", "KroneckerIAF", "MetaMiDA", "PublishedMetaMiDA"]
 
@@ -43,19 +41,17 @@ class MetaMiDA(Geometry):
 
 @geometries.register("metamida-published")
 class PublishedMetaMiDA(Geometry):
-    """MetaMiDA exactly as its public code starts it, dead heads included; ``inert`` names what can never train.
+    """MetaMiDA exactly as its public code starts it, dead heads included; ``map.inert()`` names what can never train.
 
     On Conv4-64 with 5 classes that is 3,004,509 decoder parameters, and 82,632 more of the linear layers by rows, of 3,447,535:
-    on all coordinates but those of vectors, g stays an elementwise affine map with constant coefficients.
+    on all coordinates but those of vectors, g stays an elementwise affine map with constant coefficients. What is left of the
+    conditioners hangs on ReLU units that may start dead and on heads that start at zero, so ``inert`` declares all of them.
     """
 
     source = "zhang2024metamida, public code (zhangyilang/MetaMirrorDescent, src/meta_mirror_descent.py)"
+    inert = ("map.encoders.*", "map.decoders.*", "map.linears.*")
 
     map: KroneckerIAF
 
     def __init__(self, partition: Partition = 4, *, seed: int = 0):
         super().__init__(KroneckerIAF(partition, init="published", scale="exp", seed=seed))
-
-    def build(self, anchor: Params) -> None:
-        super().build(anchor)
-        self.inert = tuple(f"map.{glob.escape(name)}" for name in self.map.inert())

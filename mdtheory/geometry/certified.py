@@ -14,12 +14,11 @@ from mdtheory.geometry.kronecker_iaf import LAYERS, KroneckerIAF
 from mdtheory.geometry.kronecker_start import PublishedStart, Role, Shape
 from mdtheory.geometry.mlp_iaf import MLPIAF
 from mdtheory.geometry.monotone import UNIT, CertifiedIAF, Heads, spectral
-from mdtheory.geometry.triangular import Partition
+from mdtheory.geometry.triangular import LEAKY_SLOPES, Partition
 from mdtheory.mirror.bounds import semi_orthogonal
 from mdtheory.typing import Params
 
 LONGEST_MODE = 256  # a longer mode of a vector or matrix is seen as two, so that norms stay cheap
-LEAKY_SLOPE = 1.5  # the largest slope of the units of MLPIAF
 
 
 def balanced(shape: Sequence[int]) -> tuple[int, ...]:
@@ -105,10 +104,10 @@ class CertifiedKroneckerIAF(CertifiedIAF, KroneckerIAF):
 class CertifiedMLPIAF(CertifiedIAF, MLPIAF):
     """The multi-layer perceptrons of :class:`~mdtheory.geometry.mlp_iaf.MLPIAF` inside certified bounds: for small d.
 
-    One unit behind another in encoder and decoder: their slopes multiply to at most 1.5^2.
+    One unit behind another in encoder and decoder: their slopes multiply to at most the square of the largest.
     """
 
-    gain = LEAKY_SLOPE**2
+    gain = LEAKY_SLOPES[1] ** 2
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from mdtheory.config import RunConfig, construct, parse
-from mdtheory.config.schema import DataConfig
+from mdtheory.config.schema import DataConfig, is_device
 from mdtheory.data.episodes import EpisodeStream, Source
 from mdtheory.data.glyphs import GlyphSet
 from mdtheory.data.open import open_class_folders, open_mini_imagenet
@@ -35,7 +35,9 @@ UNSUITABLE = frozenset(
 
 
 def pick_device(name: str) -> torch.device:
-    """The first GPU for "auto", or the CPU where there is none; ``ValueError`` for a GPU that is not there."""
+    """The first GPU for "auto", or the CPU where there is none; ``ValueError`` for another word or a GPU that is not there."""
+    if not is_device(name):
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r}; cpu works everywhere")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)

@@ -10,10 +10,10 @@ from torch.func import grad, jacrev
 
 from mdtheory import tree
 from mdtheory.geometry import geometries
-from mdtheory.geometry.certified import LEAKY_SLOPE, CertifiedKroneckerIAF, CertifiedMLPIAF, CertifiedStart, balanced
+from mdtheory.geometry.certified import CertifiedKroneckerIAF, CertifiedMLPIAF, CertifiedStart, balanced
 from mdtheory.geometry.mlp_iaf import MLPIAF
 from mdtheory.geometry.monotone import monotone_modulus
-from mdtheory.geometry.triangular import smooth_leaky
+from mdtheory.geometry.triangular import LEAKY_SLOPES, smooth_leaky
 from mdtheory.inner.solver import solve
 from mdtheory.meta import MetaLearner
 from mdtheory.mirror.base import DualMap, MirrorMap
@@ -242,7 +242,7 @@ def test_first_step_is_mamls_bit_for_bit(form):
 
 def test_units_have_the_slopes_that_the_certificate_assumes():
     x = torch.cat([-torch.logspace(-6, 6, 200), torch.zeros(1), torch.logspace(-6, 6, 200)]).double()
-    for unit, most in ((CertifiedStart.unit, 1.0), (smooth_leaky, LEAKY_SLOPE)):
+    for unit, most in ((CertifiedStart.unit, 1.0), (smooth_leaky, LEAKY_SLOPES[1])):
         slope = grad(lambda v, unit=unit: unit(v).sum())(x)
         assert slope.min() > 0 and slope.max() <= most * (1 + 1e-12)
     assert CertifiedStart().context_gain(7) == CertifiedStart().head_gain(7) == 1.0

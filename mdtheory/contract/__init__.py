@@ -1,0 +1,7 @@
+"""What every geometry owes to the solver, as functions that the tests and ``mdtheory check`` share."""
+
+from mdtheory.contract.check import Finding, check, examine
+from mdtheory.contract.hooks import HOOKS
+from mdtheory.contract.setting import MODELS, Broken, NotOwed, Setting
+
+__all__ = ["HOOKS", "MODELS", "Broken", "Finding", "NotOwed", "Setting", "check", "examine"]
