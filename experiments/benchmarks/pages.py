@@ -1,0 +1,175 @@
+"""The benchmarks' page and figures, from the records: ``python -m experiments.benchmarks.pages --write | --check``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmarks.implementations import OURS
+from experiments.benchmarks.record import RECORDS, BenchRecord, Measured, everything
+from experiments.benchmarks.summary import tables
+from experiments.benchmarks.work import Size, Work
+from experiments.figures import STYLES
+from experiments.generated import ROOT, report, settle
+from experiments.tables import markdown
+from mdtheory import plots
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+FIGURES = ROOT / "docs" / "figures"
+COMMAND = "python -m experiments.benchmarks.pages"
+NOTE = f"<!-- made by `{COMMAND} --write` from experiments/benchmarks/records; do not edit -->\n"
+INTRODUCTION = """# Benchmarks
+
+How long a second-order meta-iteration takes, how much memory, and *whether each implementation's meta-gradient is right*:
+
+```console
+$ python -m experiments.benchmarks --grid full
+$ python -m experiments.benchmarks --method maml --shot 1 --n-steps 5 --json
+```
+
+Every number comes from processes of its own; the implementations take turns, round after round. *Seconds* are the median over
+rounds of a meta-iteration after a first one, with the least of all and the spread of the rounds. *Memory* is the peak of the
+resident set less what is resident after imports (a tiny meta-iteration included, since some libraries import the most when
+first used), model and data. All start from the same weights and see the same tasks; the other libraries get the network as
+anybody writes it in torch, with `nn.BatchNorm2d`. A meta-gradient is *right* if it agrees in float64 with finite differences of
+the meta-objective, and on the timed problem with an exact float64 gradient: to 1e-3 (bf16: 1e-2), or to thrice the rounding
+of the plain loop where that is more.
+"""
+EMPTY = "\nNo record is here yet.\n"
+
+
+def page(records: dict[str, BenchRecord]) -> str:
+    """All records, one after the other."""
+    parts = [NOTE, INTRODUCTION]
+    for name, record in records.items():
+        parts += [f"## Record `{name}`\n", _where(record)]
+        if drawable(record):
+            parts.append(f"![Time and memory against the number of task steps, and ratios]({_picture(name)})\n")
+        for table in tables(record):
+            parts += [f"### {table.title}\n", markdown(table.columns, table.rows)]
+            parts += [f"{table.note}\n"] if table.note else []
+    return "\n".join(parts) if records else "\n".join(parts) + EMPTY
+
+
+def _where(record: BenchRecord) -> str:
+    """Machine, versions and settings."""
+    at, own = record.machine, record.settings
+    commit = record.code.commit[:12] if record.code.commit else "no commit"
+    return (
+        f"{at.cpu}; {own.threads} of {at.cores} cores, {at.system}, Python {at.python}, torch {at.torch}; "
+        f"{own.rounds} rounds, allocator: {own.allocator}; mdtheory {record.code.version} ({commit}), {record.finished}.\n"
+    )
+
+
+def _picture(name: str) -> str:
+    return f"figures/benchmarks-{name}.svg"
+
+
+def drawable(record: BenchRecord) -> bool:
+    """Whether there is anything to draw."""
+    return any(one.seconds is not None and one.work.size.n_steps > 0 for one in record.measured)
+
+
+def draw(record: BenchRecord) -> Any:
+    """One row for each number of shots: seconds and memory of MAML against K, and the seconds of all over those of ours."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shots = [shot for shot in record.settings.shots if _points(record, shot)]
+    height = 3.4 * len(shots) + 1.2
+    figure = Figure(figsize=(12.0, height))
+    FigureCanvasAgg(figure)
+    rows = figure.subplots(len(shots), 4, squeeze=False, width_ratios=(1, 1, 0.5, 1))
+    figure.subplots_adjust(left=0.06, right=0.985, wspace=0.25, top=1 - 0.4 / height, bottom=1.5 / height, hspace=0.45)
+    names = list(dict.fromkeys(_label(one.work) for one in record.measured if one.work.method == "maml"))
+    for axes, shot in zip(rows, shots, strict=True):
+        for label, points in _by_label(_points(record, shot)).items():
+            (linestyle, filling), (colour, marker) = STYLES[names.index(label) % len(STYLES)]
+            look = {"linestyle": linestyle, "fillstyle": filling, "color": colour, "marker": marker, "label": label}
+            own = [one.work.size.n_steps for one in points]
+            axes[0].plot(own, [one.seconds for one in points], **look)
+            axes[1].plot(own, [one.peak_mib for one in points], **look)
+        steps = sorted({one.work.size.n_steps for one in _points(record, shot)})
+        axes[0].set(
+            title=f"{shot}-shot MAML", xlabel="task steps K", ylabel="seconds a meta-iteration", xticks=steps, ylim=(0, None)
+        )
+        axes[1].set(title=f"{shot}-shot MAML", xlabel="task steps K", ylabel="peak memory (MiB)", xticks=steps, ylim=(0, None))
+        axes[2].set_axis_off()  # room for the names of the bars
+        _bars(axes[3], record, shot)
+    handles, labels = rows[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=5, fontsize=8)
+    return figure
+
+
+def _points(record: BenchRecord, shot: int) -> list[Measured]:
+    """What was timed of MAML with so many shots, by K."""
+    found = [one for one in record.measured if one.work.method == "maml" and one.work.size.shot == shot]
+    found = [one for one in found if one.work.size.n_steps > 0 and one.seconds is not None]
+    return sorted(found, key=lambda one: one.work.size.n_steps)
+
+
+def _by_label(points: list[Measured]) -> dict[str, list[Measured]]:
+    found: dict[str, list[Measured]] = {}
+    for one in points:
+        found.setdefault(_label(one.work), []).append(one)
+    return found
+
+
+def _label(work: Work) -> str:
+    return " ".join(filter(None, [work.implementation, work.estimator, work.precision if work.precision != "float32" else ""]))
+
+
+def _bars(axis: Any, record: BenchRecord, shot: int) -> None:
+    """Everything at K = 5, or the largest K, over our first variant of MAML; hatched where the gradient is wrong."""
+    sizes: list[Size] = [size for size in record.sizes() if size.shot == shot]
+    size = next((size for size in sizes if size.n_steps == 5), sizes[-1])
+    found = [one for one in record.of_size(size) if one.seconds is not None]
+    ground = record.find(OURS, "maml", size)
+    unit = ground.seconds if ground is not None and ground.seconds else 1.0
+    labels = [f"{_label(one.work)}, {one.work.method}" for one in found]
+    colours = [plots.COLOURS[0 if one.work.implementation == OURS else 4] for one in found]
+    hatches = ["" if record.right(one) else "//" for one in found]
+    axis.barh(labels, [(one.seconds or 0.0) / unit for one in found], color=colours, hatch=hatches)
+    axis.invert_yaxis()
+    axis.tick_params(axis="y", labelsize=6)
+    axis.set(
+        title=f"{shot}-shot, K = {size.n_steps} (hatched: wrong)", xlabel="seconds over those of our MAML" if ground else "s"
+    )
+
+
+def made(folder: Path = RECORDS, target: Path = PAGE, figures: Path = FIGURES) -> dict[Path, bytes]:
+    """The page and its figures."""
+    import matplotlib
+
+    records = everything(folder)
+    found = {target: page(records).encode()}
+    with tempfile.TemporaryDirectory() as drawn:
+        for name, record in records.items():
+            if drawable(record):
+                stem = Path(_picture(name)).stem
+                with matplotlib.rc_context({**dict(matplotlib.rcParamsDefault), **plots.STYLE, "backend": "agg"}):
+                    plots.save_figure(draw(record), Path(drawn) / stem)
+                found[figures / f"{stem}.svg"] = (Path(drawn) / f"{stem}.svg").read_bytes()
+    return found
+
+
+def owned(figures: Path = FIGURES) -> list[Path]:
+    """The figures in git that this module makes."""
+    return list(figures.glob("benchmarks-*.svg"))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or check the page and the figures."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
+    choice = parser.add_mutually_exclusive_group(required=True)
+    choice.add_argument("--write", action="store_true", help="write what differs")
+    choice.add_argument("--check", action="store_true", help="exit 1 where something differs")
+    write = parser.parse_args(arguments).write
+    return report(settle(made(), write=write, owned=owned()), write=write, command=COMMAND)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
