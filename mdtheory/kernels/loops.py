@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Callable
 
 import torch
@@ -110,9 +111,18 @@ def _sizes(u: Tensor) -> tuple[int, int, int, int]:
 
 def _call(name: str, typed: tuple[Tensor, ...], *arguments: Tensor | int | None) -> None:
     """Run one loop; ``typed`` are the tensors whose types its symbol names."""
+    kinds = (str(x.dtype).removeprefix("torch.") for x in typed)
+    function = _loop("_".join([name, *kinds]), tuple(isinstance(x, int) for x in arguments))
+    function(*(x.data_ptr() if isinstance(x, Tensor) else x for x in arguments), torch.get_num_threads())
+
+
+@functools.cache
+def _loop(symbol: str, counts: tuple[bool, ...]) -> Callable[..., None]:
+    """A compiled loop that takes addresses and, where ``counts`` says so, numbers; the number of threads comes last."""
     compiled = library()
     if compiled is None:
         raise RuntimeError("the compiled loops must be there, got none; ask suits() before calling")
-    function: Callable[..., None] = compiled["_".join([name, *(str(x.dtype).removeprefix("torch.") for x in typed)])]
-    raw = [ctypes.c_long(x) if isinstance(x, int) else ctypes.c_void_p(None if x is None else x.data_ptr()) for x in arguments]
-    function(*raw, ctypes.c_int(torch.get_num_threads()))
+    function = compiled[symbol]
+    function.argtypes = [*(ctypes.c_long if count else ctypes.c_void_p for count in counts), ctypes.c_int]
+    function.restype = None
+    return function
