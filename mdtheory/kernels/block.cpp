@@ -2,33 +2,11 @@
 // Every sum is taken per pair of rows first and then in the order of the rows: no result depends on the number of threads.
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 namespace {
 
 constexpr int DEAD = 4;  // no element of the window passes the ReLU; 0..3: the place of the one that does
-
-struct bf16 {
-    uint16_t bits;
-};
-
-inline float get(float v) { return v; }
-inline double get(double v) { return v; }
-inline float get(bf16 v) {
-    uint32_t wide = uint32_t(v.bits) << 16;
-    float out;
-    std::memcpy(&out, &wide, 4);
-    return out;
-}
-inline void put(float& to, float v) { to = v; }
-inline void put(double& to, double v) { to = v; }
-inline void put(bf16& to, float v) {  // to nearest, ties to even; a NaN stays one
-    uint32_t wide;
-    std::memcpy(&wide, &v, 4);
-    const uint32_t rounded = (wide + 0x7fffu + ((wide >> 16) & 1u)) >> 16;
-    to.bits = uint16_t(v == v ? rounded : (wide >> 16) | 0x40u);
-}
 
 struct Shape {
     long n, h, w, c;  // items, height, width, channels
@@ -133,8 +111,8 @@ template <class A> void reduce(const A* gy, const A* u, const uint8_t* code, con
 }
 
 // total[0] += sum(v), total[1] += sum(v * (u - mean)), both over the first `counted` items; total[2] += sum(gy * v at p)
-template <class A, class V>
-void reduce_v(const V* v, const A* gy, const A* u, const uint8_t* code, const A* mean, Shape s, long counted, double* total,
+template <class A>
+void reduce_v(const A* v, const A* gy, const A* u, const uint8_t* code, const A* mean, Shape s, long counted, double* total,
               int threads) {
     sum_over_rows<A>(s, 3, total, threads, [&](long item, long pair, A* out) {
         A *__restrict of_v = out, *__restrict of_vx = out + s.c, *__restrict of_gv = out + 2 * s.c;
@@ -144,30 +122,30 @@ void reduce_v(const V* v, const A* gy, const A* u, const uint8_t* code, const A*
             for (long i = 2 * pair; i < s.end(pair); ++i)
                 for (long j = 0; j < s.w; ++j) {
                     const A* __restrict a = u + s.pixel(item, i, j);
-                    const V* __restrict b = v + s.pixel(item, i, j);
+                    const A* __restrict b = v + s.pixel(item, i, j);
 #pragma omp simd
                     for (long c = 0; c < channels; ++c) {
-                        of_v[c] += get(b[c]);
-                        of_vx[c] += get(b[c]) * (a[c] - mu[c]);
+                        of_v[c] += b[c];
+                        of_vx[c] += b[c] * (a[c] - mu[c]);
                     }
                 }
         if (!s.whole(pair)) return;
         for (long j = 0; j < s.w / 2; ++j) {
-            const Window<V> b(v, s, item, pair, j);
+            const Window<A> b(v, s, item, pair, j);
             const uint8_t* __restrict place = code + s.window(item, pair, j);
             const A* __restrict from = gy + s.window(item, pair, j);
 #pragma omp simd
             for (long c = 0; c < channels; ++c)
-                of_gv[c] += from[c] * chosen<A>(place[c], get(b.v0[c]), get(b.v1[c]), get(b.v2[c]), get(b.v3[c]));
+                of_gv[c] += from[c] * chosen<A>(place[c], b.v0[c], b.v1[c], b.v2[c], b.v3[c]);
         }
     });
 }
 
-// result = by_g * put(g) + v, plus for the first `counted` items level + slope * (u - mean); with SCALED, v counts there too
-// and by_v * v is what is added. Where v is null there is none.
-template <bool SCALED, bool WITH_V, class A, class V, class R>
-void dense_loop(const A* u, const V* v, const A* gy, const uint8_t* code, const A* mean, const A* level, const A* slope,
-                const A* by_v, const A* by_g, Shape s, long counted, R* result, int threads) {
+// result = by_g * put(g) + v, plus level + slope * (u - mean) in the first `counted` items; with SCALED, by_v * v is added
+// instead of v, and in those items only. Where v is null there is none.
+template <bool SCALED, bool WITH_V, class A>
+void dense_loop(const A* u, const A* v, const A* gy, const uint8_t* code, const A* mean, const A* level, const A* slope,
+                const A* by_v, const A* by_g, Shape s, long counted, A* result, int threads) {
     over_rows(s, threads, [&](long item, long pair) {
         const A keep = item < counted ? A(1) : A(0);
         const A *__restrict mu = mean, *__restrict lv = level, *__restrict sl = slope, *__restrict bv = by_v, *__restrict bg = by_g;
@@ -175,8 +153,8 @@ void dense_loop(const A* u, const V* v, const A* gy, const uint8_t* code, const 
         for (long i = 2 * pair; i < s.end(pair); ++i)
             for (long j = 0; j < s.w; ++j) {
                 const A* __restrict a = u + s.pixel(item, i, j);
-                const V* __restrict b = WITH_V ? v + s.pixel(item, i, j) : nullptr;
-                R* __restrict to = result + s.pixel(item, i, j);
+                const A* __restrict b = WITH_V ? v + s.pixel(item, i, j) : nullptr;
+                A* __restrict to = result + s.pixel(item, i, j);
                 const bool inside = s.whole(pair) && j / 2 < s.w / 2;
                 const long at = inside ? s.window(item, pair, j / 2) : 0;
                 const int here = inside ? int(2 * (i % 2) + j % 2) : -1;
@@ -185,25 +163,25 @@ void dense_loop(const A* u, const V* v, const A* gy, const uint8_t* code, const 
 #pragma omp simd
                 for (long c = 0; c < channels; ++c) {
                     A value = lv[c] + sl[c] * (a[c] - mu[c]);
-                    if (WITH_V && SCALED) value += bv[c] * get(b[c]);
+                    if (WITH_V && SCALED) value += bv[c] * b[c];
                     value = keep * value + bg[c] * (A(int(place[c]) == here) * g[c]);
-                    if (WITH_V && !SCALED) value += get(b[c]);
-                    put(to[c], value);
+                    if (WITH_V && !SCALED) value += b[c];
+                    to[c] = value;
                 }
             }
     });
 }
 
-template <bool SCALED, class A, class V, class R>
-void dense(const A* u, const V* v, const A* gy, const uint8_t* code, const A* mean, const A* level, const A* slope, const A* by_v,
-           const A* by_g, Shape s, long counted, R* result, int threads) {
-    auto loop = v ? dense_loop<SCALED, true, A, V, R> : dense_loop<SCALED, false, A, V, R>;
+template <bool SCALED, class A>
+void dense(const A* u, const A* v, const A* gy, const uint8_t* code, const A* mean, const A* level, const A* slope, const A* by_v,
+           const A* by_g, Shape s, long counted, A* result, int threads) {
+    auto loop = v ? dense_loop<SCALED, true, A> : dense_loop<SCALED, false, A>;
     loop(u, v, gy, code, mean, level, slope, by_v, by_g, s, counted, result, threads);
 }
 
 // result = level + slope * (p - mean) + scale * (v at p) where alive, else 0
-template <class A, class V>
-void sparse(const V* v, const A* u, const uint8_t* code, const A* mean, const A* level, const A* slope, const A* scale, Shape s,
+template <class A>
+void sparse(const A* v, const A* u, const uint8_t* code, const A* mean, const A* level, const A* slope, const A* scale, Shape s,
             A* result, int threads) {
     over_rows(s, threads, [&](long item, long pair) {
         if (!s.whole(pair)) return;
@@ -211,14 +189,14 @@ void sparse(const V* v, const A* u, const uint8_t* code, const A* mean, const A*
         const long channels = s.c;
         for (long j = 0; j < s.w / 2; ++j) {
             const Window<A> a(u, s, item, pair, j);
-            const Window<V> b(v, s, item, pair, j);
+            const Window<A> b(v, s, item, pair, j);
             const uint8_t* __restrict place = code + s.window(item, pair, j);
             A* __restrict to = result + s.window(item, pair, j);
 #pragma omp simd
             for (long c = 0; c < channels; ++c) {
                 const int q = place[c];
                 const A p = chosen<A>(q, a.v0[c], a.v1[c], a.v2[c], a.v3[c]);
-                const A w = chosen<A>(q, get(b.v0[c]), get(b.v1[c]), get(b.v2[c]), get(b.v3[c]));
+                const A w = chosen<A>(q, b.v0[c], b.v1[c], b.v2[c], b.v3[c]);
                 to[c] = A(q < DEAD) * (lv[c] + sl[c] * (p - mu[c]) + sc[c] * w);
             }
         }
@@ -229,7 +207,7 @@ void sparse(const V* v, const A* u, const uint8_t* code, const A* mean, const A*
 
 #define SHAPE long n, long h, long w, long c
 
-#define ONE_TYPE(A, a)                                                                                                          \
+#define EXPORT(A, a)                                                                                                            \
     extern "C" void moments_##a(const A* u, const A* shift, double* total, SHAPE, int threads) {                                \
         moments(u, shift, {n, h, w, c}, total, threads);                                                                        \
     }                                                                                                                           \
@@ -239,30 +217,23 @@ void sparse(const V* v, const A* u, const uint8_t* code, const A* mean, const A*
     }                                                                                                                           \
     extern "C" void reduce_##a(const A* gy, const A* u, const uint8_t* code, const A* mean, double* total, SHAPE, int threads) {\
         reduce(gy, u, code, mean, {n, h, w, c}, total, threads);                                                                \
-    }
-
-// v_: the type of v in the loops over the second derivative, and of what `scatter` gives, where v is a cotangent of type A
-#define WITH_V(A, a, V, v_)                                                                                                     \
-    extern "C" void scatter_##a##_##v_(const A* u, const A* v, const A* gy, const uint8_t* code, const A* mean, const A* level, \
-                                       const A* slope, const A* by_g, V* result, long counted, SHAPE, int threads) {            \
-        dense<false>(u, v, gy, code, mean, level, slope, level, by_g, {n, h, w, c}, counted, result, threads);                  \
     }                                                                                                                           \
-    extern "C" void scatter_v_##a##_##v_(const A* u, const V* v, const A* gy, const uint8_t* code, const A* mean,               \
-                                         const A* level, const A* slope, const A* by_v, const A* by_g, A* result, long counted, \
-                                         SHAPE, int threads) {                                                                  \
-        dense<true>(u, v, gy, code, mean, level, slope, by_v, by_g, {n, h, w, c}, counted, result, threads);                    \
-    }                                                                                                                           \
-    extern "C" void reduce_v_##a##_##v_(const V* v, const A* gy, const A* u, const uint8_t* code, const A* mean, double* total, \
-                                        long counted, SHAPE, int threads) {                                                     \
+    extern "C" void reduce_v_##a(const A* v, const A* gy, const A* u, const uint8_t* code, const A* mean, double* total,        \
+                                 long counted, SHAPE, int threads) {                                                            \
         reduce_v(v, gy, u, code, mean, {n, h, w, c}, counted, total, threads);                                                  \
     }                                                                                                                           \
-    extern "C" void sparse_##a##_##v_(const V* v, const A* u, const uint8_t* code, const A* mean, const A* level,               \
-                                      const A* slope, const A* scale, A* result, SHAPE, int threads) {                          \
+    extern "C" void scatter_##a(const A* u, const A* v, const A* gy, const uint8_t* code, const A* mean, const A* level,        \
+                                const A* slope, const A* by_g, A* result, long counted, SHAPE, int threads) {                   \
+        dense<false>(u, v, gy, code, mean, level, slope, level, by_g, {n, h, w, c}, counted, result, threads);                  \
+    }                                                                                                                           \
+    extern "C" void scatter_v_##a(const A* u, const A* v, const A* gy, const uint8_t* code, const A* mean, const A* level,      \
+                                  const A* slope, const A* by_v, const A* by_g, A* result, long counted, SHAPE, int threads) {  \
+        dense<true>(u, v, gy, code, mean, level, slope, by_v, by_g, {n, h, w, c}, counted, result, threads);                    \
+    }                                                                                                                           \
+    extern "C" void sparse_##a(const A* v, const A* u, const uint8_t* code, const A* mean, const A* level, const A* slope,      \
+                               const A* scale, A* result, SHAPE, int threads) {                                                 \
         sparse(v, u, code, mean, level, slope, scale, {n, h, w, c}, result, threads);                                           \
     }
 
-ONE_TYPE(float, float32)
-ONE_TYPE(double, float64)
-WITH_V(float, float32, float, float32)
-WITH_V(float, float32, bf16, bfloat16)
-WITH_V(double, float64, double, float64)
+EXPORT(float, float32)
+EXPORT(double, float64)

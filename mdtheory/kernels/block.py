@@ -77,11 +77,10 @@ def suits(x: Tensor, *parameters: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is no tensor: eps, the number of items that give the statistics, the type for the derivatives' convolutions."""
+    """What is no tensor: eps, and the number of items that give the statistics."""
 
     eps: float
     counted: int
-    fast: torch.dtype
 
 
 def conv_norm_pool(
@@ -93,16 +92,13 @@ def conv_norm_pool(
     *,
     eps: float,
     counted: int,
-    fast: torch.dtype | None = None,
 ) -> Tensor:
     """relu(maxpool2x2(norm(conv3x3(x)))), padding 1, the statistics being those of the first ``counted`` items.
 
     shapes: x (N, B, H, W), weight (C, B, 3, 3), bias, gamma and beta (C,) -> (N, C, H // 2, W // 2). The bias cancels: it is
-    not read, and its gradient is exactly 0. ``fast``: the type in which the convolutions of the derivatives are multiplied
-    (accumulated in float32), e.g. ``torch.bfloat16``; the values themselves, which decide every maximum and every sign,
-    keep the type of x.
+    not read, and its gradient is exactly 0.
     """
-    return _Forward.apply(x, weight, bias, gamma, beta, Plan(eps, counted, fast or x.dtype))[0]
+    return _Forward.apply(x, weight, bias, gamma, beta, Plan(eps, counted))[0]
 
 
 class _Looped(Function):
@@ -122,7 +118,7 @@ class _Forward(_Looped):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, plan: Plan) -> Any:
-        u = _conv(x, weight, x.dtype)
+        u = _conv(x, weight)
         shift = u[0, :, 0, 0].contiguous()
         first, second = loops.moments(u[: plan.counted], shift) / (plan.counted * u.shape[2] * u.shape[3])
         mean = (first + shift).to(u.dtype)
@@ -183,12 +179,12 @@ class _DoubleBackward(_Looped):
     def forward(vx: Tensor | None, vw: Tensor | None, vgamma: Tensor | None, vbeta: Tensor | None, *rest: Any) -> Any:
         gy, gu, x, weight, gamma, u, code, mean, r, dgamma, dbeta, plan, need_x = rest
         slopes = _Slopes(_last(gy), gu, gamma, u, code, mean, r, dgamma, dbeta, plan)
-        v = torch.zeros_like(u) if vw is None else _conv(x, vw, plan.fast)
-        v = v if vx is None else v.add_(_conv(vx, weight, plan.fast))
+        v = torch.zeros_like(u) if vw is None else _conv(x, vw)
+        v = v if vx is None else v.add_(_conv(vx, weight))
         to_gy, to_gamma, to_u = slopes.second(v, _zeros(vgamma, gamma), _zeros(vbeta, gamma))
         to_x = x.new_empty(0) if not need_x else torch.zeros_like(x) if vw is None else slopes.through_conv(x, vw, True)[0]
         to_w = torch.zeros_like(weight) if vx is None else slopes.through_conv(vx, weight, False)[1]
-        return to_gy, v.to(u.dtype) if gu is not None else v.new_empty(0), to_x, to_w, to_gamma, to_u
+        return to_gy, v if gu is not None else v.new_empty(0), to_x, to_w, to_gamma, to_u
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -220,18 +216,18 @@ class _Slopes:
 
     def through_conv(self, x: Tensor, weight: Tensor, need_x: bool) -> tuple[Tensor, Tensor]:
         """The convolution's adjoints of du at (x, weight), some items at a time: du as a whole is the largest tensor of all."""
-        weights = _last(weight.to(self.plan.fast))
+        weights = _last(weight)
         chunks = math.ceil(self.u.numel() / CHUNK)
         per = math.ceil(len(x) / chunks)
         parts, dw = [], torch.zeros_like(weight)
         for start in range(0, len(x), per):
             items = slice(start, start + per)
             dx_part, dw_part, _ = aten.convolution_backward(
-                self._du(items), _last(x[items].to(self.plan.fast)), weights, None, *CONVOLUTION, (need_x, True, False)
+                self._du(items), _last(x[items]), weights, None, *CONVOLUTION, (need_x, True, False)
             )
             dw += dw_part
             parts.append(dx_part)
-        return torch.cat(parts).to(x.dtype) if need_x else x.new_empty(0), dw
+        return torch.cat(parts) if need_x else x.new_empty(0), dw
 
     def _du(self, items: slice) -> Tensor:
         counted = min(max(self.plan.counted - items.start, 0), len(self.u[items]))
@@ -248,7 +244,6 @@ class _Slopes:
             slope=slope.to(kind),
             by_g=scale.to(kind),
             counted=counted,
-            dtype=self.plan.fast,
         )
 
     def second(self, v: Tensor, vgamma: Tensor, vbeta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -278,9 +273,9 @@ class _Slopes:
         return to_gy, (r * q).to(kind), to_u
 
 
-def _conv(x: Tensor, weight: Tensor, kind: torch.dtype) -> Tensor:
-    """conv3x3 with padding 1, multiplied in this type. shape: (N, C, H, W)"""
-    return _last(aten.convolution(_last(x.to(kind)), _last(weight.to(kind)), None, *CONVOLUTION))
+def _conv(x: Tensor, weight: Tensor) -> Tensor:
+    """conv3x3 with padding 1. shape: (N, C, H, W)"""
+    return _last(aten.convolution(_last(x), _last(weight), None, *CONVOLUTION))
 
 
 def _last(x: Tensor) -> Tensor:

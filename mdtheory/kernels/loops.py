@@ -27,7 +27,7 @@ def halved(u: Tensor) -> torch.Size:
 def moments(u: Tensor, shift: Tensor) -> Tensor:
     """The sums of u - shift and of its square. shapes: (N, C, H, W), (C,) -> (2, C)"""
     total = _total(2, u)
-    _call("moments", (u,), u, shift, total, *_sizes(u))
+    _call("moments", u, shift, total, *_sizes(u))
     return total
 
 
@@ -37,21 +37,21 @@ def pool(u: Tensor, *, sign: Tensor, scale: Tensor, mean: Tensor, beta: Tensor) 
     The place is 0..3, or 4 where y = 0. shapes: (N, C, H, W), four of (C,) -> two of (N, C, H // 2, W // 2)
     """
     y, code = like(u, halved(u), u.dtype), like(u, halved(u), torch.uint8)
-    _call("pool", (u,), u, sign, scale, mean, beta, y, code, *_sizes(u))
+    _call("pool", u, sign, scale, mean, beta, y, code, *_sizes(u))
     return y, code
 
 
 def reduce(gy: Tensor, u: Tensor, code: Tensor, mean: Tensor) -> Tensor:
     """The sums of g and of g (p - mean), with g = gy where y > 0, else 0. shape: (2, C)"""
     total = _total(2, u)
-    _call("reduce", (u,), gy, u, code, mean, total, *_sizes(u))
+    _call("reduce", gy, u, code, mean, total, *_sizes(u))
     return total
 
 
 def reduce_v(v: Tensor, gy: Tensor, u: Tensor, code: Tensor, mean: Tensor, *, counted: int) -> Tensor:
     """The sums of v and of v (u - mean) over the first ``counted`` items, and of g times v at p over all. shape: (3, C)"""
     total = _total(3, u)
-    _call("reduce_v", (u, v), v, gy, u, code, mean, total, counted, *_sizes(u))
+    _call("reduce_v", v, gy, u, code, mean, total, counted, *_sizes(u))
     return total
 
 
@@ -66,11 +66,10 @@ def scatter(
     slope: Tensor,
     by_g: Tensor,
     counted: int,
-    dtype: torch.dtype,
 ) -> Tensor:
     """by_g * (g put at p, 0 elsewhere) + v, plus level + slope (u - mean) in the first ``counted`` items. shape: as u"""
-    result = like(u, u.shape, dtype)
-    _call("scatter", (u, result), u, v, gy, code, mean, level, slope, by_g, result, counted, *_sizes(u))
+    result = like(u, u.shape, u.dtype)
+    _call("scatter", u, v, gy, code, mean, level, slope, by_g, result, counted, *_sizes(u))
     return result
 
 
@@ -89,14 +88,14 @@ def scatter_v(
 ) -> Tensor:
     """by_g * (g put at p, 0 elsewhere), plus level + slope (u - mean) + by_v v in the first ``counted`` items. shape: as u"""
     result = like(u, u.shape, u.dtype)
-    _call("scatter_v", (u, v), u, v, gy, code, mean, level, slope, by_v, by_g, result, counted, *_sizes(u))
+    _call("scatter_v", u, v, gy, code, mean, level, slope, by_v, by_g, result, counted, *_sizes(u))
     return result
 
 
 def sparse(v: Tensor, u: Tensor, code: Tensor, mean: Tensor, *, level: Tensor, slope: Tensor, scale: Tensor) -> Tensor:
     """level + slope (p - mean) + scale * (v at p) where y > 0, else 0. shape: (N, C, H // 2, W // 2)"""
     result = like(u, halved(u), u.dtype)
-    _call("sparse", (u, v), v, u, code, mean, level, slope, scale, result, *_sizes(u))
+    _call("sparse", v, u, code, mean, level, slope, scale, result, *_sizes(u))
     return result
 
 
@@ -109,10 +108,11 @@ def _sizes(u: Tensor) -> tuple[int, int, int, int]:
     return n, h, w, c
 
 
-def _call(name: str, typed: tuple[Tensor, ...], *arguments: Tensor | int | None) -> None:
-    """Run one loop; ``typed`` are the tensors whose types its symbol names."""
-    kinds = (str(x.dtype).removeprefix("torch.") for x in typed)
-    function = _loop("_".join([name, *kinds]), tuple(isinstance(x, int) for x in arguments))
+def _call(name: str, first: Tensor, *rest: Tensor | int | None) -> None:
+    """Run one loop, in the type of its first argument."""
+    arguments = (first, *rest)
+    symbol = f"{name}_{str(first.dtype).removeprefix('torch.')}"
+    function = _loop(symbol, tuple(isinstance(x, int) for x in arguments))
     function(*(x.data_ptr() if isinstance(x, Tensor) else x for x in arguments), torch.get_num_threads())
 
 
