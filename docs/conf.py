@@ -15,7 +15,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(HERE / "_ext"))
-os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)  # for kernels
+FOR_KERNELS = [str(HERE / "_kernel"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+os.environ["PYTHONPATH"] = os.pathsep.join(FOR_KERNELS).rstrip(os.pathsep)
 
 import mdtheory
 
@@ -37,7 +38,7 @@ OFFLINE_MATHJAX = "sphinx-mathjax-offline"
 if find_spec(OFFLINE_MATHJAX) is not None:
     extensions.append(OFFLINE_MATHJAX)
 
-exclude_patterns = ["_build", "_ext", "conf.py", "check_site.py", "how-to/my_geometry.py"]
+exclude_patterns = ["_build", "_ext", "_kernel", "conf.py", "check_site.py", "how-to/my_geometry.py"]
 templates_path = ["_templates"]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "attrs_inline", "deflist"]
 myst_heading_anchors = 3
@@ -45,7 +46,7 @@ mathjax3_config = {
     "loader": {"load": ["[tex]/mathtools"]},
     "tex": {
         "packages": {"[+]": ["mathtools"], "[-]": ["noundefined"]},  # an unknown command is an error, not red letters
-        "macros": {"R": r"\mathbb{R}", "norm": [r"\left\|#1\right\|", 1], "sym": r"\operatorname{sym}"},
+        "macros": {"R": r"\mathbb{R}", "norm": [r"\lVert#1\rVert", 1], "sym": r"\operatorname{sym}"},
     },
 }
 
@@ -54,7 +55,7 @@ def code_digest() -> str:
     """A digest of all code that the notebooks run, so that a change of the library runs them again."""
     digest = hashlib.sha256()
     for folder in ("mdtheory", "proofs_check"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
+        for path in sorted([*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.cpp")]):
             digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -95,5 +96,6 @@ html_theme = "furo"
 html_title = "mdtheory"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["punctuation.js"]
 html_show_sphinx = False
 html_copy_source = False

@@ -264,10 +264,13 @@ seen = torch.stack([coefficients(index) for index in range(200)])
 learned_mean = seen.mean(0)
 learned_precision = torch.linalg.inv(torch.cov(seen.T) + 1e-6 * torch.eye(d))
 
+# %% [markdown]
+# The *standard* prior has $\theta=0$ and $\Lambda=I$; the *learned* one comes from the 200 tasks.
+
 # %%
 priors = {
-    r"$\theta=0,\ \Lambda=I$": (torch.zeros(d), torch.eye(d)),
-    r"$\theta,\Lambda$ from 200 tasks": (learned_mean, learned_precision),
+    "standard": (torch.zeros(d), torch.eye(d)),
+    "learned": (learned_mean, learned_precision),
 }
 errors = {name: [] for name in priors}
 for index in range(1000, 1100):  # new tasks
@@ -278,7 +281,7 @@ for index in range(1000, 1100):  # new tasks
         errors[name].append((predicted - task.query_y[:, 0]).square().mean())
 for name, values in errors.items():
     error = torch.stack(values).mean()
-    print(f"{name:30s} mean squared error on new tasks {error:.4f}")
+    print(f"{name} prior: mean squared error on new tasks {error:.4f}")
 naive, learned = (torch.stack(values).mean() for values in errors.values())
 assert learned < naive / 20
 
@@ -303,7 +306,7 @@ for axis, index in zip(axes, (1001, 1002, 1004), strict=True):
             features(grid) @ map_estimate(*prior),
             color=colour,
             linestyle="--",
-            label=f"MAP, {name}",
+            label=f"MAP, {name} prior",
         )
     axis.plot(task.support_x[:, 0], y, "ko", markersize=5)
     axis.set(title=f"new task {index}", xlabel="$x$")

@@ -5,7 +5,7 @@
 # function, a *surrogate*, that stands in for the loss. Changing the surrogate changes the method; this page draws three of
 # them over a loss.
 #
-# Claims of the ledger: {claim}`C11`, {claim}`C12`, {claim}`C13`, {claim}`C14`, {claim}`C15`, {claim}`C17`, {claim}`C18`.
+# Claims of the ledger: {claim}`C11`, {claim}`C12`, {claim}`C13`, {claim}`C14`, {claim}`C15`, {claim}`C16`, {claim}`C17`, {claim}`C18`.
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
@@ -210,6 +210,21 @@ effective = torch.linalg.inv((inverse + inverse.T) / 2)
 assert torch.allclose(effective, torch.tensor([[4.0, 2.0], [2.0, 4.0]]) / 3)
 
 # %% [markdown]
+# The last two concern what is *learned* ({claim}`C16`). A small step with $P$ goes downhill if and only if $u^\top Pu>0$ for the gradient $u$: the
+# symmetric part of $P$ must be positive definite. Meta-SGD's diagonal is, if its rates are exponentials of free numbers. Meta-Curvature multiplies the
+# gradient by free matrices from both sides, and nothing keeps their product positive: starting from the identity it usually is, but there is no
+# promise, and no bowl behind the step where $P$ is not symmetric.
+
+# %%
+random = torch.Generator().manual_seed(0)
+u = torch.randn(200, 6, generator=random)
+rates = torch.randn(6, generator=random).exp()  # Meta-SGD
+left, right = torch.randn(2, 3, generator=random).diag_embed()
+free = torch.kron(left[:2, :2], right)  # Meta-Curvature, matrices far from I
+assert ((u * rates * u).sum(1) > 0).all()
+assert ((u @ free * u).sum(1) < 0).any()  # some of these steps go uphill
+
+# %% [markdown]
 # ## Mirror descent: any convex shape
 #
 # A quadratic bowl has the same shape around every base point. To let it adapt, replace the squared distance by a
@@ -333,7 +348,7 @@ left.plot(
     label="bowl with the loss's own curvature there",
 )
 left.set(ylim=(-8, 22), xlabel=r"$\phi$")
-left.legend(fontsize=8, loc="upper center")
+left.legend(fontsize=8, loc="upper center", frameon=True, framealpha=0.9)
 
 start, n_steps = vector(0.05), 60
 best = minimize_scalar(

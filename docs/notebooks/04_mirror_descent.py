@@ -5,7 +5,8 @@
 # $\nabla f(\psi)^\top\phi+\frac1\alpha D_h(\phi,\psi)$ at every step. For the right $h$ that is no work at all: the step becomes a
 # *gradient step in other coordinates*. This page explains the other coordinates.
 #
-# Claims of the ledger: {claim}`C19`, {claim}`C20`, {claim}`C21`, {claim}`C22`, {claim}`C23`, {claim}`C24a`.
+# Claims of the ledger: {claim}`C19`, {claim}`C20`, {claim}`C21`, {claim}`C22`, {claim}`C23`, {claim}`C24a`; repairs
+# {claim}`RA1`, {claim}`RA2`.
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
@@ -88,9 +89,11 @@ print("hold for", ", ".join(maps))
 # Put $u=\nabla f(\phi^{k-1})$ and minimise $u^\top\phi+\frac1\alpha D_h(\phi,\phi^{k-1})$: the gradient,
 # $u+\frac1\alpha(\nabla h(\phi)-\nabla h(\phi^{k-1}))$, vanishes where
 #
-# $$\nabla h(\phi^k)=\nabla h(\phi^{k-1})-\alpha\nabla f(\phi^{k-1})
-# \qquad\Longleftrightarrow\qquad
-# \boxed{\;z^k=z^{k-1}-\alpha\,\nabla f(\phi^{k-1}),\quad \phi^k=\nabla h^*(z^k).\;}$$
+# $$\nabla h(\phi^k)=\nabla h(\phi^{k-1})-\alpha\nabla f(\phi^{k-1}).$$
+#
+# In the dual variable $z^k=\nabla h(\phi^k)$ this is plain subtraction:
+#
+# $$\boxed{\;z^k=z^{k-1}-\alpha\,\nabla f(\phi^{k-1}),\qquad \phi^k=\nabla h^*(z^k).\;}$$
 #
 # Walk along the gradient in the mirror; look through the mirror to see where one is.
 

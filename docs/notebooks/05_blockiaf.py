@@ -5,7 +5,7 @@
 # ({cite}`zhang2024metamida`) proposes a network in its place, *BlockIAF*, and says in a lemma: "for any partition, $g$ is increasing and
 # Lipschitz continuous". This page tests the sentence, finds what can be saved, and shows what goes wrong where it cannot.
 #
-# Claims of the ledger: {claim}`C25`, {claim}`C26`, {claim}`C27`, {claim}`C28`, {claim}`C29`; theorems {claim}`T1`, {claim}`T2`, {claim}`T3`,
+# Claims of the ledger: {claim}`C24b`, {claim}`C25`, {claim}`C26`, {claim}`C27`, {claim}`C28`, {claim}`C29`; theorems {claim}`T1`, {claim}`T2`, {claim}`T3`,
 # {claim}`T5`, {claim}`T6`, {claim}`T7`; repairs {claim}`RA1`, {claim}`RB`, {claim}`RC`, {claim}`RD`.
 
 # %% tags=["hide-input"]
@@ -227,6 +227,28 @@ plt.show()
 # Left, the exact region of the example; middle and right, the specimen along the directed pairs. The count is worth a
 # thought: two random points hardly ever show the fault, so a test that draws a few of them reports the lemma as "confirmed".
 #
+# ## And if it were monotone?
+#
+# Suppose the lemma held for some $g$: increasing *and* Lipschitz. Would it be an inverse mirror map? In one dimension, yes. From two on, no: the quarter turn
+# $g(z)=(-z_2,z_1)$ has $\langle g(z')-g(z),z'-z\rangle=0$ always and keeps all lengths. But if $g$ is the gradient of a convex $h^*$, then
+# $\langle g(z_i),z_{i+1}-z_i\rangle\le h^*(z_{i+1})-h^*(z_i)$, and around any closed polygon the right-hand sides add up to zero:
+#
+# $$\sum_i\langle g(z_i),\,z_{i+1}-z_i\rangle\le0 .$$
+#
+# Around an equilateral triangle the quarter turn gets $\frac32\sqrt3>0$. (A map with this property around *all* polygons is called cyclically monotone;
+# those, and only those, are gradients of convex functions.)
+
+# %%
+turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+angles = torch.arange(3) * 2 * torch.pi / 3
+corners = torch.stack([angles.cos(), angles.sin()], 1)
+sides = corners.roll(-1, 0) - corners
+assert abs(((corners @ turn.T) * sides).sum() - 1.5 * 3**0.5) < 1e-12
+assert (turn + turn.T == 0).all()  # monotone, with equality
+mirrored = torch.tensor([[2.0, 1.0], [1.0, 1.0]])  # a true mirror map
+assert ((corners @ mirrored.T) * sides).sum() < 0
+
+# %% [markdown]
 # ## When is it a mirror map? (T3)
 #
 # A continuously differentiable $g$ is a gradient only if its Jacobian is symmetric. A matrix that is both symmetric and block-triangular is
@@ -359,7 +381,9 @@ for name, (geometry, alpha) in repairs.items():
     assert decreasing == (name != "dual step with $g$")
 
 # %% tags=["hide-input"]
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
+figure, (left, right) = plt.subplots(
+    1, 2, figsize=(9, 3.6), layout="constrained"
+)
 xs, ys = torch.linspace(-2, 2.2, 100), torch.linspace(-3, 3, 100)
 xx, yy = torch.meshgrid(xs, ys, indexing="xy")
 cells = torch.stack([xx, yy], dim=-1)

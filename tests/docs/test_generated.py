@@ -59,6 +59,20 @@ def test_the_overview_has_every_claim_of_the_real_ledger():
     assert page.count('href="../notebooks/05_blockiaf.html"') >= 10
 
 
+def test_every_claim_leads_to_proof_checks_file_and_figure():
+    rows = json.loads((DOCS.parent / "proofs_check" / "ledger.json").read_text(encoding="utf-8"))
+    told = ledger.notebooks_by_claim(DOCS / "notebooks")
+    page = ledger.overview(rows, told)
+    for name in (row["id"].lower() for row in rows):
+        for place in ("proof", "checks", "file"):
+            assert f'href="claims/{name}.html#{name}-{place}"' in page
+    assert [row["id"] for row in rows if not told.get(row["id"])] == []
+    drawings = {
+        stem: (DOCS / "notebooks" / f"{stem}.py").read_text(encoding="utf-8") for one in told.values() for stem, _ in one
+    }
+    assert [stem for stem, text in drawings.items() if "plt.show()" not in text] == []
+
+
 def test_a_claim_s_page_has_statement_proof_checks_and_quantities():
     file = DOCS.parent / "proofs_check" / "claims" / "c05_implicit_prior.py"
     page = ledger.claim_page(ROW, file, [("06_implicit_prior", "The implicit prior of MAML")], ["c05_prior.png"])

@@ -56,7 +56,7 @@ def test_there_are_commands_and_a_wrong_one_is_noticed():
 
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.stem)
 def test_configurations_are_valid(path):
-    for block in blocks(path, "toml"):
+    for block in (block for block in blocks(path, "toml") if "[project" not in block):  # that is a package, no configuration
         assert parse(tomllib.loads(block), origin=path.name).digest
 
 

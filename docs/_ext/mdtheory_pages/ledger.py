@@ -92,14 +92,21 @@ def overview(rows: list[Row], told: Told) -> str:
         "deliberately broken versions on which it must fail. `python -m proofs_check` makes this table.\n",
         "- **as printed**: what the statement is, word for word. **amended**: how well the corrected one is established.\n"
         "- **killed**: mutants rejected, of all mutants; a check that lets one pass counts for nothing. The id leads to "
-        "statement, proof, checks, quantities and the file itself.\n",
+        "the claim's own page with statement, proof, checks, quantities and the file itself.\n"
+        "- **drawn on**: the page of the theory that tells and draws it.\n",
         FILTER,
         '```{raw} html\n<table class="docutils wide ledger"><thead><tr><th>id</th><th>claim</th><th>as printed</th>'
         "<th>amended</th><th>checks</th><th>killed</th><th>status</th><th>drawn on</th></tr></thead><tbody>",
     ]
     for row in rows:
         link = f'<a class="reference internal" href="claims/{row["id"].lower()}.html">{row["id"]}</a>'
-        cells = [link, html.escape(title_of(row)), badge(row["as_printed"]), badge(row["amended"]), str(len(row["checks"]))]
+        cells = [
+            link,
+            html.escape(title_of(row)) + places(row),
+            badge(row["as_printed"]),
+            badge(row["amended"]),
+            str(len(row["checks"])),
+        ]
         cells += [f"{row['mutants_killed']}/{row['mutants']}", badge(row["status"]), drawn(told.get(row["id"], []))]
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     lines.append("</tbody></table>\n```\n")
@@ -109,6 +116,13 @@ def overview(rows: list[Row], told: Told) -> str:
     names = "\n".join(f"claims/{row['id'].lower()}" for row in rows)
     lines.append(f"```{{toctree}}\n:hidden:\n\n{names}\n```\n")
     return "\n".join(lines)
+
+
+def places(row: Row) -> str:
+    """Links to the proof and to the file on the claim's page."""
+    name = row["id"].lower()
+    links = " · ".join(f'<a href="claims/{name}.html#{name}-{place}">{place}</a>' for place in ("proof", "checks", "file"))
+    return f'<br><span class="places">{links}</span>' if row["checks"] else ""
 
 
 def drawn(told: list[tuple[str, str]]) -> str:
@@ -148,13 +162,13 @@ def claim_page(row: Row, file: Path | None, told: list[tuple[str, str]], picture
         lines.append("Told and drawn in " + ", ".join(f"[{title}](/notebooks/{stem}.py)" for stem, title in told) + ".\n")
     lines += [f"![{name}](/figures/{picture})\n" for picture in pictures]
     if file is not None:
-        lines += ["## Proof\n", proof_text(file)]
+        lines += [f"({name.lower()}-proof)=\n## Proof\n", proof_text(file)]
     if row["checks"]:
-        lines += ["## Checks\n", *(check(item) for item in row["checks"])]
+        lines += [f"({name.lower()}-checks)=\n## Checks\n", *(check(item) for item in row["checks"])]
     if row["quantities"]:
         lines += ["## Quantities\n", quantities(row["quantities"])]
     if file is not None:
-        lines += [f"## The file `proofs_check/claims/{file.name}`\n"]
+        lines += [f"({name.lower()}-file)=\n## The file `proofs_check/claims/{file.name}`\n"]
         lines += [f"```{{literalinclude}} /../proofs_check/claims/{file.name}\n:language: python\n```\n"]
     return "\n".join(lines)
 
