@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+from torch._C._functorch import maybe_current_level
 from torch.func import grad_and_value
 
 from mdtheory.inner.estimators.base import Estimator, TaskGradient, estimators
@@ -20,10 +23,17 @@ class Unrolled(Estimator):
     first_order = False
 
     def task_gradient(self, problem: Problem, meta: Params, episode: Episode, noise: Params) -> TaskGradient:
-        grads, (value, stats) = grad_and_value(
-            lambda own: surrogate(problem, own, episode, noise, first_order=self.first_order), has_aux=True
-        )(meta)
-        return TaskGradient(value, grads, stats)
+        def objective(own: Params) -> tuple[Tensor, Params]:
+            return surrogate(problem, own, episode, noise, first_order=self.first_order)
+
+        if maybe_current_level() is not None:  # vmapped over tasks, which only a functional gradient can be
+            grads, (value, stats) = grad_and_value(objective, has_aux=True)(meta)
+            return TaskGradient(value, grads, stats)
+        with torch.enable_grad():  # frees the graph as it goes back, and records no further one
+            own = {name: value.detach().requires_grad_() for name, value in meta.items()}
+            value, stats = objective(own)
+            slopes = torch.autograd.grad(value, list(own.values()), materialize_grads=True)
+        return TaskGradient(value.detach(), dict(zip(own, slopes, strict=True)), stats)
 
 
 @estimators.register("first_order")
