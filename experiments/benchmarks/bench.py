@@ -17,7 +17,7 @@ from experiments import provenance
 from experiments.benchmarks import feeding
 from experiments.benchmarks.implementations import OURS, PLAIN, kind
 from experiments.benchmarks.progress import Count, Tell, of_evaluation, of_iteration, of_reference
-from experiments.benchmarks.record import BenchRecord, Evaluated, Feeding, Measured, Round, Settings, Start, Truth
+from experiments.benchmarks.record import BenchRecord, Evaluated, Feeding, Measured, Round, Settings, Start, Truth, rounded
 from experiments.benchmarks.truth import SMALL
 from experiments.benchmarks.work import Size, Work
 from experiments.generated import ROOT
@@ -105,7 +105,8 @@ def run(record: BenchRecord, *, tell: Tell, keep: Callable[[BenchRecord], None] 
     def add(**changes: Any) -> None:
         nonlocal record
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        record = record.model_copy(update={"finished": now, **changes})
+        changed = record.model_copy(update={"finished": now, **changes})
+        record = BenchRecord.model_validate(rounded(changed.model_dump()))
         keep(record)
 
     if not record.truths:

@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.autograd import grad
 
-from experiments.benchmarks.implementations import OURS, PLAIN, implementations
+from experiments.benchmarks.implementations import OURS, PLAIN
+from experiments.benchmarks.implementations.ours import Ours, OursInPlainTorch
+from experiments.benchmarks.implementations.plain import Plain
 from experiments.benchmarks.work import Size, Work, episodes, first_weights
 from mdtheory import seeding
 from mdtheory.typing import Episode, Params
@@ -69,17 +71,19 @@ def slopes(objective: Callable[[], float], values: Params) -> list[tuple[Params,
 def truth_error(work: Work, gradient: Params) -> float:
     """The relative distance of a float64 meta-gradient of :data:`SMALL` from the slopes of the meta-objective.
 
-    MAML and MetaSGD are judged by the plain loop's objective, the other geometries by their own as this library computes it.
+    MAML and MetaSGD are judged by the plain loop's objective, the other geometries by their own as this library computes it,
+    with a network of torch's layers.
     """
-    judge = PLAIN if work.method in KNOWN_TO_PLAIN else OURS
-    judged = implementations.get(judge)(work.model_copy(update={"implementation": judge}), first_weights(work.size, work.dtype))
-    if judge == PLAIN:
-        values = {**judged.weights, **{f"rate.{name}": rate for name, rate in judged.rates.items()}}
+    weights, tasks = first_weights(work.size, work.dtype), episodes(work.size, work.dtype)
+    judge: Plain | Ours
+    if work.method in KNOWN_TO_PLAIN:
+        judge = Plain(work, weights)
+        values = {**judge.weights, **{f"rate.{name}": rate for name, rate in judge.rates.items()}}
     else:
-        values = judged.live()
-    tasks = episodes(work.size, work.dtype)
+        judge = OursInPlainTorch(work.model_copy(update={"estimator": "unrolled"}), weights)
+        values = judge.live()
     wrong = right = 0.0
-    for direction, found in slopes(lambda: judged.query_loss(tasks), values):
+    for direction, found in slopes(lambda: judge.query_loss(tasks), values):
         said = sum(float((gradient[name] * part).sum()) for name, part in direction.items() if name in gradient)
         wrong, right = wrong + (said - found) ** 2, right + found**2
     return math.sqrt(wrong / right)
@@ -96,7 +100,7 @@ def distance(gradient: Params, reference: Params) -> float:
 
 def plain_by_steps(work: Work, tasks: Sequence[Episode]) -> Params:
     """The plain loop's meta-gradient with one step's graph at a time: states forward, then vector-Jacobian products back."""
-    plain = implementations.get(PLAIN)(work, first_weights(work.size, work.dtype))
+    plain = Plain(work, first_weights(work.size, work.dtype))
     total = {f"rate.{name}": torch.zeros_like(rate) for name, rate in plain.rates.items()}
     total.update({name: torch.zeros_like(value) for name, value in plain.weights.items()})
     rates = {name: plain.rates.get(name, torch.tensor(work.size.task_lr, dtype=work.dtype)) for name in plain.weights}
@@ -116,7 +120,7 @@ def plain_by_steps(work: Work, tasks: Sequence[Episode]) -> Params:
             found = dict(zip(leaves, grad(loss, list(leaves.values()), create_graph=True), strict=True))
             for name in plain.rates:
                 total[f"rate.{name}"] -= (back[name] * found[name]).detach()
-            inner = sum((rates[name].detach() * back[name] * found[name]).sum() for name in leaves)
+            inner = torch.stack([(rates[name].detach() * back[name] * found[name]).sum() for name in leaves]).sum()
             curved = dict(zip(leaves, grad(inner, list(leaves.values())), strict=True))
             back = {name: back[name] - curved[name] for name in leaves}
         for name, value in back.items():
@@ -125,10 +129,10 @@ def plain_by_steps(work: Work, tasks: Sequence[Episode]) -> Params:
 
 
 def reference(method: str, size: Size) -> Params:
-    """The float64 meta-gradient of a size: of the plain loop, or, where it does not know the method, of ours, stepwise."""
+    """The float64 meta-gradient of a size: of the plain loop, or, where it does not know the method, of ours in plain torch."""
     if method in KNOWN_TO_PLAIN:
         work = Work(implementation=PLAIN, method=method, precision="float64", size=size)
         return plain_by_steps(work, episodes(size, work.dtype))
     work = Work(implementation=OURS, method=method, estimator="stepwise", precision="float64", size=size)
-    ours = implementations.get(OURS)(work, first_weights(size, work.dtype))
+    ours = OursInPlainTorch(work, first_weights(size, work.dtype))
     return ours.meta_gradient(episodes(size, work.dtype))

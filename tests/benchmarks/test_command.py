@@ -22,6 +22,8 @@ ONE = ["--method", "maml", "--shot", "1", "--n-steps", "1", "--implementation", 
 
 @pytest.fixture
 def jobs(monkeypatch):
+    """Finite differences, which have tests of their own, say right without being taken."""
+    monkeypatch.setitem(worker.JOBS, "truth", lambda job: {"error": 0.0, "version": "1"})
     return tiny.isolated(monkeypatch)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 
+from torch import nn
+
 from experiments.benchmarks.implementations import OURS, Variant, implementations
+from experiments.benchmarks.network import Conv4
 from experiments.benchmarks.work import METHODS, Work
 from mdtheory.meta import MetaLearner
 from mdtheory.models import models
@@ -28,16 +31,21 @@ class Ours:
 
     def __init__(self, work: Work, weights: Params):
         size = work.size
-        network = models.get("conv4")(in_channels=3, image_size=size.image_size, n_way=size.n_way, channels=size.channels)
-        network.to(work.dtype).load_state_dict({**network.state_dict(), **weights})
         self.learner = MetaLearner(
-            network,
+            self.network(work, weights),
             work.method,
             n_steps=size.n_steps,
             task_lr=size.task_lr,
             estimator=work.estimator or DEFAULT,
         )
         self.method, self.task_lr = work.method, size.task_lr
+
+    def network(self, work: Work, weights: Params) -> nn.Module:
+        """The library's own ``conv4``."""
+        size = work.size
+        network = models.get("conv4")(in_channels=3, image_size=size.image_size, n_way=size.n_way, channels=size.channels)
+        network.to(work.dtype).load_state_dict({**network.state_dict(), **weights})
+        return network
 
     def meta_gradient(self, episodes: Sequence[Episode]) -> Params:
         """MetaSGD's rate is task_lr exp(a), so that at a = 0 its gradient is that of ``a`` over task_lr."""
@@ -56,3 +64,11 @@ class Ours:
     def live(self) -> Params:
         """The meta-parameters by the names of :meth:`meta_gradient` (not for MetaSGD): values to move in place."""
         return {name.removeprefix("anchor."): value for name, value in self.learner.meta().items()}
+
+
+class OursInPlainTorch(Ours):
+    """The same with the network that the others get: what judges the geometries that no other library has."""
+
+    def network(self, work: Work, weights: Params) -> nn.Module:
+        """Torch's own layers, none of the library's kernels."""
+        return Conv4(work.size, weights)
