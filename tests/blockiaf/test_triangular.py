@@ -206,6 +206,7 @@ def test_scale_refuses(form):
         ([["a.w"], ["nope"]], r"unknown \['nope'\]"),
         ([["a.w", "a.b"]], r"without \['b.b', 'b.w', 'c.b'\]"),
         ([["a.w", "a.b", "b.w", "b.b"], ["c.w", "c.s", "c.k", "c.b", "a.w"]], "a name twice"),
+        ([["a.w", "a.b", "b.w", "b.b"], ["c.w", "c.s", "c.k", "a.w"]], r"without \['c.b'\]"),
         ([["a.w", "a.b", "b.w", "b.b"], [], ["c.w", "c.s", "c.k", "c.b"]], "an empty block"),
     ],
 )

@@ -154,6 +154,26 @@ def test_conjugate_gradients_solve_and_report_their_residual():
     assert true > 1e-4 > float(residual)
 
 
+def test_nothing_to_solve_is_solved_by_zero():
+    solved, residual = conjugate_gradients(lambda v: v, {"x": torch.zeros(3)}, steps=5, tolerance=1e-12)
+    assert torch.equal(solved["x"], torch.zeros(3)) and residual == 0
+
+
+@pytest.mark.parametrize("steps", [0, 1, 7])
+def test_no_more_steps_than_allowed(steps):
+    """A tolerance out of reach: the point is where so many steps of gradient descent end, and the residual says so."""
+    learner, episode = least_squares()
+    learner.n_steps, learner.estimator.tolerance = steps, 0.0
+    found, meta = learner.meta_gradient([episode]).stats, learner.meta()
+    x, y, precision = episode.support_x, episode.support_y, meta["geometry.log_precision.weight"].exp()
+    phi, slopes = meta["anchor.weight"].detach(), []
+    for _ in range(steps + 1):
+        slopes.append(2 * (phi @ x.T - y.T) @ x / len(x) + precision * (phi - meta["anchor.weight"]))
+        phi = phi - 0.1 * slopes[-1]
+    assert found["solve_steps"] == steps
+    assert torch.allclose(found["solve_residual"], (slopes[-1].norm() / slopes[0].norm()).detach())
+
+
 @pytest.mark.parametrize("precision", [0.0, -1.0, math.inf, math.nan])
 def test_precision_must_be_positive_and_finite(precision):
     with pytest.raises(ValueError, match="precision must be positive and finite"):

@@ -272,6 +272,15 @@ def test_outside_the_domain_inside_vmap_is_not_a_number():
     assert images[1, 0] == 1 and images[1, 1].isnan()
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_symmetry_is_judged_relative_to_the_matrix(scale):
+    """Rounding is forgiven and an asymmetry is not, whatever the units of the matrix."""
+    matrix, skew = scale * spd(3), scale * torch.tensor([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    Quadratic({"x": matrix + 1e-8 * skew}).build({"x": torch.zeros(3, dtype=torch.float64)})
+    with pytest.raises(ValueError, match="must be symmetric"):
+        Quadratic({"x": matrix + 1e-4 * skew}).build({"x": torch.zeros(3, dtype=torch.float64)})
+
+
 @pytest.mark.parametrize(
     "made,sentence",
     [
