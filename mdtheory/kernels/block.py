@@ -47,6 +47,9 @@ CHUNK = 2**21
 CONVOLUTION = ((1, 1), (1, 1), (1, 1), False, (0, 0), 1)
 """Stride, padding, dilation, transposed, output padding, groups."""
 
+WORTHWHILE = 2**16
+"""Values of u below which ordinary operations are as fast: what is saved there is less than the calls cost."""
+
 _plain: ContextVar[bool] = ContextVar("plain", default=False)
 
 
@@ -60,14 +63,15 @@ def plain() -> Iterator[None]:
         _plain.reset(token)
 
 
-def suits(x: Tensor, *parameters: Tensor) -> bool:
-    """Whether :func:`conv_norm_pool` can take these here and now: float32 or float64 on a CPU with a compiler, at most two
-    nested derivatives, all of them reverse-mode."""
-    usable = all(t.device.type == "cpu" and t.dtype == x.dtype for t in parameters) and x.dtype in (
-        torch.float32,
-        torch.float64,
-    )
-    if not usable or x.device.type != "cpu" or x.dim() != 4 or min(x.shape[2:]) < 2 or len(x) == 0 or _plain.get():
+def suits(x: Tensor, weight: Tensor, *others: Tensor) -> bool:
+    """Whether :func:`conv_norm_pool` can take these here and now, and has enough to do.
+
+    It takes float32 and float64, on a CPU with a compiler, and at most two nested derivatives, all of them reverse-mode.
+    """
+    usable = all(t.device.type == "cpu" and t.dtype == x.dtype for t in (x, weight, *others))
+    if not usable or x.dtype not in (torch.float32, torch.float64) or x.dim() != 4 or min(x.shape[2:]) < 2 or _plain.get():
+        return False
+    if x.numel() == 0 or x.numel() // x.shape[1] * len(weight) < WORTHWHILE:
         return False
     levels = [interpreter.key() for interpreter in retrieve_all_functorch_interpreters()]
     orders = levels.count(TransformType.Grad)

@@ -18,6 +18,12 @@ from mdtheory.models.norm import set_policy, statistics_over_first
 EPS = 1e-5
 Block = Callable[..., Tensor]
 
+
+@pytest.fixture(autouse=True)
+def at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(block, "WORTHWHILE", 0)
+
+
 needs_compiler = pytest.mark.skipif(build.library() is None, reason="no C++ compiler on this machine: there is nothing to test")
 
 
@@ -201,6 +207,12 @@ class TestConvBlock:
             lambda module, args, output: output + torch.arange(2.0)[:, None, None, None]
         )
         assert not torch.allclose(net(x), before)
+
+    def test_small_batches_are_left_to_ordinary_operations(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(block, "WORTHWHILE", 2**16)
+        weight = torch.rand(64, 3, 3, 3)
+        assert not suits(torch.rand(1, 3, 31, 32), weight)
+        assert suits(torch.rand(1, 3, 32, 32), weight) == (build.library() is not None)
 
     def test_half_precision_and_empty_batches_go_the_plain_way(self) -> None:
         weight = torch.rand(4, 3, 3, 3)
