@@ -1,4 +1,4 @@
-"""The check in a real browser finds what it is there to find. Skipped where no Chromium is installed."""
+"""The check of the site finds what it is there to find: in a real browser where there is one, and from the files alone."""
 
 from __future__ import annotations
 
@@ -38,9 +38,13 @@ def check_site():
     module = importlib.util.module_from_spec(spec)
     sys.modules["check_site"] = module
     spec.loader.exec_module(module)
-    if module.find_browser() is None:
-        pytest.skip("no Chromium or Chrome on this machine, and CHROMIUM is not set")
     return module
+
+
+@pytest.fixture
+def browser(check_site):
+    if check_site.find_browser() is None:
+        pytest.skip("no Chromium or Chrome on this machine, and CHROMIUM is not set")
 
 
 def site(folder: Path, **pages: str) -> Path:
@@ -50,7 +54,7 @@ def site(folder: Path, **pages: str) -> Path:
     return folder
 
 
-def test_a_sound_site_passes_and_is_photographed(check_site, tmp_path, capsys):
+def test_a_sound_site_passes_and_is_photographed(browser, check_site, tmp_path, capsys):
     pictures = tmp_path / "pictures"
     (tmp_path / "site").mkdir()
     assert check_site.main([str(site(tmp_path / "site", index=SOUND)), "--screenshots", str(pictures)]) == 0
@@ -58,13 +62,13 @@ def test_a_sound_site_passes_and_is_photographed(check_site, tmp_path, capsys):
     assert (pictures / "index-desktop.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_every_kind_of_fault_is_found(check_site, tmp_path, capsys):
+def test_every_kind_of_fault_is_found(browser, check_site, tmp_path, capsys):
     assert check_site.main([str(site(tmp_path, index="".join(FAULTS.values())))]) == 1
     found = capsys.readouterr().out
     assert [fault for fault in FAULTS if fault not in found] == []
 
 
-def test_a_broken_filter_is_found(check_site, tmp_path, capsys):
+def test_a_broken_filter_is_found(browser, check_site, tmp_path, capsys):
     form = '<form id="ledger-filter"><select name="printed"><option value="">all</option><option>FALSE</option></select></form>'
     row = "<tr><td>{}</td><td>x</td><td>{}</td></tr>"
     rows = row.format("C01", "HOLDS") + row.format("C05", "FALSE")
@@ -73,10 +77,26 @@ def test_a_broken_filter_is_found(check_site, tmp_path, capsys):
     assert "the filter does not show the right rows" in capsys.readouterr().out
 
 
-def test_without_a_browser_it_says_so(check_site, tmp_path, monkeypatch, capsys):
+def test_without_a_browser_it_reads_the_files_and_says_so(check_site, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(check_site, "find_browser", lambda: None)
     assert check_site.main([str(site(tmp_path, index=SOUND))]) == 0
-    assert capsys.readouterr().out.startswith("skipped: none of chromium")
+    said = capsys.readouterr().out
+    assert "2 pages, 0 faults" in said
+    assert said.splitlines()[-1].startswith("NOT OPENED IN A BROWSER: none of chromium")
+
+
+def test_without_a_browser_links_pictures_and_hosts_are_still_checked(check_site, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(check_site, "find_browser", lambda: None)
+    faults = {
+        "link to missing.html: no such page": FAULTS["link to missing.html: no such page"],
+        "link to other.html#nowhere: no such place": FAULTS["link to other.html#nowhere: no such place"],
+        "loads gone.png: no such file": FAULTS["404"],
+        "asks another host: https://example.invalid/a.js": '<script src="https://example.invalid/a.js"></script>',
+        "asks another host: //example.invalid/b.js": '<script src="//example.invalid/b.js"></script>',
+    }
+    assert check_site.main([str(site(tmp_path, index="".join(faults.values())))]) == 1
+    said = capsys.readouterr().out
+    assert [fault for fault in faults if fault not in said] == []
 
 
 def test_without_a_site_it_says_so(check_site, tmp_path, capsys):

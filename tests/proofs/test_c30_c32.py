@@ -114,7 +114,7 @@ def test_the_page_says_what_was_found_and_its_figure_is_drawn(tmp_path):
     }
     text = trained.page(found, "Two linear maps.")
     assert "no exact mirror map for turned" in text
-    assert "*plain*: symmetric to rounding" in text
+    assert "| plain | 0, to rounding | 1 | 1 |" in text
     assert "gradient map at the states visited" in trained.verdict({"plain": found["plain"]})
     written = plots.save_figure(trained.figure(found), tmp_path / "trained")
     assert all(path.stat().st_size > 1000 for path in written)
