@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Set up a local virtual environment once, then run a task in it: ``python3 go.py demo | test | lint | docs | ci``.
+"""Set up a local virtual environment once, then run a task in it: ``python3 go.py demo | test | lint | docs | check-docs``.
 
 Needs only Python >= 3.11 and pip. What is installed depends on nothing but pyproject.toml, constraints.txt and the
 interpreter; while these stay the same, a repeat sets up nothing.
@@ -39,8 +39,11 @@ TASKS: dict[str, tuple[str, list[list[str]]]] = {
     ),
     "docs": ("docs", [["-m", "sphinx", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html"]]),
 }
-TASKS["ci"] = ("dev", TASKS["test"][1] + TASKS["lint"][1])
-INCLUDED = {"test": {"test", "proofs"}, "dev": {"dev", "test", "proofs"}, "docs": {"docs", "proofs"}}
+TASKS["check-docs"] = (
+    "docs",
+    [*TASKS["docs"][1], ["-m", "pytest", "-q", "tests/docs", "-m", "not slow"], ["docs/check_site.py"]],
+)
+INCLUDED = {"test": {"test", "proofs"}, "dev": {"dev", "test", "proofs"}, "docs": {"docs", "test", "proofs"}}
 
 
 class SetupError(Exception):
