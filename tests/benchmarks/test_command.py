@@ -7,6 +7,7 @@ import re
 
 import matplotlib
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
@@ -119,6 +120,15 @@ def test_a_measurement_in_a_process_of_its_own(tmp_path):
     assert "no_such_library" in absent["unavailable"]
     with pytest.raises(bench.Failed, match="method must be one that planted-wrong knows, got 'metamida'"):
         workers("truth", work={"implementation": "planted-wrong", "method": "metamida"})
+
+
+def test_the_peak_is_measured_above_what_was_there():
+    ground = worker.memory_so_far()
+    block = torch.ones(16 * 2**20 // 4)
+    assert worker.status("VmHWM") - ground > 0.9 * 16 * 2**20
+    del block
+    ground = worker.memory_so_far()
+    assert worker.status("VmHWM") - ground < 8 * 2**20
 
 
 @pytest.mark.slow

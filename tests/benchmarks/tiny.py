@@ -51,6 +51,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     monkeypatch.setattr(implementations, "_factories", dict(implementations._factories))
     monkeypatch.setattr(worker, "limit_memory", lambda: None)
     monkeypatch.setattr(worker, "import_all", lambda work: None)
+    monkeypatch.setattr(worker, "memory_so_far", lambda: 0)
     jobs: list[dict[str, Any]] = []
 
     def here(self: bench.Workers, do: str, **job: Any) -> dict[str, Any]:
