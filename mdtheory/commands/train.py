@@ -31,6 +31,7 @@ def train(
     Kill it however you like: [bold]--resume[/bold] continues from the last
     checkpoint and, on a CPU, ends with the very bits of a run that was never
     stopped. Ctrl-C finishes the iteration, saves, and leaves with code 130.
+    Under [bold]torchrun[/bold] several processes share the tasks of an iteration.
 
     [bold]Examples[/bold]
 
@@ -39,6 +40,8 @@ def train(
       mdtheory train --config experiments/configs/glyphs.toml --set geometry.name=metamida --out runs/metamida
 
       mdtheory train --config experiments/configs/mini-5w1s-metamida.toml --out runs/mini --resume --minutes 60
+
+      torchrun --nproc-per-node 2 -m mdtheory train --config experiments/configs/glyphs.toml --out runs/two
 
     The data set miniImageNet is found by data.path or by the variable
     MDTHEORY_MINI_IMAGENET.
@@ -49,6 +52,8 @@ def train(
     chosen = load(config, settings or []) if config is not None else parse(override({}, settings or []), origin="--set")
     use_threads(chosen.threads)
     result = run(chosen, out, resume=resume, minutes=minutes, any_threads=any_threads)
+    if result is None:
+        return
     if json_:
         write_json(result)
     else:
@@ -56,37 +61,79 @@ def train(
             typer.echo(f"{key}: {value}")
 
 
-def run(config: Any, out: Path, *, resume: bool, minutes: float | None, any_threads: bool) -> dict[str, Any]:
-    """Train in ``out``; the summary for stdout."""
-    from mdtheory.meta import checkpoint, events
-    from mdtheory.meta.builder import build_trainer, open_data, pick_device
+def run(config: Any, out: Path, *, resume: bool, minutes: float | None, any_threads: bool) -> dict[str, Any] | None:
+    """Train in ``out``, with the other processes of ``torchrun`` if there are any; the summary for stdout, on rank 0 alone."""
+    from mdtheory.meta import checkpoint
+    from mdtheory.meta.builder import pick_device
+    from mdtheory.meta.distributed import Lost, joined
     from mdtheory.meta.interrupt import Interrupted
 
-    last = out / "last.pt"
-    if last.exists() and not resume:
-        raise ValueError(f"--out must be a folder without a run, got {out} with a last.pt; pass --resume or choose another")
-    stored = checkpoint.load(last) if last.exists() else None
-    trainer = build_trainer(config, open_data(config.data, pick_device(config.device)), out=out)
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint.remove_leftovers(out)
-    if stored is None:
-        events.truncate_metrics(out / "metrics.jsonl", iteration=0, validated=-1)
-        checkpoint.write_atomically(out / "config.toml", config.to_toml().encode())
-    else:
-        trainer.resume(stored, any_threads=any_threads)
-        if stored["torch"] != trainer.state()["torch"]:
-            say(f"note: the checkpoint is from torch {stored['torch']}; the bits may differ from an unbroken run's")
-    trainer.listeners = events.for_run(out, config.geometry.name)
-    try:
-        counters = trainer.fit(minutes=minutes)
-    except Interrupted as request:
-        complain(f"{request}; --resume goes on")
-        raise typer.Exit(request.exit_code) from None
+    with joined(pick_device(config.device)) as world:
+        try:
+            trainer = prepare(config, out, world, resume=resume, any_threads=any_threads)
+            counters = trainer.fit(minutes=minutes)
+        except Interrupted as request:
+            if world.rank == 0:
+                complain(f"{request}; --resume goes on")
+            raise typer.Exit(request.exit_code) from None
+        except Lost:
+            raise
+        except (ValueError, FloatingPointError, OSError) as error:
+            if world.rank == 0:
+                raise
+            raise typer.Exit(2) from error  # rank 0 says the same
+    if world.rank > 0:
+        return None
     return {
         "out": str(out),
         "iteration": counters.iteration,
         "finished": counters.iteration >= config.meta.iterations,
         "best_iteration": counters.best_iteration,
         "best_score": counters.best_score,
-        "digest": checkpoint.digest(checkpoint.load(last)),
+        "digest": checkpoint.digest(checkpoint.load(out / "last.pt")),
     }
+
+
+def prepare(config: Any, out: Path, world: Any, *, resume: bool, any_threads: bool) -> Any:
+    """The trainer, at the checkpoint's iteration if there is one; rank 0 alone reads and writes in ``out``."""
+    from mdtheory.meta import events
+    from mdtheory.meta.builder import build_trainer, open_data, pick_device
+
+    first = world.rank == 0
+    stored = world.from_first(world.together(lambda: read_last(out, resume=resume) if first else None))
+
+    def build() -> Any:
+        trainer = build_trainer(config, open_data(config.data, pick_device(config.device)), out=out, world=world)
+        if first:
+            make_folder(config, out, fresh=stored is None)
+        if stored is not None:
+            trainer.resume(stored, any_threads=any_threads)
+            if first and stored["torch"] != trainer.state()["torch"]:
+                say(f"note: the checkpoint is from torch {stored['torch']}; the bits may differ from an unbroken run's")
+        return trainer
+
+    trainer = world.together(build)
+    if first:
+        trainer.listeners = events.for_run(out, config.geometry.name)
+    return trainer
+
+
+def read_last(out: Path, *, resume: bool) -> dict[str, Any] | None:
+    """The state to go on from, if any; ``ValueError`` if there is one that ``resume`` does not allow."""
+    from mdtheory.meta import checkpoint
+
+    last = out / "last.pt"
+    if last.exists() and not resume:
+        raise ValueError(f"--out must be a folder without a run, got {out} with a last.pt; pass --resume or choose another")
+    return checkpoint.load(last) if last.exists() else None
+
+
+def make_folder(config: Any, out: Path, *, fresh: bool) -> None:
+    """The run's folder, without what killed processes left; for a fresh run with its configuration and no metrics."""
+    from mdtheory.meta import checkpoint, events
+
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint.remove_leftovers(out)
+    if fresh:
+        events.truncate_metrics(out / "metrics.jsonl", iteration=0, validated=-1)
+        checkpoint.write_atomically(out / "config.toml", config.to_toml().encode())

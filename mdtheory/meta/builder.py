@@ -20,6 +20,7 @@ from mdtheory.data.progress import bar_on_stderr
 from mdtheory.geometry.base import geometries
 from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.meta import checkpoint
+from mdtheory.meta.distributed import ALONE, World
 from mdtheory.meta.events import Listener
 from mdtheory.meta.learner import MetaLearner
 from mdtheory.meta.trainer import Identity, MetaTrainer, Validation, restore_weights
@@ -127,7 +128,12 @@ def build_scheduler(config: RunConfig, optimizer: Optimizer) -> LRScheduler | No
 
 
 def build_trainer(
-    config: RunConfig, source: Source, *, out: str | Path | None = None, listeners: Sequence[Listener] = ()
+    config: RunConfig,
+    source: Source,
+    *,
+    out: str | Path | None = None,
+    listeners: Sequence[Listener] = (),
+    world: World = ALONE,
 ) -> MetaTrainer:
     """Everything together, at iteration 0."""
     learner = build_learner(config, source.image_shape)
@@ -152,6 +158,7 @@ def build_trainer(
         seed=config.seed,
         identity=Identity(config=config.to_json(), config_digest=config.digest, data_digest=source.digest),
         listeners=listeners,
+        world=world,
     )
 
 

@@ -110,6 +110,14 @@ def digest(state: Mapping[str, Any]) -> str:
     return result.hexdigest()
 
 
+def digests(state: Mapping[str, Any]) -> dict[str, str]:
+    """A short digest of every leaf of :data:`STATE`, and those of the configuration and the images, by name."""
+    leaves = (entry for part in (*STATE, "config_digest", "data_digest") for entry in _entries(part, state[part]))
+    return {
+        name: hashlib.sha256(f"{kind}\x1f{shape}\x1f".encode() + data).hexdigest()[:16] for name, kind, shape, data in leaves
+    }
+
+
 def export_safetensors(state: Mapping[str, Any], path: str | Path) -> None:
     """Write the weights alone, with the configuration and the digest as metadata, in the safetensors format."""
     from safetensors.torch import save as encode

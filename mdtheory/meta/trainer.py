@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 import mdtheory
 from mdtheory import seeding
 from mdtheory.meta import checkpoint
-from mdtheory.meta.evaluate import evaluate
+from mdtheory.meta.distributed import ALONE, World, backward, scores
 from mdtheory.meta.events import Listener, truncate_metrics
 from mdtheory.meta.interrupt import Interrupted, StopRequest
 from mdtheory.meta.learner import MetaLearner
@@ -72,7 +73,8 @@ class MetaTrainer:
     meta-gradient, then ``clip_norm`` the norm of the whole. ``out``: the folder of ``last.pt``, ``best.pt`` (by
     validation) and ``metrics.jsonl``; without it nothing is written. The global random generator, which a network may
     read, is seeded from (``seed``, iteration) in each iteration and put back, so that on a CPU a resumed run is the
-    unbroken one to the bit.
+    unbroken one to the bit. ``world``: the processes that share the tasks out; rank 0 alone writes, and only it should
+    have listeners. All must hold the same state at the start and at every checkpoint.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class MetaTrainer:
         seed: int = 0,
         identity: Identity | None = None,
         listeners: Sequence[Listener] = (),
+        world: World = ALONE,
     ):
         for name, value, least in (
             ("iterations", iterations, 0),
@@ -100,12 +103,17 @@ class MetaTrainer:
         ):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}; choose a larger one")
+        if world.size > n_tasks:
+            raise ValueError(
+                f"there must be a task for every process, got n_tasks={n_tasks} and {world.size} processes; start fewer, "
+                "or raise meta.n_tasks (which is another run)"
+            )
         self.learner, self.stream, self.optimizer, self.scheduler = learner, stream, optimizer, scheduler
         self.iterations, self.n_tasks, self.clip_value, self.clip_norm = iterations, n_tasks, clip_value, clip_norm
         self.validation, self.checkpoint_every, self.seed = validation, checkpoint_every, seed
         self.out = None if out is None else Path(out)
         self.identity = Identity() if identity is None else identity
-        self.listeners = list(listeners)
+        self.listeners, self.world = list(listeners), world
         self.counters = Counters()
         self._saved: Counters | None = None
 
@@ -118,15 +126,17 @@ class MetaTrainer:
         """
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         try:
-            if self.out is not None:
+            if self.out is not None and self.world.rank == 0:
                 self.out.mkdir(parents=True, exist_ok=True)
+            self._demand_no_drift()
             for listener in self.listeners:
                 listener.start(done=self.counters.iteration, total=self.iterations)
             with StopRequest() as stop:
                 self._loop(lambda: stop.signum is not None or time.monotonic() >= deadline)
-            if stop.signum is not None:
+                signum = self.world.largest(stop.signum or 0)
+            if signum:
                 kept = "nothing was saved, there being no output folder" if self.out is None else f"saved in {self.out}"
-                raise Interrupted(f"stopped by a signal after iteration {self.counters.iteration}; {kept}", stop.signum)
+                raise Interrupted(f"stopped by a signal after iteration {self.counters.iteration}; {kept}", signum)
         finally:
             for listener in self.listeners:
                 listener.close()
@@ -136,7 +146,7 @@ class MetaTrainer:
         while True:
             completed = self._validate_if_due(stopping)
             finished = self.counters.iteration >= self.iterations
-            stopped = not completed or (not finished and stopping())
+            stopped = not completed or (not finished and self.world.largest(stopping()) > 0)
             if finished or stopped or self.counters.iteration % self.checkpoint_every == 0:
                 self.save()
             if finished or stopped:
@@ -146,16 +156,17 @@ class MetaTrainer:
     def step(self) -> MetaGradient:
         """One meta-iteration: draw tasks, differentiate, clip, step, and check that every number is finite."""
         learner, now = self.learner, self.counters.iteration
-        episodes = self._episodes(range(now * self.n_tasks, (now + 1) * self.n_tasks))
+        draw = cache(lambda j: self._episode(now * self.n_tasks + j))
         self.optimizer.zero_grad(set_to_none=True)
         with self._randomness(now):
-            result = learner.backward(episodes)
+            result = backward(learner, draw, n_tasks=self.n_tasks, world=self.world)
             gradients = {name: value.grad for name, value in learner.meta().items() if value.grad is not None}
             self._demand_finite({"the meta-objective": result.value}, "value")
             self._demand_finite(gradients, "gradient")
             norm = self._clip()
             self.optimizer.step()
-            learner.update_statistics(episodes)
+            if learner.norm == "running":
+                learner.update_statistics([draw(j) for j in range(self.n_tasks)])
         self._demand_finite({name: value.detach() for name, value in learner.meta().items()}, "value")
         rate = self.optimizer.param_groups[0]["lr"]
         if self.scheduler is not None and not isinstance(self.scheduler, ReduceLROnPlateau):
@@ -165,9 +176,9 @@ class MetaTrainer:
         self._tell("train", {"objective": float(result.value), **means, "grad_norm": float(norm), "meta_lr": float(rate)})
         return result
 
-    def _episodes(self, indices: range) -> list[Episode]:
+    def _episode(self, index: int) -> Episode:
         like = next(iter(self.learner.meta().values()))
-        return [self.stream(index).to(device=like.device, dtype=like.dtype) for index in indices]
+        return self.stream(index).to(device=like.device, dtype=like.dtype)
 
     @contextmanager
     def _randomness(self, now: int) -> Iterator[None]:
@@ -210,10 +221,10 @@ class MetaTrainer:
         if plan is None or not due or self.counters.validated == here:
             return True
         with self._randomness(-here):
-            scores = evaluate(self.learner, plan.stream, n_tasks=plan.tasks, stopping=stopping)
-        if scores is None:
+            found = scores(self.learner, plan.stream, n_tasks=plan.tasks, world=self.world, stopping=stopping)
+        if found is None:
             return False
-        accuracy, loss = scores[0].accuracy.mean().item(), scores[0].loss.mean().item()
+        loss, accuracy = (column.mean().item() for column in found)
         score = accuracy if math.isfinite(accuracy) else -loss
         self.counters = replace(self.counters, validated=here)
         if isinstance(self.scheduler, ReduceLROnPlateau):
@@ -222,7 +233,7 @@ class MetaTrainer:
         if better:
             self.counters = replace(self.counters, best_iteration=here, best_score=score)
         self._tell("validation", {"loss": loss, "accuracy": accuracy, "tasks": plan.tasks})
-        if better and self.out is not None:
+        if better and self.out is not None and self.world.rank == 0:
             checkpoint.save(self.state(), self.out / "best.pt")
         return True
 
@@ -247,10 +258,16 @@ class MetaTrainer:
         }
 
     def save(self) -> None:
-        """Write ``last.pt`` unless it already holds this very state."""
+        """Write ``last.pt`` unless it already holds this very state; :class:`Drifted` unless it is that of all processes."""
         if self.out is not None and self._saved != self.counters:
-            checkpoint.save(self.state(), self.out / "last.pt")
+            self._demand_no_drift()
+            if self.world.rank == 0:
+                checkpoint.save(self.state(), self.out / "last.pt")
             self._saved = self.counters
+
+    def _demand_no_drift(self) -> None:
+        if self.world.size > 1:
+            self.world.demand_equal(checkpoint.digests(self.state()))
 
     def resume(self, state: dict[str, Any], *, any_threads: bool = False) -> None:
         """Continue from a checkpoint's state, before the listeners are made: later lines of ``metrics.jsonl`` are dropped.
@@ -285,7 +302,7 @@ class MetaTrainer:
         except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
             raise ValueError(f"the checkpoint must fit this run, but {_short(error)}; start again in another folder") from error
         self._saved = self.counters
-        if self.out is not None:
+        if self.out is not None and self.world.rank == 0:
             truncate_metrics(self.out / "metrics.jsonl", iteration=self.counters.iteration, validated=self.counters.validated)
 
 

@@ -1,0 +1,257 @@
+"""Several processes, one run: the tasks of an iteration are shared out under ``torchrun``, and every process steps alike.
+
+Task j belongs to rank j mod size. Each rank differentiates its own tasks one after the other, the gradients are then added
+in the order of the tasks, so that on a CPU the sum has the same bits whatever the number of processes; where tasks are
+solved at once (vmap) it is the same up to rounding. Memory in each process: what one process alone needs for as many tasks
+at once (one, in a loop), and a gradient per own task. Sent per iteration: ``n_tasks`` gradients.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from mdtheory.meta.evaluate import evaluate
+from mdtheory.meta.learner import MetaLearner
+from mdtheory.typing import Episode, MetaGradient
+
+T = TypeVar("T")
+TIMEOUT = timedelta(minutes=5)
+"""How long a process waits for one that is silent; one that has died is noticed at once."""
+OWN_ERRORS = (ValueError, ArithmeticError, OSError, RuntimeError, MemoryError)
+"""What can go wrong on one rank alone, and then stops all of them."""
+
+
+class Lost(ConnectionError):
+    """Another process of the run has died or fallen silent."""
+
+
+class Drifted(ValueError):
+    """Two ranks no longer hold the same state."""
+
+
+class Elsewhere(ValueError):
+    """Another rank failed; the message is its own."""
+
+
+class World:
+    """The processes of a run, of which this is number ``rank``. This class is a process alone, whose messages go nowhere."""
+
+    rank, size = 0, 1
+
+    def largest(self, value: int) -> int:
+        """The largest of the numbers that the ranks give."""
+        return value
+
+    def gather(self, value: T) -> list[T]:
+        """What every rank gives, in the order of ranks."""
+        return [value]
+
+    def from_first(self, value: T) -> T:
+        """What rank 0 gives."""
+        return value
+
+    def broadcast(self, tensor: Tensor, *, source: int) -> None:
+        """Overwrite the tensor by that of rank ``source``."""
+
+    def together(self, compute: Callable[[], T]) -> T:
+        """``compute()``; where it fails on one rank, every rank raises: that one its own error, the others what it says."""
+        if self.size == 1:
+            return compute()
+        failure: BaseException | None = None
+        try:
+            result = compute()
+        except OWN_ERRORS as error:
+            failure = error
+        if not self.largest(failure is not None):
+            return result
+        said = next(text for text in self.gather(None if failure is None else str(failure)) if text is not None)
+        raise Elsewhere(said) if failure is None else failure
+
+    def demand_equal(self, digests: dict[str, str]) -> None:
+        """:class:`Drifted`, naming rank and entry, unless all ranks hold the same ones."""
+        rows = self.gather(digests)
+        for rank, row in enumerate(rows):
+            other = next((name for name in {**rows[0], **row} if row.get(name) != rows[0].get(name)), None)
+            if other is not None:
+                raise Drifted(
+                    f"all processes must hold the same state, but rank {rank} has another {other} than rank 0; "
+                    "resume from the last checkpoint, with the same software on every machine"
+                )
+
+
+class _Group(World):
+    """Messages by ``torch.distributed``: words and flags by gloo, gradients by gloo or NCCL as their device demands."""
+
+    def __init__(self, device: torch.device, timeout: timedelta):
+        import torch.distributed as dist
+
+        self._dist = dist
+        backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
+        self._talk(lambda: dist.init_process_group(backend, timeout=timeout))
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+
+    def largest(self, value: int) -> int:
+        flag = torch.tensor(int(value))
+        self._talk(lambda: self._dist.all_reduce(flag, op=self._dist.ReduceOp.MAX))
+        return int(flag)
+
+    def gather(self, value: T) -> list[T]:
+        rows: list[Any] = [None] * self.size
+        self._talk(lambda: self._dist.all_gather_object(rows, value))
+        return rows
+
+    def from_first(self, value: T) -> T:
+        row = [value]
+        self._talk(lambda: self._dist.broadcast_object_list(row, src=0))
+        return row[0]
+
+    def broadcast(self, tensor: Tensor, *, source: int) -> None:
+        self._talk(lambda: self._dist.broadcast(tensor, src=source))
+
+    def leave(self) -> None:
+        self._dist.destroy_process_group()
+
+    @staticmethod
+    def _talk(message: Callable[[], Any]) -> None:
+        """Send it; :class:`Lost` where nobody answers."""
+        try:
+            message()
+        except RuntimeError as error:
+            raise Lost(
+                "another process of this run has died or does not answer; the last checkpoint is intact: start again with "
+                f"--resume, with any number of processes. torch says: {' '.join(str(error).split())[:160]}"
+            ) from error
+
+
+ALONE = World()
+
+
+@contextmanager
+def joined(device: torch.device, *, timeout: timedelta = TIMEOUT) -> Iterator[World]:
+    """The world that ``torchrun`` describes by RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, or :data:`ALONE`.
+
+    Every process of a machine takes its own GPU where ``device`` is one. ``ValueError`` if it cannot, :class:`Lost` if the
+    others are not to be found.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
+        yield ALONE
+        return
+    if device.type == "cuda":
+        _take_own_gpu(device)
+    world = _Group(device, timeout)
+    answering = True
+    try:
+        yield world
+    except Lost:
+        answering = False
+        raise
+    finally:
+        if answering:
+            world.leave()
+
+
+def _take_own_gpu(device: torch.device) -> None:
+    local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if device.index is not None:
+        raise ValueError(f"device must be cuda with several processes, each on its own GPU, got {device}; leave out the number")
+    if local >= there:
+        raise ValueError(
+            f"there must be a GPU for every process on a machine, got {there} GPUs and process {local + 1}; "
+            "lower --nproc-per-node, or set device=cpu"
+        )
+    torch.cuda.set_device(local)
+
+
+def backward(learner: MetaLearner, draw: Callable[[int], Episode], *, n_tasks: int, world: World) -> MetaGradient:
+    """``learner.backward`` on the tasks draw(0) .. draw(n_tasks - 1), of which this rank draws and solves only its own.
+
+    Value, gradient and statistics are those of all tasks, and equal on every rank.
+    """
+    if world.size == 1:
+        return learner.backward([draw(j) for j in range(n_tasks)])
+    at_once = learner.estimator.batched and learner.geometry.vmappable
+    shares = (
+        [range(r, n_tasks, world.size) for r in range(world.size)] if at_once else [range(j, j + 1) for j in range(n_tasks)]
+    )
+    mine = world.together(
+        lambda: {
+            index: learner.meta_gradient([draw(j) for j in shares[index]])
+            for index in range(world.rank, len(shares), world.size)
+        }
+    )
+    result = _added(mine, shares, n_tasks, world)
+    for name, parameter in learner.meta().items():
+        parameter.grad = result.grads[name] if parameter.grad is None else parameter.grad + result.grads[name]
+    return result
+
+
+def _added(mine: dict[int, MetaGradient], shares: list[range], n_tasks: int, world: World) -> MetaGradient:
+    """The mean over tasks of all ranks' shares, added in the order of ``shares``."""
+    like = next(iter(mine.values()))
+    total = {name: torch.zeros_like(value) for name, value in like.grads.items()}
+    values: list[Tensor] = []
+    columns: dict[str, list[Tensor]] = {name: [] for name in like.stats}
+    numbers, blank = sum(gradient.numel() for gradient in total.values()) + 1, _packed(like)
+    for index, share in enumerate(shares):
+        own = mine.get(index)
+        row = blank.new_empty(numbers + len(share) * len(like.stats)) if own is None else _packed(own)
+        world.broadcast(row, source=index % world.size)
+        part = _unpacked(row, like, len(share))
+        for name, gradient in part.grads.items():
+            total[name] += gradient / (n_tasks / len(share))
+        values += [part.value] * len(share)
+        for name, column in part.stats.items():
+            columns[name].append(column)
+    order = torch.tensor([j for share in shares for j in share]).argsort()
+    stats = {name: torch.cat(parts)[order.to(parts[0].device)] for name, parts in columns.items()}
+    return MetaGradient(torch.stack(values).mean(), total, stats)
+
+
+def _packed(result: MetaGradient) -> Tensor:
+    """All numbers of a result as one vector, in the widest type that occurs. shape: (n,)"""
+    parts = [*result.grads.values(), result.value, *result.stats.values()]
+    return torch.cat([part.reshape(-1).to(result.value.device) for part in parts])
+
+
+def _unpacked(row: Tensor, like: MetaGradient, n: int) -> MetaGradient:
+    """Undo :func:`_packed` for a result over ``n`` tasks with the names, shapes and types of ``like``."""
+    sizes = [gradient.numel() for gradient in like.grads.values()]
+    pieces = iter(row.split([*sizes, 1, *[n] * len(like.stats)]))
+    grads = {name: next(pieces).reshape(own.shape).to(own.dtype) for name, own in like.grads.items()}
+    value = next(pieces).reshape(()).to(like.value.dtype)
+    return MetaGradient(value, grads, {name: next(pieces).to(own.dtype) for name, own in like.stats.items()})
+
+
+def scores(
+    learner: MetaLearner,
+    stream: Callable[[int], Episode],
+    *,
+    n_tasks: int,
+    world: World,
+    stopping: Callable[[], bool] = lambda: False,
+) -> tuple[Tensor, Tensor] | None:
+    """Query loss and accuracy of tasks 0 .. n_tasks - 1, each adapted to by one rank; equal on every rank, in task order.
+
+    ``None`` where ``stopping`` became true on any rank. shapes: (n_tasks,), float64
+    """
+    own = range(world.rank, n_tasks, world.size)
+
+    def measure() -> Tensor | None:
+        if not own:
+            return torch.empty(2, 0, dtype=torch.float64)
+        found = evaluate(learner, lambda i: stream(own[i]), n_tasks=len(own), stopping=stopping)
+        return None if found is None else torch.stack([found[0].loss, found[0].accuracy])
+
+    table = torch.empty(2, n_tasks, dtype=torch.float64)
+    for rank, part in enumerate(world.gather(world.together(measure))):
+        if part is None:
+            return None
+        table[:, rank :: world.size] = part
+    return table[0], table[1]
