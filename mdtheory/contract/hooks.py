@@ -153,11 +153,11 @@ def silent(sizes: Mapping[str, float], inert: Iterable[str], *, before_norm: boo
     """The meta-parameters that do not learn, but for those declared and those that act on a bias which cancels.
 
     ``before_norm``: convolution biases stand before batch statistics, where they cancel. What *reads* one (an encoder of a
-    block-triangular map) acts on later tensors and is not exempt.
+    block-triangular map, a projection of a potential) acts on other tensors too and is not exempt.
     """
 
     def exempt(name: str) -> bool:
-        cancels = before_norm and ".conv.bias" in name and ".encoders." not in name
+        cancels = before_norm and ".conv.bias" in name and not any(part in name for part in (".encoders.", ".map.factors."))
         return cancels or any(fnmatchcase(name, f"geometry.{pattern}") for pattern in inert)
 
     return [name for name, size in sizes.items() if size <= LIVE and not exempt(name)]

@@ -69,19 +69,3 @@ def extreme_slope(built, meta, like, *, extra=(), steps=60, rate=0.1, n=6):
         return torch.dot(v[1], vjp(g, z)[1](v[0])[0])
 
     return max(_climb(quotient, z, steps=steps, rate=rate, on=on) for z in [*extra, *starts(like, "slope", n=n)])
-
-
-def unit_centres(built, meta, like, *, sign):
-    """For a ridge potential: the z at which the units that matter (amplitude of this sign) are as near to 0 as they can be."""
-    factors, scale = built._projections(meta)
-    mixing, amplitudes = built._mixing(meta), built._amplitudes(meta)
-    sharpness = meta["log_sharpness"].exp()
-
-    def arguments(z):
-        codes = built._encode(tree.unflatten(z, like), factors, scale)
-        return sharpness * torch.cat([codes, mixing @ codes]) + meta["offset"]
-
-    zero = torch.zeros(sum(value.numel() for value in like.values()), dtype=torch.float64)
-    matrix, constant = jacrev(arguments)(zero).detach(), arguments(zero).detach()
-    weight = (sign * amplitudes).clamp(min=0).sqrt().detach()
-    return torch.linalg.lstsq(weight[:, None] * matrix, -weight * constant, driver="gelsd").solution

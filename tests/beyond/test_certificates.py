@@ -10,7 +10,8 @@ from torch.func import grad, jacrev
 
 from mdtheory.mirror.icnn import InputConvexPotential
 from mdtheory.mirror.potential import ConvexPotential
-from tests.beyond.adversary import extreme_modulus, jacobian, unit_centres
+from proofs_check.adversary import unit_centres
+from tests.beyond.adversary import extreme_modulus, jacobian
 from tests.beyond.cases import built, meta_of, stirred, tiny_anchor, trained
 
 SLACK = 1e-10
