@@ -158,7 +158,7 @@ def peak_states(estimator: Estimator, n_steps: int, *, size: int = 1000) -> floa
     """The most memory of tensors alive at once, in units of one state of ``size`` numbers."""
     start = torch.linspace(-1, 1, size, dtype=torch.float64)
     problem, meta = problem_of(
-        lambda v: v.square().sum() + 0.3 * torch.cos(v).sum(), start, task_lr=0.1, n_steps=n_steps, query=query
+        lambda v: (v.square() + 0.3 * torch.tanh(v) * torch.cos(v)).sum(), start, task_lr=0.1, n_steps=n_steps, query=query
     )
     with PeakTensorBytes() as meter:
         estimator(problem, meta, [EPISODE])
