@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mdtheory.commands.console import JsonFlag, PluginOption, complain, load_plugins, say, use_threads, write_json
+from mdtheory.commands.console import JsonFlag, PluginOption, complain, load_plugins, one_line, say, use_threads, write_json
 
 
 def train(
@@ -71,7 +72,7 @@ def run(config: Any, out: Path, *, resume: bool, minutes: float | None, any_thre
     with joined(pick_device(config.device)) as world:
         try:
             trainer = prepare(config, out, world, resume=resume, any_threads=any_threads)
-            counters = trainer.fit(minutes=minutes)
+            counters = fit(trainer, world, minutes=minutes)
         except Interrupted as request:
             if world.rank == 0:
                 complain(f"{request}; --resume goes on")
@@ -92,6 +93,19 @@ def run(config: Any, out: Path, *, resume: bool, minutes: float | None, any_thre
         "best_score": counters.best_score,
         "digest": checkpoint.digest(checkpoint.load(out / "last.pt")),
     }
+
+
+def fit(trainer: Any, world: Any, *, minutes: float | None) -> Any:
+    """``trainer.fit``; that another process is lost is said before ``torchrun``, which knows it too, can end this one."""
+    from mdtheory.meta.distributed import Lost
+    from mdtheory.meta.interrupt import StopRequest
+
+    with StopRequest() if world.size > 1 else nullcontext():
+        try:
+            return trainer.fit(minutes=minutes)
+        except Lost as error:
+            complain(one_line(error))
+            raise typer.Exit(2) from error
 
 
 def prepare(config: Any, out: Path, world: Any, *, resume: bool, any_threads: bool) -> Any:

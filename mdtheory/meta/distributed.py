@@ -92,7 +92,7 @@ class _Group(World):
     def __init__(self, device: torch.device, timeout: timedelta):
         import torch.distributed as dist
 
-        self._dist = dist
+        self._dist, self._lost = dist, False
         backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
         self._talk(lambda: dist.init_process_group(backend, timeout=timeout))
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
@@ -116,17 +116,20 @@ class _Group(World):
         self._talk(lambda: self._dist.broadcast(tensor, src=source))
 
     def leave(self) -> None:
-        self._dist.destroy_process_group()
+        """End the group, unless there is nobody left to take leave of."""
+        if not self._lost:
+            self._dist.destroy_process_group()
 
-    @staticmethod
-    def _talk(message: Callable[[], Any]) -> None:
+    def _talk(self, message: Callable[[], Any]) -> None:
         """Send it; :class:`Lost` where nobody answers."""
         try:
             message()
         except RuntimeError as error:
+            self._lost = True
+            said = " ".join(str(error).split()).removeprefix("[").split("] ", 1)[-1].split(". ")[0]
             raise Lost(
                 "another process of this run has died or does not answer; the last checkpoint is intact: start again with "
-                f"--resume, with any number of processes. torch says: {' '.join(str(error).split())[:160]}"
+                f"--resume, with any number of processes (torch says: {said[:200]})"
             ) from error
 
 
@@ -146,15 +149,10 @@ def joined(device: torch.device, *, timeout: timedelta = TIMEOUT) -> Iterator[Wo
     if device.type == "cuda":
         _take_own_gpu(device)
     world = _Group(device, timeout)
-    answering = True
     try:
         yield world
-    except Lost:
-        answering = False
-        raise
     finally:
-        if answering:
-            world.leave()
+        world.leave()
 
 
 def _take_own_gpu(device: torch.device) -> None:
