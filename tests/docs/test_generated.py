@@ -92,6 +92,13 @@ def test_a_claim_s_page_has_statement_proof_checks_and_quantities():
         assert part in page, part
 
 
+def test_a_long_formula_is_broken_at_its_wide_spaces_and_nowhere_else():
+    long = r"a" * 60 + r";\quad " + "b" * 60
+    assert ledger.broken(long) == r"\begin{gathered}" + "a" * 60 + r";\\" + "b" * 60 + r"\end{gathered}"
+    for whole in (r"a;\quad b", "a" * 200, r"\text{" + "a" * 60 + r";\quad " + "b" * 60 + "}"):
+        assert ledger.broken(whole) == whole
+
+
 def test_a_claim_without_a_file_says_so():
     bare = {**ROW, "checks": [], "quantities": {}, "status": "NOT_RUN", "title": None}
     for key in ("printed", "amended_statement", "uses", "source"):

@@ -178,9 +178,17 @@ def statement(given: Row) -> str:
     lines = [":::{container} statement", ""]
     if given["given"]:
         lines += ["Given", "", *(f"- {name}: ${text}$" for name, text in given["given"].items()), "", "then", ""]
-    lines += [f"$$\n{given['then']}\n$$", ""]
+    lines += [f"$$\n{broken(given['then'])}\n$$", ""]
     lines += [f"- ({name}) ${text}$" for name, text in given["parts"].items()]
     return "\n".join([*lines, "", ":::"]) + "\n"
+
+
+def broken(formula: str) -> str:
+    """A long formula on several lines, broken where it has a wide space behind a stop outside all braces."""
+    pieces = re.split(r"(?<=[;,:])\\quad\s*", formula)
+    if len(formula) < 110 or len(pieces) == 1 or any(piece.count("{") != piece.count("}") for piece in pieces):
+        return formula
+    return r"\begin{gathered}" + r"\\".join(pieces) + r"\end{gathered}"
 
 
 def check(item: Row) -> str:
