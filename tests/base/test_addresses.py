@@ -6,6 +6,7 @@ The numbers were made by this code once; a change of them changes what recorded 
 from __future__ import annotations
 
 import inspect
+from dataclasses import fields
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from mdtheory.inner.estimators import estimators
 from mdtheory.inner.problem import Problem
 from mdtheory.mirror.base import maps
 from mdtheory.mirror.numeric import Budget
+from mdtheory.objectives import Objective
 from mdtheory.typing import Params
 from tests.blockiaf.cases import small_anchor
 
@@ -103,3 +105,11 @@ def test_defaults_are_what_they_were():
     found |= {factory.__name__: defaults(factory) for factory in (MLPIAF, KroneckerIAF, Budget, Problem)}
     found["Problem"] = {name: value for name, value in found["Problem"].items() if isinstance(value, float | bool)}
     assert {slug: options for slug, options in found.items() if slug in DEFAULTS} == DEFAULTS
+    made = {field.name: field.default_factory() for field in fields(Problem) if callable(field.default_factory)}
+    assert made == {"objective": Objective(), "constants": {}}
+
+
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_an_unknown_name_says_of_what_kind_it_is(kind):
+    with pytest.raises(ValueError, match=f"^{kind} must be one of the registered names, got 'nope'"):
+        REGISTRIES[kind].get("nope")
