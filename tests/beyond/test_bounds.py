@@ -103,3 +103,12 @@ def test_semi_orthogonal():
         assert matrix.shape == (rows, columns) and matrix.is_contiguous()
         assert torch.allclose(small, torch.eye(min(rows, columns)), atol=1e-13)
         assert math.isclose(float(torch.linalg.matrix_norm(matrix, ord=2)), 1.0, rel_tol=1e-12)
+
+
+def test_bounds_of_many_are_the_bounds_of_each():
+    squares = torch.rand(3, 4, 5, generator=generator("many"))
+    together = largest(squares)
+    assert together.shape == (3, 4)
+    assert torch.allclose(together, torch.stack([torch.stack([largest(row) for row in block]) for block in squares]))
+    grams = torch.stack([gram(torch.randn(4, 6, generator=generator("many", i))) for i in range(3)])
+    assert torch.allclose(log_top(grams), torch.stack([log_top(one) for one in grams]))

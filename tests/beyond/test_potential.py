@@ -185,3 +185,47 @@ def test_registered_and_refused():
         ConvexPotential(rank=0)
     with pytest.raises(ValueError, match="width and depth must be at least 1"):
         InputConvexPotential(depth=0)
+
+
+def test_ridge_potential_written_out():
+    """F(z) = sum c psi(s t + b) / s^2 with psi = log cosh over t = (P z, V P z), unit by unit: no constant is added."""
+    made, meta, z = case("ridge")
+    codes = made._encode(z, *made._projections(meta))
+    own = torch.cat([codes, made._mixing(meta) @ codes])
+    low, high = (1 - made.mu) / 4, (made.L - 1) / 4
+    expected = 0.0
+    for a, b, log_s, t in zip(meta["amplitude"], meta["offset"], meta["log_sharpness"], own, strict=True):
+        s, rise = math.exp(log_s), math.exp(a * (1 / low + 1 / high))
+        c = low * high * (rise - 1) / (low * rise + high)  # logistic from -low to high, 0 at 0, with slope 1 there
+        expected += c * math.log(math.cosh(s * t + b)) / s**2
+    assert abs(float(made.learned(meta, z)) - expected) < 1e-10 * abs(expected)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_icnn_and_its_bound_written_out(depth):
+    """The recursion of the docstring in numbers, layer by layer, from the outside to the inside for v."""
+    made = stirred(built(InputConvexPotential(width=3, depth=depth)), 0.5)
+    meta, z = meta_of(made), tree.flatten(random_point(small_anchor(), "z"))
+    direct = [meta[f"layers.{l}.direct"] for l in range(depth)]
+    through = [None, *(torch.log1p(meta[f"layers.{l}.through"].exp()) for l in range(1, depth))]
+    v = torch.log1p(meta["output"].exp())
+    y, reach = torch.zeros(3).double(), []
+    for l in range(depth):
+        p = direct[l] @ z + meta[f"layers.{l}.bias"]
+        y = torch.log1p((p if l == 0 else p + through[l] @ y).exp())
+        norm = torch.linalg.matrix_norm(direct[l], ord=2)
+        reach.append(norm if l == 0 else torch.linalg.matrix_norm(through[l], ord=2) * reach[-1] + norm)
+    assert torch.allclose(made._network(meta, z), v @ y, rtol=1e-12)
+    total = torch.zeros(()).double()
+    for l in reversed(range(depth)):
+        total = total + v.max() * reach[l] ** 2 / 4
+        v = through[l].T @ v if l else v
+    assert torch.allclose(made.bound(meta, exact=True), total, rtol=1e-12)
+    assert total <= made.bound(meta) < 1.6**2 * total
+
+
+@pytest.mark.parametrize(("gate", "end"), [(-50.0, -0.5 * (1 - 0.2)), (50.0, 0.5 * (7.0 - 1))])
+def test_gate_ends_where_the_share_of_the_curvature_does(gate, end):
+    made = built(InputConvexPotential(width=3, mu=0.2, L=7.0))
+    meta = {**meta_of(made), "gate": torch.tensor(gate, dtype=torch.float64)}
+    assert float(made._gate(meta)) == pytest.approx(end, rel=1e-9)
