@@ -44,11 +44,20 @@ def adaptation(page: Page) -> Any:
             axis.set(title=title, xlabel="task step k", ylabel=label)
             axis.axvline(page.first.config.task.n_steps, color="#888888", linestyle=":", linewidth=1)
         for axis in row_axes[:2]:
-            axis.set_yscale("log")
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_formatter("{x:g}")
+            _logarithmic(axis)
     _legend(figure, axes[0][0], "dotted: the steps of meta-training; WarpGrad and MT-net have no start in common with MAML")
     return figure
+
+
+def _logarithmic(axis: Any) -> None:
+    """A logarithmic y-axis with plain numbers, as many as can be read."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1,)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def training(page: Page) -> Any:
