@@ -120,12 +120,12 @@ class Browser:
         """Send a command and wait for its result."""
         self.count += 1
         number = self.count
-        self.answers[number] = asyncio.get_running_loop().create_future()
+        answered = self.answers[number] = asyncio.get_running_loop().create_future()
         message: dict[str, Any] = {"id": number, "method": method, "params": parameters}
         if self.session:
             message["sessionId"] = self.session
         await self.connection.write_message(json.dumps(message))
-        answer = await asyncio.wait_for(self.answers[number], PATIENCE)
+        answer = await asyncio.wait_for(answered, PATIENCE)  # it may have arrived, and left the table, already
         if "error" in answer:
             raise RuntimeError(f"the browser refused {method}: {answer['error']['message']}")
         return answer["result"]

@@ -128,9 +128,8 @@ for part, (network, pattern) in parts.items():
         for key, value in part_learner.meta().items()
         if key.startswith("anchor.")
     )
-    print(
-        f"{part}: {n_moved} numbers move, loss {losses[0]:.3f} -> {losses[-1]:.3f}"
-    )
+    first, last = losses[0], losses[-1]
+    print(f"{part}: {n_moved} numbers move, loss {first:.3f} -> {last:.3f}")
     assert losses[-1] < losses[0]
     assert all(torch.isfinite(g).all() for g in result.grads.values())
 
