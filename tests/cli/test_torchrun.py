@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 
+from mdtheory.cli import app
 from tests.cli.runs import settings, train
+from tests.docs.pages import DOCS, commands
 from tests.meta.processes import PATIENCE
 
 SUICIDE = """
@@ -63,3 +67,13 @@ def test_a_killed_process_is_said_and_one_process_goes_on(tmp_path: Path):
     (sentence,) = own_words(done)
     assert sentence.startswith("mdtheory: another process of this run has died")
     assert train(out, "--resume", meta__iterations=60)["digest"] == train(tmp_path / "alone", meta__iterations=60)["digest"]
+
+
+def test_the_commands_of_the_guide_are_understood():
+    typed = [line for line in commands(DOCS / "how-to/several-processes.md") if line.startswith("torchrun ")]
+    assert len(typed) >= 3
+    for line in typed:
+        launcher, _, own = line.partition(" -m mdtheory train ")
+        assert launcher.startswith("torchrun --standalone --nproc-per-node ")
+        found = typer.main.get_command(app).commands["train"].make_context("train", shlex.split(own)).params
+        assert found["config"] is None or (DOCS.parent / found["config"]).is_file()

@@ -156,7 +156,7 @@ def test_a_silent_process_is_not_waited_for_for_ever():
 
 
 def _asked_to_stop(world: World, folder: Path, during: str) -> tuple[int, str]:
-    asked = {"step": lambda index: index == 9, "validation": lambda index: index == 10_001}[during]
+    asked = {"step": lambda index: index == 17, "validation": lambda index: index == 10_001}[during]
 
     def stream(index: int) -> Episode:
         if asked(index):  # task 1 of its iteration or validation: only rank 1 draws it
@@ -171,12 +171,12 @@ def _asked_to_stop(world: World, folder: Path, during: str) -> tuple[int, str]:
     return 0, "finished"
 
 
-@pytest.mark.parametrize("during", ["step", "validation"])
-def test_a_signal_to_one_process_saves_and_stops_all(tmp_path, during):
-    stopped = (128 + signal.SIGTERM, "stopped by a signal after iteration 3")
+@pytest.mark.parametrize(("during", "iteration", "validated"), [("step", 5, 3), ("validation", 3, -1)])
+def test_a_signal_to_one_process_saves_and_stops_all(tmp_path, during, iteration, validated):
+    stopped = (128 + signal.SIGTERM, f"stopped by a signal after iteration {iteration}")
     assert run(2, _asked_to_stop, tmp_path / "asked", during) == [stopped] * 2
     state = last(tmp_path / "asked")["counters"]
-    assert (state["iteration"], state["validated"]) == (3, -1)
+    assert (state["iteration"], state["validated"]) == (iteration, validated)
     run(2, _train, tmp_path / "asked", True)
     _train(ALONE, tmp_path / "alone", False)
     _same(tmp_path / "asked", tmp_path / "alone")
