@@ -16,7 +16,7 @@ from mdtheory.geometry.triangular import Scale
 from mdtheory.seeding import generator
 from tests.blockiaf.cases import PARTITIONS, distance, kronecker, mlp, random_point, small_anchor, stirred
 
-SCALES = ["exp", "bounded", (0.5, 1.5)]
+SCALES = ["exp", "bounded", (0.25, 3.0)]
 
 
 def dense(built, z):

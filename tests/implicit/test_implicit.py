@@ -95,6 +95,21 @@ def test_agrees_with_unrolling_to_convergence_on_a_network():
     assert distance(grads["implicit"], grads["unrolled"]) < 1e-6
 
 
+def test_parameters_that_are_not_adapted_have_their_direct_term():
+    """The first layer is shared: the query loss depends on it directly as well as through the minimiser."""
+    rng = torch.Generator().manual_seed(4)
+    labels = torch.tensor([0, 1, 0, 1])
+    episode = Episode(torch.randn(4, 3, generator=rng), labels, torch.randn(4, 3, generator=rng), labels)
+    network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    grads = {}
+    for estimator in ("implicit", "unrolled"):
+        prior = geometries.get("prior")(precision=2.0)
+        learner = MetaLearner(network, prior, n_steps=120, task_lr=0.2, adapt="2.*", estimator=estimator)
+        grads[estimator] = learner.meta_gradient([episode]).grads
+    assert {name.split(".")[0] for name in grads["implicit"]} == {"anchor", "shared", "geometry"}
+    assert distance(grads["implicit"], grads["unrolled"]) < 1e-6
+
+
 def test_negative_curvature_is_refused_in_one_sentence():
     class Saddle(nn.Module):
         def __init__(self):
