@@ -1,4 +1,4 @@
-"""The trace of an adaptation, against gradient descent written out."""
+"""The trace of an adaptation and its first-order gradient, against gradient descent written out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mdtheory.geometry import geometries
+from mdtheory.inner.estimators import estimators
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import solve, trace
 from mdtheory.meta import MetaLearner
@@ -49,6 +50,20 @@ def test_solving_ends_where_the_trace_does():
         state = solve(problem, meta, task, n_steps=asked)
         loss = problem.support_loss(meta, problem.point(meta, state), task)
         assert torch.allclose(loss, trace(problem, meta, task, n_steps=asked).support_loss[-1])
+
+
+def test_the_first_order_gradient_is_the_query_gradient_at_the_end():
+    """Finn et al. 2017, sec. 5.2: with the identity for a map, all of the path is forgotten; the exact gradient is another."""
+    learner, task = regression()
+    problem, meta = learner.problem(), learner.meta()
+    state = solve(problem, meta, task)
+    weight, bias = (state[f"z.{name}"].requires_grad_() for name in ("weight", "bias"))
+    value = nn.functional.mse_loss(task.query_x @ weight.T + bias, task.query_y)
+    expected = torch.cat([slope.reshape(-1) for slope in torch.autograd.grad(value, [weight, bias])])
+    found = {name: estimators.get(name)()(problem, meta, [task]) for name in ("first_order", "unrolled")}
+    flat = {name: torch.cat([g.grads[f"anchor.{n}"].reshape(-1) for n in ("weight", "bias")]) for name, g in found.items()}
+    assert torch.allclose(found["first_order"].value, value) and torch.allclose(flat["first_order"], expected)
+    assert (flat["unrolled"] - expected).norm() > 0.1 * expected.norm()
 
 
 def test_accuracy_is_the_share_of_right_classes():
