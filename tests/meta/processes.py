@@ -14,7 +14,7 @@ import torch
 
 from mdtheory.meta.distributed import World, joined
 
-PATIENCE = 120  # seconds until a test gives its processes up
+PATIENCE = 300  # seconds until a test gives its processes up
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torch", "mdtheory.meta.trainer"])
 
