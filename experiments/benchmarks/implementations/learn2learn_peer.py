@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from experiments.benchmarks.work import Work
 from mdtheory.typing import Episode, Params
 
 
+@functools.cache
 def maml_class() -> Any:
     """``learn2learn.algorithms.MAML``; without the start-up code of the packages around it where that fails.
 
