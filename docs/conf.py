@@ -95,6 +95,7 @@ copybutton_prompt_is_regexp = True
 html_theme = "furo"
 html_title = "mdtheory"
 html_static_path = ["_static"]
+html_favicon = "_static/favicon.svg"
 html_css_files = ["site.css"]
 html_js_files = ["punctuation.js"]
 html_show_sphinx = False
