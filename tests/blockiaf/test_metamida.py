@@ -91,3 +91,12 @@ def test_meta_gradient_through_two_steps_at_full_size():
     by_hand = torch.autograd.grad(loss(geometry.map(z)), list(own.values()))
     assert all(torch.allclose(a, b, rtol=1e-10, atol=1e-12) for a, b in zip(ours, by_hand, strict=True))
     assert all(a.any() for a in ours)
+
+
+def test_the_smallest_conditioners_are_allowed():
+    made = MLPIAF(partition=1, hidden=1, code=1)
+    made.build({"w": torch.zeros(2), "b": torch.zeros(1)})
+    assert made({"w": torch.ones(2), "b": torch.ones(1)})["w"].tolist() == [1.0, 1.0]
+    for options in ({"hidden": 0}, {"code": 0}):
+        with pytest.raises(ValueError, match="hidden and code must be at least 1"):
+            MLPIAF(**options)
