@@ -68,6 +68,8 @@ def suits(x: Tensor, weight: Tensor, *others: Tensor) -> bool:
 
     It takes float32 and float64, on a CPU with a compiler, and at most two nested derivatives, all of them reverse-mode.
     """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # whoever records the operations must see ordinary ones
+        return False
     usable = all(t.device.type == "cpu" and t.dtype == x.dtype for t in (x, weight, *others))
     if not usable or x.dtype not in (torch.float32, torch.float64) or x.dim() != 4 or min(x.shape[2:]) < 2 or _plain.get():
         return False

@@ -208,6 +208,12 @@ class TestConvBlock:
         )
         assert not torch.allclose(net(x), before)
 
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
+    def test_can_be_exported_and_traced(self) -> None:
+        net, x = ConvBlock(3, 4).requires_grad_(False), torch.rand(2, 3, 8, 8)
+        assert torch.allclose(torch.export.export(net, (x,)).module()(x), net(x), atol=1e-5)
+        assert torch.allclose(torch.jit.trace(net, (x,))(x), net(x), atol=1e-5)
+
     def test_small_batches_are_left_to_ordinary_operations(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(block, "WORTHWHILE", 2**16)
         weight = torch.rand(64, 3, 3, 3)

@@ -59,7 +59,11 @@ class TestEveryNetwork:
         assert not torch.equal(first.state_dict()["classifier.weight"], other["classifier.weight"])
 
     def test_probe_accepts_it(self, name):
-        probe(prepare(small(name), norm="support"), torch.rand(4, *SMALL[name][1]))
+        model, x = prepare(small(name), norm="support"), torch.rand(4, *SMALL[name][1])
+        assert probe(model, x) is None
+        model.register_forward_hook(lambda module, args, output: output + torch.rand(()))
+        with pytest.raises(ValueError, match="draws from the global random generator"):
+            probe(model, x)
 
     def test_meta_gradient_batched_is_looped_is_finite_differences(self, name):
         model = prepare(live(small(name)), norm="transductive")

@@ -231,7 +231,8 @@ def test_what_only_an_example_can_show(act, message):
 
 def test_the_named_remedy_for_attention_works():
     with sdpa_kernel(SDPBackend.MATH):
-        prepare(Doing(fused_attention), norm="transductive", example=torch.randn(4, 3))
+        prepared = prepare(Doing(fused_attention), norm="transductive", example=torch.randn(4, 3))
+    assert isinstance(prepared, Doing)
 
 
 def test_the_example_is_not_changed_and_no_random_number_is_drawn():
