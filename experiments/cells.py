@@ -41,8 +41,8 @@ class Tier:
     """One size of the whole table.
 
     ``weights``: rows whose weights a record keeps; ``path_tasks``, ``path_steps``: the test tasks and steps behind the
-    figures of adaptation; ``other_norm``: rows that are also tested with statistics of the support set alone; ``about``:
-    what the tier can and cannot show, for its table.
+    figures of adaptation; ``other_norm``: rows that are also tested with statistics of the support set alone; ``by_shot``:
+    shots -> changes of ``run``; ``about``: what the tier can and cannot show, for its table.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Tier:
     path_steps: int
     other_norm: list[str]
     order: list[str] = field(default_factory=list)
+    by_shot: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, order=True)
@@ -99,7 +100,7 @@ def tier(name: str) -> Tier:
     if name not in TIERS:
         raise ValueError(f"tier must be one of {', '.join(TIERS)}, got {name!r}; choose one")
     data = _read(CONFIGS / "tiers" / f"{name}.toml")
-    return Tier(name=name, run=data["run"], **data["tier"])
+    return Tier(name=name, run=data["run"], by_shot=data.get("by_shot", {}), **data["tier"])
 
 
 @cache
@@ -116,8 +117,9 @@ def resolved(cell: Cell) -> RunConfig:
     """The configuration that the tier and the row make."""
     own, row = tier(cell.tier), rows()[cell.row]
     data = merged({"task": {"n_shot": cell.shot}}, own.run)
-    data = merged(data, row.changes)
-    return parse(merged(data, row.by_shot.get(str(cell.shot), {})), origin=f"{cell.tier}/{cell.row}-{cell.shot}shot")
+    for changes in (own.by_shot.get(str(cell.shot), {}), row.changes, row.by_shot.get(str(cell.shot), {})):
+        data = merged(data, changes)
+    return parse(data, origin=f"{cell.tier}/{cell.row}-{cell.shot}shot")
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

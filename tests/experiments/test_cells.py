@@ -39,11 +39,24 @@ def test_the_cpu_tier_is_exactly_the_fair_table():
 
 @pytest.mark.parametrize("name", TIERS)
 def test_fair_rows_differ_in_their_geometry_alone(name):
-    configs = [resolved(cell) for cell in cells.cells(name) if rows()[cell.row].group != "literal"]
-    for config in configs:
-        alike = config.model_copy(update={"geometry": configs[0].geometry})
-        assert alike.model_copy(update={"task": configs[0].task}) == configs[0]
-        assert config.task.model_copy(update={"n_shot": 1, "eval_n_query": (1, 15)}) == configs[0].task
+    for shot in tier(name).shots:
+        own = [cell for cell in cells.cells(name) if cell.shot == shot and rows()[cell.row].group != "literal"]
+        configs = [resolved(cell) for cell in own]
+        assert all(config.model_copy(update={"geometry": configs[0].geometry}) == configs[0] for config in configs)
+
+
+@pytest.mark.parametrize("name", TIERS)
+def test_shots_differ_in_what_the_tier_declares_alone(name):
+    for shot in tier(name).shots:
+        first, other = (resolved(Cell(name, "maml", one)) for one in (tier(name).shots[0], shot))
+        task = other.task.model_copy(update={"n_shot": first.task.n_shot, "eval_n_query": first.task.eval_n_query})
+        n_tasks = tier(name).by_shot.get(str(shot), {}).get("meta", {}).get("n_tasks", first.meta.n_tasks)
+        assert other.meta == first.meta.model_copy(update={"n_tasks": n_tasks})
+        assert other.model_copy(update={"task": task, "meta": first.meta}) == first
+
+
+def test_the_cpu_tier_takes_four_tasks_of_one_shot_and_two_of_five():
+    assert [resolved(Cell("cpu", "maml", shot)).meta.n_tasks for shot in (1, 5)] == [4, 2]
 
 
 @pytest.mark.parametrize("name", TIERS)
