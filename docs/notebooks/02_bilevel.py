@@ -135,7 +135,7 @@ assert (by_library - by_formula).norm() < 1e-6 * by_formula.norm()
 #
 # `Prior` has the anchor $\theta$ and one logarithm of a precision per coordinate. Descend $F$ with an ordinary optimiser, eight
 # tasks at a time. (25 inner steps are nearly the exact solution here, so we may as well differentiate through them, all tasks at
-# once; [page 8](08_hypergradients.py) compares the two ways.)
+# once; [page 9](09_hypergradients.py) compares the two ways.)
 
 # %%
 unrolled = estimators.get("unrolled")(batched=True)
@@ -284,5 +284,5 @@ assert (maml.meta()["anchor.weight"].detach()[0] - best).norm() < 1e-4
 # | its gradient | implicit function theorem | differentiate through the steps |
 # | as $K\to\infty$ | gets exact | forgets $\theta$, unless $f_t$ is flat somewhere |
 #
-# The two are closer than they look: few steps *are* a prior. [Page 6](06_implicit_prior.py) shows which. Before that: what
+# The two are closer than they look: few steps *are* a prior. [Page 7](07_implicit_prior.py) shows which. Before that: what
 # does a gradient step assume about the loss, and can that be learned as well? [Next page](03_surrogates.py).

@@ -340,13 +340,8 @@ for start, colour in ((0.25, BLUE), (1.0, ORANGE), (4.5, GREEN)):
     left.plot(x, bowl_values, color=colour, linewidth=1, linestyle=":")
     left.plot(base, poisson(base), "o", color=colour)
 left.plot([], [], color="gray", label=r"Bregman surrogate, $h=-\log$")
-left.plot(
-    [],
-    [],
-    color="gray",
-    linestyle=":",
-    label="bowl with the loss's own curvature there",
-)
+own = "bowl with the loss's own curvature there"
+left.plot([], [], color="gray", linestyle=":", label=own)
 left.set(ylim=(-8, 22), xlabel=r"$\phi$")
 left.legend(fontsize=8, loc="upper center", frameon=True, framealpha=0.9)
 

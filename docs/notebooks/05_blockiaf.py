@@ -6,7 +6,7 @@
 # Lipschitz continuous". This page tests the sentence, finds what can be saved, and shows what goes wrong where it cannot.
 #
 # Claims of the ledger: {claim}`C24b`, {claim}`C25`, {claim}`C26`, {claim}`C27`, {claim}`C28`, {claim}`C29`; theorems {claim}`T1`, {claim}`T2`, {claim}`T3`,
-# {claim}`T5`, {claim}`T6`, {claim}`T7`; repairs {claim}`RA1`, {claim}`RB`, {claim}`RC`, {claim}`RD`.
+# {claim}`T5`, {claim}`T7`.
 
 # %% tags=["hide-input"]
 import itertools
@@ -15,14 +15,12 @@ import matplotlib.pyplot as plt
 import torch
 
 from mdtheory.geometry import Geometry
-from mdtheory.geometry.certified import CertifiedMLPIAF
 from mdtheory.geometry.metasgd import MetaSGD
 from mdtheory.geometry.mlp_iaf import MLPIAF
-from mdtheory.geometry.steps import BlockDualStep, PullbackStep, block_rates
 from mdtheory.mirror import DualMap
 from mdtheory.plots import COLOURS, STYLE
 from mdtheory.seeding import generator
-from proofs_check.models import built, dual, path, point, vector
+from proofs_check.models import dual, path, point, vector
 
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, *_ = COLOURS
@@ -41,10 +39,10 @@ torch.set_default_dtype(torch.float64)
 
 
 # %%
-def specimen(seed=0, *, blocks=3, size=4, made=MLPIAF, **options):
+def specimen(seed=0, *, blocks=3, size=4):
     d = blocks * size
     partition = [list(range(i, i + size)) for i in range(0, d, size)]
-    map = made(partition, hidden=16, **options)
+    map = MLPIAF(partition, hidden=16)
     map.build({"phi": torch.zeros(d)})
     random = generator("specimen", seed)
     for parameter in map.requires_grad_(False).parameters():
@@ -303,40 +301,30 @@ assert (three[-1] - two[-1]).norm() > 0.1
 
 
 # %%
-class TwoBlocks(DualMap):
-    """phi_a = z_a / 2, phi_b = z_b / 2 + 4 z_a: two blocks of one number."""
+class Coupled(DualMap):
+    """phi_1 = z_1 / 2, phi_2 = z_2 / 2 + 4 z_1: two blocks of one number."""
+
+    matrix = torch.tensor([[0.5, 0.0], [4.0, 0.5]])
 
     def point(self, meta, z):
-        return {"a": z["a"] / 2, "b": z["b"] / 2 + 4 * z["a"]}
+        return {"phi": self.matrix @ z["phi"]}
 
     def inverse(self, meta, phi):
-        return {"a": 2 * phi["a"], "b": 2 * (phi["b"] - 8 * phi["a"])}
+        return {"phi": torch.linalg.solve(self.matrix, phi["phi"])}
 
 
 A = torch.tensor([[1.0, -0.5], [-0.5, 1.0]])
-JA = torch.tensor([[0.5, 0.0], [4.0, 0.5]]) @ A
-spectrum = torch.linalg.eigvals(JA).real.sort().values
+spectrum = torch.linalg.eigvals(Coupled.matrix @ A).real.sort().values
 assert torch.allclose(spectrum, vector(-0.75, -0.25))
 
-
-def run(geometry, start, *, alpha, n_steps):
-    """The library's hooks by hand: point, gradient, step."""
-    z = geometry.map.inverse({}, {"a": start[0], "b": start[1]})
-    state = {"z.a": z["a"], "z.b": z["b"]}
-    visited = []
-    for k in range(n_steps + 1):
-        phi = geometry.point({}, state)
-        visited.append(torch.stack([phi["a"], phi["b"]]))
-        u = A @ visited[-1]
-        gradient = {"a": u[0], "b": u[1]}
-        state = geometry.step({}, state, gradient, task_lr=alpha, k=k)
-    return torch.stack(visited)
-
-
-start = vector(1.0, 1.5)
-losses = lambda points: torch.einsum("ki,ij,kj->k", points, A, points) / 2
+start = torch.linalg.solve(Coupled.matrix, vector(1.0, 1.5))
 for alpha in (0.001, 0.03, 1.0):
-    points = run(Geometry(map=TwoBlocks()), start, alpha=alpha, n_steps=30)
+    how = {
+        "task_lr": alpha,
+        "n_steps": 30,
+        "geometry": Geometry(map=Coupled()),
+    }
+    points = torch.stack(path(lambda phi: phi @ A @ phi / 2, start, **how))
     for left, growth in ((vector(-5, 1), 1 / 4), (vector(-3, 1), 3 / 4)):
         component = points @ left  # along a left eigenvector of JA
         exact = component[0] * (1 + alpha * growth) ** torch.arange(31)
@@ -347,122 +335,5 @@ for alpha in (0.001, 0.03, 1.0):
 # iteration runs away, at every rate; and by T2 every BlockIAF with a live scale has such points. That does not say that it *will* happen on
 # a given task. It says that no theorem protects the method.
 #
-# ## Repairs
-#
-# Three ways to get a theorem back, all of them one line in the library:
-#
-# - **pull the gradient back** (RD): step with $J_g^\top\nabla f$. This is gradient descent on $f\circ g$, and moves $\phi$ by $-\alpha JJ^\top\nabla f$, a
-#   symmetric positive definite preconditioner for *any* bijection;
-# - **rates per block** (RC): later blocks take so much longer steps that what leaks into them from earlier blocks is outweighed;
-# - **build monotone maps**: either the conjugate $h^*$ itself (RA1, `potential`), or a BlockIAF whose coupling is bounded by construction (RB,
-#   `certified`).
-
-# %%
-coupling = torch.tensor([[0.0, 0.0], [4.0, 0.0]])
-rates = block_rates(coupling=coupling, diagonal=vector(0.5, 0.5))
-repairs = {
-    "gradient descent": (None, 0.5),
-    "dual step with $g$": (Geometry(map=TwoBlocks()), 0.05),
-    "pulled back": (Geometry(map=TwoBlocks(), rule=PullbackStep()), 0.1),
-    "rates per block": (
-        Geometry(map=TwoBlocks(), rule=BlockDualStep([["a"], ["b"]], rates)),
-        0.05,
-    ),
-}
-runs = {}
-for name, (geometry, alpha) in repairs.items():
-    if geometry is None:
-        step = torch.eye(2) - alpha * A
-        powers = [torch.matrix_power(step, k) @ start for k in range(201)]
-        runs[name] = torch.stack(powers)
-    else:
-        runs[name] = run(geometry, start, alpha=alpha, n_steps=200)
-    decreasing = losses(runs[name])[-1] < losses(runs[name])[0]
-    assert decreasing == (name != "dual step with $g$")
-
-# %% tags=["hide-input"]
-figure, (left, right) = plt.subplots(
-    1, 2, figsize=(9, 3.6), layout="constrained"
-)
-xs, ys = torch.linspace(-2, 2.2, 100), torch.linspace(-3, 3, 100)
-xx, yy = torch.meshgrid(xs, ys, indexing="xy")
-cells = torch.stack([xx, yy], dim=-1)
-left.contour(
-    xx,
-    yy,
-    torch.einsum("...i,ij,...j", cells, A, cells) / 2,
-    levels=[0.1, 0.4, 1, 2, 3, 5],
-    colors="gray",
-    linewidths=0.6,
-)
-for (name, points), colour, mark in zip(
-    runs.items(), (BLUE, ORANGE, GREEN, PINK), "osv^", strict=True
-):
-    left.plot(
-        *points[:60].T,
-        marker=mark,
-        color=colour,
-        markersize=3,
-        linewidth=1,
-        label=name,
-    )
-    right.plot(losses(points), color=colour, label=name)
-left.plot(*start, "k*", markersize=11)
-left.set(xlim=(-2, 2.2), ylim=(-3, 3), xlabel=r"$\phi_1$", ylabel=r"$\phi_2$")
-right.set(
-    yscale="log", ylim=(1e-12, 1e6), xlabel="step $k$", ylabel=r"$f(\phi^k)$"
-)
-right.legend(fontsize=8)
-plt.show()
-
-# %% [markdown]
-# Both repairs descend where the plain dual step diverges. They are no match for gradient descent here: the map is a bad one for this loss, and
-# pulling back squares its condition number. A repair gives a guarantee, not a good geometry; that has to be learned.
-#
-# For a map with $\frac12(J+J^\top)\succeq mI$ and $\norm J\le M$ there is a theorem (T6): if $f$ is $L$-smooth, convex or not, then
-#
-# $$f(\phi^+)\le f(\phi)-\alpha\Bigl(m-\frac{\alpha LM^2}2\Bigr)\norm{\nabla f(\phi)}^2,$$
-#
-# a descent for every $\alpha<2m/(LM^2)$. The certified map has both constants for every value of its parameters, here with random
-# ones. The `potential` has them too, and is a gradient besides; symmetry allows steps up to $2/(LM)$ whatever $m$ is.
-
-# %%
-certified = specimen(seed=2, made=CertifiedMLPIAF, m=0.25, M=3.0)
-m, M = certified.certificate(certified.own())
-assert 0.25 <= m <= M <= 3.0
-potential = built("potential", z)
-for map, low, high in (
-    (certified, m, M),
-    (potential, *potential.curvature(potential.own())),
-):
-    for seed in range(20):
-        z = 10 * torch.randn(12, generator=generator("points", seed))
-        J = jacobian(map, z)
-        assert torch.linalg.eigvalsh((J + J.T) / 2)[0] >= low - 1e-9
-        assert torch.linalg.matrix_norm(J, 2) <= high + 1e-9
-
-L = 1.25  # of f above: at most 1 from log-sum-exp, 1/4 from the square
-points = path(
-    f, z, task_lr=m / (L * M**2), n_steps=50, geometry=Geometry(map=certified)
-)
-values = torch.stack([f(phi) for phi in points])
-squares = torch.stack(
-    [torch.func.grad(f)(phi).square().sum() for phi in points]
-)
-assert (
-    values[1:] <= values[:-1] - m**2 / (2 * L * M**2) * squares[:-1] + 1e-12
-).all()
-
-# %% [markdown]
-# | | BlockIAF (poster) | certified BlockIAF | convex potential |
-# |---|---|---|---|
-# | a bijection of $\R^d$ | yes | yes | yes |
-# | inverse in closed form | yes | one root per coordinate | Newton's method |
-# | log-determinant in closed form | yes | yes | no |
-# | monotone, Lipschitz on $\R^d$ | no, unless scales are constant | yes, with constants | yes, with constants |
-# | gradient of a potential | only as Meta-SGD | only as Meta-SGD | yes |
-# | descent theorem for the dual step | none | T6 | T6, with longer steps |
-#
 # What training makes of a BlockIAF in practice is an empirical question: [](../trained_maps.md) measures it, and the
-# [results](../generated/results/index.md) ask it of longer runs.
-# [Next](06_implicit_prior.py), back to the plain gradient step: what prior hides in it?
+# [results](../generated/results/index.md) ask it of longer runs. [Next](06_repairs.py): three ways to get a theorem back.

@@ -75,13 +75,13 @@ def test_every_claim_leads_to_proof_checks_file_and_figure():
 
 def test_a_claim_s_page_has_statement_proof_checks_and_quantities():
     file = DOCS.parent / "proofs_check" / "claims" / "c05_implicit_prior.py"
-    page = ledger.claim_page(ROW, file, [("06_implicit_prior", "The implicit prior of MAML")], ["c05_prior.png"])
+    page = ledger.claim_page(ROW, file, [("07_implicit_prior", "The implicit prior of MAML")], ["c05_prior.png"])
     for part in (
         r"$$" + "\n" + r"x\le 1",
         r"- sum: $S\succ0$",
         r"- (quadratic) $z^2$",
         "Uses {claim}`C07` part a",
-        "[The implicit prior of MAML](/notebooks/06_implicit_prior.py)",
+        "[The implicit prior of MAML](/notebooks/07_implicit_prior.py)",
         "/figures/c05_prior.png",
         "*Proof of (quadratic).*",
         r"s\_1 = alpha \* beta, and \|x\|\_2 \< 1",

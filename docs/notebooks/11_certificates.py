@@ -183,4 +183,4 @@ else:
 #
 # The cost is the catch. The boxes have as many sides as there are parameters, and halving each of them once already takes $2^d$ boxes. Two or three
 # coordinates are easy, a convolutional network is out of reach; for that, [](../trained_maps.md) samples, and says so.
-# [Next](10_table.py): what the poster's own table can tell.
+# [Next](12_table.py): what the poster's own table can tell.

@@ -228,4 +228,4 @@ for K in range(1, 41):
 # | convex, $L$-smooth relative to $h$ | value $\le LD_h(x,\phi^0)/K$ | yes, over all $h$ |
 # | the same, $\mu$-strongly convex relative to $h$ | $D_h\le(1-\mu/L)^KD_h(\phi^*,\phi^0)$ | yes |
 #
-# So much for how near the solver gets. [The next page](08_hypergradients.py) asks what the rest of the way costs the *meta-gradient*.
+# So much for how near the solver gets. [The next page](09_hypergradients.py) asks what the rest of the way costs the *meta-gradient*.
