@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from experiments.book import Page
-from experiments.statistics import Difference, compare
+from experiments.statistics import Difference, compare, p_text
 
 Pages = dict[tuple[str, int], Page]
 Question = Callable[[list[Page]], list[str]]
 TIERS = ("paper", "cpu", "glyphs")
+OWN = "metacurvature-symmetric"
 STEPS = (0, 1, 2, 5, 10)
 
 
@@ -26,7 +27,7 @@ def answers(pages: Pages) -> str:
     for title, question in QUESTIONS.items():
         parts.append(f"## {title}\n")
         found = False
-        for name in TIERS:
+        for name in ("own", "glyphs") if OWN in title else TIERS:
             lines = question([page for key, page in pages.items() if key[0] == name])
             if lines:
                 found = True
@@ -67,7 +68,12 @@ def said(one: Difference) -> str:
     """The difference with its verdict."""
     verdict = ("**yes**" if one.estimate.mean > 0 else "**no**") if one.significant else "undecided"
     detectable = "" if one.significant else f"; {100 * one.detectable:.2f} would have been seen with 80% power"
-    return f"{shown(one)}, p = {one.corrected:.3f}: {verdict}{detectable}"
+    return f"{shown(one)}, {equals(one.corrected)}: {verdict}{detectable}"
+
+
+def equals(p: float) -> str:
+    """``p = 0.123`` or ``p < 0.001``."""
+    return f"p {p_text(p)}" if p_text(p).startswith("<") else f"p = {p_text(p)}"
 
 
 def protocol(pages: list[Page]) -> list[str]:
@@ -84,7 +90,7 @@ def protocol(pages: list[Page]) -> list[str]:
                     support = page.accuracies(row, n_query, norm="support")
                     name = f"{head}, {n_query} queries a class: transductive minus support statistics at test"
                     gaps[name] = page.accuracies(row, n_query) - support
-    return [f"- {name}: {shown(one)}, p = {one.corrected:.3f}" for name, one in compare(gaps).items()]
+    return [f"- {name}: {shown(one)}, {equals(one.corrected)}" for name, one in compare(gaps).items()]
 
 
 def fewer_steps(pages: list[Page]) -> list[str]:
@@ -140,4 +146,7 @@ QUESTIONS: dict[str, Question] = {
     "(d) Does a true mirror map beat a BlockIAF?": versus(("potential", "metamida"), ("certified", "metamida")),
     "(e) Do learned geometries need fewer steps?": fewer_steps,
     "(f) Is the trained map monotone where it is used?": monotone,
+    f"(g) Does a geometry of our own, `{OWN}`, win on the same backbone, data and protocol?": versus(
+        *((OWN, rival) for rival in ("maml", "metasgd", "metacurvature", "metakfo", "metamida", "warpgrad"))
+    ),
 }

@@ -27,6 +27,11 @@ class Page:
         return list(self.by_row)
 
     @property
+    def several_seeds(self) -> bool:
+        """Whether any row has more than one."""
+        return any(len(by_seed) > 1 for by_seed in self.by_row.values())
+
+    @property
     def first(self) -> Record:
         """Any record: what all of the page share can be read from it."""
         return next(iter(next(iter(self.by_row.values())).values()))
@@ -79,7 +84,8 @@ def read(folder: Path = FOLDER) -> dict[tuple[str, int], Page]:
         page = found.setdefault((result.tier, result.shot), {})
         page.setdefault(result.row, {})[result.seed] = record
     pages = {}
-    for (name, shot), by_row in sorted(found.items()):
+    for (name, shot), own in sorted(found.items()):
+        by_row = {**found.get((tier(name).like, shot), {}), **own}
         order = [cell.row for cell in table_order(name) if cell.shot == shot]
         kept = {row: dict(sorted(by_row[row].items())) for row in order if row in by_row}
         pages[name, shot] = Page(tier(name), shot, kept)
@@ -87,7 +93,8 @@ def read(folder: Path = FOLDER) -> dict[tuple[str, int], Page]:
 
 
 def table_order(name: str) -> list:
-    """The cells of a tier in the order of ``rows.toml``."""
+    """The cells of a tier, and of the one that it is like, in the order of ``rows.toml``."""
     from experiments.cells import rows
 
-    return sorted(cells(name), key=lambda cell: (cell.shot, list(rows()).index(cell.row)))
+    like = tier(name).like
+    return sorted([*(cells(like) if like else []), *cells(name)], key=lambda cell: (cell.shot, list(rows()).index(cell.row)))

@@ -20,7 +20,7 @@ from experiments.generated import ROOT, report, settle
 from mdtheory.config import RunConfig, load, parse
 
 CONFIGS = ROOT / "experiments" / "configs"
-TIERS = ("smoke", "glyphs", "cpu", "paper")
+TIERS = ("smoke", "glyphs", "cpu", "own", "paper")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,8 @@ class Tier:
 
     ``weights``: rows whose weights a record keeps; ``path_tasks``, ``path_steps``: the test tasks and steps behind the
     figures of adaptation; ``other_norm``: rows that are also tested with statistics of the support set alone; ``by_shot``:
-    shots -> changes of ``run``; ``about``: what the tier can and cannot show, for its table.
+    shots -> changes of ``run``; ``like``: the tier whose ``run`` this one takes and whose rows stand beside its own in its
+    tables; ``about``: what the tier can and cannot show, for its table.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Tier:
     other_norm: list[str]
     order: list[str] = field(default_factory=list)
     by_shot: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    like: str = ""
 
 
 @dataclass(frozen=True, order=True)
@@ -100,6 +102,8 @@ def tier(name: str) -> Tier:
     if name not in TIERS:
         raise ValueError(f"tier must be one of {', '.join(TIERS)}, got {name!r}; choose one")
     data = _read(CONFIGS / "tiers" / f"{name}.toml")
+    if like := data["tier"].get("like"):
+        return Tier(name=name, run=tier(like).run, by_shot=tier(like).by_shot, **data["tier"])
     return Tier(name=name, run=data["run"], by_shot=data.get("by_shot", {}), **data["tier"])
 
 

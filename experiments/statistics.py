@@ -80,3 +80,8 @@ def compare(gaps: Mapping[str, np.ndarray]) -> dict[str, Difference]:
 
 def _standard_error(values: np.ndarray) -> float:
     return float(np.asarray(values, np.float64).std(ddof=1)) / math.sqrt(len(values))
+
+
+def p_text(p: float) -> str:
+    """Three decimals, or that it is smaller."""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from experiments.answers import answers
 from experiments.book import Page, read, table_order
-from experiments.cells import TIERS, rows, tier
+from experiments.cells import TIERS, cells, rows, tier
 from experiments.generated import ROOT, report, settle
 from experiments.records import FOLDER
-from experiments.statistics import Estimate
+from experiments.statistics import Estimate, p_text
 
 OUT = ROOT / "experiments" / "results"
 README = ROOT / "README.md"
@@ -49,7 +49,7 @@ def accuracy_table(page: Page) -> str:
     compared = page.tier.name in POSTER_TIERS
     heading = ["method", *(["poster"] if compared else []), few_many(few), few_many(many)]
     heading += ["difference to the poster"] if compared else []
-    heading += ["by seed"] if len(page.tier.seeds) > 1 else []
+    heading += ["by seed"] if page.several_seeds else []
     heading += ["iterations", "records"]
     body = []
     for cell in table_order(page.tier.name):
@@ -59,7 +59,7 @@ def accuracy_table(page: Page) -> str:
         line = [f"`{cell.row}`", *([poster_text(cell.row, cell.shot)] if compared else [])]
         line += [percent(page.mean(cell.row, n)) if done else "–" for n in (few, many)]
         line += [to_poster(page, cell.row, few)] if compared else []
-        if len(page.tier.seeds) > 1:
+        if page.several_seeds:
             line.append(", ".join(f"{100 * one.accuracies(many).mean():.2f}" for one in done.values()) or "–")
         target = cell.config(0).meta.iterations
         line.append(f"{target if done else 0:,} of {target:,}" + (f" (poster: {POSTER_ITERATIONS:,})" if compared else ""))
@@ -92,7 +92,7 @@ def paired_table(page: Page) -> str:
     heading = ["method"]
     for n_query in page.protocols:
         heading += [f"minus maml, {few_many(n_query)}", "p", "p (Holm)", "detectable"]
-    heading += ["by seed"] if len(page.tier.seeds) > 1 else []
+    heading += ["by seed"] if page.several_seeds else []
     body = []
     for row in found[1]:
         line = [f"`{row}`"]
@@ -100,7 +100,7 @@ def paired_table(page: Page) -> str:
             one = differences[row]
             shown = f"**{percent(one.estimate, sign='+')}**" if one.significant else percent(one.estimate, sign="+")
             line += [shown, p_text(one.p), p_text(one.corrected), f"{100 * one.detectable:.2f}"]
-        if len(page.tier.seeds) > 1:
+        if page.several_seeds:
             line.append(by_seed(page, row, page.protocols[1]))
         body.append(line)
     return markdown(heading, body)
@@ -113,11 +113,6 @@ def by_seed(page: Page, row: str, n_query: int) -> str:
         mine, theirs = (page.by_row[one][seed].accuracies(n_query).mean() for one in (row, "maml"))
         gaps.append(f"{100 * (mine - theirs):+.2f}")
     return ", ".join(gaps)
-
-
-def p_text(p: float) -> str:
-    """Three decimals, or that it is smaller."""
-    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def settings(page: Page) -> str:
@@ -180,10 +175,10 @@ def coverage(pages: dict[tuple[str, int], Page]) -> str:
     """How far each tier has come, and what it is good for."""
     body = []
     for name in TIERS:
-        cells = table_order(name)
-        done = sum(cell.row in pages[name, cell.shot].by_row for cell in cells if (name, cell.shot) in pages)
+        every = cells(name)
+        done = sum(cell.row in pages[name, cell.shot].by_row for cell in every if (name, cell.shot) in pages)
         linked = f"[{name}]({name}.md)" if done else f"`{name}`"
-        body.append([linked, f"{done} of {len(cells)}", tier(name).about])
+        body.append([linked, f"{done} of {len(every)}", tier(name).about])
     return markdown(["tier", "cells done", "what it can show"], body)
 
 

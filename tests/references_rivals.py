@@ -42,9 +42,13 @@ def below(meta: Params, prefix: str) -> Params:
     return {name.removeprefix(prefix): value for name, value in meta.items() if name.startswith(prefix)}
 
 
-def metacurvature(meta: Params, episode, *, n_steps: int, task_lr: float, forget_kernel: bool = False) -> Tensor:
+def metacurvature(
+    meta: Params, episode, *, n_steps: int, task_lr: float, forget_kernel: bool = False, symmetric: bool = False
+) -> Tensor:
     """Every gradient flattened and multiplied by one dense Kronecker matrix."""
     point, own = below(meta, "anchor."), below(meta, "geometry.rule.curvature.")
+    if symmetric:
+        own = {n: value.T @ value if value.dim() == 2 else value**2 for n, value in own.items()}
 
     def dense(name: str, g: Tensor) -> Tensor:
         if g.dim() == 1:

@@ -20,8 +20,12 @@ def gap(learner, total):
 
 
 class TestMetaCurvature:
-    def test_dense_kronecker_matrices(self):
-        assert gap(learner_of("metacurvature"), lambda m, e: reference.metacurvature(m, e, **BUDGET)) < PRECISION
+    @pytest.mark.parametrize("form", ["free", "symmetric"])
+    def test_dense_kronecker_matrices(self, form):
+        learner = learner_of(geometries.get("metacurvature")(form=form))
+        own, other = (form == "symmetric", form != "symmetric")
+        assert gap(learner, lambda m, e: reference.metacurvature(m, e, **BUDGET, symmetric=own)) < PRECISION
+        assert gap(learner, lambda m, e: reference.metacurvature(m, e, **BUDGET, symmetric=other)) > WRONG
 
     def test_mutant_without_kernel_mode_is_rejected(self):
         learner, episode = learner_of("metacurvature"), episode_of()

@@ -16,7 +16,7 @@ from mdtheory.models import models
 from tests.rivals.cases import conv4, distance, episode_of, learner_of
 
 RIVALS = ["metacurvature", "metakfo", "warpgrad", "mtnet", "ecml"]
-OPTIONS = {"metakfo": [{}, {"hidden": 2}], "ecml": [{}, {"conditioned": "*"}]}
+OPTIONS = {"metacurvature": [{}, {"form": "symmetric"}], "metakfo": [{}, {"hidden": 2}], "ecml": [{}, {"conditioned": "*"}]}
 EACH = [(slug, options) for slug in RIVALS for options in OPTIONS.get(slug, [{}])]
 BEFORE_NORM = "*.conv.bias"  # cancels in batch statistics, whatever the method does with it
 
@@ -25,6 +25,7 @@ BEFORE_NORM = "*.conv.bias"  # cancels in batch statistics, whatever the method 
     ("slug", "options", "extra"),
     [
         ("metacurvature", {}, 2_589_803),
+        ("metacurvature", {"form": "symmetric"}, 2_589_803),
         ("metakfo", {}, 2_621_836),
         ("warpgrad", {}, 147_712),
         ("warpgrad", {"after": ("blocks.1", "blocks.2", "blocks.3")}, 110_784),

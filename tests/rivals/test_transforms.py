@@ -1,4 +1,4 @@
-"""MetaKFO's transform and ECML's spectrum, one property at a time."""
+"""The transforms of Meta-Curvature and MetaKFO, and ECML's spectrum, one property at a time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from torch.func import functional_call, grad, vjp, vmap
 
 from mdtheory import tree
 from mdtheory.geometry.ecml import ECML, log_spread, residuals
+from mdtheory.geometry.metacurvature import CurvatureStep
 from mdtheory.geometry.metakfo import KroneckerStep, MetaKFO
 from mdtheory.meta import MetaLearner
+from mdtheory.mirror.quadratic import Quadratic
+from mdtheory.seeding import generator
 from tests.rivals.cases import conv4, episode_of, learner_of
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -28,6 +31,44 @@ def test_linear_transform_never_reverses_a_gradient():
         rule, xi, g = stirred(0)
         moved = rule.transformed(xi, g)
         assert all(float((moved[name] * g[name]).sum()) >= 0 for name in g)
+
+
+def stirred_curvature(form):
+    """A rule away from its start, its parameters, a gradient, and the transform as one dense matrix a tensor."""
+    shapes = {"a.weight": (4, 3, 2, 2), "b.weight": (2, 5), "b.bias": (3,)}
+    rule, random = CurvatureStep(form), generator("rivals", "curvature")
+    rule.build({name: torch.zeros(shape) for name, shape in shapes.items()})
+    own = {name: value + 0.8 * torch.randn(value.shape, generator=random) for name, value in rule.named_parameters()}
+    own = tree.detach(own)
+    gradient = {name: torch.randn(shape, generator=random) for name, shape in shapes.items()}
+
+    def columns(name):
+        units = torch.eye(gradient[name].numel()).reshape(-1, *shapes[name])
+        return torch.stack([rule.curved(own, name, unit).flatten() for unit in units]).T
+
+    return rule, own, gradient, {name: columns(name) for name in shapes}
+
+
+def test_symmetric_curvature_is_mirror_descent_with_a_quadratic_potential():
+    rule, own, gradient, matrices = stirred_curvature("symmetric")
+    potential = Quadratic({name: matrix if name != "b.bias" else matrix.diag() for name, matrix in matrices.items()})
+    potential.build(gradient)
+    phi = {name: torch.ones_like(value) for name, value in gradient.items()}
+    dual = tree.axpy(-0.1, gradient, potential.inverse({}, phi))
+    moved = rule.step(own, tree.prefixed("z.", phi), gradient, task_lr=0.1, k=0, pull=lambda v: v)
+    expected = potential.point({}, dual)
+    assert all(torch.allclose(moved[f"z.{name}"], expected[name], rtol=1e-8) for name in phi)
+
+
+def test_free_curvature_is_neither_symmetric_nor_positive():
+    matrix = stirred_curvature("free")[3]["a.weight"]
+    assert not torch.allclose(matrix, matrix.T)
+    assert torch.linalg.eigvalsh(matrix + matrix.T)[0] < 0
+
+
+def test_an_unknown_form_is_one_sentence():
+    with pytest.raises(ValueError, match="form must be 'free' or 'symmetric', got 'spd'"):
+        CurvatureStep("spd")
 
 
 @pytest.mark.parametrize("hidden", [0, 2])
