@@ -15,7 +15,7 @@ import numpy as np
 from experiments.book import Page, read
 from experiments.generated import report, settle
 from experiments.records import FOLDER, Paths
-from experiments.tables import OUT
+from experiments.tables import OUT, POSTER_TIERS, poster
 from mdtheory import plots
 
 STYLES = list(itertools.product((("-", "full"), ((0, (4, 1.5)), "none")), zip(plots.COLOURS, plots.MARKERS, strict=True)))
@@ -91,7 +91,39 @@ def cost(page: Page) -> Any:
     return figure
 
 
-FIGURES: dict[str, Callable[[Page], Any]] = {"adaptation": adaptation, "training": training, "cost": cost}
+def differences(page: Page) -> Any:
+    """Every row minus MAML on the same tasks, 15 queries a class, 95% intervals; beside them the poster's own differences."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    found = page.differences("maml", page.protocols[1])
+    figure = Figure(figsize=(8, 0.3 * len(found) + 1.4))
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    for y, (name, one) in enumerate(found.items()):
+        mean, half_width = 100 * one.estimate.mean, 100 * one.estimate.half_width
+        look = {"color": plots.COLOURS[0], "markerfacecolor": plots.COLOURS[0] if one.significant else "white"}
+        axis.errorbar(mean, y, xerr=half_width, fmt="o", capsize=3, label="ours" if y == 0 else None, **look)
+        theirs = [poster(row, page.shot) for row in (name, "maml")] if page.tier.name in POSTER_TIERS else [[]]
+        if all(theirs):
+            axis.plot(theirs[0][0] - theirs[1][0], y, "x", color=plots.COLOURS[1])
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set_yticks(range(len(found)), list(found))
+    axis.set(ylim=(len(found) - 0.4, -0.6), xlabel="accuracy minus MAML's, percentage points")
+    note = "filled: other than zero at 5% after Holm's correction over the rows"
+    note += "; crosses: the poster's difference" if page.tier.name in POSTER_TIERS else ""
+    height = figure.get_size_inches()[1]
+    figure.subplots_adjust(left=0.25, right=0.985, top=1 - 0.15 / height, bottom=0.85 / height)
+    figure.text(0.5, 0.12 / height, note, ha="center", va="bottom", fontsize=8, color="#555555")
+    return figure
+
+
+FIGURES: dict[str, Callable[[Page], Any]] = {
+    "differences": differences,
+    "adaptation": adaptation,
+    "training": training,
+    "cost": cost,
+}
 
 
 def made(records: Path = FOLDER, out: Path = OUT) -> dict[Path, bytes]:

@@ -159,6 +159,7 @@ def tier_page(name: str, pages: dict[tuple[str, int], Page]) -> str:
 
 
 FIGURES = {
+    "differences": "Accuracy minus MAML's on the same tasks",
     "adaptation": "Task loss, gradient norm and accuracy at every task step",
     "training": "Meta-training",
     "cost": "Accuracy against time and memory",
@@ -179,7 +180,7 @@ def coverage(pages: dict[tuple[str, int], Page]) -> str:
         done = sum(cell.row in pages[name, cell.shot].by_row for cell in every if (name, cell.shot) in pages)
         linked = f"[{name}]({name}.md)" if done else f"`{name}`"
         body.append([linked, f"{done} of {len(every)}", tier(name).about])
-    return markdown(["tier", "cells done", "what it can show"], body)
+    return markdown(["tier", "cells done", "what it can show"], body).replace("---:|\n", "---|\n")
 
 
 def side_by_side(pages: dict[tuple[str, int], Page], name: str) -> str:
@@ -205,6 +206,8 @@ def summary(pages: dict[tuple[str, int], Page], base: str) -> str:
     shown = next((name for name in ("paper", "cpu") if any(key[0] == name for key in pages)), None)
     if shown:
         parts += [f"Tier `{shown}`, accuracy in % ± 95% interval:\n", side_by_side(pages, shown)]
+        shots = [shot for name, shot in pages if name == shown]
+        parts += [f"![{shot}-shot: {FIGURES['differences']}]({base}{shown}-{shot}shot-differences.svg)\n" for shot in shots]
     elif ("glyphs", 1) in pages:
         parts += ["Tier `glyphs`, paired differences in %:\n", paired_table(pages["glyphs", 1])]
     pages_of = [("tables, figures and records", "index.md"), ("questions stated before the runs, and answers", "answers.md")]
