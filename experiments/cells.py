@@ -79,6 +79,11 @@ class Cell:
         """The name of a record's folder."""
         return f"{self.tier}-{self.row}-{self.shot}shot-seed{seed}"
 
+    @property
+    def start(self) -> Cell:
+        """The MAML cell whose weights are the common start of this one: of its own tier or of the one that that is like."""
+        return Cell(tier(self.tier).like or self.tier, "maml", self.shot)
+
     def config(self, seed: int) -> RunConfig:
         """The frozen configuration with this seed."""
         return load(self.file, [f"seed={seed}"])

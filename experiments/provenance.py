@@ -35,6 +35,8 @@ def machine(device: str) -> Machine:
     import numpy
     import torch
 
+    from mdtheory.kernels import build as kernels
+
     gpu = torch.cuda.get_device_name(torch.device(device)) if device.startswith("cuda") else None
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
@@ -45,6 +47,7 @@ def machine(device: str) -> Machine:
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         gpu=gpu,
+        compiled=kernels.library() is not None,
     )
 
 

@@ -111,7 +111,7 @@ class Code(Section):
 
 
 class Machine(Section):
-    """What it ran on."""
+    """What it ran on. ``compiled``: with compiled CPU kernels, or on ordinary torch operations; ``None``: not noted."""
 
     system: str
     python: str
@@ -121,6 +121,7 @@ class Machine(Section):
     cores: Annotated[int, Field(ge=1)]
     threads: Annotated[int, Field(ge=1)]
     gpu: str | None
+    compiled: bool | None = None
 
 
 class Provenance(Section):

@@ -115,11 +115,7 @@ def work_on(
 
 def _may_start(work: Work, running: dict[Work, Any]) -> bool:
     """Not while the MAML cell of the same kind runs, whose weights are the common start."""
-    return not any(
-        other.cell.row == "maml"
-        and (other.cell.tier, other.cell.shot, other.seed) == (work.cell.tier, work.cell.shot, work.seed)
-        for other in running
-    )
+    return not any((other.cell, other.seed) == (work.cell.start, work.seed) for other in running)
 
 
 def start(work: Work, *, records: Path, states: Path, until: float) -> subprocess.Popen[bytes]:

@@ -187,8 +187,8 @@ def measure(job: Job, learner: MetaLearner, config: RunConfig, source: Source) -
 
 
 def maml_weights(job: Job) -> Path:
-    """Where the MAML cell of the same tier (or the one that it is like), shot and seed keeps its weights."""
-    return job.records / Cell(tier(job.cell.tier).like or job.cell.tier, "maml", job.cell.shot).record(job.seed) / WEIGHTS
+    """Where the MAML cell with the same seed keeps its weights."""
+    return job.records / job.cell.start.record(job.seed) / WEIGHTS
 
 
 def write_record(

@@ -12,7 +12,7 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from experiments import reproduce, rerun
+from experiments import provenance, reproduce, rerun
 from experiments.cells import Cell
 from experiments.records import FOLDER, Record, everything
 from experiments.reproduce import MALLOC, main, pack_up, unpack
@@ -174,6 +174,20 @@ def test_another_result_of_a_fresh_run_is_found(tmp_path, monkeypatch):
         monkeypatch.setattr(rerun, "same_machine", lambda record, same=same: same)
         assert len(rerun.differences(tmp_path / name, FOLDER / name)) == 1
     assert rerun.differences(tmp_path / name, tmp_path / "nothing") != []
+
+
+def test_a_machine_without_a_compiler_is_another(monkeypatch):
+    record = Record(FOLDER / "smoke-maml-1shot-seed0")
+    here = provenance.machine("cpu")
+    for noted, same in ((here.compiled, True), (None, True), (not here.compiled, False)):
+        kept = record.provenance.model_copy(update={"machine": here.model_copy(update={"compiled": noted})})
+        monkeypatch.setattr(Record, "provenance", property(lambda self, kept=kept: kept))
+        assert rerun.same_machine(record) is same
+
+
+def test_a_tier_like_another_starts_from_the_other_s_maml():
+    assert Cell("own", "metacurvature-symmetric", 5).start == Cell("cpu", "maml", 5)
+    assert Cell("cpu", "metamida", 1).start == Cell("cpu", "maml", 1)
 
 
 def test_the_environment_of_a_run_keeps_freed_memory():
