@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import noise_of
 from mdtheory.registry import Registry
 from mdtheory.typing import Episode, MetaGradient, Params
+
+log = logging.getLogger(__name__)
 
 estimators = Registry("estimator", "mdtheory.inner.estimators")
 
@@ -30,8 +33,9 @@ class TaskGradient(NamedTuple):
 class Estimator(ABC):
     """``estimator(problem, meta, episodes)``: the mean over tasks of the gradient of the surrogate that it declares.
 
-    ``batched``: compute all tasks at once by vmap over *whole task gradients* (never differentiate through a vmap), in
-    chunks of ``chunk`` tasks; otherwise one task after the other. The numbers are the same up to rounding.
+    ``batched``: compute tasks at once by vmap over *whole task gradients* (never differentiate through a vmap), ``chunk``
+    at a time, and add the chunks up; otherwise one task after the other. The numbers are the same up to rounding. Without a
+    ``chunk`` all tasks are tried, and half as many whenever the accelerator's memory does not suffice; what was found stays.
     """
 
     def __init__(self, *, batched: bool = False, chunk: int | None = None):
@@ -46,9 +50,19 @@ class Estimator(ABC):
         if not episodes:
             raise ValueError("episodes must hold at least one task, got none; draw n_tasks >= 1 from a stream")
         meta = tree.detach(meta)
-        if self.batched and problem.geometry.vmappable:
-            return self._vmapped(problem, meta, episodes)
-        return self._looped(problem, meta, episodes)
+        if not (self.batched and problem.geometry.vmappable):
+            return self._looped(problem, meta, episodes)
+        while True:
+            size = min(self.chunk or len(episodes), len(episodes))
+            try:
+                return self._chunked(problem, meta, episodes, size)
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+            self.chunk = size // 2  # after the except clause, which would keep the failed attempt's tensors alive
+            log.warning("not enough memory for %d tasks at once: going on with %d", size, self.chunk)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
 
     def _looped(self, problem: Problem, meta: Params, episodes: Sequence[Episode]) -> MetaGradient:
         values, rows, total = [], [], {name: torch.zeros_like(value) for name, value in meta.items()}
@@ -62,6 +76,26 @@ class Estimator(ABC):
             torch.stack(values).mean(), total, {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
         )
 
+    def _chunked(self, problem: Problem, meta: Params, episodes: Sequence[Episode], size: int) -> MetaGradient:
+        """The mean over tasks, ``size`` of them at a time; one chunk's gradients are in memory at once."""
+        parts = [episodes[start : start + size] for start in range(0, len(episodes), size)]
+        first = self._vmapped(problem, meta, parts[0])
+        if len(parts) == 1:
+            return first
+        total, values, rows = {name: len(parts[0]) * g for name, g in first.grads.items()}, [first.value], [first.stats]
+        for part in parts[1:]:
+            found = self._vmapped(problem, meta, part)
+            for name, g in found.grads.items():
+                total[name] += len(part) * g
+            values.append(found.value)
+            rows.append(found.stats)
+        shares = torch.tensor([len(part) / len(episodes) for part in parts]).to(first.value)
+        return MetaGradient(
+            (shares * torch.stack(values)).sum(),
+            {name: g / len(episodes) for name, g in total.items()},
+            {key: torch.cat([row[key] for row in rows]) for key in first.stats},
+        )
+
     def _vmapped(self, problem: Problem, meta: Params, episodes: Sequence[Episode]) -> MetaGradient:
         fields = ("support_x", "support_y", "query_x", "query_y")
         data = tuple(torch.stack([getattr(episode, name) for episode in episodes]) for name in fields)
@@ -71,5 +105,5 @@ class Estimator(ABC):
         def one(tensors: tuple[Tensor, ...], own_noise: Params) -> TaskGradient:
             return self.task_gradient(problem, meta, Episode(tensors[0], tensors[1], tensors[2], tensors[3]), own_noise)
 
-        value, grads, stats = vmap(one, chunk_size=self.chunk)(data, noise)
+        value, grads, stats = vmap(one)(data, noise)
         return MetaGradient(value.mean(), {name: g.mean(0) for name, g in grads.items()}, stats)
