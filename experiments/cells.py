@@ -42,8 +42,8 @@ class Tier:
 
     ``weights``: rows whose weights a record keeps; ``path_tasks``, ``path_steps``: the test tasks and steps behind the
     figures of adaptation; ``other_norm``: rows that are also tested with statistics of the support set alone; ``by_shot``:
-    shots -> changes of ``run``; ``like``: the tier whose ``run`` this one takes and whose rows stand beside its own in its
-    tables; ``about``: what the tier can and cannot show, for its table.
+    shots -> changes of ``run``; ``more``: shots -> rows that are run with ``more_seeds``, too; ``like``: the tier whose
+    ``run`` this one takes and whose rows stand beside its own in its tables; ``about``: what the tier can and cannot show.
     """
 
     name: str
@@ -60,6 +60,12 @@ class Tier:
     order: list[str] = field(default_factory=list)
     by_shot: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     like: str = ""
+    more: Mapping[str, list[str]] = field(default_factory=dict)
+    more_seeds: list[int] = field(default_factory=list)
+
+    def seeds_of(self, cell: Cell) -> list[int]:
+        """The seeds that a cell of this tier is run with."""
+        return self.seeds + (self.more_seeds if cell.row in self.more.get(str(cell.shot), []) else [])
 
 
 @dataclass(frozen=True, order=True)

@@ -41,7 +41,7 @@ def wanted(
         raise ValueError(
             f"row and shot must name a cell of {', '.join(names)}, got {row} and {shot}; rows: {known}, shots: {shots}"
         )
-    by_seed = [(cell, own) for cell in chosen for own in ([seed] if seed is not None else tier(cell.tier).seeds)]
+    by_seed = [(cell, own) for cell in chosen for own in ([seed] if seed is not None else tier(cell.tier).seeds_of(cell))]
     return [Work(cell, own) for cell, own in sorted(by_seed, key=lambda pair: names.index(pair[0].tier) * 10**6 + pair[1])]
 
 

@@ -7,6 +7,7 @@ import pytest
 from experiments import cells
 from experiments.cells import TIERS, Cell, merged, resolved, rows, tier
 from experiments.generated import settle
+from experiments.status import wanted
 from mdtheory.geometry import geometries
 
 FAIR = ["maml", "metasgd", "mtnet", "warpgrad", "metacurvature", "metakfo", "ecml", "metamida-published", "metamida"]
@@ -78,6 +79,12 @@ def test_a_table_with_a_name_replaces_the_other_whole():
     base = {"meta": {"n_tasks": 4, "optimizer": {"name": "Adam", "weight_decay": 0.1}}}
     changed = merged(base, {"meta": {"optimizer": {"name": "SGD"}}})
     assert changed == {"meta": {"n_tasks": 4, "optimizer": {"name": "SGD"}}}
+
+
+def test_the_leading_rows_have_three_seeds_and_so_has_what_they_are_compared_with():
+    seeds = {(work.cell.row, work.seed) for work in wanted(["cpu"], shot=1)}
+    assert {row for row, seed in seeds if seed == 2} == set(tier("cpu").more["1"]) >= {"maml"}
+    assert len(tier("cpu").more["1"]) == 4 and {seed for row, seed in seeds if row == "ecml"} == {0}
 
 
 def test_an_unknown_tier_is_one_sentence():
