@@ -103,7 +103,7 @@ def differences(page: Page) -> Any:
     for y, (name, one) in enumerate(found.items()):
         mean, half_width = 100 * one.estimate.mean, 100 * one.estimate.half_width
         look = {"color": plots.COLOURS[0], "markerfacecolor": plots.COLOURS[0] if one.significant else "white"}
-        axis.errorbar(mean, y, xerr=half_width, fmt="o", capsize=3, label="ours" if y == 0 else None, **look)
+        axis.errorbar(mean, y, xerr=half_width, fmt="o", capsize=3, **look)
         theirs = [poster(row, page.shot) for row in (name, "maml")] if page.tier.name in POSTER_TIERS else [[]]
         if all(theirs):
             axis.plot(theirs[0][0] - theirs[1][0], y, "x", color=plots.COLOURS[1])
@@ -111,7 +111,7 @@ def differences(page: Page) -> Any:
     axis.set_yticks(range(len(found)), list(found))
     axis.set(ylim=(len(found) - 0.4, -0.6), xlabel="accuracy minus MAML's, percentage points")
     note = "filled: other than zero at 5% after Holm's correction over the rows"
-    note += "; crosses: the poster's difference" if page.tier.name in POSTER_TIERS else ""
+    note += "; crosses: the poster's differences, in its own protocols" if page.tier.name in POSTER_TIERS else ""
     height = figure.get_size_inches()[1]
     figure.subplots_adjust(left=0.25, right=0.985, top=1 - 0.15 / height, bottom=0.85 / height)
     figure.text(0.5, 0.12 / height, note, ha="center", va="bottom", fontsize=8, color="#555555")

@@ -54,6 +54,11 @@ def test_memory_that_does_not_suffice_halves_the_chunk_for_good(monkeypatch, cap
     assert tried[4:] == [2, 2, 1]  # nothing too large is tried again
 
 
+def test_a_chunk_of_no_task_is_one_sentence():
+    with pytest.raises(ValueError, match="chunk must be at least 1 task, got 0"):
+        learner(0)
+
+
 def test_one_task_that_does_not_fit_is_an_error(monkeypatch):
     tried = crowded(monkeypatch, most=0)
     with pytest.raises(torch.OutOfMemoryError):

@@ -11,6 +11,7 @@ import pytest
 from experiments import figures, tables
 from experiments.answers import answers
 from experiments.book import read
+from experiments.cells import cells, tier
 from experiments.generated import settle
 from experiments.records import FOLDER, everything
 
@@ -99,6 +100,17 @@ def test_the_poster_s_numbers_are_the_poster_s():
     assert tables.poster_text("mtnet", 5) == "–"
     assert tables.poster_text("metakfo", 5) == "64.90"
     assert tables.poster_text("metamida-published", 5) == "69.59 ± 0.71"
+
+
+@pytest.mark.parametrize("shot", tier("cpu").shots)
+def test_the_rows_with_more_seeds_are_the_leading_three_by_the_records(shot):
+    page = read()["cpu", shot]
+    if len(page.rows) < len([cell for cell in cells("cpu") if cell.shot == shot]):
+        assert str(shot) not in tier("cpu").more  # nobody leads before all have run
+        return
+    first = {row: by_seed[0].accuracies(15).mean() for row, by_seed in page.by_row.items()}
+    leading = sorted(first, key=first.__getitem__, reverse=True)[:3]
+    assert set(tier("cpu").more.get(str(shot), [])) == {"maml", *leading}
 
 
 def test_without_records_every_question_is_open(tmp_path):

@@ -39,6 +39,8 @@ class Estimator(ABC):
     """
 
     def __init__(self, *, batched: bool = False, chunk: int | None = None):
+        if chunk is not None and chunk < 1:
+            raise ValueError(f"chunk must be at least 1 task, got {chunk}; leave it out to have it found")
         self.batched, self.chunk = batched, chunk
 
     @abstractmethod
