@@ -67,9 +67,13 @@ def shown(one: Difference) -> str:
 
 def said(one: Difference) -> str:
     """The difference with its verdict."""
-    verdict = ("**yes**" if one.estimate.mean > 0 else "**no**") if one.significant else "undecided"
     detectable = "" if one.significant else f"; {100 * one.detectable:.2f} would have been seen with 80% power"
-    return f"{shown(one)}, {equals(one.corrected)}: {verdict}{detectable}"
+    return f"{shown(one)}, {equals(one.corrected)}: {decided(one)}{detectable}"
+
+
+def decided(one: Difference) -> str:
+    """Whether the first of the two is better."""
+    return ("**yes**" if one.estimate.mean > 0 else "**no**") if one.significant else "undecided"
 
 
 def equals(p: float) -> str:
@@ -138,16 +142,33 @@ def monotone(pages: list[Page]) -> list[str]:
     return found
 
 
-QUESTIONS: dict[str, Question] = {
-    "(a) Does MetaMiDA beat MetaSGD with the same optimizer, schedule and episodes?": versus(
-        ("metamida", "metasgd"), ("metamida-published", "metasgd")
+def verdicts(pages: Pages, names: Sequence[str]) -> list[list[str]]:
+    """Question, comparison, difference and answer, for all questions about pairs of rows, from these tiers."""
+    found = []
+    for title, pairs in PAIRS.items():
+        for name in TIERS_OF.get(title, TIERS):
+            if name in names:
+                own = [page for key, page in pages.items() if key[0] == name]
+                for compared, one in differences(own, pairs, many=True).items():
+                    found.append([title, compared, shown(one), decided(one)])
+    return found
+
+
+PAIRS = {
+    "(a) Does MetaMiDA beat MetaSGD with the same optimizer, schedule and episodes?": (
+        ("metamida", "metasgd"),
+        ("metamida-published", "metasgd"),
     ),
-    "(b) Is the live start better than the published one?": versus(("metamida", "metamida-published")),
+    "(b) Is the live start better than the published one?": (("metamida", "metamida-published"),),
+    "(d) Does a true mirror map beat a BlockIAF?": (("potential", "metamida"), ("certified", "metamida")),
+    WIN: tuple((OWN, rival) for rival in ("maml", "metasgd", "metacurvature", "metakfo", "metamida", "warpgrad")),
+}
+"""The questions whose answer is the difference of two rows."""
+OTHERS: dict[str, Question] = {
     "(c) How much comes from K-query evaluation and from transductive normalisation?": protocol,
-    "(d) Does a true mirror map beat a BlockIAF?": versus(("potential", "metamida"), ("certified", "metamida")),
     "(e) Do learned geometries need fewer steps?": fewer_steps,
     "(f) Is the trained map monotone where it is used?": monotone,
-    WIN: versus(*((OWN, rival) for rival in ("maml", "metasgd", "metacurvature", "metakfo", "metamida", "warpgrad"))),
 }
+QUESTIONS: dict[str, Question] = dict(sorted({**{title: versus(*pairs) for title, pairs in PAIRS.items()}, **OTHERS}.items()))
 TIERS_OF = {WIN: ("own", "glyphs")}
 """Questions that are not for all of :data:`TIERS`."""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from experiments.answers import answers
+from experiments.answers import answers, verdicts
 from experiments.book import Page, read, table_order
 from experiments.cells import TIERS, cells, rows, tier
 from experiments.generated import ROOT, report, settle
@@ -208,11 +208,21 @@ def summary(pages: dict[tuple[str, int], Page], base: str) -> str:
         parts += [f"Tier `{shown}`, accuracy in % ± 95% interval:\n", side_by_side(pages, shown)]
         shots = [shot for name, shot in pages if name == shown]
         parts += [f"![{shot}-shot: {FIGURES['differences']}]({base}{shown}-{shot}shot-differences.svg)\n" for shot in shots]
+        parts += ["Questions stated before the runs, 15 queries a class, percentage points ± 95% interval:\n"]
+        parts += [answer_table(pages, shown)]
     elif ("glyphs", 1) in pages:
         parts += ["Tier `glyphs`, paired differences in %:\n", paired_table(pages["glyphs", 1])]
-    pages_of = [("tables, figures and records", "index.md"), ("questions stated before the runs, and answers", "answers.md")]
+    pages_of = [("tables, figures and records", "index.md"), ("all questions and answers", "answers.md")]
     parts.append("All " + "; ".join(f"{what}: [{base}{name}]({base}{name})" for what, name in pages_of) + ".\n")
     return "\n".join(parts)
+
+
+def answer_table(pages: dict[tuple[str, int], Page], name: str) -> str:
+    """The answers about pairs of rows, of a tier and of those that are like it."""
+    body = verdicts(pages, [name, *(other for other in TIERS if tier(other).like == name)])
+    above = ["", *(line[0] for line in body)]
+    told_once = [["" if line[0] == title else line[0], *line[1:]] for title, line in zip(above, body, strict=False)]
+    return markdown(["question", "comparison", "difference", "answer"], told_once)
 
 
 def index(pages: dict[tuple[str, int], Page]) -> str:

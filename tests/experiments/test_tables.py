@@ -9,7 +9,7 @@ import matplotlib
 import pytest
 
 from experiments import figures, tables
-from experiments.answers import answers
+from experiments.answers import PAIRS, answers, verdicts
 from experiments.book import read
 from experiments.cells import cells, tier
 from experiments.generated import settle
@@ -111,6 +111,30 @@ def test_the_rows_with_more_seeds_are_the_leading_three_by_the_records(shot):
     first = {row: by_seed[0].accuracies(15).mean() for row, by_seed in page.by_row.items()}
     leading = sorted(first, key=first.__getitem__, reverse=True)[:3]
     assert set(tier("cpu").more.get(str(shot), [])) == {"maml", *leading}
+
+
+def test_the_answers_about_pairs_are_those_of_the_raw_counts_and_agree_with_their_page():
+    found = verdicts(read(), ["glyphs"])
+    assert {title for title, *_ in found} == set(PAIRS)
+    text = answers(read())
+    for title, compared, difference, answer in found:
+        first, second = re.findall("`(.+?)`", compared)
+        gap = [
+            sum(
+                a - b
+                for a, b in zip(
+                    counts(f"glyphs-{first}-1shot-seed{seed}", 15), counts(f"glyphs-{second}-1shot-seed{seed}", 15), strict=True
+                )
+            )
+            for seed in range(3)
+        ]
+        mean = 100 * sum(gap) / 3 / len(counts(f"glyphs-{first}-1shot-seed0", 15))
+        assert float(difference.split(" ± ")[0]) == pytest.approx(mean, abs=0.006)
+        half_width = float(difference.split(" ± ")[1])
+        assert answer == "undecided" if abs(mean) < half_width else answer in {"**yes**" if mean > 0 else "**no**", "undecided"}
+        section = text.split(f"## {title}")[1].split("## (")[0].split("Tier `glyphs`")[1]
+        line = next(line for line in section.splitlines() if f"{compared}:" in line)
+        assert difference in line and answer in line
 
 
 def test_without_records_every_question_is_open(tmp_path):
