@@ -119,11 +119,21 @@ def digests(state: Mapping[str, Any]) -> dict[str, str]:
 
 
 def export_safetensors(state: Mapping[str, Any], path: str | Path) -> None:
-    """Write the weights alone, with the configuration and the digest as metadata, in the safetensors format."""
+    """Write the weights alone, with the configuration and the digest as metadata, in the safetensors format.
+
+    The library writes metadata in a random order; here they are sorted, so that the same state gives the same bytes.
+    Source of the layout: the README of huggingface/safetensors (length of the header, the header as JSON, the tensors).
+    """
     from safetensors.torch import save as encode
 
     about = {"format": "pt", "config": state["config"], "digest": digest(state), "iteration": str(iteration(state))}
-    write_atomically(path, encode({name: value.contiguous() for name, value in state["weights"].items()}, metadata=about))
+    data = encode({name: value.contiguous() for name, value in state["weights"].items()}, metadata=about)
+    end = 8 + struct.unpack_from("<Q", data)[0]
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(about.items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    write_atomically(path, struct.pack("<Q", len(text)) + text + data[end:])
 
 
 def iteration(state: Mapping[str, Any]) -> int:

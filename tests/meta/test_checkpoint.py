@@ -293,6 +293,14 @@ def test_export_is_the_weights_with_their_story(tmp_path):
         assert file.metadata()["iteration"] == "2"
 
 
+def test_the_same_state_is_exported_as_the_same_bytes(tmp_path):
+    path, found = tmp_path / "w.safetensors", set()
+    for _ in range(20):
+        checkpoint.export_safetensors(small(), path)
+        found.add(path.read_bytes())
+    assert len(found) == 1
+
+
 def test_a_trainers_state_is_plain(tmp_path):
     one = fakes.trainer(tmp_path)
     one.fit()
