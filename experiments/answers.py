@@ -56,7 +56,8 @@ def differences(pages: list[Page], pairs: Sequence[tuple[str, str]], *, many: bo
         for first, second in pairs:
             if seeds := page.seeds([first, second]):
                 mine, theirs = (page.accuracies(row, n_query, seeds=seeds) for row in (first, second))
-                gaps[f"{page.shot}-shot, `{first}` minus `{second}`"] = mine - theirs
+                counted = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+                gaps[f"{page.shot}-shot, {counted}, `{first}` minus `{second}`"] = mine - theirs
     return compare(gaps)
 
 

@@ -69,6 +69,18 @@ class Page:
                 gaps[row] = mine - theirs
         return compare(gaps)
 
+    def by_seed(self, row: str, reference: str, n_query: int) -> list[float]:
+        """The mean difference to ``reference``, seed by seed, for the seeds that both have."""
+        pairs = [[self.by_row[one][seed] for one in (row, reference)] for seed in self.seeds([row, reference])]
+        return [float((mine.accuracies(n_query) - theirs.accuracies(n_query)).mean()) for mine, theirs in pairs]
+
+    def seed_spread(self, reference: str, n_query: int) -> float | None:
+        """The standard deviation of :meth:`by_seed`, pooled over rows with several: sqrt(sum of squares / sum of (n - 1))."""
+        several = [gaps for row in self.rows if row != reference and len(gaps := self.by_seed(row, reference, n_query)) > 1]
+        if not several:
+            return None
+        return float(np.sqrt(sum(np.var(gaps) * len(gaps) for gaps in several) / sum(len(gaps) - 1 for gaps in several)))
+
     @property
     def protocols(self) -> tuple[int, int]:
         """K and 15 queries per class."""

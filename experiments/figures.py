@@ -92,7 +92,7 @@ def cost(page: Page) -> Any:
 
 
 def differences(page: Page) -> Any:
-    """Every row minus MAML on the same tasks, 15 queries a class, 95% intervals; beside them the poster's own differences."""
+    """Every row minus MAML on the same tasks, 15 queries a class, 95% intervals over tasks; single seeds; the poster's own."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -104,13 +104,15 @@ def differences(page: Page) -> Any:
         mean, half_width = 100 * one.estimate.mean, 100 * one.estimate.half_width
         look = {"color": plots.COLOURS[0], "markerfacecolor": plots.COLOURS[0] if one.significant else "white"}
         axis.errorbar(mean, y, xerr=half_width, fmt="o", capsize=3, **look)
+        if len(gaps := page.by_seed(name, "maml", page.protocols[1])) > 1:
+            axis.plot([100 * gap for gap in gaps], [y + 0.25] * len(gaps), "|", color=plots.COLOURS[0], markersize=6)
         theirs = [poster(row, page.shot) for row in (name, "maml")] if page.tier.name in POSTER_TIERS else [[]]
         if all(theirs):
             axis.plot(theirs[0][0] - theirs[1][0], y, "x", color=plots.COLOURS[1])
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(range(len(found)), list(found))
     axis.set(ylim=(len(found) - 0.4, -0.6), xlabel="accuracy minus MAML's, percentage points")
-    note = "filled: other than zero at 5% after Holm's correction over the rows"
+    note = "filled: other than zero at 5% after Holm's correction over the rows; ticks: single seeds"
     note += "; crosses: the poster's differences, in its own protocols" if page.tier.name in POSTER_TIERS else ""
     height = figure.get_size_inches()[1]
     figure.subplots_adjust(left=0.25, right=0.985, top=1 - 0.15 / height, bottom=0.85 / height)

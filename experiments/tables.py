@@ -101,18 +101,23 @@ def paired_table(page: Page) -> str:
             shown = f"**{percent(one.estimate, sign='+')}**" if one.significant else percent(one.estimate, sign="+")
             line += [shown, p_text(one.p), p_text(one.corrected), f"{100 * one.detectable:.2f}"]
         if page.several_seeds:
-            line.append(by_seed(page, row, page.protocols[1]))
+            line.append(", ".join(f"{100 * gap:+.2f}" for gap in page.by_seed(row, "maml", page.protocols[1])))
         body.append(line)
     return markdown(heading, body)
 
 
-def by_seed(page: Page, row: str, n_query: int) -> str:
-    """The difference to MAML for every seed that both have."""
-    gaps = []
-    for seed in page.seeds(["maml", row]):
-        mine, theirs = (page.by_row[one][seed].accuracies(n_query).mean() for one in (row, "maml"))
-        gaps.append(f"{100 * (mine - theirs):+.2f}")
-    return ", ".join(gaps)
+def seed_note(page: Page) -> str:
+    """How far a seed moves a difference, beside which the intervals over tasks must be read."""
+    spread = page.seed_spread("maml", page.protocols[1]) if "maml" in page.by_row else None
+    if spread is None:
+        return (
+            f"{page.shot}-shot: no row has several seeds beside MAML's, so nothing is known of what another seed would give.\n"
+        )
+    return (
+        f"{page.shot}-shot: from seed to seed the differences to MAML (15 queries a class) have a standard deviation of "
+        f"**{100 * spread:.2f} points**, pooled over the rows with several seeds. The intervals do not contain it: a "
+        "difference from one seed that is not well above it may turn with another.\n"
+    )
 
 
 def settings(page: Page) -> str:
@@ -149,6 +154,7 @@ def tier_page(name: str, pages: dict[tuple[str, int], Page]) -> str:
             accuracy_table(page),
             "### Paired differences to MAML\n",
             paired_table(page),
+            seed_note(page),
         ]
         parts += [f"![{title}]({name}-{shot}shot-{kind}.svg)\n" for kind, title in FIGURES.items()]
     command = f"python -m experiments.reproduce --tier {name} --jobs 2"
@@ -208,7 +214,8 @@ def summary(pages: dict[tuple[str, int], Page], base: str) -> str:
         parts += [f"Tier `{shown}`, accuracy in % ± 95% interval:\n", side_by_side(pages, shown)]
         shots = [shot for name, shot in pages if name == shown]
         parts += [f"![{shot}-shot: {FIGURES['differences']}]({base}{shown}-{shot}shot-differences.svg)\n" for shot in shots]
-        parts += ["Questions stated before the runs, 15 queries a class, percentage points ± 95% interval:\n"]
+        parts += [seed_note(page) for (name, _), page in pages.items() if name == shown]
+        parts += ["Questions stated before the runs, 15 queries a class, percentage points ± 95% interval over test tasks:\n"]
         parts += [answer_table(pages, shown)]
     elif ("glyphs", 1) in pages:
         parts += ["Tier `glyphs`, paired differences in %:\n", paired_table(pages["glyphs", 1])]

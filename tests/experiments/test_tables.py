@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 
 import matplotlib
 import pytest
@@ -135,6 +136,21 @@ def test_the_answers_about_pairs_are_those_of_the_raw_counts_and_agree_with_thei
         section = text.split(f"## {title}")[1].split("## (")[0].split("Tier `glyphs`")[1]
         line = next(line for line in section.splitlines() if f"{compared}:" in line)
         assert difference in line and answer in line
+
+
+def test_the_spread_of_seeds_is_that_of_the_raw_counts():
+    def gap(row, seed):
+        mine, theirs = (counts(f"glyphs-{one}-1shot-seed{seed}", 15) for one in (row, "maml"))
+        return statistics.fmean(mine) - statistics.fmean(theirs)
+
+    page = read()["glyphs", 1]
+    rows = [row for row in page.rows if row != "maml"]
+    variances = [statistics.variance(gap(row, seed) for seed in range(3)) for row in rows]
+    spread = statistics.fmean(variances) ** 0.5  # all rows have three seeds, so pooling is the plain mean of the variances
+    assert page.seed_spread("maml", 15) == pytest.approx(spread, rel=1e-9)
+    assert f"**{100 * spread:.2f} points**" in (tables.OUT / "glyphs.md").read_text()
+    assert read()["smoke", 1].seed_spread("maml", 15) is None
+    assert "nothing is known of what another seed would give" in (tables.OUT / "smoke.md").read_text()
 
 
 def test_without_records_every_question_is_open(tmp_path):
