@@ -171,5 +171,5 @@ OTHERS: dict[str, Question] = {
     "(f) Is the trained map monotone where it is used?": monotone,
 }
 QUESTIONS: dict[str, Question] = dict(sorted({**{title: versus(*pairs) for title, pairs in PAIRS.items()}, **OTHERS}.items()))
-TIERS_OF = {WIN: ("own", "glyphs")}
+TIERS_OF = {WIN: ("paper", "own", "glyphs")}
 """Questions that are not for all of :data:`TIERS`."""
