@@ -142,7 +142,9 @@ def _usual(steps: Sequence[int]) -> int:
 
 
 def judged(settings: Settings) -> list[Work]:
-    """Every implementation, method and estimator once, on the small problem in float64."""
+    """Every implementation, method and estimator once, on the small problem in float64; none without iterations to measure."""
+    if "iterations" not in settings.parts:
+        return []
     found = [one.model_copy(update={"precision": "float64"}) for one in works(settings, SMALL)]
     return list(dict.fromkeys(found))
 

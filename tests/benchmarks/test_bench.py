@@ -177,7 +177,7 @@ def test_a_line_is_fitted():
 
 
 def test_evaluation_scores_the_same_tasks_alike(jobs):
-    record = tiny.run(tiny.believed(tiny.settings(parts=("evaluation",), eval_tasks=3, rounds=2)))
+    record = tiny.run(bench.blank(tiny.settings(parts=("evaluation",), eval_tasks=3, rounds=2)))
     plain, ours = record.evaluated
     assert (plain.n_tasks, ours.n_tasks) == (3, 3)
     assert plain.accuracy == pytest.approx(ours.accuracy)
@@ -186,6 +186,7 @@ def test_evaluation_scores_the_same_tasks_alike(jobs):
 
 def test_feeding_draws_glyphs_where_there_are_no_images(jobs, monkeypatch):
     monkeypatch.delenv("MDTHEORY_MINI_IMAGENET", raising=False)
-    record = tiny.run(tiny.believed(tiny.settings(parts=("feeding",))))
+    record = tiny.run(bench.blank(tiny.settings(parts=("feeding",))))
     (fed,) = record.feeding
+    assert [job["do"] for job in jobs] == ["feeding"], "no meta-gradient is measured, so none is judged"
     assert fed.source == "glyphs" and len(fed.seconds) == 10 and min(fed.seconds) > 0
