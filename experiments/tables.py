@@ -201,7 +201,8 @@ def side_by_side(pages: dict[tuple[str, int], Page], name: str) -> str:
         line = [f"`{row}`"]
         for page in known:
             line.append(poster_text(row, page.shot))
-            line += [percent(page.mean(row, n)) if row in page.by_row else "–" for n in page.protocols]
+            counted = f" ({n_seeds} seeds)" if (n_seeds := len(page.by_row.get(row, {}))) > 1 else ""
+            line += [percent(page.mean(row, n)) + counted if row in page.by_row else "–" for n in page.protocols]
         body.append(line)
     return markdown(heading, body)
 
@@ -211,7 +212,10 @@ def summary(pages: dict[tuple[str, int], Page], base: str) -> str:
     parts = [coverage(pages).replace("](", f"]({base}")]
     shown = next((name for name in ("paper", "cpu") if any(key[0] == name for key in pages)), None)
     if shown:
-        parts += [f"Tier `{shown}`, accuracy in % ± 95% interval:\n", side_by_side(pages, shown)]
+        parts += [
+            f"Tier `{shown}`, accuracy in % ± 95% interval, from one seed where no number is given:\n",
+            side_by_side(pages, shown),
+        ]
         shots = [shot for name, shot in pages if name == shown]
         parts += [f"![{shot}-shot: {FIGURES['differences']}]({base}{shown}-{shot}shot-differences.svg)\n" for shot in shots]
         parts += [seed_note(page) for (name, _), page in pages.items() if name == shown]
