@@ -10,10 +10,11 @@ import torch
 
 from mdtheory.contract.gradients import GRADIENTS
 from mdtheory.contract.hooks import HOOKS
+from mdtheory.contract.residence import RESIDENCE
 from mdtheory.contract.setting import CPU, MODELS, Broken, NotOwed, Setting
 from mdtheory.geometry.base import Geometry
 
-PROPERTIES = {**HOOKS, **GRADIENTS}
+PROPERTIES = {**HOOKS, **GRADIENTS, **RESIDENCE}
 """Every property by name. Each is a function of a :class:`Setting` that raises :class:`Broken` or :class:`NotOwed`."""
 
 FOREIGN = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError)

@@ -109,6 +109,32 @@ class Looks(Rates):
         return super().step(meta, state, grad, **rest) if all(g.norm() >= 0 for g in grad.values()) else state
 
 
+class Asks(Rates):
+    """Steps only while its rates are finite."""
+
+    def rate(self, meta, name):
+        rate = meta[f"scale.{name}"]
+        return rate if bool(torch.isfinite(rate.detach())) else 0.0 * rate
+
+
+class LeftBehind(Rates):
+    """Its factors are neither parameters nor buffers."""
+
+    def build(self, anchor):
+        super().build(anchor)
+        self.factor = {name: torch.ones_like(value) for name, value in anchor.items()}
+
+    def rate(self, meta, name):
+        return meta[f"scale.{name}"] * self.factor[name]
+
+
+class Fetches(LeftBehind):
+    """Brings its factors from the host in every step."""
+
+    def rate(self, meta, name):
+        return meta[f"scale.{name}"] * self.factor[name].to(meta[f"scale.{name}"].device)
+
+
 class Half(Rates):
     """Starts with half of MAML's step, and does not say so."""
 
@@ -188,6 +214,9 @@ FAULTS = {
     "draws in a step": (lambda: of(Draws), "repeatable", "no hook may draw from the global generator"),
     "does not save": (lambda: of(Unsaved), "saved", "a loaded state_dict must bring back the same learner"),
     "reads into Python": (lambda: of(Looks), "batched", "its code raised RuntimeError"),
+    "waits": (lambda: of(Asks), "resident", "must not wait for the device, but with unrolled one reads a value into Python"),
+    "fetches": (lambda: of(Fetches), "resident", "must not wait for the device, but with unrolled one copies a tensor between"),
+    "left behind": (lambda: of(LeftBehind), "resident", "must keep its tensors on one device, but torch says: "),
     "half a step": (lambda: of(Half), "neutral", "must be MAML's to 1e-6, got a difference of"),
     "dead parameters": (lambda: of(Dead), "learns", "by the second meta-step, but 8 of 16 have none"),
     "misspelt": (lambda: of(Misspelt), "state", "its code raised KeyError: 'sclae."),

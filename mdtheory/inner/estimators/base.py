@@ -91,9 +91,9 @@ class Estimator(ABC):
                 total[name] += len(part) * g
             values.append(found.value)
             rows.append(found.stats)
-        shares = torch.tensor([len(part) / len(episodes) for part in parts]).to(first.value)
+        weighted = [len(part) / len(episodes) * value for part, value in zip(parts, values, strict=True)]
         return MetaGradient(
-            (shares * torch.stack(values)).sum(),
+            torch.stack(weighted).sum(),
             {name: g / len(episodes) for name, g in total.items()},
             {key: torch.cat([row[key] for row in rows]) for key in first.stats},
         )
