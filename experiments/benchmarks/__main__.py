@@ -18,7 +18,7 @@ GRIDS: dict[str, dict[str, Any]] = {
     "full": {"shots": (1, 5), "steps": (1, 5, 10, 20), "eval_tasks": 600},
     "quick": {"shots": (1,), "steps": (1, 5), "eval_tasks": 20},
 }
-PARTS = ("iterations", "evaluation", "feeding", "start")
+PARTS = ("iterations", "evaluation", "feeding", "start", "processes")
 
 
 def main(

@@ -14,10 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from experiments import provenance
-from experiments.benchmarks import feeding
+from experiments.benchmarks import training
+from experiments.benchmarks.feeding import data
 from experiments.benchmarks.implementations import OURS, PLAIN, kind
 from experiments.benchmarks.progress import Count, Tell, of_evaluation, of_iteration, of_reference
-from experiments.benchmarks.record import BenchRecord, Evaluated, Feeding, Measured, Round, Settings, Start, Truth, rounded
+from experiments.benchmarks.record import (
+    BenchRecord,
+    Evaluated,
+    Feeding,
+    Measured,
+    Round,
+    Settings,
+    Shared,
+    Start,
+    Truth,
+    rounded,
+)
 from experiments.benchmarks.truth import SMALL
 from experiments.benchmarks.work import Size, Work
 from experiments.generated import ROOT
@@ -127,13 +139,37 @@ def run(record: BenchRecord, *, tell: Tell, keep: Callable[[BenchRecord], None] 
     if "start" in settings.parts and not record.start:
         tell("start of mdtheory train", START * (settings.rounds + 1))
         size = largest.model_copy(update={"shot": settings.shots[0]})
-        try:
-            found = [feeding.start(size, settings.threads) for _ in range(settings.rounds + 1)][1:]  # the first fills the cache
-        except subprocess.SubprocessError as error:
-            raise Failed(str(error)) from None
+        found = [_trained(training.start, size, settings.threads) for _ in range(settings.rounds + 1)][1:]  # fills the cache
         columns = {key: tuple(one[key] for one in found) for key in found[0]}
-        add(start=(Start(size=size, source=feeding.data(size)["source"], **columns),))
+        add(start=(Start(size=size, source=data(size)["source"], **columns),))
+    if "processes" in settings.parts and not record.shared:
+        add(shared=tuple(shared(settings, largest.model_copy(update={"shot": settings.shots[0]}), tell)))
     return record
+
+
+def shared(settings: Settings, size: Size, tell: Tell) -> list[Shared]:
+    """``mdtheory train`` in one process of one thread, in one of all threads, and in as many processes, in turn."""
+    seconds: dict[tuple[int, int], list[float]] = {layout: [] for layout in layouts(settings.threads)}
+    for number in range(settings.rounds):
+        for (processes, threads), own in seconds.items():
+            what = f"{_named(size)}, round {number + 1}: mdtheory train, processes of threads: {processes} of {threads}"
+            tell(what, START + (1 + training.ITERATIONS) * of_iteration(size, 0.0))
+            own.append(_trained(training.iteration, size, threads, processes))
+    source = data(size)["source"]
+    return [Shared(size=size, source=source, processes=p, threads=t, seconds=tuple(own)) for (p, t), own in seconds.items()]
+
+
+def layouts(threads: int) -> list[tuple[int, int]]:
+    """Processes and the threads of each."""
+    return list(dict.fromkeys([(1, 1), (1, threads), (threads, 1)]))
+
+
+def _trained(measure: Callable[..., Any], *work: Any) -> Any:
+    """A measurement of ``mdtheory train``; :class:`Failed` where that stops."""
+    try:
+        return measure(*work)
+    except subprocess.SubprocessError as error:
+        raise Failed(str(error)) from None
 
 
 def _usual(steps: Sequence[int]) -> int:
@@ -257,6 +293,10 @@ def expected(record: BenchRecord) -> Count:
             count(f"{shot}-shot")
     if "start" in settings.parts and not record.start:
         count("start", START * (settings.rounds + 1))
+    if "processes" in settings.parts and not record.shared:
+        size = settings.size.model_copy(update={"shot": settings.shots[0], "n_steps": _usual(settings.steps)})
+        for _ in settings.rounds * layouts(settings.threads):
+            count("processes", START + (1 + training.ITERATIONS) * of_iteration(size, 0.0))
     return count
 
 

@@ -36,7 +36,8 @@ resident set less what is resident after imports (a tiny meta-iteration included
 first used), model and data. All start from the same weights and see the same tasks; the other libraries get the network as
 anybody writes it in torch, with `nn.BatchNorm2d`. A meta-gradient is *right* if it agrees in float64 with finite differences of
 the meta-objective, and on the timed problem with an exact float64 gradient: to 1e-3 (bf16: 1e-2), or to thrice the rounding
-of the plain loop where that is more.
+of the plain loop where that is more. `plain-bf16` is the plain loop under autocast; `plain-bf16-factors` rounds to bf16 only
+the images and weights that convolutions multiply and computes in float32, which shows what that rounding alone costs.
 """
 EMPTY = "\nNo record is here yet.\n"
 

@@ -14,7 +14,7 @@ from experiments.benchmarks.work import Section, Size, Work
 from experiments.records import Code, Machine
 
 RECORDS = Path(__file__).with_name("records")
-Part = Literal["iterations", "evaluation", "feeding", "start"]
+Part = Literal["iterations", "evaluation", "feeding", "start", "processes"]
 KEYS = (
     *("implementation", "method", "estimator", "order", "precision"),
     *("shot", "n_steps", "channels", "image_size"),
@@ -127,6 +127,16 @@ class Start(Section):
     first_iteration: tuple[float, ...]
 
 
+class Shared(Section):
+    """A meta-iteration of ``mdtheory train`` in some processes of so many threads each, by round."""
+
+    size: Size
+    source: str
+    processes: int
+    threads: int
+    seconds: tuple[float, ...]
+
+
 class BenchRecord(Section):
     """A run. ``flops``: the best convolution's operations a second, by precision; ``state_mib``: a state of the task solver."""
 
@@ -142,6 +152,7 @@ class BenchRecord(Section):
     evaluated: tuple[Evaluated, ...] = ()
     feeding: tuple[Feeding, ...] = ()
     start: tuple[Start, ...] = ()
+    shared: tuple[Shared, ...] = ()
 
     def sizes(self) -> list[Size]:
         """Every size with a meta-iteration, in the order of measurement."""

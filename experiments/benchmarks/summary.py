@@ -195,6 +195,11 @@ def _others(record: BenchRecord) -> Table:
     for begun in record.start:
         what = f"from the start of `mdtheory train` to its first step ({begun.source}, cache warm)"
         rows.append([what, f"{median(begun.seconds):.2f} s; the first step {median(begun.first_iteration):.2f} s"])
+    for one in record.shared:
+        alone = next(other for other in record.shared if (other.processes, other.threads) == (1, 1) and other.size == one.size)
+        what = f"a meta-iteration of `mdtheory train` ({one.source}), processes of threads: {one.processes} of {one.threads}"
+        speed = median(alone.seconds) / median(one.seconds)
+        rows.append([what, f"{median(one.seconds):.2f} s, {speed:.2f} x the speed of one of one"])
     for one in record.evaluated:
         size = one.work.size
         what = f"evaluation of {one.n_tasks} tasks, {size.shot}-shot, {size.n_steps} steps: {_name(one.work)}"

@@ -154,26 +154,28 @@ class MetaTrainer:
             self.step()
 
     def step(self) -> MetaGradient:
-        """One meta-iteration: draw tasks, differentiate, clip, step, and check that every number is finite."""
+        """One meta-iteration: draw tasks, differentiate, clip, step, and check that every number is finite.
+
+        The host waits for the device twice: before the optimizer moves anything, and after.
+        """
         learner, now = self.learner, self.counters.iteration
         draw = cache(lambda j: self._episode(now * self.n_tasks + j))
         self.optimizer.zero_grad(set_to_none=True)
         with self._randomness(now):
             result = backward(learner, draw, n_tasks=self.n_tasks, world=self.world)
             gradients = {name: value.grad for name, value in learner.meta().items() if value.grad is not None}
-            self._demand_finite({"the meta-objective": result.value}, "value")
-            self._demand_finite(gradients, "gradient")
-            norm = self._clip()
+            checks = _finite("value", {"the meta-objective": result.value}) | _finite("gradient", gradients)
+            means = {name.removeprefix("query_"): value.mean() for name, value in result.stats.items()}
+            numbers = self._read({"objective": result.value, **means, "grad_norm": self._clip()}, checks)
             self.optimizer.step()
             if learner.norm == "running":
                 learner.update_statistics([draw(j) for j in range(self.n_tasks)])
-        self._demand_finite({name: value.detach() for name, value in learner.meta().items()}, "value")
+        self._read({}, _finite("value", {name: value.detach() for name, value in learner.meta().items()}))
         rate = self.optimizer.param_groups[0]["lr"]
         if self.scheduler is not None and not isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step()
         self.counters = replace(self.counters, iteration=now + 1)
-        means = {name.removeprefix("query_"): float(value.mean()) for name, value in result.stats.items()}
-        self._tell("train", {"objective": float(result.value), **means, "grad_norm": float(norm), "meta_lr": float(rate)})
+        self._tell("train", {**numbers, "meta_lr": float(rate)})
         return result
 
     def _episode(self, index: int) -> Episode:
@@ -202,15 +204,19 @@ class MetaTrainer:
             clip_grad_norm_(parameters, self.clip_norm)
         return norm
 
-    def _demand_finite(self, tensors: Params, what: str) -> None:
-        finite = torch.stack([torch.isfinite(value).all() for value in tensors.values()])
-        if not finite.all():
-            name = list(tensors)[int(finite.to(torch.int8).argmin())]
+    def _read(self, numbers: Params, checks: Params) -> dict[str, float]:
+        """The numbers as Python's, in one transfer; :class:`Diverged` with the first check that is false."""
+        like = next(iter({**numbers, **checks}.values()))
+        kind = like.dtype if like.is_floating_point() else torch.float32
+        read = torch.stack([one.to(device=like.device, dtype=kind) for one in [*numbers.values(), *checks.values()]]).tolist()
+        broken = next((name for name, passed in zip(checks, read[len(numbers) :], strict=True) if not passed), None)
+        if broken is not None:
             where = "there is no output folder" if self.out is None else f"{self.out / 'last.pt'} is the last good state"
             raise Diverged(
-                f"the {what} of {name} is not finite in meta-iteration {self.counters.iteration + 1}; {where}: "
+                f"{broken} is not finite in meta-iteration {self.counters.iteration + 1}; {where}: "
                 "lower meta_lr or task_lr, or set clip_norm"
             )
+        return dict(zip(numbers, read, strict=False))
 
     # -- validation ----------------------------------------------------------------------------------------------------
 
@@ -304,6 +310,11 @@ class MetaTrainer:
         self._saved = self.counters
         if self.out is not None and self.world.rank == 0:
             truncate_metrics(self.out / "metrics.jsonl", iteration=self.counters.iteration, validated=self.counters.validated)
+
+
+def _finite(what: str, tensors: Params) -> Params:
+    """Whether each tensor is finite, by the sentence's subject. shapes: ()"""
+    return {f"the {what} of {name}": torch.isfinite(value).all() for name, value in tensors.items()}
 
 
 def restore_weights(learner: MetaLearner, state: dict[str, Any]) -> None:

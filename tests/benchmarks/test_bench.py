@@ -184,6 +184,23 @@ def test_evaluation_scores_the_same_tasks_alike(jobs):
     assert [(job["first"], job["n_tasks"]) for job in jobs if job["do"] == "evaluation"] == [(0, 1), (0, 1), (1, 2), (1, 2)]
 
 
+def test_processes_are_compared_with_one_of_one_thread(jobs, monkeypatch):
+    seconds = {(1, 1): 4.0, (1, 2): 2.5, (2, 1): 2.0}
+    asked = []
+
+    def timed(size, threads, processes):
+        asked.append((processes, threads))
+        return seconds[processes, threads]
+
+    monkeypatch.setattr(bench.training, "iteration", timed)
+    record = tiny.run(bench.blank(tiny.settings(parts=("processes",), rounds=2, threads=2)))
+    assert asked == 2 * list(seconds), "they take turns"
+    assert [(one.processes, one.threads, one.seconds) for one in record.shared] == [(*k, (v, v)) for k, v in seconds.items()]
+    assert [row[1] for table in tables(record) for row in table.rows] == [
+        f"{own:.2f} s, {4.0 / own:.2f} x the speed of one of one" for own in seconds.values()
+    ]
+
+
 def test_feeding_draws_glyphs_where_there_are_no_images(jobs, monkeypatch):
     monkeypatch.delenv("MDTHEORY_MINI_IMAGENET", raising=False)
     record = tiny.run(bench.blank(tiny.settings(parts=("feeding",))))

@@ -11,7 +11,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from experiments.benchmarks import bench, feeding, pages, worker
+from experiments.benchmarks import bench, pages, training, worker
 from experiments.benchmarks import record as store
 from experiments.benchmarks.__main__ import main
 from experiments.generated import ROOT, settle
@@ -134,5 +134,15 @@ def test_the_peak_is_measured_above_what_was_there():
 @pytest.mark.slow
 def test_the_start_of_training_is_timed(monkeypatch):
     monkeypatch.delenv("MDTHEORY_MINI_IMAGENET", raising=False)
-    found = feeding.start(tiny.SIZE, threads=1)
+    found = training.start(tiny.SIZE, threads=1)
     assert found["seconds"] > 0 and found["first_iteration"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_iteration_of_training_is_timed_in_processes(monkeypatch, processes):
+    monkeypatch.delenv("MDTHEORY_MINI_IMAGENET", raising=False)
+    monkeypatch.setattr(training, "ITERATIONS", 3)
+    _, begun, *ends = training.stamps(tiny.SIZE, threads=1, iterations=4, processes=processes)
+    assert len(ends) == 4 and begun < ends[0] < ends[-1]
+    assert 0 < training.iteration(tiny.SIZE, 1, processes) < 10

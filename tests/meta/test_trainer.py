@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mdtheory import tree
+from mdtheory.contract.residence import WAITS, Watch
 from mdtheory.meta import checkpoint
 from mdtheory.meta.events import JsonLines, read_metrics, truncate_metrics
 from mdtheory.meta.trainer import Diverged, Validation
@@ -126,6 +127,34 @@ def test_a_parameter_that_overflows_is_named(tmp_path):
     with pytest.raises(Diverged, match=f"the value of {re.escape(name)} is not finite in meta-iteration 1"):
         one.fit()
     assert last(tmp_path)["counters"]["iteration"] == 0
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.1])
+def test_a_gradient_is_named_as_it_was_before_it_was_clipped(clip_norm):
+    one = trainer(validation=None, clip_norm=clip_norm)
+    backward, names = one.learner.backward, list(one.learner.meta())
+
+    def poisoned(episodes: Any) -> Any:
+        result = backward(episodes)
+        one.learner.meta()[names[-1]].grad[1] = math.nan
+        return result
+
+    one.learner.backward = poisoned
+    with pytest.raises(Diverged, match=f"the gradient of {re.escape(names[-1])} is"):
+        one.fit()
+
+
+def test_an_iteration_reads_no_single_number_from_the_device():
+    """All of it comes in two lists: reading number by number, the host would wait for a GPU as many times."""
+    one = trainer(validation=None, clip_value=1.0, clip_norm=1.0, optimizer=sgd)
+    one.step()
+    with Watch() as watch:
+        one.step()
+    assert watch.waits == []
+    one._tell = lambda kind, numbers: float(one.learner.meta()[next(iter(one.learner.meta()))].detach().sum())
+    with Watch() as watch:
+        one.step()
+    assert watch.waits == [WAITS["_local_scalar_dense"]]
 
 
 def test_a_full_disk_while_saving_stops_with_one_sentence_and_loses_nothing(tmp_path, monkeypatch):
