@@ -24,6 +24,13 @@ def settle(made: Mapping[Path, bytes], *, write: bool, owned: Iterable[Path] = (
     return stale + left
 
 
+def with_block(text: str, name: str, content: str) -> str:
+    """The text with what stands between the comments ``name:begin`` and ``name:end`` replaced; unchanged where they are not."""
+    begin, end = (f"<!-- {name}:{edge} -->" for edge in ("begin", "end"))
+    head, found, rest = text.partition(begin)
+    return f"{head}{begin}\n{content}{end}{rest.partition(end)[2]}" if found else text
+
+
 def report(stale: list[Path], *, write: bool, command: str) -> int:
     """Say it, and the exit code: 1 where a check found something."""
     for path in stale:

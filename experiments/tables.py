@@ -10,13 +10,12 @@ from pathlib import Path
 from experiments.answers import answers, verdicts
 from experiments.book import Page, read, table_order
 from experiments.cells import TIERS, cells, rows, tier
-from experiments.generated import ROOT, report, settle
+from experiments.generated import ROOT, report, settle, with_block
 from experiments.records import FOLDER
 from experiments.statistics import Estimate, p_text
 
 OUT = ROOT / "experiments" / "results"
 README = ROOT / "README.md"
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 POSTER_TIERS = ("cpu", "paper")  # those on the poster's data
 POSTER_ITERATIONS = 60_000
 NOTE = "<!-- made by `python -m experiments.tables --write` from experiments/records; do not edit -->\n"
@@ -252,15 +251,14 @@ def link(folder: Path) -> str:
 
 
 def made(records: Path = FOLDER, out: Path = OUT, readme: Path | None = README) -> dict[Path, bytes]:
-    """Every generated page, and the README with its block replaced where it has the markers."""
+    """Every generated page, and the README with its block ``results`` replaced."""
     pages = read(records)
     found = {out / "index.md": index(pages), out / "answers.md": NOTE + "\n" + answers(pages)}
     for name in TIERS:
         if any(key[0] == name for key in pages):
             found[out / f"{name}.md"] = tier_page(name, pages)
-    if readme is not None and BEGIN in (text := readme.read_text(encoding="utf-8")):
-        head, _, rest = text.partition(BEGIN)
-        found[readme] = f"{head}{BEGIN}\n{summary(pages, 'experiments/results/')}{END}{rest.partition(END)[2]}"
+    if readme is not None:
+        found[readme] = with_block(readme.read_text(encoding="utf-8"), "results", summary(pages, "experiments/results/"))
     return {path: text.encode() for path, text in found.items()}
 
 

@@ -1,4 +1,4 @@
-"""Running the measurements: fresh processes, one at a time, the implementations in turn, round after round."""
+"""Running the measurements: fresh processes, one at a time; in every round all sizes, and at a size all implementations."""
 
 from __future__ import annotations
 
@@ -124,9 +124,9 @@ def run(record: BenchRecord, *, tell: Tell, keep: Callable[[BenchRecord], None] 
     if not record.truths:
         add(truths=tuple(truths(settings, work, tell)))
     if "iterations" in settings.parts:
-        for size in sizes(settings):
-            if not record.of_size(size):
-                add(**group(record, size, work, tell))
+        for number, size in itertools.product(range(settings.rounds), sizes(settings)):
+            if number >= _rounds_done(record, size):
+                add(**turn(record, size, number, work, tell))
     if "evaluation" in settings.parts and not record.evaluated:
         add(evaluated=tuple(evaluations(record, work, tell)))
     largest = settings.size.model_copy(update={"n_steps": _usual(settings.steps)})
@@ -201,16 +201,16 @@ def truths(settings: Settings, work: Workers, tell: Tell) -> list[Truth]:
     return found
 
 
-def group(record: BenchRecord, size: Size, work: Workers, tell: Tell) -> dict[str, Any]:
-    """All works of a size, interleaved: round after round, one after the other; what is known to be wrong runs once."""
+def turn(record: BenchRecord, size: Size, number: int, work: Workers, tell: Tell) -> dict[str, Any]:
+    """All works of a size in one round, one after the other; what is known to be wrong runs in the first one alone."""
     settings = record.settings
     absent = {one.implementation for one in record.absent()}
     todo = [one for one in works(settings, size) if one.implementation not in absent]
-    measured = {one: Measured(work=one) for one in todo}
+    measured = {one.work: one for one in record.measured}
     flops, state = dict(record.flops), record.state_mib
     with tempfile.TemporaryDirectory() as folder:
         files: dict[str, str] = {}
-        for method in dict.fromkeys(one.method for one in todo):
+        for method in dict.fromkeys(one.method for one in todo) if number == 0 else ():
             tell(f"{_named(size)}: exact gradient of {method}", of_reference(size))
             file = str(Path(folder) / method)
             try:
@@ -218,19 +218,25 @@ def group(record: BenchRecord, size: Size, work: Workers, tell: Tell) -> dict[st
             except Failed:
                 continue  # finite differences still judge it
             files[method] = file
-        for number in range(settings.rounds):
-            for precision in dict.fromkeys(one.precision for one in todo):
-                tell(f"{_named(size)}, round {number + 1}: convolutions in {precision}")
-                best = work("throughput", size=size.model_dump(), precision=precision, seconds=min(PROBE, settings.seconds))
-                flops[precision] = max(flops.get(precision, 0.0), best["flops"])
-            for one in todo:
-                truth = record.truth(one)
-                if measured[one].failed or (number > 0 and truth is not None and not truth.right):
-                    continue
-                tell(f"{_named(size)}, round {number + 1}: {one.name}", of_iteration(size, settings.seconds))
-                reference = files.get(one.method) if number == 0 else None
-                measured[one] = _measure(measured[one], work, settings, reference)
-    return {"measured": (*record.measured, *measured.values()), "flops": flops, "state_mib": state}
+        for precision in dict.fromkeys(one.precision for one in todo):
+            tell(f"{_named(size)}, round {number + 1}: convolutions in {precision}")
+            best = work("throughput", size=size.model_dump(), precision=precision, seconds=min(PROBE, settings.seconds))
+            flops[precision] = max(flops.get(precision, 0.0), best["flops"])
+        for one in todo:
+            truth, before = record.truth(one), measured.get(one, Measured(work=one))
+            if before.failed or (number > 0 and truth is not None and not truth.right):
+                continue
+            tell(f"{_named(size)}, round {number + 1}: {one.name}", of_iteration(size, settings.seconds))
+            measured[one] = _measure(before, work, settings, files.get(one.method))
+    return {"measured": tuple(measured.values()), "flops": flops, "state_mib": state}
+
+
+def _rounds_done(record: BenchRecord, size: Size) -> int:
+    """How many rounds of a size the record holds; all, where everything failed in the first."""
+    own = record.of_size(size)
+    if own and all(one.failed for one in own):
+        return record.settings.rounds
+    return max((len(one.rounds) for one in own), default=0)
 
 
 def _measure(before: Measured, work: Workers, settings: Settings, reference: str | None) -> Measured:
@@ -274,13 +280,13 @@ def expected(record: BenchRecord) -> Count:
         for one in judged(settings):
             count(one.name)
     if "iterations" in settings.parts:
-        for size in (size for size in sizes(settings) if not record.of_size(size)):
-            todo = works(settings, size)
-            for method in dict.fromkeys(one.method for one in todo):
+        for size in sizes(settings):
+            todo, done = works(settings, size), _rounds_done(record, size)
+            for method in dict.fromkeys(one.method for one in todo) if done == 0 else ():
                 count(method, of_reference(size))
-            for one in settings.rounds * todo:
+            for one in (settings.rounds - done) * todo:
                 count(one.name, of_iteration(size, settings.seconds))
-            for precision in settings.rounds * list(dict.fromkeys(one.precision for one in todo)):
+            for precision in (settings.rounds - done) * list(dict.fromkeys(one.precision for one in todo)):
                 count(precision)
     if "evaluation" in settings.parts and not record.evaluated:
         for shot in settings.shots:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -10,15 +11,18 @@ from typing import Any
 
 from experiments.benchmarks.implementations import OURS
 from experiments.benchmarks.record import RECORDS, BenchRecord, Measured, everything
-from experiments.benchmarks.summary import tables
+from experiments.benchmarks.summary import tables, verdict
 from experiments.benchmarks.work import Size, Work
 from experiments.figures import STYLES
-from experiments.generated import ROOT, report, settle
+from experiments.generated import ROOT, report, settle, with_block
 from experiments.tables import markdown
 from mdtheory import plots
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 FIGURES = ROOT / "docs" / "figures"
+README = ROOT / "README.md"
+HEADLINE = ("maml-1shot", "maml-5shot")
+"""The records that the README shows."""
 COMMAND = "python -m experiments.benchmarks.pages"
 NOTE = f"<!-- made by `{COMMAND} --write` from experiments/benchmarks/records; do not edit -->\n"
 INTRODUCTION = """# Benchmarks
@@ -30,14 +34,15 @@ $ python -m experiments.benchmarks --grid full
 $ python -m experiments.benchmarks --method maml --shot 1 --n-steps 5 --json
 ```
 
-Every number comes from processes of its own; the implementations take turns, round after round. *Seconds* are the median over
-rounds of a meta-iteration after a first one, with the least of all and the spread of the rounds. *Memory* is the peak of the
-resident set less what is resident after imports (a tiny meta-iteration included, since some libraries import the most when
+Every number comes from processes of its own; sizes and implementations take turns, round after round. *Seconds* are the median
+over rounds of a meta-iteration after a first one, with the least of all and the spread of the rounds. *Memory* is the peak of
+the resident set less what is resident after imports (a tiny meta-iteration included, since some libraries import the most when
 first used), model and data. All start from the same weights and see the same tasks; the other libraries get the network as
 anybody writes it in torch, with `nn.BatchNorm2d`. A meta-gradient is *right* if it agrees in float64 with finite differences of
 the meta-objective, and on the timed problem with an exact float64 gradient: to 1e-3 (bf16: 1e-2), or to thrice the rounding
-of the plain loop where that is more. `plain-bf16` is the plain loop under autocast; `plain-bf16-factors` rounds to bf16 only
-the images and weights that convolutions multiply and computes in float32, which shows what that rounding alone costs.
+of the plain loop (of its MAML, for methods that it does not know) where that is more. `plain-bf16` is the plain loop under
+autocast; `plain-bf16-factors` rounds to bf16 only the images and weights that convolutions multiply and computes in float32,
+which shows what that rounding alone costs.
 """
 EMPTY = "\nNo record is here yet.\n"
 
@@ -53,6 +58,33 @@ def page(records: dict[str, BenchRecord]) -> str:
             parts += [f"### {table.title}\n", markdown(table.columns, table.rows)]
             parts += [f"{table.note}\n"] if table.note else []
     return "\n".join(parts) if records else "\n".join(parts) + EMPTY
+
+
+def headline(records: dict[str, BenchRecord]) -> str:
+    """MAML as the README shows it: seconds and memory of every implementation, one pair of columns for each record."""
+    shown = [(record, record.sizes()[0]) for record in (records[name] for name in HEADLINE if name in records)]
+    if not shown:
+        return "No record is here yet.\n"
+    columns, rows = ["implementation"], dict[str, list[str]]()
+    for number, (record, size) in enumerate(shown):
+        columns += [f"{size.shot}-shot, {size.n_steps} steps: seconds (to ours)", "MiB", "meta-gradient"]
+        for one in sorted(record.of_size(size), key=lambda one: one.seconds or math.inf):
+            if one.seconds and one.peak_mib:
+                row = rows.setdefault(_label(one.work), ["–"] * 3 * number)
+                row += [
+                    f"{one.seconds:.2f} ({record.ratio(one) or math.nan:.2f})",
+                    f"{one.peak_mib:,.0f}",
+                    verdict(record, one),
+                ]
+        for row in rows.values():
+            row += ["–"] * (3 * (number + 1) - len(row))
+    record, size = shown[0]
+    said = (
+        f"A second-order meta-iteration of MAML: {size.n_tasks} tasks, {size.n_way}-way, {size.n_queries} queries, "
+        f"Conv4-{size.channels}, {size.image_size} x {size.image_size} pixels, {record.settings.threads} threads of an "
+        f"{record.machine.cpu.partition(',')[0]}. Whether a meta-gradient is right was measured, too:\n\n"
+    )
+    return said + markdown(columns, [[name, *row] for name, row in rows.items()])
 
 
 def _where(record: BenchRecord) -> str:
@@ -120,7 +152,8 @@ def _by_label(points: list[Measured]) -> dict[str, list[Measured]]:
 
 
 def _label(work: Work) -> str:
-    return " ".join(filter(None, [work.implementation, work.estimator, work.precision if work.precision != "float32" else ""]))
+    precision = "" if work.precision == "float32" or work.precision in work.implementation else work.precision
+    return " ".join(filter(None, [work.implementation, work.estimator, precision]))
 
 
 def _bars(axis: Any, record: BenchRecord, shot: int) -> None:
@@ -141,12 +174,16 @@ def _bars(axis: Any, record: BenchRecord, shot: int) -> None:
     )
 
 
-def made(folder: Path = RECORDS, target: Path = PAGE, figures: Path = FIGURES) -> dict[Path, bytes]:
-    """The page and its figures."""
+def made(
+    folder: Path = RECORDS, target: Path = PAGE, figures: Path = FIGURES, readme: Path | None = README
+) -> dict[Path, bytes]:
+    """The page, its figures, and the README with its block ``speed`` replaced."""
     import matplotlib
 
     records = everything(folder)
     found = {target: page(records).encode()}
+    if readme is not None:
+        found[readme] = with_block(readme.read_text(encoding="utf-8"), "speed", headline(records)).encode()
     with tempfile.TemporaryDirectory() as drawn:
         for name, record in records.items():
             if drawable(record):

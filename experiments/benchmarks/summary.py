@@ -64,7 +64,7 @@ def _iterations(record: BenchRecord, size: Size) -> Table:
                 _number(to_plain, ".2f"),
                 _number(one.peak_mib, ",.0f"),
                 NONE if share is None else f"{100 * share:.0f}%",
-                _verdict(record, one),
+                verdict(record, one),
             ]
         )
     rows += [[one.implementation, one.method, "", "unavailable", *5 * [NONE]] for one in record.absent()]
@@ -87,7 +87,7 @@ def _name(work: Work) -> str:
     return work.implementation + (f" ({work.estimator})" if work.estimator else "")
 
 
-def _verdict(record: BenchRecord, one: Measured) -> str:
+def verdict(record: BenchRecord, one: Measured) -> str:
     """In words, with the error of the timed problem."""
     truth, error = record.truth(one.work), one.gradient_error
     if truth is None or truth.error is None:
@@ -121,7 +121,7 @@ def _verdicts(record: BenchRecord) -> Table:
                         peer.work.implementation,
                         f"{peer.seconds / one.seconds:.2f} x",
                         f"{one.peak_mib / peer.peak_mib:.2f}",
-                        _verdict(record, one),
+                        verdict(record, one),
                     ]
                 )
     columns = ["MAML", "ours", "fastest right peer", "speed of ours", "memory of ours over its", "meta-gradient of ours"]

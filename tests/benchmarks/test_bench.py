@@ -95,6 +95,36 @@ def test_implementations_take_turns(jobs):
     assert compared == [*3 * [True], *3 * [False]]
 
 
+def test_sizes_take_turns_and_a_round_is_taken_up_where_it_was_left(jobs):
+    """A machine that slows down for a minute must not slow one number of steps alone."""
+    own, kept = tiny.settings(steps=(1, 2), rounds=2), []
+    whole = bench.run(tiny.believed(own), tell=lambda what, expected=0.0: None, keep=kept.append)
+    steps = [job["work"]["size"]["n_steps"] for job in jobs if job["do"] == "iteration"]
+    assert steps == 2 * [*3 * [0], *3 * [1], *3 * [2]]
+    assert [one.work.size.n_steps for one in whole.measured] == [*3 * [0], *3 * [1], *3 * [2]]
+    assert {len(one.rounds) for one in whole.measured} == {2}
+    del jobs[:]
+    again = tiny.run(kept[3])  # one round of every size, and a second one without steps
+    assert [job["work"]["size"]["n_steps"] for job in jobs if job["do"] == "iteration"] == [*3 * [1], *3 * [2]]
+    assert [(one.work, len(one.rounds)) for one in again.measured] == [(one.work, 2) for one in whole.measured]
+
+
+def test_what_is_not_known_to_the_plain_loop_is_judged_by_the_rounding_of_its_maml(jobs):
+    record = tiny.run(tiny.believed(tiny.settings(methods=("maml", "metamida"))))
+    (size,) = record.sizes()
+    ours, plain = record.find("ours", "metamida", size), record.find("plain", "maml", size)
+
+    def judged(own: float, of_plain: float) -> bool:
+        changed = [
+            one.model_copy(update={"rounds": tuple(r.model_copy(update={"gradient_error": error}) for r in one.rounds)})
+            for one, error in ((ours, own), (plain, of_plain))
+        ]
+        return record.model_copy(update={"measured": tuple(changed)}).right(changed[0])
+
+    assert judged(9e-4, 1e-5) and not judged(2.5e-3, 1e-5)
+    assert judged(2.5e-3, 1e-3) and not judged(3.5e-3, 1e-3)
+
+
 def test_what_is_expected_is_what_is_done(jobs):
     own = tiny.settings(steps=(1, 2), rounds=2, parts=("iterations", "evaluation"), eval_tasks=2)
     told = []

@@ -54,10 +54,10 @@ def test_tables_a_record_and_its_page(jobs, tmp_path):
     assert "Conv4-2, 16 x 16" in found.stdout and "Ours and the fastest right peer" in found.stdout
     record = store.load(tmp_path / "records" / "one.json")
     assert json.loads(out.read_text()) == store.rounded(record.rows())
-    made = pages.made(tmp_path / "records", tmp_path / "page.md", tmp_path / "figures")
+    made = pages.made(tmp_path / "records", tmp_path / "page.md", tmp_path / "figures", None)
     assert set(made) == {tmp_path / "page.md", tmp_path / "figures" / "benchmarks-one.svg"}
     settle(made, write=True)
-    assert settle(pages.made(tmp_path / "records", tmp_path / "page.md", tmp_path / "figures"), write=False) == []
+    assert settle(pages.made(tmp_path / "records", tmp_path / "page.md", tmp_path / "figures", None), write=False) == []
     text = (tmp_path / "page.md").read_text()
     assert "| plain | maml | float32 |" in text and record.machine.torch in text
     assert "right (" in text and "WRONG" not in text
@@ -103,6 +103,25 @@ def test_the_page_and_the_figures_in_git_are_what_the_records_make():
     if matplotlib.__version__ != pinned:
         made = {path: data for path, data in made.items() if path.suffix == ".md"}
     assert settle(made, write=False, owned=[] if matplotlib.__version__ != pinned else pages.owned()) == []
+
+
+def test_the_readme_shows_every_number_of_its_records(tmp_path):
+    records = {name: one for name, one in store.everything().items() if name in pages.HEADLINE}
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- speed:begin -->\nold\n<!-- speed:end -->\nafter\n")
+    for name, one in records.items():
+        store.save(one, tmp_path / "records" / f"{name}.json")
+    text = pages.made(tmp_path / "records", tmp_path / "page.md", tmp_path / "figures", readme)[readme].decode()
+    assert text.startswith("before\n") and text.endswith("<!-- speed:end -->\nafter\n") and "old" not in text
+    lines = {line.split(" | ")[0].removeprefix("| "): line for line in text.splitlines() if line.startswith("| ")}
+    for record in records.values():
+        (size,) = record.sizes()
+        for one in record.of_size(size):
+            if one.seconds is not None:
+                ratio = one.seconds / record.find("ours", "maml", size).seconds
+                assert f"| {one.seconds:.2f} ({ratio:.2f}) | {one.peak_mib:,.0f} |" in lines[pages._label(one.work)]
+    assert {line.count("|") for line in lines.values()} == {2 + 3 * len(records)}
+    assert "WRONG" in lines["plain-bf16"] and lines["learn2learn"].rstrip().endswith("| – | – | – |")
 
 
 def test_a_page_without_records_says_so(tmp_path):

@@ -71,7 +71,7 @@ def test_a_killed_process_is_said_and_one_process_goes_on(tmp_path: Path):
 
 def test_the_commands_of_the_guide_are_understood():
     typed = [line for line in commands(DOCS / "how-to/several-processes.md") if line.startswith("torchrun ")]
-    assert len(typed) >= 3
+    assert len(typed) >= 2
     for line in typed:
         launcher, _, own = line.partition(" -m mdtheory train ")
         assert launcher.startswith("torchrun --standalone --nproc-per-node ")
