@@ -107,34 +107,46 @@ def drawable(record: BenchRecord) -> bool:
 
 
 def draw(record: BenchRecord) -> Any:
-    """One row for each number of shots: seconds and memory of MAML against K, and the seconds of all over those of ours."""
+    """One row for each number of shots: MAML against K where there are several, then everything at one K as bars."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     shots = [shot for shot in record.settings.shots if _points(record, shot)]
-    height = 3.4 * len(shots) + 1.2
-    figure = Figure(figsize=(12.0, height))
+    lines = len(record.settings.steps) > 1
+    height = 3.4 * len(shots) + (1.2 if lines else 0.6)
+    figure = Figure(figsize=(13.0, height))
     FigureCanvasAgg(figure)
-    rows = figure.subplots(len(shots), 4, squeeze=False, width_ratios=(1, 1, 0.5, 1))
-    figure.subplots_adjust(left=0.06, right=0.985, wspace=0.25, top=1 - 0.4 / height, bottom=1.5 / height, hspace=0.45)
+    # the empty columns are room for the names of the bars
+    widths = (1, 0.08, 1, 0.6, 1) if lines else (0.6, 1, 0.1, 1)
+    rows = figure.subplots(len(shots), len(widths), squeeze=False, width_ratios=widths)
+    bottom = 1.2 if lines else 0.6
+    figure.subplots_adjust(left=0.06, right=0.985, wspace=0.2, top=1 - 0.4 / height, bottom=bottom / height, hspace=0.45)
     names = list(dict.fromkeys(_label(one.work) for one in record.measured if one.work.method == "maml"))
     for axes, shot in zip(rows, shots, strict=True):
-        for label, points in _by_label(_points(record, shot)).items():
-            (linestyle, filling), (colour, marker) = STYLES[names.index(label) % len(STYLES)]
-            look = {"linestyle": linestyle, "fillstyle": filling, "color": colour, "marker": marker, "label": label}
-            own = [one.work.size.n_steps for one in points]
-            axes[0].plot(own, [one.seconds for one in points], **look)
-            axes[1].plot(own, [one.peak_mib for one in points], **look)
-        steps = sorted({one.work.size.n_steps for one in _points(record, shot)})
-        axes[0].set(
-            title=f"{shot}-shot MAML", xlabel="task steps K", ylabel="seconds a meta-iteration", xticks=steps, ylim=(0, None)
-        )
-        axes[1].set(title=f"{shot}-shot MAML", xlabel="task steps K", ylabel="peak memory (MiB)", xticks=steps, ylim=(0, None))
-        axes[2].set_axis_off()  # room for the names of the bars
-        _bars(axes[3], record, shot)
-    handles, labels = rows[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=5, fontsize=8)
+        for axis in axes[1::2] if lines else axes[0::2]:
+            axis.set_axis_off()
+        if lines:
+            _lines(axes[0], axes[2], record, shot, names)
+            _bars(axes[4], record, shot, "seconds")
+        else:
+            _bars(axes[1], record, shot, "seconds")
+            _bars(axes[3], record, shot, "peak memory").set_yticklabels([])
+    if lines:
+        figure.legend(*rows[0][0].get_legend_handles_labels(), loc="lower center", ncols=5, fontsize=8)
     return figure
+
+
+def _lines(seconds: Any, memory: Any, record: BenchRecord, shot: int, names: list[str]) -> None:
+    """Both of MAML against K."""
+    for label, points in _by_label(_points(record, shot)).items():
+        (linestyle, filling), (colour, marker) = STYLES[names.index(label) % len(STYLES)]
+        look = {"linestyle": linestyle, "fillstyle": filling, "color": colour, "marker": marker, "label": label}
+        own = [one.work.size.n_steps for one in points]
+        seconds.plot(own, [one.seconds for one in points], **look)
+        memory.plot(own, [one.peak_mib for one in points], **look)
+    steps = sorted({one.work.size.n_steps for one in _points(record, shot)})
+    for axis, what in ((seconds, "seconds a meta-iteration"), (memory, "peak memory (MiB)")):
+        axis.set(title=f"{shot}-shot MAML", xlabel="task steps K", ylabel=what, xticks=steps, ylim=(0, None))
 
 
 def _points(record: BenchRecord, shot: int) -> list[Measured]:
@@ -156,22 +168,28 @@ def _label(work: Work) -> str:
     return " ".join(filter(None, [work.implementation, work.estimator, precision]))
 
 
-def _bars(axis: Any, record: BenchRecord, shot: int) -> None:
+def _bars(axis: Any, record: BenchRecord, shot: int, what: str) -> Any:
     """Everything at K = 5, or the largest K, over our first variant of MAML; hatched where the gradient is wrong."""
     sizes: list[Size] = [size for size in record.sizes() if size.shot == shot]
     size = next((size for size in sizes if size.n_steps == 5), sizes[-1])
     found = [one for one in record.of_size(size) if one.seconds is not None]
     ground = record.find(OURS, "maml", size)
-    unit = ground.seconds if ground is not None and ground.seconds else 1.0
+
+    def value(one: Measured) -> float:
+        return (one.seconds if what == "seconds" else one.peak_mib) or 0.0
+
+    unit = value(ground) if ground is not None and value(ground) else 1.0
     labels = [f"{_label(one.work)}, {one.work.method}" for one in found]
     colours = [plots.COLOURS[0 if one.work.implementation == OURS else 4] for one in found]
     hatches = ["" if record.right(one) else "//" for one in found]
-    axis.barh(labels, [(one.seconds or 0.0) / unit for one in found], color=colours, hatch=hatches)
+    drawn = axis.barh(labels, [value(one) / unit for one in found], color=colours, hatch=hatches)
+    axis.bar_label(drawn, fmt="%.2f", fontsize=6, padding=2)
+    axis.margins(x=0.08)
     axis.invert_yaxis()
     axis.tick_params(axis="y", labelsize=6)
-    axis.set(
-        title=f"{shot}-shot, K = {size.n_steps} (hatched: wrong)", xlabel="seconds over those of our MAML" if ground else "s"
-    )
+    title = f"{shot}-shot, K = {size.n_steps} (hatched: wrong)"
+    axis.set(title=title, xlabel=f"{what} (1: our MAML)" if ground else what)
+    return axis
 
 
 def made(
