@@ -156,7 +156,7 @@ class MetaTrainer:
     def step(self) -> MetaGradient:
         """One meta-iteration: draw tasks, differentiate, clip, step, and check that every number is finite.
 
-        The host waits for the device twice: before the optimizer moves anything, and after.
+        The host reads from the device twice: before the optimizer moves anything, and after.
         """
         learner, now = self.learner, self.counters.iteration
         draw = cache(lambda j: self._episode(now * self.n_tasks + j))
