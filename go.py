@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Set up a local virtual environment once, then run a task in it: ``python3 go.py demo | test | lint | docs | check-docs``.
+"""Set up a local virtual environment once, then run a task in it: ``python3 go.py demo | test |
+lint | docs | check-docs``.
 
-Needs only Python >= 3.11 and pip. What is installed depends on nothing but pyproject.toml, constraints.txt and the
-interpreter; while these stay the same, a repeat sets up nothing.
+Needs only Python >= 3.11 and pip. What is installed depends on nothing but pyproject.toml,
+constraints.txt and the interpreter; while these stay the same, a repeat sets up nothing.
 
-MDTHEORY_VENV         the environment's folder (default .venv)
-MDTHEORY_TORCH_INDEX  the URL of an index of PyTorch wheels, e.g. of the CPU-only ones (see README.md)
+MDTHEORY_VENV the environment's folder (default .venv) MDTHEORY_TORCH_INDEX the URL of an index of
+PyTorch wheels, e.g. of the CPU-only ones (see README.md)
 """
 
 from __future__ import annotations
@@ -37,13 +38,24 @@ TASKS: dict[str, tuple[str, list[list[str]]]] = {
             ["-m", "pytest", "-q", "tests/house/test_imports.py"],
         ],
     ),
-    "docs": ("docs", [["-m", "sphinx", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html"]]),
+    "docs": (
+        "docs",
+        [["-m", "sphinx", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html"]],
+    ),
 }
 TASKS["check-docs"] = (
     "docs",
-    [*TASKS["docs"][1], ["-m", "pytest", "-q", "tests/docs", "-m", "not slow"], ["docs/check_site.py"]],
+    [
+        *TASKS["docs"][1],
+        ["-m", "pytest", "-q", "tests/docs", "-m", "not slow"],
+        ["docs/check_site.py"],
+    ],
 )
-INCLUDED = {"test": {"test", "proofs"}, "dev": {"dev", "test", "proofs"}, "docs": {"docs", "test", "proofs"}}
+INCLUDED = {
+    "test": {"test", "proofs"},
+    "dev": {"dev", "test", "proofs"},
+    "docs": {"docs", "test", "proofs"},
+}
 
 
 class SetupError(Exception):
@@ -64,7 +76,9 @@ def fingerprint(root: Path) -> str:
 
 
 def installed(stamp: Path, wanted: str) -> set[str]:
-    """The extras that the stamp lists for this fingerprint; none where it is missing, stale or unreadable."""
+    """The extras that the stamp lists for this fingerprint; none where it is missing, stale or
+    unreadable.
+    """
     try:
         noted = json.loads(stamp.read_text())
         return set(noted["extras"]) if noted["fingerprint"] == wanted else set()
@@ -81,7 +95,9 @@ def pinned_torch(constraints: str) -> str:
 
 
 def keeping_torch(constraints: str, version: str) -> str:
-    """The constraints with torch as it is installed already, so that pip leaves a user's own build alone."""
+    """The constraints with torch as it is installed already, so that pip leaves a user's own build
+    alone.
+    """
     return re.sub(r"^torch==\S+", f"torch=={version}", constraints, flags=re.MULTILINE)
 
 
@@ -91,7 +107,9 @@ def python_of(venv: Path) -> Path:
 
 
 def pip_of(python: Path) -> list[str]:
-    """The pip command for an environment: its own pip, or this interpreter's where the environment has none."""
+    """The pip command for an environment: its own pip, or this interpreter's where the environment
+    has none.
+    """
     own = [str(python), "-m", "pip"]
     if subprocess.run([*own, "--version"], capture_output=True).returncode == 0:
         return own
@@ -99,12 +117,20 @@ def pip_of(python: Path) -> list[str]:
 
 
 def create(venv: Path) -> None:
-    """Make the environment; some systems ship no ensurepip, and then this interpreter's pip serves it from outside."""
+    """Make the environment; some systems ship no ensurepip, and then this interpreter's pip serves
+    it from outside.
+    """
     say(f"creating {venv}")
-    if subprocess.run([sys.executable, "-m", "venv", str(venv)], capture_output=True).returncode != 0:
+    if (
+        subprocess.run([sys.executable, "-m", "venv", str(venv)], capture_output=True).returncode
+        != 0
+    ):
         bare = subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(venv)])
         if bare.returncode != 0:
-            raise SetupError("python -m venv must work; install your system's python3-venv package, or set MDTHEORY_VENV")
+            raise SetupError(
+                "python -m venv must work; install your system's python3-venv package, or set "
+                "MDTHEORY_VENV"
+            )
 
 
 def torch_version(python: Path) -> str | None:
@@ -118,7 +144,9 @@ def torch_version(python: Path) -> str | None:
 
 
 def install_torch(pip: list[str], version: str) -> None:
-    """A configured wheel folder first (fails at once elsewhere), then the index that the user names; else left to pip."""
+    """A configured wheel folder first (fails at once elsewhere), then the index that the user
+    names; else left to pip.
+    """
     tries = [["--no-index"]]
     if index := os.environ.get("MDTHEORY_TORCH_INDEX"):
         tries.insert(0, ["--index-url", index, "--retries", "1", "--timeout", "30"])
@@ -128,13 +156,21 @@ def install_torch(pip: list[str], version: str) -> None:
         if done.returncode == 0:
             return
         if "--index-url" in options:
-            raise SetupError(f"MDTHEORY_TORCH_INDEX must serve torch {version}; pip said: {done.stderr.strip()[-500:]}")
+            raise SetupError(
+                f"MDTHEORY_TORCH_INDEX must serve torch {version}; pip said: "
+                f"{done.stderr.strip()[-500:]}"
+            )
     if sys.platform == "linux" and not shutil.which("nvidia-smi"):
-        say("torch comes with its CUDA libraries, several GB; README.md says how to get the CPU build instead")
+        say(
+            "torch comes with its CUDA libraries, several GB; README.md says how to get the CPU "
+            "build instead"
+        )
 
 
 def install(venv: Path, extra: str) -> None:
-    """Everything that ``extra`` needs, at the versions of constraints.txt, and this checkout in editable form."""
+    """Everything that ``extra`` needs, at the versions of constraints.txt, and this checkout in
+    editable form.
+    """
     python = python_of(venv)
     if not python.exists():
         create(venv)
@@ -161,7 +197,9 @@ def set_up(venv: Path, extra: str) -> None:
         return
     install(venv, extra)
     partial = stamp.with_suffix(".partial")
-    partial.write_text(json.dumps({"fingerprint": wanted, "extras": sorted(done | INCLUDED[extra])}))
+    partial.write_text(
+        json.dumps({"fingerprint": wanted, "extras": sorted(done | INCLUDED[extra])})
+    )
     partial.replace(stamp)
 
 
@@ -171,7 +209,10 @@ def main(arguments: list[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     if sys.version_info < OLDEST:
-        say(f"Python must be 3.11 or newer, got {sys.version.split()[0]}; name another: make PYTHON=python3.12 {arguments[0]}")
+        say(
+            f"Python must be 3.11 or newer, got {sys.version.split()[0]}; name another: make "
+            f"PYTHON=python3.12 {arguments[0]}"
+        )
         return 2
     venv = Path(os.environ.get("MDTHEORY_VENV") or ROOT / ".venv").absolute()
     extra, commands = TASKS[arguments[0]]
@@ -183,9 +224,13 @@ def main(arguments: list[str]) -> int:
         return 1
     environment = {**os.environ, "OMP_NUM_THREADS": "1"} if "-n" in commands[0] else None
     for command in commands[:-1]:
-        if code := subprocess.run([python_of(venv), *command], cwd=ROOT, env=environment).returncode:
+        if code := subprocess.run(
+            [python_of(venv), *command], cwd=ROOT, env=environment
+        ).returncode:
             return code
-    return subprocess.run([python_of(venv), *commands[-1], *arguments[1:]], cwd=ROOT, env=environment).returncode
+    return subprocess.run(
+        [python_of(venv), *commands[-1], *arguments[1:]], cwd=ROOT, env=environment
+    ).returncode
 
 
 if __name__ == "__main__":

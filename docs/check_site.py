@@ -1,9 +1,11 @@
-"""Open every page of the built site in a headless browser: ``python docs/check_site.py [SITE] [--screenshots DIR]``.
+"""Open every page of the built site in a headless browser: ``python docs/check_site.py [SITE]
+[--screenshots DIR]``.
 
-A page is sound if nothing is written to the browser's console as an error, nothing is asked of another host, every
-picture and formula is drawn, no page is wider than a desktop's or a telephone's screen, and every internal link leads to a page
-and a place that exist. The ledger's filter is operated. Prints one line per fault; exit code 1 if there is any. Without
-a Chromium or Chrome on the machine, or CHROMIUM=/path/to/one, the files are read instead, which finds broken links, missing
+A page is sound if nothing is written to the browser's console as an error, nothing is asked of
+another host, every picture and formula is drawn, no page is wider than a desktop's or a telephone's
+screen, and every internal link leads to a page and a place that exist. The ledger's filter is
+operated. Prints one line per fault; exit code 1 if there is any. Without a Chromium or Chrome on
+the machine, or CHROMIUM=/path/to/one, the files are read instead, which finds broken links, missing
 pictures and other hosts, and the last line says in capitals what was not looked at.
 """
 
@@ -35,7 +37,13 @@ SITE = Path(__file__).parent / "_build" / "html"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SIZES = {"desktop": (1280, 900), "telephone": (400, 800)}
 PATIENCE = 60  # seconds for one page
-QUIET = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic")
+QUIET = (
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+)
 LOOK = """(async () => {
   if (window.MathJax?.startup) await MathJax.startup.promise;
   await document.fonts.ready;
@@ -86,7 +94,9 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """The address at which ``folder`` is served."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}/"
@@ -125,25 +135,35 @@ class Browser:
         if self.session:
             message["sessionId"] = self.session
         await self.connection.write_message(json.dumps(message))
-        answer = await asyncio.wait_for(answered, PATIENCE)  # it may have arrived, and left the table, already
+        answer = await asyncio.wait_for(
+            answered, PATIENCE
+        )  # it may have arrived, and left the table, already
         if "error" in answer:
             raise RuntimeError(f"the browser refused {method}: {answer['error']['message']}")
         return answer["result"]
 
     async def evaluate(self, script: str) -> Any:
         """The value of a JavaScript expression."""
-        result = await self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        result = await self.ask(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
+        )
         if "exceptionDetails" in result:
             raise RuntimeError(f"the page's own script failed: {result['exceptionDetails']}")
         return result["result"].get("value")
 
-    async def open(self, address: str, size: tuple[int, int], *, dark: bool = False) -> dict[str, Any]:
+    async def open(
+        self, address: str, size: tuple[int, int], *, dark: bool = False
+    ) -> dict[str, Any]:
         """Load a page and look at it."""
         self.events.clear()
         self.loaded.clear()
         width, height = size
         await self.ask(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
         )
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         await self.ask("Emulation.setEmulatedMedia", features=scheme)
@@ -154,7 +174,9 @@ class Browser:
     async def picture(self, file: Path, *, width: int, height: int) -> None:
         """Save the whole page."""
         clip = {"x": 0, "y": 0, "width": width, "height": min(height, 16000), "scale": 1}
-        shot = await self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+        shot = await self.ask(
+            "Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip
+        )
         file.write_bytes(base64.b64decode(shot["data"]))
 
 
@@ -171,16 +193,22 @@ async def browsing(program: str) -> AsyncIterator[Browser]:
             *QUIET,
         ]
         process = subprocess.Popen(
-            [program, *options, f"--user-data-dir={profile}", "about:blank"], stderr=subprocess.PIPE, text=True
+            [program, *options, f"--user-data-dir={profile}", "about:blank"],
+            stderr=subprocess.PIPE,
+            text=True,
         )
         reader: threading.Thread | None = None
         try:
-            address, reader = await asyncio.wait_for(asyncio.to_thread(_listening, process), PATIENCE)
+            address, reader = await asyncio.wait_for(
+                asyncio.to_thread(_listening, process), PATIENCE
+            )
             browser = Browser(await websocket_connect(address, max_message_size=2**28))
             listener = asyncio.create_task(browser.listen())
             try:
                 target = await browser.ask("Target.createTarget", url="about:blank")
-                attached = await browser.ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+                attached = await browser.ask(
+                    "Target.attachToTarget", targetId=target["targetId"], flatten=True
+                )
                 browser.session = attached["sessionId"]
                 for domain in ("Page", "Runtime", "Log", "Network"):
                     await browser.ask(f"{domain}.enable")
@@ -201,10 +229,14 @@ def _listening(process: subprocess.Popen[str]) -> tuple[str, threading.Thread]:
     """The address that the browser listens at, and a thread that keeps its error pipe empty."""
     for line in process.stderr or ():
         if found := re.search(r"ws://\S+", line):
-            reader = threading.Thread(target=lambda: [None for _ in process.stderr or ()], daemon=True)
+            reader = threading.Thread(
+                target=lambda: [None for _ in process.stderr or ()], daemon=True
+            )
             reader.start()
             return found[0], reader
-    raise RuntimeError("the browser must open its debugging port, but it ended; try CHROMIUM=/path/to/another")
+    raise RuntimeError(
+        "the browser must open its debugging port, but it ended; try CHROMIUM=/path/to/another"
+    )
 
 
 def complaints(events: list[dict[str, Any]], home: str) -> list[str]:
@@ -214,21 +246,33 @@ def complaints(events: list[dict[str, Any]], home: str) -> list[str]:
         given = event.get("params", {})
         match event["method"]:
             case "Runtime.exceptionThrown":
-                found.append("exception: " + str(given["exceptionDetails"].get("exception", {}).get("description", given)))
+                found.append(
+                    "exception: "
+                    + str(given["exceptionDetails"].get("exception", {}).get("description", given))
+                )
             case "Runtime.consoleAPICalled" if given["type"] in ("error", "assert"):
-                found.append("console: " + " ".join(str(a.get("value", a.get("description"))) for a in given["args"]))
+                found.append(
+                    "console: "
+                    + " ".join(str(a.get("value", a.get("description"))) for a in given["args"])
+                )
             case "Log.entryAdded" if given["entry"]["level"] == "error":
                 found.append(f"log: {given['entry']['text']} {given['entry'].get('url', '')}")
-            case "Network.requestWillBeSent" if not given["request"]["url"].startswith((home, "data:", "about:", "blob:")):
+            case "Network.requestWillBeSent" if not given["request"]["url"].startswith(
+                (home, "data:", "about:", "blob:")
+            ):
                 found.append(f"asks another host: {given['request']['url']}")
     return [" ".join(line.split())[:300] for line in found]
 
 
 def faults_of(seen: dict[str, Any], size: str) -> list[str]:
     """What is wrong with a page as it is drawn."""
-    found = [f"formula: {text}" for text in seen["wrong"]] + [f"picture is empty: {source}" for source in seen["empty"]]
+    found = [f"formula: {text}" for text in seen["wrong"]] + [
+        f"picture is empty: {source}" for source in seen["empty"]
+    ]
     if seen["drawn"] < seen["formulas"]:
-        found.append(f"{seen['formulas'] - seen['drawn']} of {seen['formulas']} formulas are not drawn")
+        found.append(
+            f"{seen['formulas'] - seen['drawn']} of {seen['formulas']} formulas are not drawn"
+        )
     return found + ([f"wider than a {size}: {seen['wide']}"] if seen["wide"] else [])
 
 
@@ -249,7 +293,9 @@ def broken_links(pages: dict[str, dict[str, Any]], site: Path) -> list[str]:
 
 
 class Reader(html.parser.HTMLParser):
-    """What the file of a page says by itself: its links, its places, and the files that it loads."""
+    """What the file of a page says by itself: its links, its places, and the files that it
+    loads.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -262,7 +308,9 @@ class Reader(html.parser.HTMLParser):
         if tag == "a" and "href" in given:
             self.seen["links"].append(given["href"])
         self.seen["loads"] += [given["src"]] if "src" in given else []
-        self.seen["loads"] += [given["href"]] if tag == "link" and "stylesheet" in given.get("rel", "") else []
+        self.seen["loads"] += (
+            [given["href"]] if tag == "link" and "stylesheet" in given.get("rel", "") else []
+        )
 
 
 def read(site: Path, only: str) -> tuple[int, list[str]]:
@@ -278,7 +326,8 @@ def read(site: Path, only: str) -> tuple[int, list[str]]:
             if re.match(r"(?:[a-z]+:)?//", load):
                 faults.append(f"{name}: asks another host: {load}")
             elif (
-                not load.startswith("data:") and not (site / unquote(urldefrag(urljoin(name, load))[0]).split("?")[0]).is_file()
+                not load.startswith("data:")
+                and not (site / unquote(urldefrag(urljoin(name, load))[0]).split("?")[0]).is_file()
             ):
                 faults.append(f"{name}: loads {load}: no such file")
     return len(names), sorted(set(faults)) + broken_links(pages, site)
@@ -286,11 +335,17 @@ def read(site: Path, only: str) -> tuple[int, list[str]]:
 
 def pages_of(site: Path, only: str) -> list[str]:
     """The pages whose path fits."""
-    names = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html") if "_static" not in path.parts)
+    names = sorted(
+        path.relative_to(site).as_posix()
+        for path in site.rglob("*.html")
+        if "_static" not in path.parts
+    )
     return [name for name in names if re.search(only, name)]
 
 
-async def check(site: Path, program: str, pictures: Path | None, only: str = "") -> tuple[int, list[str]]:
+async def check(
+    site: Path, program: str, pictures: Path | None, only: str = ""
+) -> tuple[int, list[str]]:
     """Number of pages, and their faults."""
     names = pages_of(site, only)
     pages: dict[str, dict[str, Any]] = {}
@@ -300,10 +355,15 @@ async def check(site: Path, program: str, pictures: Path | None, only: str = "")
             for name in names:
                 for size, extent in SIZES.items():
                     seen = await browser.open(home + name, extent)
-                    faults += [f"{name}: {fault}" for fault in complaints(browser.events, home) + faults_of(seen, size)]
+                    faults += [
+                        f"{name}: {fault}"
+                        for fault in complaints(browser.events, home) + faults_of(seen, size)
+                    ]
                     pages[name] = seen
                     if pictures is not None:
-                        file = pictures / f"{name.removesuffix('.html').replace('/', '-')}-{size}.png"
+                        file = (
+                            pictures / f"{name.removesuffix('.html').replace('/', '-')}-{size}.png"
+                        )
                         await browser.picture(file, width=extent[0], height=seen["tall"])
                 if "ledger-filter" in pages[name]["ids"] and not await browser.evaluate(FILTER):
                     faults.append(f"{name}: the filter does not show the right rows")
@@ -313,9 +373,15 @@ async def check(site: Path, program: str, pictures: Path | None, only: str = "")
 def main(arguments: list[str] | None = None) -> int:
     """Check a site and print what is wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("site", nargs="?", type=Path, default=SITE, help="the folder with index.html")
-    parser.add_argument("--screenshots", type=Path, help="save a picture of every page in this folder")
-    parser.add_argument("--only", default="", metavar="REGEX", help="look only at pages whose path fits")
+    parser.add_argument(
+        "site", nargs="?", type=Path, default=SITE, help="the folder with index.html"
+    )
+    parser.add_argument(
+        "--screenshots", type=Path, help="save a picture of every page in this folder"
+    )
+    parser.add_argument(
+        "--only", default="", metavar="REGEX", help="look only at pages whose path fits"
+    )
     given = parser.parse_args(arguments)
     if not (given.site / "index.html").is_file():
         print(f"SITE must hold index.html, got {given.site}; run make docs first", file=sys.stderr)
@@ -332,8 +398,10 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{count} pages, {len(faults)} faults")
     if program is None:
         print(
-            f"NOT OPENED IN A BROWSER: none of {', '.join(BROWSERS)} is on this machine, and CHROMIUM is not set. "
-            "Formulas, scripts, console and layout were NOT checked; links, pictures and hosts were, from the files."
+            f"NOT OPENED IN A BROWSER: none of {', '.join(BROWSERS)} is on this machine, and "
+            "CHROMIUM is not set. "
+            "Formulas, scripts, console and layout were NOT checked; links, pictures and hosts "
+            "were, from the files."
         )
     return 1 if faults or not count else 0
 

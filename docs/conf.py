@@ -1,4 +1,6 @@
-"""How the site is made: pages that are written, pages that are generated, and notebooks that run at every build."""
+"""How the site is made: pages that are written, pages that are generated, and notebooks that run at
+every build.
+"""
 
 from __future__ import annotations
 
@@ -33,26 +35,43 @@ extensions = [
     "sphinx_design",
     "mdtheory_pages",
 ]
-# MathJax from the package, so that formulas need no network; without the package, Sphinx's default address
+# MathJax from the package, so that formulas need no network; without the package, Sphinx's default
+# address
 OFFLINE_MATHJAX = "sphinx-mathjax-offline"
 if find_spec(OFFLINE_MATHJAX) is not None:
     extensions.append(OFFLINE_MATHJAX)
 
-exclude_patterns = ["_build", "_ext", "_kernel", "conf.py", "check_site.py", "how-to/my_geometry.py"]
+exclude_patterns = [
+    "_build",
+    "_ext",
+    "_kernel",
+    "conf.py",
+    "check_site.py",
+    "how-to/my_geometry.py",
+]
 templates_path = ["_templates"]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "attrs_inline", "deflist"]
 myst_heading_anchors = 3
 mathjax3_config = {
     "loader": {"load": ["[tex]/mathtools"]},
     "tex": {
-        "packages": {"[+]": ["mathtools"], "[-]": ["noundefined"]},  # an unknown command is an error, not red letters
-        "macros": {"R": r"\mathbb{R}", "norm": [r"\lVert#1\rVert", 1], "sym": r"\operatorname{sym}"},
+        "packages": {
+            "[+]": ["mathtools"],
+            "[-]": ["noundefined"],
+        },  # an unknown command is an error, not red letters
+        "macros": {
+            "R": r"\mathbb{R}",
+            "norm": [r"\lVert#1\rVert", 1],
+            "sym": r"\operatorname{sym}",
+        },
     },
 }
 
 
 def code_digest() -> str:
-    """A digest of all code that the notebooks run, so that a change of the library runs them again."""
+    """A digest of all code that the notebooks run, so that a change of the library runs them
+    again.
+    """
     digest = hashlib.sha256()
     for folder in ("mdtheory", "proofs_check"):
         for path in sorted([*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.cpp")]):
@@ -80,11 +99,15 @@ nb_merge_streams = True
 nb_code_prompt_show = "Show the code"
 nb_code_prompt_hide = "Hide the code"
 
-autodoc_inherit_docstrings = False  # an override without words of its own is documented where it is declared
+autodoc_inherit_docstrings = (
+    False  # an override without words of its own is documented where it is declared
+)
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
-autodoc_type_aliases = {name: name for name in ("Params", "State", "LossFunction", "Operator", "Partition", "ScaleForm")}
+autodoc_type_aliases = {
+    name: name for name in ("Params", "State", "LossFunction", "Operator", "Partition", "ScaleForm")
+}
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 add_module_names = False

@@ -1,1 +1,3 @@
-"""The laboratory: frozen configurations in, records with provenance out, tables and figures made from records."""
+"""The laboratory: frozen configurations in, records with provenance out, tables and figures made
+from records.
+"""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from experiments.book import Page
+from experiments.result_tables import Page
 from experiments.statistics import Difference, compare, p_text
 
 Pages = dict[tuple[str, int], Page]
@@ -22,8 +22,10 @@ def answers(pages: Pages) -> str:
     parts = [
         "# Questions and answers\n",
         "The questions, their statistics and what was expected stand in "
-        "[QUESTIONS.md](../QUESTIONS.md), written before the runs. Differences are paired, in percentage points "
-        "± 95% interval over test tasks; p is Holm's over the comparisons of a question in a tier.\n",
+        "[QUESTIONS.md](../QUESTIONS.md), written before the runs. Differences are paired, in "
+        "percentage points "
+        "± 95% interval over test tasks; p is Holm's over the comparisons of a question in a "
+        "tier.\n",
     ]
     for title, question in QUESTIONS.items():
         parts.append(f"## {title}\n")
@@ -42,20 +44,30 @@ def versus(*pairs: tuple[str, str]) -> Question:
     """A question about the difference of pairs of rows, 15 queries a class; K queries beside it."""
 
     def question(pages: list[Page]) -> list[str]:
-        primary, beside = differences(pages, pairs, many=True), differences(pages, pairs, many=False)
-        return [f"- {name}: {said(one)} ({shown(beside[name])} with K queries)" for name, one in primary.items()]
+        primary, beside = (
+            differences(pages, pairs, many=True),
+            differences(pages, pairs, many=False),
+        )
+        return [
+            f"- {name}: {said(one)} ({shown(beside[name])} with K queries)"
+            for name, one in primary.items()
+        ]
 
     return question
 
 
-def differences(pages: list[Page], pairs: Sequence[tuple[str, str]], *, many: bool) -> dict[str, Difference]:
+def differences(
+    pages: list[Page], pairs: Sequence[tuple[str, str]], *, many: bool
+) -> dict[str, Difference]:
     """All pairs on all pages as one family of comparisons."""
     gaps = {}
     for page in pages:
         n_query = page.protocols[many]
         for first, second in pairs:
             if seeds := page.seeds([first, second]):
-                mine, theirs = (page.accuracies(row, n_query, seeds=seeds) for row in (first, second))
+                mine, theirs = (
+                    page.accuracies(row, n_query, seeds=seeds) for row in (first, second)
+                )
                 counted = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
                 gaps[f"{page.shot}-shot, {counted}, `{first}` minus `{second}`"] = mine - theirs
     return compare(gaps)
@@ -68,7 +80,11 @@ def shown(one: Difference) -> str:
 
 def said(one: Difference) -> str:
     """The difference with its verdict."""
-    detectable = "" if one.significant else f"; {100 * one.detectable:.2f} would have been seen with 80% power"
+    detectable = (
+        ""
+        if one.significant
+        else f"; {100 * one.detectable:.2f} would have been seen with 80% power"
+    )
     return f"{shown(one)}, {equals(one.corrected)}: {decided(one)}{detectable}"
 
 
@@ -90,13 +106,20 @@ def protocol(pages: list[Page]) -> list[str]:
         for row in page.rows:
             head = f"{page.shot}-shot, `{row}`"
             if page.tier.name != "glyphs" or row in page.tier.other_norm:
-                gaps[f"{head}: {few} minus {many} queries a class"] = page.accuracies(row, few) - page.accuracies(row, many)
+                gaps[f"{head}: {few} minus {many} queries a class"] = page.accuracies(
+                    row, few
+                ) - page.accuracies(row, many)
             if all("support" in record.scores for record in page.by_row[row].values()):
                 for n_query in (many, few):
                     support = page.accuracies(row, n_query, norm="support")
-                    name = f"{head}, {n_query} queries a class: transductive minus support statistics at test"
+                    name = (
+                        f"{head}, {n_query} queries a class: transductive minus support "
+                        "statistics at test"
+                    )
                     gaps[name] = page.accuracies(row, n_query) - support
-    return [f"- {name}: {shown(one)}, {equals(one.corrected)}" for name, one in compare(gaps).items()]
+    return [
+        f"- {name}: {shown(one)}, {equals(one.corrected)}" for name, one in compare(gaps).items()
+    ]
 
 
 def fewer_steps(pages: list[Page]) -> list[str]:
@@ -108,7 +131,11 @@ def fewer_steps(pages: list[Page]) -> list[str]:
         last = page.first.adaptation.steps
         steps, trained = [k for k in STEPS if k <= last], min(last, page.first.config.task.n_steps)
         for kind, common in (("its own start", False), ("MAML's start", True)):
-            heading = f"| {page.shot}-shot, from {kind} | " + " | ".join(f"k = {k}" for k in steps) + " | reaches MAML's |"
+            heading = (
+                f"| {page.shot}-shot, from {kind} | "
+                + " | ".join(f"k = {k}" for k in steps)
+                + " | reaches MAML's |"
+            )
             found += [heading, "|---|" + "---:|" * (len(steps) + 1)]
             for row in page.rows:
                 if not (seeds := page.seeds([row, "maml"])):
@@ -120,7 +147,9 @@ def fewer_steps(pages: list[Page]) -> list[str]:
                 means, goal = mine.mean(axis=0), theirs.mean(axis=0)[trained]
                 reached = np.flatnonzero(means >= goal)
                 cells = " | ".join(f"{100 * means[k]:.1f}" for k in steps)
-                found.append(f"| `{row}` | {cells} | {f'k = {reached[0]}' if len(reached) else 'never'} |")
+                found.append(
+                    f"| `{row}` | {cells} | {f'k = {reached[0]}' if len(reached) else 'never'} |"
+                )
             found.append("")
     return found
 
@@ -134,17 +163,23 @@ def monotone(pages: list[Page]) -> list[str]:
                 probe = record.result.map
                 if probe is None or probe.symmetric_smallest is None:
                     continue
-                verdict = "no violation found" if probe.symmetric_smallest >= 0 else "**not monotone**"
+                verdict = (
+                    "no violation found" if probe.symmetric_smallest >= 0 else "**not monotone**"
+                )
                 found.append(
-                    f"- {page.shot}-shot, `{row}`, seed {seed}: smallest curvature {probe.symmetric_smallest:.4g}, largest "
-                    f"{probe.symmetric_largest:.4g}, along paths {probe.path_smallest:.4g} to {probe.path_largest:.4g}, "
+                    f"- {page.shot}-shot, `{row}`, seed {seed}: smallest curvature "
+                    f"{probe.symmetric_smallest:.4g}, largest "
+                    f"{probe.symmetric_largest:.4g}, along paths {probe.path_smallest:.4g} to "
+                    f"{probe.path_largest:.4g}, "
                     f"asymmetry {probe.asymmetry:.2g}: {verdict}"
                 )
     return found
 
 
 def verdicts(pages: Pages, names: Sequence[str]) -> list[list[str]]:
-    """Question, comparison, difference and answer, for all questions about pairs of rows, from these tiers."""
+    """Question, comparison, difference and answer, for all questions about pairs of rows, from
+    these tiers.
+    """
     found = []
     for title, pairs in PAIRS.items():
         for name in TIERS_OF.get(title, TIERS):
@@ -161,8 +196,14 @@ PAIRS = {
         ("metamida-published", "metasgd"),
     ),
     "(b) Is the live start better than the published one?": (("metamida", "metamida-published"),),
-    "(d) Does a true mirror map beat a BlockIAF?": (("potential", "metamida"), ("certified", "metamida")),
-    WIN: tuple((OWN, rival) for rival in ("maml", "metasgd", "metacurvature", "metakfo", "metamida", "warpgrad")),
+    "(d) Does a true mirror map beat a BlockIAF?": (
+        ("potential", "metamida"),
+        ("certified", "metamida"),
+    ),
+    WIN: tuple(
+        (OWN, rival)
+        for rival in ("maml", "metasgd", "metacurvature", "metakfo", "metamida", "warpgrad")
+    ),
 }
 """The questions whose answer is the difference of two rows."""
 OTHERS: dict[str, Question] = {
@@ -170,6 +211,8 @@ OTHERS: dict[str, Question] = {
     "(e) Do learned geometries need fewer steps?": fewer_steps,
     "(f) Is the trained map monotone where it is used?": monotone,
 }
-QUESTIONS: dict[str, Question] = dict(sorted({**{title: versus(*pairs) for title, pairs in PAIRS.items()}, **OTHERS}.items()))
+QUESTIONS: dict[str, Question] = dict(
+    sorted({**{title: versus(*pairs) for title, pairs in PAIRS.items()}, **OTHERS}.items())
+)
 TIERS_OF = {WIN: ("paper", "own", "glyphs")}
 """Questions that are not for all of :data:`TIERS`."""

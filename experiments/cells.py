@@ -1,8 +1,8 @@
 """The cells of the tables: a tier, a row and a number of shots; each has one frozen configuration.
 
-``python -m experiments.cells --write`` makes ``configs/<tier>/<row>-<shot>shot.toml``, resolved to the last default, from
-``configs/tiers/<tier>.toml`` and ``configs/rows.toml``; ``--check`` compares. Every run reads the frozen file alone, and
-`mdtheory train --config` takes it as well.
+``python -m experiments.cells --write`` makes ``configs/<tier>/<row>-<shot>shot.toml``, resolved to
+the last default, from ``configs/tiers/<tier>.toml`` and ``configs/rows.toml``; ``--check``
+compares. Every run reads the frozen file alone, and `mdtheory train --config` takes it as well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ TIERS = ("smoke", "glyphs", "cpu", "own", "paper")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One method of the table. ``poster``: shots -> its accuracy in % and, where given, the half-width of its interval."""
+    """One method of the table. ``poster``: shots -> its accuracy in % and, where given, the
+    half-width of its interval.
+    """
 
     name: str
     group: str
@@ -40,10 +42,11 @@ class Row:
 class Tier:
     """One size of the whole table.
 
-    ``weights``: rows whose weights a record keeps; ``path_tasks``, ``path_steps``: the test tasks and steps behind the
-    figures of adaptation; ``other_norm``: rows that are also tested with statistics of the support set alone; ``by_shot``:
-    shots -> changes of ``run``; ``more``: shots -> rows that are run with ``more_seeds``, too; ``like``: the tier whose
-    ``run`` this one takes and whose rows stand beside its own in its tables; ``about``: what the tier can and cannot show.
+    ``weights``: rows whose weights a record keeps; ``path_tasks``, ``path_steps``: the test tasks
+    and steps behind the figures of adaptation; ``other_norm``: rows that are also tested with
+    statistics of the support set alone; ``by_shot``: shots -> changes of ``run``; ``more``: shots
+    -> rows that are run with ``more_seeds``, too; ``like``: the tier whose ``run`` this one takes
+    and whose rows stand beside its own in its tables; ``about``: what the tier can and cannot show.
     """
 
     name: str
@@ -65,7 +68,9 @@ class Tier:
 
     def seeds_of(self, cell: Cell) -> list[int]:
         """The seeds that a cell of this tier is run with."""
-        return self.seeds + (self.more_seeds if cell.row in self.more.get(str(cell.shot), []) else [])
+        return self.seeds + (
+            self.more_seeds if cell.row in self.more.get(str(cell.shot), []) else []
+        )
 
 
 @dataclass(frozen=True, order=True)
@@ -87,7 +92,9 @@ class Cell:
 
     @property
     def start(self) -> Cell:
-        """The MAML cell whose weights are the common start of this one: of its own tier or of the one that that is like."""
+        """The MAML cell whose weights are the common start of this one: of its own tier or of the
+        one that that is like.
+        """
         return Cell(tier(self.tier).like or self.tier, "maml", self.shot)
 
     def config(self, seed: int) -> RunConfig:
@@ -101,9 +108,13 @@ def rows() -> dict[str, Row]:
     found = {}
     for group, members in _read(CONFIGS / "rows.toml").items():
         for name, table in members.items():
-            about = {key: table[key] for key in ("by_shot", "poster", "behind", "ours") if key in table}
+            about = {
+                key: table[key] for key in ("by_shot", "poster", "behind", "ours") if key in table
+            }
             changes = {key: value for key, value in table.items() if key not in about}
-            found[name] = Row(name=name, group=group, changes={"geometry": {"name": name}, **changes}, **about)
+            found[name] = Row(
+                name=name, group=group, changes={"geometry": {"name": name}, **changes}, **about
+            )
     return found
 
 
@@ -120,25 +131,35 @@ def tier(name: str) -> Tier:
 
 @cache
 def cells(name: str) -> list[Cell]:
-    """The cells of a tier, in the order in which they are worked on: by shots, the tier's leading rows first."""
+    """The cells of a tier, in the order in which they are worked on: by shots, the tier's leading
+    rows first.
+    """
     own = tier(name)
     names = [row.name for row in rows().values() if row.group in own.groups]
     names.sort(key=lambda row: own.order.index(row) if row in own.order else len(own.order))
     leading = [Cell(name, row, shot) for shot in own.shots for row in names if row in own.order]
-    return leading + [Cell(name, row, shot) for shot in own.shots for row in names if row not in own.order]
+    return leading + [
+        Cell(name, row, shot) for shot in own.shots for row in names if row not in own.order
+    ]
 
 
 def resolved(cell: Cell) -> RunConfig:
     """The configuration that the tier and the row make."""
     own, row = tier(cell.tier), rows()[cell.row]
     data = merged({"task": {"n_shot": cell.shot}}, own.run)
-    for changes in (own.by_shot.get(str(cell.shot), {}), row.changes, row.by_shot.get(str(cell.shot), {})):
+    for changes in (
+        own.by_shot.get(str(cell.shot), {}),
+        row.changes,
+        row.by_shot.get(str(cell.shot), {}),
+    ):
         data = merged(data, changes)
     return parse(data, origin=f"{cell.tier}/{cell.row}-{cell.shot}shot")
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with the values of ``changes``, table by table; a table with a ``name`` replaces the whole of another."""
+    """``base`` with the values of ``changes``, table by table; a table with a ``name`` replaces the
+    whole of another.
+    """
     both = {**base, **changes}
     return {
         key: merged(base[key], value)
@@ -162,11 +183,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Write or check the frozen configurations."""
     parser = argparse.ArgumentParser(prog="python -m experiments.cells", description=__doc__)
     choice = parser.add_mutually_exclusive_group(required=True)
-    choice.add_argument("--write", action="store_true", help="write every file that differs, and remove those of no cell")
+    choice.add_argument(
+        "--write",
+        action="store_true",
+        help="write every file that differs, and remove those of no cell",
+    )
     choice.add_argument("--check", action="store_true", help="exit 1 where a file differs")
     write = parser.parse_args(arguments).write
     owned = [path for name in TIERS for path in (CONFIGS / name).glob("*.toml")]
-    return report(settle(frozen(), write=write, owned=owned), write=write, command="python -m experiments.cells")
+    return report(
+        settle(frozen(), write=write, owned=owned),
+        write=write,
+        command="python -m experiments.cells",
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

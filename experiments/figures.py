@@ -1,4 +1,6 @@
-"""The figures from the records, as SVG with the same bytes every time: ``python -m experiments.figures --write | --check``."""
+"""The figures from the records, as SVG with the same bytes every time: ``python -m
+experiments.figures --write | --check``.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +14,25 @@ from typing import Any
 
 import numpy as np
 
-from experiments.book import Page, read
 from experiments.generated import report, settle
 from experiments.records import FOLDER, Paths
+from experiments.result_tables import Page, read
 from experiments.tables import OUT, POSTER_TIERS, poster
-from mdtheory import plots
+from mdtheory.figures import plots
 
-STYLES = list(itertools.product((("-", "full"), ((0, (4, 1.5)), "none")), zip(plots.COLOURS, plots.MARKERS, strict=True)))
+STYLES = list(
+    itertools.product(
+        (("-", "full"), ((0, (4, 1.5)), "none")), zip(plots.COLOURS, plots.MARKERS, strict=True)
+    )
+)
 """Line and marker filling, then colour and marker: fourteen rows are told apart."""
 WINDOWS = 50  # training points in a curve
 
 
 def adaptation(page: Page) -> Any:
-    """Task loss, gradient norm (medians over tasks) and accuracy (mean) at every task step, from both kinds of start."""
+    """Task loss, gradient norm (medians over tasks) and accuracy (mean) at every task step, from
+    both kinds of start.
+    """
     figure, axes = _grid(2, 3)
     titles = ("from each method's own start", "from MAML's trained start")
     for row_axes, title, common in zip(axes, titles, (False, True), strict=True):
@@ -42,10 +50,16 @@ def adaptation(page: Page) -> Any:
         labels = ("task loss (median)", "gradient norm (median)", "query accuracy (%)")
         for axis, label in zip(row_axes, labels, strict=True):
             axis.set(title=title, xlabel="task step k", ylabel=label)
-            axis.axvline(page.first.config.task.n_steps, color="#888888", linestyle=":", linewidth=1)
+            axis.axvline(
+                page.first.config.task.n_steps, color="#888888", linestyle=":", linewidth=1
+            )
         for axis in row_axes[:2]:
             _logarithmic(axis)
-    _legend(figure, axes[0][0], "dotted: the steps of meta-training; WarpGrad and MT-net have no start in common with MAML")
+    _legend(
+        figure,
+        axes[0][0],
+        "dotted: the steps of meta-training; WarpGrad and MT-net have no start in common with MAML",
+    )
     return figure
 
 
@@ -61,38 +75,72 @@ def _logarithmic(axis: Any) -> None:
 
 
 def training(page: Page) -> Any:
-    """Training accuracy and loss in windows, and validations, against the iteration; the mean over seeds."""
+    """Training accuracy and loss in windows, and validations, against the iteration; the mean over
+    seeds.
+    """
     figure, axes = _grid(1, 2)
     for axis, key, scale, label in zip(
         axes[0], ("loss", "accuracy"), (1, 100), ("query loss", "query accuracy (%)"), strict=True
     ):
         for name in page.rows:
-            by_seed = [_curve(record.metrics, "train", key) for record in page.by_row[name].values()]
+            by_seed = [
+                _curve(record.metrics, "train", key) for record in page.by_row[name].values()
+            ]
             x, y = by_seed[0][0], np.mean([values for _, values in by_seed], axis=0)
             _line(axis, page, name, x, scale * y, marker="")
-            by_seed = [_curve(record.metrics, "validation", key) for record in page.by_row[name].values()]
-            _line(axis, page, name, by_seed[0][0], scale * np.mean([v for _, v in by_seed], axis=0), linestyle="", markersize=4)
+            by_seed = [
+                _curve(record.metrics, "validation", key) for record in page.by_row[name].values()
+            ]
+            _line(
+                axis,
+                page,
+                name,
+                by_seed[0][0],
+                scale * np.mean([v for _, v in by_seed], axis=0),
+                linestyle="",
+                markersize=4,
+            )
         axis.set(xlabel="meta-iteration", ylabel=label)
-    _legend(figure, axes[0][0], "lines: training tasks in windows; markers: validation; mean over seeds")
+    _legend(
+        figure, axes[0][0], "lines: training tasks in windows; markers: validation; mean over seeds"
+    )
     return figure
 
 
 def cost(page: Page) -> Any:
-    """Test accuracy, 15 queries a class, against training time and peak memory: one point a record."""
+    """Test accuracy, 15 queries a class, against training time and peak memory: one point a
+    record.
+    """
     figure, axes = _grid(1, 2)
     for name in page.rows:
         for record in page.by_row[name].values():
             accuracy, how = 100 * record.accuracies(page.protocols[1]).mean(), record.provenance
-            _line(axes[0][0], page, name, [how.train_seconds / 60], [accuracy], linestyle="", markersize=6)
-            _line(axes[0][1], page, name, [how.peak_mebibytes], [accuracy], linestyle="", markersize=6)
+            _line(
+                axes[0][0],
+                page,
+                name,
+                [how.train_seconds / 60],
+                [accuracy],
+                linestyle="",
+                markersize=6,
+            )
+            _line(
+                axes[0][1], page, name, [how.peak_mebibytes], [accuracy], linestyle="", markersize=6
+            )
     axes[0][0].set(xlabel="training, minutes of wall time", ylabel="test accuracy (%)")
     axes[0][1].set(xlabel="peak memory (MiB)", ylabel="test accuracy (%)")
-    _legend(figure, axes[0][0], "one point for every seed; times depend on what else the machine was doing")
+    _legend(
+        figure,
+        axes[0][0],
+        "one point for every seed; times depend on what else the machine was doing",
+    )
     return figure
 
 
 def differences(page: Page) -> Any:
-    """Every row minus MAML on the same tasks, 15 queries a class, 95% intervals over tasks; single seeds; the poster's own."""
+    """Every row minus MAML on the same tasks, 15 queries a class, 95% intervals over tasks; single
+    seeds; the poster's own.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -102,18 +150,37 @@ def differences(page: Page) -> Any:
     axis = figure.subplots()
     for y, (name, one) in enumerate(found.items()):
         mean, half_width = 100 * one.estimate.mean, 100 * one.estimate.half_width
-        look = {"color": plots.COLOURS[0], "markerfacecolor": plots.COLOURS[0] if one.significant else "white"}
+        look = {
+            "color": plots.COLOURS[0],
+            "markerfacecolor": plots.COLOURS[0] if one.significant else "white",
+        }
         axis.errorbar(mean, y, xerr=half_width, fmt="o", capsize=3, **look)
         if len(gaps := page.by_seed(name, "maml", page.protocols[1])) > 1:
-            axis.plot([100 * gap for gap in gaps], [y + 0.25] * len(gaps), "|", color=plots.COLOURS[0], markersize=6)
-        theirs = [poster(row, page.shot) for row in (name, "maml")] if page.tier.name in POSTER_TIERS else [[]]
+            axis.plot(
+                [100 * gap for gap in gaps],
+                [y + 0.25] * len(gaps),
+                "|",
+                color=plots.COLOURS[0],
+                markersize=6,
+            )
+        theirs = (
+            [poster(row, page.shot) for row in (name, "maml")]
+            if page.tier.name in POSTER_TIERS
+            else [[]]
+        )
         if all(theirs):
             axis.plot(theirs[0][0] - theirs[1][0], y, "x", color=plots.COLOURS[1])
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(range(len(found)), list(found))
     axis.set(ylim=(len(found) - 0.4, -0.6), xlabel="accuracy minus MAML's, percentage points")
-    note = "filled: other than zero at 5% after Holm's correction over the rows; ticks: single seeds"
-    note += "; crosses: the poster's differences, in its own protocols" if page.tier.name in POSTER_TIERS else ""
+    note = (
+        "filled: other than zero at 5% after Holm's correction over the rows; ticks: single seeds"
+    )
+    note += (
+        "; crosses: the poster's differences, in its own protocols"
+        if page.tier.name in POSTER_TIERS
+        else ""
+    )
     height = figure.get_size_inches()[1]
     figure.subplots_adjust(left=0.25, right=0.985, top=1 - 0.15 / height, bottom=0.85 / height)
     figure.text(0.5, 0.12 / height, note, ha="center", va="bottom", fontsize=8, color="#555555")
@@ -137,7 +204,9 @@ def made(records: Path = FOLDER, out: Path = OUT) -> dict[Path, bytes]:
                 stem = f"{name}-{shot}shot-{kind}"
                 import matplotlib
 
-                with matplotlib.rc_context({**dict(matplotlib.rcParamsDefault), **plots.STYLE, "backend": "agg"}):
+                with matplotlib.rc_context(
+                    {**dict(matplotlib.rcParamsDefault), **plots.STYLE, "backend": "agg"}
+                ):
                     figure = draw(page)
                 plots.save_figure(figure, Path(folder) / stem)
                 found[out / f"{stem}.svg"] = (Path(folder) / f"{stem}.svg").read_bytes()
@@ -156,11 +225,15 @@ def _filled(table: list[list[float | None]]) -> np.ndarray:
 
 def _curve(rows: list[dict[str, Any]], kind: str, key: str) -> tuple[np.ndarray, np.ndarray]:
     """Iterations and values, averaged over at most so many windows (validations as they are)."""
-    x, y = np.asarray([(row["iteration"], row[key]) for row in rows if row["kind"] == kind], dtype=float).T
+    x, y = np.asarray(
+        [(row["iteration"], row[key]) for row in rows if row["kind"] == kind], dtype=float
+    ).T
     if kind != "train" or len(x) <= WINDOWS:
         return x, y
     parts = np.array_split(np.arange(len(x)), WINDOWS)
-    return np.asarray([x[part[-1]] for part in parts]), np.asarray([y[part].mean() for part in parts])
+    return np.asarray([x[part[-1]] for part in parts]), np.asarray(
+        [y[part].mean() for part in parts]
+    )
 
 
 def _grid(n_rows: int, n_columns: int) -> tuple[Any, Any]:
@@ -178,7 +251,14 @@ def _grid(n_rows: int, n_columns: int) -> tuple[Any, Any]:
 
 def _line(axis: Any, page: Page, name: str, x: Any, y: Any, **changes: Any) -> None:
     (linestyle, filling), (colour, marker) = STYLES[page.rows.index(name) % len(STYLES)]
-    look = {"linestyle": linestyle, "fillstyle": filling, "color": colour, "marker": marker, "markersize": 4, "linewidth": 1.3}
+    look = {
+        "linestyle": linestyle,
+        "fillstyle": filling,
+        "color": colour,
+        "marker": marker,
+        "markersize": 4,
+        "linewidth": 1.3,
+    }
     axis.plot(x, y, **{**look, "label": name, **changes})
 
 
@@ -186,7 +266,12 @@ def _legend(figure: Any, axis: Any, note: str) -> None:
     handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     height = figure.get_size_inches()[1]
     figure.legend(
-        handles.values(), handles.keys(), loc="lower center", ncols=6, bbox_to_anchor=(0.5, 0.35 / height), fontsize=8
+        handles.values(),
+        handles.keys(),
+        loc="lower center",
+        ncols=6,
+        bbox_to_anchor=(0.5, 0.35 / height),
+        fontsize=8,
     )
     figure.text(0.5, 0.15 / height, note, ha="center", va="bottom", fontsize=8, color="#555555")
 

@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1]
 def settle(made: Mapping[Path, bytes], *, write: bool, owned: Iterable[Path] = ()) -> list[Path]:
     """Write every file, or only find out which differ; the paths that were, or are, not as made.
 
-    ``owned``: files that exist and belong to the same generator; those that it no longer makes are stale, and removed.
+    ``owned``: files that exist and belong to the same generator; those that it no longer makes are
+    stale, and removed.
     """
     stale = [path for path, data in made.items() if not path.is_file() or path.read_bytes() != data]
     left = sorted(set(owned) - set(made))
@@ -25,7 +26,9 @@ def settle(made: Mapping[Path, bytes], *, write: bool, owned: Iterable[Path] = (
 
 
 def with_block(text: str, name: str, content: str) -> str:
-    """The text with what stands between the comments ``name:begin`` and ``name:end`` replaced; unchanged where they are not."""
+    """The text with what stands between the comments ``name:begin`` and ``name:end`` replaced;
+    unchanged where they are not.
+    """
     begin, end = (f"<!-- {name}:{edge} -->" for edge in ("begin", "end"))
     head, found, rest = text.partition(begin)
     return f"{head}{begin}\n{content}{end}{rest.partition(end)[2]}" if found else text
@@ -34,7 +37,10 @@ def with_block(text: str, name: str, content: str) -> str:
 def report(stale: list[Path], *, write: bool, command: str) -> int:
     """Say it, and the exit code: 1 where a check found something."""
     for path in stale:
-        print(("written: " if write else "stale: ") + str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path))
+        print(
+            ("written: " if write else "stale: ")
+            + str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+        )
     if stale and not write:
         print(f"run `{command} --write`, and commit the result")
     return int(bool(stale) and not write)

@@ -2,16 +2,16 @@
 
 A record is a folder ``<tier>-<row>-<shot>shot-seed<k>``:
 
-    config.toml       the run's configuration, resolved to the last default
-    result.json       which cell, digests of configuration and data, how far it was trained, the means with their intervals
-    scores.json       correct answers on every test task, by norm policy and protocol
-    metrics.jsonl     training, averaged over up to 500 windows, and every validation
-    paths.json        task loss, gradient norm and correct answers at every task step, on the first test tasks
-    weights.safetensors  of some rows; in pieces where it is large
-    provenance.json   code, environment, hardware, times: what differs from run to run
-    SHA256SUMS        of all the others, as `sha256sum -c` reads it
+    config.toml the run's configuration, resolved to the last default result.json which cell,
+    digests of configuration and data, how far it was trained, the means with their intervals
+    scores.json correct answers on every test task, by norm policy and protocol metrics.jsonl
+    training, averaged over up to 500 windows, and every validation paths.json task loss, gradient
+    norm and correct answers at every task step, on the first test tasks weights.safetensors of some
+    rows; in pieces where it is large provenance.json code, environment, hardware, times: what
+    differs from run to run SHA256SUMS of all the others, as `sha256sum -c` reads it
 
-:data:`COMPARED` have the same bytes on every run on one machine. :func:`verify` recomputes what can be recomputed.
+:data:`COMPARED` have the same bytes on every run on one machine. :func:`verify` recomputes what can
+be recomputed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class Mean(Section):
 
 
 class Protocol(Mean):
-    """One way to test: where batch statistics come from, and how many queries a class are scored together."""
+    """One way to test: where batch statistics come from, and how many queries a class are scored
+    together.
+    """
 
     norm: Literal["transductive", "support", "running"]
     n_query: Annotated[int, Field(ge=1)]
@@ -71,7 +73,9 @@ class Protocol(Mean):
 
 
 class MapProbe(Section):
-    """How monotone the trained point map g is where it is used; see :func:`experiments.probes.map_probe`."""
+    """How monotone the trained point map g is where it is used; see
+    :func:`experiments.probes.map_probe`.
+    """
 
     tasks: Count
     path_smallest: float | None
@@ -102,7 +106,9 @@ class Result(Section):
 
 
 class Code(Section):
-    """``changed``: whether the working tree differed from the commit; ``sources``: digest of all Python files that matter."""
+    """``changed``: whether the working tree differed from the commit; ``sources``: digest of all
+    Python files that matter.
+    """
 
     version: str
     commit: str | None
@@ -111,7 +117,9 @@ class Code(Section):
 
 
 class Machine(Section):
-    """What it ran on. ``compiled``: with compiled CPU kernels, or on ordinary torch operations; ``None``: not noted."""
+    """What it ran on. ``compiled``: with compiled CPU kernels, or on ordinary torch operations;
+    ``None``: not noted.
+    """
 
     system: str
     python: str
@@ -138,7 +146,9 @@ class Provenance(Section):
 
 
 class Paths(Section):
-    """Adaptations to many tasks from one kind of start. Each table: tasks x (steps + 1); null where it has diverged."""
+    """Adaptations to many tasks from one kind of start. Each table: tasks x (steps + 1); null where
+    it has diverged.
+    """
 
     support_loss: list[list[float | None]]
     grad_norm: list[list[float | None]]
@@ -146,7 +156,9 @@ class Paths(Section):
 
 
 class Adaptation(Section):
-    """``paths.json``; ``common``: from the point where the MAML cell of this tier, shot and seed starts, where that exists."""
+    """``paths.json``; ``common``: from the point where the MAML cell of this tier, shot and seed
+    starts, where that exists.
+    """
 
     tasks: Count
     steps: Count
@@ -202,7 +214,9 @@ class Record:
 
     def accuracies(self, n_query: int, norm: str | None = None) -> np.ndarray:
         """By task, under the norm policy of training where none is given. shape: (n_tasks,)"""
-        return np.asarray(self.scores[norm or self.config.norm][str(n_query)]) / (n_query * self.config.task.n_way)
+        return np.asarray(self.scores[norm or self.config.norm][str(n_query)]) / (
+            n_query * self.config.task.n_way
+        )
 
     def _text(self, name: str) -> str:
         return (self.folder / name).read_text(encoding="utf-8")
@@ -220,18 +234,29 @@ def protocols_of(scores: Scores, n_way: int) -> list[Protocol]:
         for n_query, correct in by_query.items():
             accuracies = np.asarray(correct) / (int(n_query) * n_way)
             first = mean(accuracies[:POSTER_TASKS]) if len(accuracies) > POSTER_TASKS else None
-            found.append(Protocol(**mean(accuracies).model_dump(), norm=norm, n_query=int(n_query), first_600=first))
+            found.append(
+                Protocol(
+                    **mean(accuracies).model_dump(),
+                    norm=norm,
+                    n_query=int(n_query),
+                    first_600=first,
+                )
+            )
     return found
 
 
 def mean(accuracies: np.ndarray) -> Mean:
     """Mean and interval, rounded to 12 digits, which every machine agrees on."""
     found = estimate(accuracies)
-    return Mean(accuracy=round(found.mean, 12), half_width=round(found.half_width, 12), tasks=found.n)
+    return Mean(
+        accuracy=round(found.mean, 12), half_width=round(found.half_width, 12), tasks=found.n
+    )
 
 
 def thinned(events: Iterable[dict[str, Any]], *, windows: int = 500) -> list[dict[str, Any]]:
-    """Training events averaged over at most so many windows of equal length (the last may be shorter), and all validations."""
+    """Training events averaged over at most so many windows of equal length (the last may be
+    shorter), and all validations.
+    """
     events = list(events)
     training = [event for event in events if event["kind"] == "train"]
     length = max(1, math.ceil(len(training) / windows))
@@ -240,7 +265,14 @@ def thinned(events: Iterable[dict[str, Any]], *, windows: int = 500) -> list[dic
         part = training[start : start + length]
         keys = ("loss", "accuracy", "grad_norm", "objective")
         means = {key: float(f"{np.mean([event[key] for event in part]):.6g}") for key in keys}
-        rows.append({"kind": "train", "iteration": part[-1]["iteration"], "meta_lr": part[-1]["meta_lr"], **means})
+        rows.append(
+            {
+                "kind": "train",
+                "iteration": part[-1]["iteration"],
+                "meta_lr": part[-1]["meta_lr"],
+                **means,
+            }
+        )
     return sorted(rows, key=lambda row: (row["iteration"], row["kind"]))
 
 
@@ -262,14 +294,25 @@ def verify(folder: Path) -> list[str]:
 def verify_total(folder: Path = FOLDER) -> list[str]:
     """Whether all records together are small enough."""
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return [f"records take {total} bytes, at most {LARGEST_TOTAL} are allowed"] if total > LARGEST_TOTAL else []
+    return (
+        [f"records take {total} bytes, at most {LARGEST_TOTAL} are allowed"]
+        if total > LARGEST_TOTAL
+        else []
+    )
 
 
 def _verify_files(folder: Path) -> list[str]:
-    listed = {name: digest for digest, name in (line.split("  ", 1) for line in (folder / SUMS).read_text().splitlines())}
+    listed = {
+        name: digest
+        for digest, name in (
+            line.split("  ", 1) for line in (folder / SUMS).read_text().splitlines()
+        )
+    }
     present = {path.name for path in folder.iterdir()} - {SUMS}
     problems = [f"{folder.name}/{name} must exist" for name in sorted({*KEPT, *listed} - present)]
-    problems += [f"{folder.name}/{name} must be listed in {SUMS}" for name in sorted(present - set(listed))]
+    problems += [
+        f"{folder.name}/{name} must be listed in {SUMS}" for name in sorted(present - set(listed))
+    ]
     for name in sorted(present & set(listed)):
         if _sha256(folder / name) != listed[name]:
             problems.append(f"{folder.name}/{name} must have the sha256 that {SUMS} says")
@@ -290,25 +333,51 @@ def _verify_content(record: Record) -> list[str]:
     demand(record.cell in cells(result.tier), "must belong to a cell of its tier")
     demand(where == record.cell.record(result.seed), "its folder must be named after its cell")
     demand(result.config_digest == config.digest, "result.json must hold the digest of config.toml")
-    demand(config.digest == record.cell.config(result.seed).digest, "config.toml must be the frozen configuration of its cell")
-    demand(result.iterations == result.target == config.meta.iterations, "the target must be reached")
-    demand(0 < result.tested_iteration <= result.iterations, "the tested iteration must be one of training")
-    demand(record.metrics[-1]["iteration"] == result.iterations, "metrics.jsonl must end with the last iteration")
-    best = {row["iteration"]: row["accuracy"] for row in record.metrics if row["kind"] == "validation"}
     demand(
-        best.get(result.tested_iteration) == result.best_validation == max(best.values()), "the best validation must be tested"
+        config.digest == record.cell.config(result.seed).digest,
+        "config.toml must be the frozen configuration of its cell",
+    )
+    demand(
+        result.iterations == result.target == config.meta.iterations, "the target must be reached"
+    )
+    demand(
+        0 < result.tested_iteration <= result.iterations,
+        "the tested iteration must be one of training",
+    )
+    demand(
+        record.metrics[-1]["iteration"] == result.iterations,
+        "metrics.jsonl must end with the last iteration",
+    )
+    best = {
+        row["iteration"]: row["accuracy"] for row in record.metrics if row["kind"] == "validation"
+    }
+    demand(
+        best.get(result.tested_iteration) == result.best_validation == max(best.values()),
+        "the best validation must be tested",
     )
     wanted = {str(n_query) for n_query in config.task.eval_n_query}
     demand(config.norm in record.scores, "scores.json must hold the norm policy of training")
     for norm, by_query in record.scores.items():
-        demand(set(by_query) == wanted, f"scores.json must hold the protocols {sorted(wanted)} under {norm}")
+        demand(
+            set(by_query) == wanted,
+            f"scores.json must hold the protocols {sorted(wanted)} under {norm}",
+        )
         for n_query, correct in by_query.items():
             full = int(n_query) * config.task.n_way
-            demand(len(correct) == config.test.tasks, f"scores.json must hold {config.test.tasks} tasks")
-            demand(all(type(c) is int and 0 <= c <= full for c in correct), f"scores must be whole numbers from 0 to {full}")
+            demand(
+                len(correct) == config.test.tasks,
+                f"scores.json must hold {config.test.tasks} tasks",
+            )
+            demand(
+                all(type(c) is int and 0 <= c <= full for c in correct),
+                f"scores must be whole numbers from 0 to {full}",
+            )
     if found:
         return found
-    demand(protocols_of(record.scores, config.task.n_way) == result.protocols, "result.json must hold the means of scores.json")
+    demand(
+        protocols_of(record.scores, config.task.n_way) == result.protocols,
+        "result.json must hold the means of scores.json",
+    )
     found += [f"{where}: {problem}" for problem in _verify_paths(record)]
     demand(record.provenance.sittings >= 1, "provenance.json must say how many sittings it took")
     return found
@@ -321,13 +390,18 @@ def _verify_paths(record: Record) -> list[str]:
         tables = (kind.support_loss, kind.grad_norm, kind.correct)
         if any(np.shape(table) != size for table in tables) or np.max(kind.correct) > paths.queries:
             problems.append(
-                f"paths.json must hold tables of {size[0]} tasks and {size[1]} steps, at most {paths.queries} correct"
+                f"paths.json must hold tables of {size[0]} tasks and {size[1]} steps, at most "
+                f"{paths.queries} correct"
             )
     largest = max(record.config.task.eval_n_query)
     steps, scores = record.config.task.eval_steps, record.scores[record.config.norm][str(largest)]
     if steps <= paths.steps:
-        gaps = sum(abs(row[steps] - score) for row, score in zip(paths.own.correct, scores, strict=False))
-        if gaps > SLACK * paths.tasks * paths.queries:  # an accelerator tests many tasks at once, and rounds otherwise
+        gaps = sum(
+            abs(row[steps] - score) for row, score in zip(paths.own.correct, scores, strict=False)
+        )
+        if (
+            gaps > SLACK * paths.tasks * paths.queries
+        ):  # an accelerator tests many tasks at once, and rounds otherwise
             problems.append(f"paths.json must give the scores of the test after {steps} steps")
     return problems
 

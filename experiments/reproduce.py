@@ -1,4 +1,6 @@
-"""Rerun the cells of the tables: ``python -m experiments.reproduce --tier cpu --row metamida --shot 1``."""
+"""Rerun the cells of the tables: ``python -m experiments.reproduce --tier cpu --row metamida --shot
+1``.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from experiments.generated import ROOT
 from experiments.records import FOLDER
 from experiments.status import STATES, UNFINISHED, Work, describe, lines, wanted
 
-# glibc gives every freed block back to the system, and convolutions free large ones all the time: up to half of their time
+# glibc gives every freed block back to the system, and convolutions free large ones all the time:
+# up to half of their time
 MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": str(2**32),
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
@@ -34,17 +37,39 @@ CARRIED = ("last.pt", "best.pt", "metrics.jsonl", "scores.json", "paths.json", "
 
 
 def main(
-    tier_: Annotated[str | None, typer.Option("--tier", help=f"{', '.join(TIERS)}; needed unless --status.")] = None,
-    row: Annotated[str | None, typer.Option("--row", help="Only this row of the table, e.g. metamida.")] = None,
-    shot: Annotated[int | None, typer.Option("--shot", help="Only this many images per class.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="This seed instead of the tier's.")] = None,
-    minutes: Annotated[float | None, typer.Option("--minutes", min=0, help="Stop in time; the next call goes on.")] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Cells at once, each in a process of its own.")] = 1,
-    status: Annotated[bool, typer.Option("--status", help="Only say what is done and what is missing.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Write the status as JSON, and nothing else, to stdout.")] = False,
-    into: Annotated[Path | None, typer.Option("--into", metavar="DIR", help="Keep records and states there.")] = None,
+    tier_: Annotated[
+        str | None, typer.Option("--tier", help=f"{', '.join(TIERS)}; needed unless --status.")
+    ] = None,
+    row: Annotated[
+        str | None, typer.Option("--row", help="Only this row of the table, e.g. metamida.")
+    ] = None,
+    shot: Annotated[
+        int | None, typer.Option("--shot", help="Only this many images per class.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="This seed instead of the tier's.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0, help="Stop in time; the next call goes on.")
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="Cells at once, each in a process of its own.")
+    ] = 1,
+    status: Annotated[
+        bool, typer.Option("--status", help="Only say what is done and what is missing.")
+    ] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Write the status as JSON, and nothing else, to stdout.")
+    ] = False,
+    into: Annotated[
+        Path | None, typer.Option("--into", metavar="DIR", help="Keep records and states there.")
+    ] = None,
     pack: Annotated[
-        bool, typer.Option("--pack", help="Also leave what is unfinished in experiments/unfinished, in pieces for git.")
+        bool,
+        typer.Option(
+            "--pack",
+            help="Also leave what is unfinished in experiments/unfinished, in pieces for git.",
+        ),
     ] = False,
 ) -> None:
     """Train and test the cells asked for that have no record yet, and write their records.
@@ -67,7 +92,9 @@ def main(
     if not status and tier_ is None:
         raise typer.BadParameter(f"--tier must be one of {', '.join(TIERS)}; --status needs none")
     try:
-        works = wanted(TIERS if tier_ is None else [tier(tier_).name], row=row, shot=shot, seed=seed)
+        works = wanted(
+            TIERS if tier_ is None else [tier(tier_).name], row=row, shot=shot, seed=seed
+        )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     records = FOLDER if into is None else into / "records"
@@ -81,9 +108,17 @@ def main(
 
 
 def work_on(
-    works: list[Work], *, records: Path, states: Path, minutes: float | None = None, jobs: int = 1, pack: bool = False
+    works: list[Work],
+    *,
+    records: Path,
+    states: Path,
+    minutes: float | None = None,
+    jobs: int = 1,
+    pack: bool = False,
 ) -> int:
-    """Run every work without a record; 0 unless one failed or a signal came (then 128 + its number)."""
+    """Run every work without a record; 0 unless one failed or a signal came (then 128 + its
+    number).
+    """
     until = time.time() + 60 * minutes if minutes is not None else float("inf")
     queue = [work for work in works if not (records / work.name).is_dir()]
     for work in queue:
@@ -102,7 +137,9 @@ def work_on(
             for work in [work for work, process in running.items() if process.poll() is not None]:
                 code = running.pop(work).returncode
                 if code not in (0, OUT_OF_TIME) and not caught:
-                    failed.append(f"{work.name}: {'diverged' if code == DIVERGED else f'exit code {code}'}")
+                    failed.append(
+                        f"{work.name}: {'diverged' if code == DIVERGED else f'exit code {code}'}"
+                    )
     for work in works:
         if (records / work.name).is_dir():
             shutil.rmtree(UNFINISHED / work.name, ignore_errors=True)
@@ -125,7 +162,9 @@ def start(work: Work, *, records: Path, states: Path, until: float) -> subproces
     command += ["--shot", str(cell.shot), "--seed", str(work.seed), "--until", str(until)]
     command += ["--records", str(records.absolute()), "--states", str(states.absolute())]
     threads = str(cell.config(work.seed).threads or 1)
-    return subprocess.Popen(command, cwd=ROOT, env={**MALLOC, **os.environ, "OMP_NUM_THREADS": threads})
+    return subprocess.Popen(
+        command, cwd=ROOT, env={**MALLOC, **os.environ, "OMP_NUM_THREADS": threads}
+    )
 
 
 @contextmanager
@@ -159,7 +198,9 @@ def pack_up(work: Work, states: Path, *, target: Path = UNFINISHED) -> None:
 
 def unpack(work: Work, states: Path, *, origin: Path = UNFINISHED) -> None:
     """Put a packed state back, unless there is one already."""
-    if (states / work.name / "last.pt").is_file() or not shards.pieces(origin / work.name / "last.pt"):
+    if (states / work.name / "last.pt").is_file() or not shards.pieces(
+        origin / work.name / "last.pt"
+    ):
         return
     (states / work.name).mkdir(parents=True, exist_ok=True)
     for name in CARRIED:

@@ -1,8 +1,10 @@
-"""Run a tier afresh and compare with the records in git: ``python -m experiments.rerun --tier smoke --out out/smoke --jobs 2``.
+"""Run a tier afresh and compare with the records in git: ``python -m experiments.rerun --tier smoke
+--out out/smoke --jobs 2``.
 
-On the same machine (processor, torch, numpy, a C++ compiler or none) every compared file and the tier's page must have the
-same bytes. On another, the mean accuracies must agree within three standard errors of the difference of two unpaired tests,
-and never better than 2 points: a few training steps already amplify the last bits.
+On the same machine (processor, torch, numpy, a C++ compiler or none) every compared file and the
+tier's page must have the same bytes. On another, the mean accuracies must agree within three
+standard errors of the difference of two unpaired tests, and never better than 2 points: a few
+training steps already amplify the last bits.
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ import sys
 from pathlib import Path
 
 from experiments import tables
-from experiments.book import read
 from experiments.cells import TIERS, tier
 from experiments.provenance import machine
 from experiments.records import COMPARED, FOLDER, Record
 from experiments.reproduce import work_on
+from experiments.result_tables import read
 from experiments.status import Work, wanted
 
 LEAST_TOLERANCE = 0.02  # of accuracy
@@ -36,13 +38,19 @@ def differences(mine: Path, theirs: Path) -> list[str]:
             if (mine / n).read_bytes() != (theirs / n).read_bytes()
         ]
     found = []
-    if fresh.result.config_digest != kept.result.config_digest or fresh.result.data_digest != kept.result.data_digest:
+    if (
+        fresh.result.config_digest != kept.result.config_digest
+        or fresh.result.data_digest != kept.result.data_digest
+    ):
         found.append(f"{mine.name} must come from the same configuration and data")
     for one, other in zip(fresh.result.protocols, kept.result.protocols, strict=True):
-        allowed = max(LEAST_TOLERANCE, ERRORS * (one.half_width**2 + other.half_width**2) ** 0.5 / 1.96)
+        allowed = max(
+            LEAST_TOLERANCE, ERRORS * (one.half_width**2 + other.half_width**2) ** 0.5 / 1.96
+        )
         if abs(one.accuracy - other.accuracy) > allowed:
             found.append(
-                f"{mine.name} must have an accuracy of {other.accuracy:.4f} ± {allowed:.4f}, got {one.accuracy:.4f} "
+                f"{mine.name} must have an accuracy of {other.accuracy:.4f} ± {allowed:.4f}, got "
+                f"{one.accuracy:.4f} "
                 f"({one.n_query} per class, {one.norm})"
             )
     return found
@@ -57,10 +65,16 @@ def borrow_maml(works: list[Work], records: Path) -> None:
 
 
 def same_machine(record: Record) -> bool:
-    """Whether this process runs on the processor and the versions of a record, with compiled kernels or without as that did."""
+    """Whether this process runs on the processor and the versions of a record, with compiled
+    kernels or without as that did.
+    """
     here, there = machine("cpu"), record.provenance.machine
     compiled = there.compiled is None or here.compiled == there.compiled
-    return (here.cpu, here.torch, here.numpy) == (there.cpu, there.torch, there.numpy) and compiled and there.gpu is None
+    return (
+        (here.cpu, here.torch, here.numpy) == (there.cpu, there.torch, there.numpy)
+        and compiled
+        and there.gpu is None
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,10 +82,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.rerun", description=__doc__)
     parser.add_argument("--tier", choices=TIERS, default="smoke")
     parser.add_argument("--row", help="only this row; the page is then not compared")
-    parser.add_argument("--out", type=Path, required=True, help="an empty or half-finished folder for the fresh records")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="an empty or half-finished folder for the fresh records",
+    )
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument(
-        "--accept", action="store_true", help="after a deliberate change: put the fresh records into git's place"
+        "--accept",
+        action="store_true",
+        help="after a deliberate change: put the fresh records into git's place",
     )
     given = parser.parse_args(arguments)
     works, records = wanted([given.tier], row=given.row), given.out / "records"
@@ -79,10 +100,16 @@ def main(arguments: list[str] | None = None) -> int:
         borrow_maml(works, records)
     if code := work_on(works, records=records, states=given.out / "state", jobs=given.jobs):
         return code
-    found = [sentence for work in works for sentence in differences(records / work.name, FOLDER / work.name)]
+    found = [
+        sentence
+        for work in works
+        for sentence in differences(records / work.name, FOLDER / work.name)
+    ]
     page = tables.tier_page(given.tier, read(records))
     (given.out / f"{given.tier}.md").write_text(page, encoding="utf-8")
-    exact = all(same_machine(Record(FOLDER / work.name)) for work in works if (FOLDER / work.name).is_dir())
+    exact = all(
+        same_machine(Record(FOLDER / work.name)) for work in works if (FOLDER / work.name).is_dir()
+    )
     if (
         given.row is None
         and not tier(given.tier).like
@@ -97,7 +124,10 @@ def main(arguments: list[str] | None = None) -> int:
         for work in works:
             shutil.rmtree(FOLDER / work.name, ignore_errors=True)
             shutil.copytree(records / work.name, FOLDER / work.name)
-    print(f"{len(works)} cells of tier {given.tier}: {'they differ' if found else kind}; the page is in {given.out}")
+    print(
+        f"{len(works)} cells of tier {given.tier}: {'they differ' if found else kind}; the page is "
+        f"in {given.out}"
+    )
     return int(bool(found))
 
 

@@ -1,7 +1,9 @@
-"""One cell in this process: train, test, measure, record. It may be stopped at any moment, and the next call goes on.
+"""One cell in this process: train, test, measure, record. It may be stopped at any moment, and the
+next call goes on.
 
-Normally started by :mod:`experiments.reproduce`, several at once. What is unfinished lies in a state folder: last.pt, best.pt,
-metrics.jsonl, the scores of the test tasks done so far, and the clock; a finished cell leaves nothing there.
+Normally started by :mod:`experiments.reproduce`, several at once. What is unfinished lies in a
+state folder: last.pt, best.pt, metrics.jsonl, the scores of the test tasks done so far, and the
+clock; a finished cell leaves nothing there.
 """
 
 from __future__ import annotations
@@ -28,12 +30,12 @@ from experiments.records import WEIGHTS, Adaptation, Provenance, Result, Scores
 from mdtheory.config import RunConfig
 from mdtheory.data.episodes import Source
 from mdtheory.meta import checkpoint
-from mdtheory.meta.builder import build_learner, build_stream, build_trainer, open_data, pick_device
 from mdtheory.meta.evaluate import evaluate
 from mdtheory.meta.events import JsonLines, Lines, read_metrics, truncate_metrics
 from mdtheory.meta.interrupt import Interrupted
 from mdtheory.meta.learner import MetaLearner
 from mdtheory.meta.trainer import Diverged, restore_weights
+from mdtheory.run.build import build_learner, build_stream, build_trainer, open_data, pick_device
 
 TEST_SHARD = 100  # tasks tested between two looks at the clock
 
@@ -44,7 +46,9 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A cell with a seed, where it lives, and the moment (``time.time()``) at which it must stop."""
+    """A cell with a seed, where it lives, and the moment (``time.time()``) at which it must
+    stop.
+    """
 
     cell: Cell
     seed: int
@@ -91,7 +95,16 @@ def run(job: Job) -> bool:
             adaptation, map_probe = measure(job, learner, config, source)
     except OutOfTime:
         return False
-    write_record(job, config, source, learner, state, scores=scores, adaptation=adaptation, map_probe=map_probe)
+    write_record(
+        job,
+        config,
+        source,
+        learner,
+        state,
+        scores=scores,
+        adaptation=adaptation,
+        map_probe=map_probe,
+    )
     shutil.rmtree(job.state)
     return True
 
@@ -126,7 +139,9 @@ def learner_with(config: RunConfig, source: Source, state: dict[str, Any]) -> Me
 
 
 def test(job: Job, learner: MetaLearner, config: RunConfig, source: Source) -> Scores:
-    """Correct answers on all test tasks under both protocols; some rows also with statistics of the support set alone."""
+    """Correct answers on all test tasks under both protocols; some rows also with statistics of the
+    support set alone.
+    """
     norms = [config.norm]
     if job.cell.row in tier(job.cell.tier).other_norm and config.norm != "support":
         norms.append("support")
@@ -134,10 +149,14 @@ def test(job: Job, learner: MetaLearner, config: RunConfig, source: Source) -> S
     found: Scores = json.loads(path.read_text()) if path.exists() else {}
     for norm in norms:
         own = learner if norm == config.norm else other_norm(learner, config, source, norm)
-        by_query = found.setdefault(norm, {str(n_query): [] for n_query in config.task.eval_n_query})
+        by_query = found.setdefault(
+            norm, {str(n_query): [] for n_query in config.task.eval_n_query}
+        )
         while (done := len(next(iter(by_query.values())))) < config.test.tasks:
             job.check_time()
-            part = correct_answers(own, config, source, start=done, stop=min(done + TEST_SHARD, config.test.tasks))
+            part = correct_answers(
+                own, config, source, start=done, stop=min(done + TEST_SHARD, config.test.tasks)
+            )
             for n_query, correct in part.items():
                 by_query[n_query] += correct
             checkpoint.write_atomically(path, json.dumps(found).encode())
@@ -151,19 +170,32 @@ def other_norm(learner: MetaLearner, config: RunConfig, source: Source, norm: st
     return changed.eval()
 
 
-def correct_answers(learner: MetaLearner, config: RunConfig, source: Source, *, start: int, stop: int) -> dict[str, list[int]]:
-    """Queries per class -> the number of correct answers on each of the test tasks start..stop - 1."""
+def correct_answers(
+    learner: MetaLearner, config: RunConfig, source: Source, *, start: int, stop: int
+) -> dict[str, list[int]]:
+    """Queries per class -> the number of correct answers on each of the test tasks start..stop -
+    1.
+    """
     protocols = config.task.eval_n_query
     stream = build_stream(config, source, split="test", n_query=max(protocols))
-    scores = evaluate(learner, lambda index: stream(start + index), n_tasks=stop - start, protocols=protocols) or []
+    scores = (
+        evaluate(
+            learner, lambda index: stream(start + index), n_tasks=stop - start, protocols=protocols
+        )
+        or []
+    )
     return {
         str(n_query): [round(float(share) * n_query * config.task.n_way) for share in one.accuracy]
         for n_query, one in zip(protocols, scores, strict=True)
     }
 
 
-def measure(job: Job, learner: MetaLearner, config: RunConfig, source: Source) -> tuple[Adaptation, store.MapProbe | None]:
-    """The paths on the first test tasks, from the method's own start and from MAML's, and the map's monotonicity."""
+def measure(
+    job: Job, learner: MetaLearner, config: RunConfig, source: Source
+) -> tuple[Adaptation, store.MapProbe | None]:
+    """The paths on the first test tasks, from the method's own start and from MAML's, and the map's
+    monotonicity.
+    """
     own, n_query = tier(job.cell.tier), max(config.task.eval_n_query)
     stream = build_stream(config, source, split="test", n_query=n_query)
     n_tasks = min(own.path_tasks, config.test.tasks)
@@ -178,11 +210,17 @@ def measure(job: Job, learner: MetaLearner, config: RunConfig, source: Source) -
         if kind not in found:
             job.check_time()
             meta = start()
-            paths = None if meta is None else probes.paths(learner, meta, stream, n_tasks=n_tasks, n_steps=own.path_steps)
+            paths = (
+                None
+                if meta is None
+                else probes.paths(learner, meta, stream, n_tasks=n_tasks, n_steps=own.path_steps)
+            )
             found[kind] = None if paths is None else paths.model_dump()
             checkpoint.write_atomically(kept, json.dumps(found).encode())
     job.check_time()
-    adaptation = Adaptation(tasks=n_tasks, steps=own.path_steps, queries=n_query * config.task.n_way, **found)
+    adaptation = Adaptation(
+        tasks=n_tasks, steps=own.path_steps, queries=n_query * config.task.n_way, **found
+    )
     return adaptation, probes.map_probe(learner, stream)
 
 
@@ -218,7 +256,9 @@ def write_record(
         tested_iteration=checkpoint.iteration(state),
         best_validation=last["counters"]["best_score"],
         parameters=sum(value.numel() for value in meta.values()),
-        geometry_parameters=sum(value.numel() for name, value in meta.items() if not name.startswith("anchor.")),
+        geometry_parameters=sum(
+            value.numel() for name, value in meta.items() if not name.startswith("anchor.")
+        ),
         protocols=store.protocols_of(scores, config.task.n_way),
         map=map_probe,
     )
@@ -251,7 +291,10 @@ def how(job: Job, config: RunConfig) -> Provenance:
     clock, device = read_clock(job), str(pick_device(config.device))
     cell = job.cell
     return Provenance(
-        command=f"python -m experiments.reproduce --tier {cell.tier} --row {cell.row} --shot {cell.shot} --seed {job.seed}",
+        command=(
+            f"python -m experiments.reproduce --tier {cell.tier} --row {cell.row} --shot "
+            f"{cell.shot} --seed {job.seed}"
+        ),
         finished=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         sittings=max(1, int(clock["sittings"])),
         train_seconds=round(clock["train"], 1),
@@ -272,7 +315,10 @@ def clocked(job: Job, part: str) -> Iterator[None]:
         clock = read_clock(job)
         clock[part] += time.monotonic() - began
         clock["sittings"] += part == "open"
-        clock["peak"] = max(clock["peak"], provenance.peak_mebibytes(str(pick_device(job.cell.config(job.seed).device))))
+        clock["peak"] = max(
+            clock["peak"],
+            provenance.peak_mebibytes(str(pick_device(job.cell.config(job.seed).device))),
+        )
         checkpoint.write_atomically(job.state / "clock.json", json.dumps(clock).encode())
 
 
@@ -280,14 +326,19 @@ def read_clock(job: Job) -> dict[str, float]:
     """Seconds by part, sittings and peak memory so far."""
     path = job.state / "clock.json"
     return (
-        json.loads(path.read_text()) if path.exists() else {"open": 0.0, "train": 0.0, "test": 0.0, "sittings": 0, "peak": 0.0}
+        json.loads(path.read_text())
+        if path.exists()
+        else {"open": 0.0, "train": 0.0, "test": 0.0, "sittings": 0, "peak": 0.0}
     )
 
 
 def _rows(value: Any, indent: str = "") -> str:
     """JSON with one list of numbers a line, so that a change is a change of few lines."""
     if isinstance(value, dict):
-        inside = ",\n".join(f"{indent} {json.dumps(key)}: {_rows(item, indent + ' ').strip()}" for key, item in value.items())
+        inside = ",\n".join(
+            f"{indent} {json.dumps(key)}: {_rows(item, indent + ' ').strip()}"
+            for key, item in value.items()
+        )
         return f"{{\n{inside}\n{indent}}}" + ("" if indent else "\n")
     if isinstance(value, list) and value and isinstance(value[0], list):
         return "[\n" + ",\n".join(f"{indent} {json.dumps(row)}" for row in value) + f"\n{indent}]"
@@ -295,7 +346,9 @@ def _rows(value: Any, indent: str = "") -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0: the record is there; 75: the time is up; 3: the run diverged; 128 + n: stopped by signal n."""
+    """0: the record is there; 75: the time is up; 3: the run diverged; 128 + n: stopped by signal
+    n.
+    """
     parser = argparse.ArgumentParser(prog="python -m experiments.run", description=__doc__)
     for name in ("--tier", "--row"):
         parser.add_argument(name, required=True)
@@ -306,7 +359,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--until", type=float, default=math.inf)
     given = parser.parse_args(arguments)
     cell = Cell(given.tier, given.row, given.shot)
-    job = Job(cell=cell, seed=given.seed, records=given.records, states=given.states, until=given.until)
+    job = Job(
+        cell=cell, seed=given.seed, records=given.records, states=given.states, until=given.until
+    )
     try:
         return 0 if run(job) else 75
     except Interrupted as request:

@@ -8,7 +8,9 @@ LARGEST = 15 * 2**20  # bytes of a piece
 
 
 def write(data: bytes, path: Path, *, largest: int = LARGEST) -> list[Path]:
-    """``path`` itself where ``data`` fits, else ``<path>.000``, ``<path>.001``, ...; whatever stood there before is gone."""
+    """``path`` itself where ``data`` fits, else ``<path>.000``, ``<path>.001``, ...; whatever stood
+    there before is gone.
+    """
     for old in pieces(path):
         old.unlink()
     if len(data) <= largest:
@@ -24,12 +26,17 @@ def write(data: bytes, path: Path, *, largest: int = LARGEST) -> list[Path]:
 
 
 def pieces(path: Path) -> list[Path]:
-    """The file, or its pieces in order; nothing where there is neither. ``ValueError`` where a piece is missing."""
+    """The file, or its pieces in order; nothing where there is neither. ``ValueError`` where a
+    piece is missing.
+    """
     if path.is_file():
         return [path]
     found = sorted(path.parent.glob(f"{path.name}.[0-9][0-9][0-9]"))
     if [int(piece.name[-3:]) for piece in found] != list(range(len(found))):
-        raise ValueError(f"{path.name} must have its pieces from .000 on without a gap, got {[p.name for p in found]}")
+        raise ValueError(
+            f"{path.name} must have its pieces from .000 on without a gap, got "
+            f"{[p.name for p in found]}"
+        )
     return found
 
 

@@ -1,7 +1,8 @@
-"""The statistics behind every table: intervals, paired differences, Holm's correction, and what could have been seen at all.
+"""The statistics behind every table: intervals, paired differences, Holm's correction, and what
+could have been seen at all.
 
-All of them treat the trained networks as given and the test tasks as drawn at random; with several seeds, the scores of a task
-are first averaged over them.
+All of them treat the trained networks as given and the test tasks as drawn at random; with several
+seeds, the scores of a task are first averaged over them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired difference, its two-sided p value, the same after Holm's correction, and the smallest that would be seen."""
+    """A paired difference, its two-sided p value, the same after Holm's correction, and the
+    smallest that would be seen.
+    """
 
     estimate: Estimate
     p: float
@@ -44,7 +47,9 @@ def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
     """Mean and 1.96 sd / sqrt(n), sd with n - 1 in the denominator. shape: (n >= 2,)"""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or len(array) < 2:
-        raise ValueError(f"values must be at least 2 numbers, got shape {array.shape}; test on more tasks")
+        raise ValueError(
+            f"values must be at least 2 numbers, got shape {array.shape}; test on more tasks"
+        )
     return Estimate(float(array.mean()), Z95 * _standard_error(array), len(array))
 
 
@@ -57,7 +62,9 @@ def p_value(differences: np.ndarray) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm 1979: the i-th smallest of m times m - i (i = 0, 1, ...), made monotone and at most 1; in the given order."""
+    """Holm 1979: the i-th smallest of m times m - i (i = 0, 1, ...), made monotone and at most 1;
+    in the given order.
+    """
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     corrected, largest = [0.0] * len(p_values), 0.0
     for place, index in enumerate(order):
@@ -69,7 +76,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def compare(gaps: Mapping[str, np.ndarray]) -> dict[str, Difference]:
     """Paired differences by task, as one family of comparisons. shapes: (n_tasks,)
 
-    ``detectable``: (1.96 + 0.84) standard errors, which one comparison at 5% sees with a probability of 80%.
+    ``detectable``: (1.96 + 0.84) standard errors, which one comparison at 5% sees with a
+    probability of 80%.
     """
     raw = [p_value(gap) for gap in gaps.values()]
     return {

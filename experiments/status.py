@@ -30,26 +30,47 @@ class Work:
 
 
 def wanted(
-    names: Iterable[str] = TIERS, *, row: str | None = None, shot: int | None = None, seed: int | None = None
+    names: Iterable[str] = TIERS,
+    *,
+    row: str | None = None,
+    shot: int | None = None,
+    seed: int | None = None,
 ) -> list[Work]:
-    """The cells of these tiers that fit, each with the tier's seeds or with the one given. ``ValueError`` where none fits."""
+    """The cells of these tiers that fit, each with the tier's seeds or with the one given.
+    ``ValueError`` where none fits.
+    """
     names = list(names)
     every = [cell for name in names for cell in cells(name)]
     chosen = [cell for cell in every if row in (None, cell.row) and shot in (None, cell.shot)]
     if not chosen:
-        known, shots = list(dict.fromkeys(cell.row for cell in every)), sorted({cell.shot for cell in every})
-        raise ValueError(
-            f"row and shot must name a cell of {', '.join(names)}, got {row} and {shot}; rows: {known}, shots: {shots}"
+        known, shots = (
+            list(dict.fromkeys(cell.row for cell in every)),
+            sorted({cell.shot for cell in every}),
         )
-    by_seed = [(cell, own) for cell in chosen for own in ([seed] if seed is not None else tier(cell.tier).seeds_of(cell))]
-    return [Work(cell, own) for cell, own in sorted(by_seed, key=lambda pair: names.index(pair[0].tier) * 10**6 + pair[1])]
+        raise ValueError(
+            f"row and shot must name a cell of {', '.join(names)}, got {row} and {shot}; rows: "
+            f"{known}, shots: {shots}"
+        )
+    by_seed = [
+        (cell, own)
+        for cell in chosen
+        for own in ([seed] if seed is not None else tier(cell.tier).seeds_of(cell))
+    ]
+    return [
+        Work(cell, own)
+        for cell, own in sorted(
+            by_seed, key=lambda pair: names.index(pair[0].tier) * 10**6 + pair[1]
+        )
+    ]
 
 
 def describe(work: Work, *, records: Path = FOLDER, states: Path = STATES) -> list[dict[str, Any]]:
-    """One object for every test protocol of a cell: row, shot, tier, iterations, target, protocol, accuracy, interval, record.
+    """One object for every test protocol of a cell: row, shot, tier, iterations, target, protocol,
+    accuracy, interval, record.
 
-    ``accuracy`` is a share of 1 and ``interval`` the half-width of its 95% interval, both null until the cell is finished;
-    ``record`` is the record's folder. ``state``: finished, unfinished, diverged or missing.
+    ``accuracy`` is a share of 1 and ``interval`` the half-width of its 95% interval, both null
+    until the cell is finished; ``record`` is the record's folder. ``state``: finished, unfinished,
+    diverged or missing.
     """
     config = work.cell.config(work.seed)
     base = {"row": work.cell.row, "shot": work.cell.shot, "tier": work.cell.tier, "seed": work.seed}
@@ -78,7 +99,13 @@ def describe(work: Work, *, records: Path = FOLDER, states: Path = STATES) -> li
         how = "diverged"
     empty = {"accuracy": None, "interval": None, "record": None, "state": how}
     return [
-        {**base, "iterations": done, "target": config.meta.iterations, "protocol": protocol(n_query, config.norm), **empty}
+        {
+            **base,
+            "iterations": done,
+            "target": config.meta.iterations,
+            "protocol": protocol(n_query, config.norm),
+            **empty,
+        }
         for n_query in config.task.eval_n_query
     ]
 

@@ -1,4 +1,6 @@
-"""The tables, as Markdown, from the records: ``python -m experiments.tables --write`` and ``--check``."""
+"""The tables, as Markdown, from the records: ``python -m experiments.tables --write`` and
+``--check``.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +10,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from experiments.answers import answers, verdicts
-from experiments.book import Page, read, table_order
 from experiments.cells import TIERS, cells, rows, tier
 from experiments.generated import ROOT, report, settle, with_block
 from experiments.records import FOLDER
+from experiments.result_tables import Page, read, table_order
 from experiments.statistics import Estimate, p_text
 
 OUT = ROOT / "experiments" / "results"
 README = ROOT / "README.md"
 POSTER_TIERS = ("cpu", "paper")  # those on the poster's data
 POSTER_ITERATIONS = 60_000
-NOTE = "<!-- made by `python -m experiments.tables --write` from experiments/records; do not edit -->\n"
+NOTE = (
+    "<!-- made by `python -m experiments.tables --write` from experiments/records; do not edit "
+    "-->\n"
+)
 
 
 def percent(value: Estimate | None, *, sign: str = "") -> str:
@@ -43,7 +48,9 @@ def markdown(heading: Sequence[str], body: Iterable[Sequence[str]]) -> str:
 
 
 def accuracy_table(page: Page) -> str:
-    """Every row of the tier, finished or not; beside the poster's where the data are the poster's."""
+    """Every row of the tier, finished or not; beside the poster's where the data are the
+    poster's.
+    """
     few, many = page.protocols
     compared = page.tier.name in POSTER_TIERS
     heading = ["method", *(["poster"] if compared else []), few_many(few), few_many(many)]
@@ -59,10 +66,19 @@ def accuracy_table(page: Page) -> str:
         line += [percent(page.mean(cell.row, n)) if done else "–" for n in (few, many)]
         line += [to_poster(page, cell.row, few)] if compared else []
         if page.several_seeds:
-            line.append(", ".join(f"{100 * one.accuracies(many).mean():.2f}" for one in done.values()) or "–")
+            line.append(
+                ", ".join(f"{100 * one.accuracies(many).mean():.2f}" for one in done.values())
+                or "–"
+            )
         target = cell.config(0).meta.iterations
-        line.append(f"{target if done else 0:,} of {target:,}" + (f" (poster: {POSTER_ITERATIONS:,})" if compared else ""))
-        line.append(", ".join(f"[seed {seed}]({link(record.folder)})" for seed, record in done.items()) or "missing")
+        line.append(
+            f"{target if done else 0:,} of {target:,}"
+            + (f" (poster: {POSTER_ITERATIONS:,})" if compared else "")
+        )
+        line.append(
+            ", ".join(f"[seed {seed}]({link(record.folder)})" for seed, record in done.items())
+            or "missing"
+        )
         body.append(line)
     return markdown(heading, body)
 
@@ -73,7 +89,9 @@ def few_many(n_query: int) -> str:
 
 
 def to_poster(page: Page, row: str, n_query: int) -> str:
-    """Ours minus the poster's in its own protocol: K queries, the first 600 tasks; both intervals combined where it has one."""
+    """Ours minus the poster's in its own protocol: K queries, the first 600 tasks; both intervals
+    combined where it has one.
+    """
     theirs = poster(row, page.shot)
     if not theirs or row not in page.by_row:
         return "–"
@@ -85,9 +103,15 @@ def to_poster(page: Page, row: str, n_query: int) -> str:
 
 def paired_table(page: Page) -> str:
     """Every row minus MAML on the same tasks."""
-    found = [page.differences("maml", n_query) if "maml" in page.by_row else {} for n_query in page.protocols]
+    found = [
+        page.differences("maml", n_query) if "maml" in page.by_row else {}
+        for n_query in page.protocols
+    ]
     if not found[1]:
-        return "No paired differences yet: they need the cell `maml` and another one with a common seed.\n"
+        return (
+            "No paired differences yet: they need the cell `maml` and another one with a common "
+            "seed.\n"
+        )
     heading = ["method"]
     for n_query in page.protocols:
         heading += [f"minus maml, {few_many(n_query)}", "p", "p (Holm)", "detectable"]
@@ -97,10 +121,18 @@ def paired_table(page: Page) -> str:
         line = [f"`{row}`"]
         for differences in found:
             one = differences[row]
-            shown = f"**{percent(one.estimate, sign='+')}**" if one.significant else percent(one.estimate, sign="+")
+            shown = (
+                f"**{percent(one.estimate, sign='+')}**"
+                if one.significant
+                else percent(one.estimate, sign="+")
+            )
             line += [shown, p_text(one.p), p_text(one.corrected), f"{100 * one.detectable:.2f}"]
         if page.several_seeds:
-            line.append(", ".join(f"{100 * gap:+.2f}" for gap in page.by_seed(row, "maml", page.protocols[1])))
+            line.append(
+                ", ".join(
+                    f"{100 * gap:+.2f}" for gap in page.by_seed(row, "maml", page.protocols[1])
+                )
+            )
         body.append(line)
     return markdown(heading, body)
 
@@ -110,11 +142,14 @@ def seed_note(page: Page) -> str:
     spread = page.seed_spread("maml", page.protocols[1]) if "maml" in page.by_row else None
     if spread is None:
         return (
-            f"{page.shot}-shot: no row has several seeds beside MAML's, so nothing is known of what another seed would give.\n"
+            f"{page.shot}-shot: no row has several seeds beside MAML's, so nothing is known of "
+            "what another seed would give.\n"
         )
     return (
-        f"{page.shot}-shot: from seed to seed the differences to MAML (15 queries a class) have a standard deviation of "
-        f"**{100 * spread:.2f} points**, pooled over the rows with several seeds. The intervals do not contain it: a "
+        f"{page.shot}-shot: from seed to seed the differences to MAML (15 queries a class) have a "
+        "standard deviation of "
+        f"**{100 * spread:.2f} points**, pooled over the rows with several seeds. The intervals do "
+        "not contain it: a "
         "difference from one seed that is not well above it may turn with another.\n"
     )
 
@@ -124,20 +159,30 @@ def settings(page: Page) -> str:
     config = page.first.config
     side, task, meta = config.data.image_size, config.task, config.meta
     norm = config.norm
-    data = "miniImageNet" if config.data.source == "mini-imagenet" else f"glyphs (strength {config.data.strength})"
+    data = (
+        "miniImageNet"
+        if config.data.source == "mini-imagenet"
+        else f"glyphs (strength {config.data.strength})"
+    )
     return (
         f"{task.n_way}-way {task.n_shot}-shot on {data}, {side} x {side} pixels, Conv4 with "
-        f"{config.model.options['channels']} channels, {task.n_steps} task steps at rate {task.task_lr}, norm policy {norm}; "
-        f"{meta.iterations:,} iterations of {meta.n_tasks} tasks with {task.n_query} queries a class, {meta.optimizer.name} at "
-        f"{meta.optimizer.meta_lr} for every row, the checkpoint with the best validation; {config.test.tasks} test tasks, "
+        f"{config.model.options['channels']} channels, {task.n_steps} task steps at rate "
+        f"{task.task_lr}, norm policy {norm}; "
+        f"{meta.iterations:,} iterations of {meta.n_tasks} tasks with {task.n_query} queries a "
+        f"class, {meta.optimizer.name} at "
+        f"{meta.optimizer.meta_lr} for every row, the checkpoint with the best validation; "
+        f"{config.test.tasks} test tasks, "
         "the same for all. Literal rows differ where their sources do."
     )
 
 
 READING = (
-    "Accuracy in % ± the half-width of its 95% interval over test tasks (the trained networks are taken as given; several "
-    "seeds are averaged task by task, and what another seed would give is only to be guessed from the columns by seed). Bold: "
-    "other than zero at 5% after Holm's correction over the rows of a column. *Detectable*: the smallest difference that a "
+    "Accuracy in % ± the half-width of its 95% interval over test tasks (the trained networks are "
+    "taken as given; several "
+    "seeds are averaged task by task, and what another seed would give is only to be guessed from "
+    "the columns by seed). Bold: "
+    "other than zero at 5% after Holm's correction over the rows of a column. *Detectable*: the "
+    "smallest difference that a "
     "single comparison would have seen with 80% power.\n"
 )
 
@@ -157,7 +202,10 @@ def tier_page(name: str, pages: dict[tuple[str, int], Page]) -> str:
         ]
         parts += [f"![{title}]({name}-{shot}shot-{kind}.svg)\n" for kind, title in FIGURES.items()]
     command = f"python -m experiments.reproduce --tier {name} --jobs 2"
-    parts.append(f"Rerun a cell with the command in its record's `provenance.json`, or whatever is missing with `{command}`.\n")
+    parts.append(
+        "Rerun a cell with the command in its record's `provenance.json`, or whatever is missing "
+        f"with `{command}`.\n"
+    )
     if name in POSTER_TIERS:
         parts += ["## What stands behind the poster's numbers\n", behind_table()]
     return "\n".join(parts)
@@ -182,7 +230,11 @@ def coverage(pages: dict[tuple[str, int], Page]) -> str:
     body = []
     for name in TIERS:
         every = cells(name)
-        done = sum(cell.row in pages[name, cell.shot].by_row for cell in every if (name, cell.shot) in pages)
+        done = sum(
+            cell.row in pages[name, cell.shot].by_row
+            for cell in every
+            if (name, cell.shot) in pages
+        )
         linked = f"[{name}]({name}.md)" if done else f"`{name}`"
         body.append([linked, f"{done} of {len(every)}", tier(name).about])
     return markdown(["tier", "cells done", "what it can show"], body).replace("---:|\n", "---|\n")
@@ -194,14 +246,23 @@ def side_by_side(pages: dict[tuple[str, int], Page], name: str) -> str:
     heading = ["method"]
     for page in known:
         few, many = page.protocols
-        heading += [f"poster, {page.shot}-shot", f"ours, {few_many(few)}", f"ours, {few_many(many)}"]
+        heading += [
+            f"poster, {page.shot}-shot",
+            f"ours, {few_many(few)}",
+            f"ours, {few_many(many)}",
+        ]
     body = []
     for row in dict.fromkeys(cell.row for cell in table_order(name)):
         line = [f"`{row}`"]
         for page in known:
             line.append(poster_text(row, page.shot))
-            counted = f" ({n_seeds} seeds)" if (n_seeds := len(page.by_row.get(row, {}))) > 1 else ""
-            line += [percent(page.mean(row, n)) + counted if row in page.by_row else "–" for n in page.protocols]
+            counted = (
+                f" ({n_seeds} seeds)" if (n_seeds := len(page.by_row.get(row, {}))) > 1 else ""
+            )
+            line += [
+                percent(page.mean(row, n)) + counted if row in page.by_row else "–"
+                for n in page.protocols
+            ]
         body.append(line)
     return markdown(heading, body)
 
@@ -212,18 +273,35 @@ def summary(pages: dict[tuple[str, int], Page], base: str) -> str:
     shown = next((name for name in ("paper", "cpu") if any(key[0] == name for key in pages)), None)
     if shown:
         parts += [
-            f"Tier `{shown}`, accuracy in % ± 95% interval, from one seed where no number is given:\n",
+            (
+                f"Tier `{shown}`, accuracy in % ± 95% interval, from one seed where no number is "
+                "given:\n"
+            ),
             side_by_side(pages, shown),
         ]
         shots = [shot for name, shot in pages if name == shown]
-        parts += [f"![{shot}-shot: {FIGURES['differences']}]({base}{shown}-{shot}shot-differences.svg)\n" for shot in shots]
+        parts += [
+            f"![{shot}-shot: {FIGURES['differences']}]({base}{shown}-{shot}shot-differences.svg)\n"
+            for shot in shots
+        ]
         parts += [seed_note(page) for (name, _), page in pages.items() if name == shown]
-        parts += ["Questions stated before the runs, 15 queries a class, percentage points ± 95% interval over test tasks:\n"]
+        parts += [
+            "Questions stated before the runs, 15 queries a class, percentage points ± 95% "
+            "interval "
+            "over test tasks:\n"
+        ]
         parts += [answer_table(pages, shown)]
     elif ("glyphs", 1) in pages:
         parts += ["Tier `glyphs`, paired differences in %:\n", paired_table(pages["glyphs", 1])]
-    pages_of = [("tables, figures and records", "index.md"), ("all questions and answers", "answers.md")]
-    parts.append("All " + "; ".join(f"{what}: [{base}{name}]({base}{name})" for what, name in pages_of) + ".\n")
+    pages_of = [
+        ("tables, figures and records", "index.md"),
+        ("all questions and answers", "answers.md"),
+    ]
+    parts.append(
+        "All "
+        + "; ".join(f"{what}: [{base}{name}]({base}{name})" for what, name in pages_of)
+        + ".\n"
+    )
     return "\n".join(parts)
 
 
@@ -231,7 +309,10 @@ def answer_table(pages: dict[tuple[str, int], Page], name: str) -> str:
     """The answers about pairs of rows, of a tier and of those that are like it."""
     body = verdicts(pages, [name, *(other for other in TIERS if tier(other).like == name)])
     above = ["", *(line[0] for line in body)]
-    told_once = [["" if line[0] == title else line[0], *line[1:]] for title, line in zip(above, body, strict=False)]
+    told_once = [
+        ["" if line[0] == title else line[0], *line[1:]]
+        for title, line in zip(above, body, strict=False)
+    ]
     return markdown(["question", "comparison", "difference", "answer"], told_once)
 
 
@@ -240,7 +321,11 @@ def index(pages: dict[tuple[str, int], Page]) -> str:
     parts = [NOTE, "# Results\n", "What was reproduced, what was not, and why.\n", coverage(pages)]
     for name in ("paper", "cpu"):
         if any(key[0] == name for key in pages):
-            parts += [f"## The poster's table beside ours, tier `{name}`\n", READING, side_by_side(pages, name)]
+            parts += [
+                f"## The poster's table beside ours, tier `{name}`\n",
+                READING,
+                side_by_side(pages, name),
+            ]
     parts.append("Questions stated before the runs, and their answers: [answers.md](answers.md).\n")
     return "\n".join(parts)
 
@@ -250,7 +335,9 @@ def link(folder: Path) -> str:
     return f"../records/{folder.name}"
 
 
-def made(records: Path = FOLDER, out: Path = OUT, readme: Path | None = README) -> dict[Path, bytes]:
+def made(
+    records: Path = FOLDER, out: Path = OUT, readme: Path | None = README
+) -> dict[Path, bytes]:
     """Every generated page, and the README with its block ``results`` replaced."""
     pages = read(records)
     found = {out / "index.md": index(pages), out / "answers.md": NOTE + "\n" + answers(pages)}
@@ -258,7 +345,9 @@ def made(records: Path = FOLDER, out: Path = OUT, readme: Path | None = README) 
         if any(key[0] == name for key in pages):
             found[out / f"{name}.md"] = tier_page(name, pages)
     if readme is not None:
-        found[readme] = with_block(readme.read_text(encoding="utf-8"), "results", summary(pages, "experiments/results/"))
+        found[readme] = with_block(
+            readme.read_text(encoding="utf-8"), "results", summary(pages, "experiments/results/")
+        )
     return {path: text.encode() for path, text in found.items()}
 
 
@@ -266,7 +355,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Write or check every table."""
     parser = argparse.ArgumentParser(prog="python -m experiments.tables", description=__doc__)
     choice = parser.add_mutually_exclusive_group(required=True)
-    choice.add_argument("--write", action="store_true", help="write every page that differs, and the README's block")
+    choice.add_argument(
+        "--write", action="store_true", help="write every page that differs, and the README's block"
+    )
     choice.add_argument("--check", action="store_true", help="exit 1 where one differs")
     write = parser.parse_args(arguments).write
     stale = settle(made(), write=write, owned=OUT.glob("*.md"))

@@ -8,11 +8,23 @@ import typer
 from typer.core import TyperGroup
 
 import mdtheory
-from mdtheory.allocator import keep_freed_memory
-from mdtheory.commands import adapt, check, checkpoint, data, demo, doctor, evaluate, geometries, train
+from mdtheory.commands import (
+    adapt,
+    check,
+    checkpoint,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    geometries,
+    train,
+)
+from mdtheory.run.allocator import keep_freed_memory
 
 EXPECTED = (ValueError, FloatingPointError, OSError)
-"""Errors of input or machine: one sentence and exit code 2. Anything else is our bug and keeps its traceback."""
+"""Errors of input or machine: one sentence and exit code 2. Anything else is our bug and keeps its
+traceback.
+"""
 
 
 class Guarded(TyperGroup):
@@ -32,7 +44,10 @@ class Guarded(TyperGroup):
         except (RuntimeError, MemoryError) as error:
             if not lacks_memory(error):
                 raise
-            complain(f"the run must fit in memory, but {one_line(error)}; choose a smaller model, or fewer tasks or steps")
+            complain(
+                f"the run must fit in memory, but {one_line(error)}; choose a smaller model, or "
+                "fewer tasks or steps"
+            )
             raise typer.Exit(2) from error
         except KeyboardInterrupt:
             complain("stopped")
@@ -55,15 +70,22 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-VersionFlag = Annotated[bool, typer.Option("--version", help="Print the version and leave.", callback=_version, is_eager=True)]
+VersionFlag = Annotated[
+    bool,
+    typer.Option(
+        "--version", help="Print the version and leave.", callback=_version, is_eager=True
+    ),
+]
 
 
 @app.callback()
 def main(version: VersionFlag = False) -> None:
-    """Meta-learning with learned loss geometries: mirror descent learns how to learn a task from a few examples.
+    """Meta-learning with learned loss geometries: mirror descent learns how to learn a task from a
+    few examples.
 
-    Start with [bold]mdtheory demo[/bold] (no data needed, about two minutes), then [bold]mdtheory train --help[/bold].
-    Every command has examples in its --help, and writes JSON alone to stdout with --json.
+    Start with [bold]mdtheory demo[/bold] (no data needed, about two minutes), then [bold]mdtheory
+    train --help[/bold]. Every command has examples in its --help, and writes JSON alone to stdout
+    with --json.
     """
     keep_freed_memory()
 

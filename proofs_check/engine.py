@@ -1,4 +1,6 @@
-"""Finds claims, runs their checks and mutants (in two processes if asked), and hands the results to the judge."""
+"""Finds claims, runs their checks and mutants (in two processes if asked), and hands the results to
+the judge.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,21 @@ from proofs_check.verdict import CheckResult, ClaimResult, MutantResult, Row, ju
 
 
 class Caught:
-    """``with Caught() as caught``: whatever a check raises ends up in ``caught.error``, for the referee must outlive it."""
+    """``with Caught() as caught``: whatever a check raises ends up in ``caught.error``, for the
+    referee must outlive it.
+    """
 
     error: Exception | None = None
 
     def __enter__(self) -> Caught:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
         self.error = error if isinstance(error, Exception) else None
         return self.error is not None
 
@@ -40,7 +49,9 @@ def modules() -> dict[str, str]:
     for module in pkgutil.iter_modules(package.__path__):
         name = by_prefix.get(module.name.split("_")[0])
         if name is None or name in found:
-            raise ValueError(f"claims/{module.name}.py must start with one id that no other file has; rename it")
+            raise ValueError(
+                f"claims/{module.name}.py must start with one id that no other file has; rename it"
+            )
         found[name] = f"{package.__name__}.{module.name}"
     return dict(sorted(found.items(), key=lambda item: IDS.index(item[0])))
 
@@ -54,7 +65,10 @@ def load(name: str) -> Claim | None:
 def _claim_of(module: ModuleType, name: str) -> Claim:
     claim = getattr(module, "claim", None)
     if not isinstance(claim, Claim) or claim.id != name:
-        raise ValueError(f"{module.__name__} must hold one `claim` with id {name!r}, got {claim!r}; see proofs_check/claim.py")
+        raise ValueError(
+            f"{module.__name__} must hold one `claim` with id {name!r}, got {claim!r}; see "
+            "proofs_check/claim.py"
+        )
     return claim
 
 
@@ -74,7 +88,9 @@ def closure(names: Iterable[str]) -> list[str]:
 
 
 def run_check(check: Check) -> CheckResult:
-    """Run a check with its own ingredients and, if it passes, with every mutant. Any exception is caught and reported."""
+    """Run a check with its own ingredients and, if it passes, with every mutant. Any exception is
+    caught and reported.
+    """
     start = time.perf_counter()
     run = Run()
     error = _attempt(check, run)
@@ -84,7 +100,10 @@ def run_check(check: Check) -> CheckResult:
         name=check.name,
         passed=passed,
         error="" if error is None else _words(error),
-        mutants=mutants or tuple(MutantResult(mutant.name, killed=False, error="not tried") for mutant in check.mutants),
+        mutants=mutants
+        or tuple(
+            MutantResult(mutant.name, killed=False, error="not tried") for mutant in check.mutants
+        ),
         quantities=tuple(run.quantities.values()) if passed else (),
         seconds=time.perf_counter() - start,
     )
@@ -107,18 +126,24 @@ def _kill(check: Check, mutant: Mutant) -> MutantResult:
 def _words(error: BaseException) -> str:
     """The first line of a message, with its type where that is not plain failure."""
     first = (str(error).splitlines() or [""])[0]
-    return first if isinstance(error, AssertionError) and first else f"{type(error).__name__}: {first}"
+    return (
+        first if isinstance(error, AssertionError) and first else f"{type(error).__name__}: {first}"
+    )
 
 
 def run_claim(name: str) -> ClaimResult:
-    """All checks of one claim; a file that does not load is an error, no file at all is an empty result."""
+    """All checks of one claim; a file that does not load is an error, no file at all is an empty
+    result.
+    """
     torch.set_num_threads(1)
     claim = None
     with Caught() as caught:
         claim = load(name)
     if caught.error is not None:
         return ClaimResult(name, error=f"its file does not load: {_words(caught.error)}")
-    return ClaimResult(name, tuple(run_check(check) for check in claim.checks) if claim is not None else ())
+    return ClaimResult(
+        name, tuple(run_check(check) for check in claim.checks) if claim is not None else ()
+    )
 
 
 def _nothing(_: object) -> None:
@@ -132,7 +157,9 @@ def run_all(
     started: Callable[[int], None] = _nothing,
     done: Callable[[str], None] = _nothing,
 ) -> dict[str, Row]:
-    """Run the claims with all they use, and judge. ``started`` hears how many, ``done`` each id as it ends."""
+    """Run the claims with all they use, and judge. ``started`` hears how many, ``done`` each id as
+    it ends.
+    """
     wanted = closure(names)
     started(len(wanted))
     results = {}
@@ -150,4 +177,7 @@ def _results(names: list[str], jobs: int) -> Iterator[ClaimResult]:
         return
     context = multiprocessing.get_context("spawn")  # torch does not survive a fork with threads
     with ProcessPoolExecutor(min(jobs, len(names)), mp_context=context) as pool:
-        yield from (future.result() for future in as_completed([pool.submit(run_claim, name) for name in names]))
+        yield from (
+            future.result()
+            for future in as_completed([pool.submit(run_claim, name) for name in names])
+        )

@@ -36,7 +36,9 @@ def counts(row: Row) -> tuple[int, int]:
 
 
 def rounded(quantity: Quantity) -> float:
-    """The value to a tenth of its tolerance, so that another machine's last digits do not change the file."""
+    """The value to a tenth of its tolerance, so that another machine's last digits do not change
+    the file.
+    """
     if quantity.tolerance == 0.0:
         return quantity.value
     return round(quantity.value, max(0, 1 - math.floor(math.log10(quantity.tolerance))))
@@ -75,7 +77,13 @@ def entry(row: Row) -> dict[str, Any]:
         "mutants": mutants,
         "mutants_killed": killed,
         "quantities": {
-            q.name: {"value": rounded(q), "exact": q.exact, "tolerance": q.tolerance, "meaning": q.meaning} for q in quantities
+            q.name: {
+                "value": rounded(q),
+                "exact": q.exact,
+                "tolerance": q.tolerance,
+                "meaning": q.meaning,
+            }
+            for q in quantities
         },
         "seconds": round(row.result.seconds, 3),
     }
@@ -96,17 +104,39 @@ def ledger(rows: Mapping[str, Row]) -> str:
         claim = row.claim
         text: dict[str, Any] = {}
         if claim is not None:
-            text = {"title": claim.title, "source": claim.source, "uses": list(claim.uses), "remark": claim.remark}
-            text |= {"printed": _statement(claim.printed), "amended_statement": _statement(claim.amended)}
+            text = {
+                "title": claim.title,
+                "source": claim.source,
+                "uses": list(claim.uses),
+                "remark": claim.remark,
+            }
+            text |= {
+                "printed": _statement(claim.printed),
+                "amended_statement": _statement(claim.amended),
+            }
         lines.append({**found, **text})
     return json.dumps(lines, indent=1, ensure_ascii=False) + "\n"
 
 
 def times(rows: Mapping[str, Row]) -> str:
     """What changes on every run."""
-    packages = ("torch", "numpy", "scipy", "sympy", "PEPit", "cvxpy", "clarabel", "scs", "python-flint", "hypothesis")
+    packages = (
+        "torch",
+        "numpy",
+        "scipy",
+        "sympy",
+        "PEPit",
+        "cvxpy",
+        "clarabel",
+        "scs",
+        "python-flint",
+        "hypothesis",
+    )
     seconds = {
-        row.id: {"total": round(row.result.seconds, 3), **{c.name: round(c.seconds, 3) for c in row.result.checks}}
+        row.id: {
+            "total": round(row.result.seconds, 3),
+            **{c.name: round(c.seconds, 3) for c in row.result.checks},
+        }
         for row in rows.values()
     }
     versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
@@ -114,29 +144,52 @@ def times(rows: Mapping[str, Row]) -> str:
 
 
 def differences(old: str, new: str) -> list[str]:
-    """What differs between two ledgers: numbers within their tolerance are equal, all else must be the same."""
+    """What differs between two ledgers: numbers within their tolerance are equal, all else must be
+    the same.
+    """
     before, after = ({claim["id"]: claim for claim in json.loads(text)} for text in (old, new))
     found = [f"{name}: only in one of the two" for name in sorted(set(before) ^ set(after))]
     for name in after:
         if name not in before:
             continue
         a, b = before[name], after[name]
-        found += [f"{name}: {key} differs" for key in b if key != "quantities" and a.get(key) != b[key]]
+        found += [
+            f"{name}: {key} differs" for key in b if key != "quantities" and a.get(key) != b[key]
+        ]
         p, q = a["quantities"], b["quantities"]
         found += [f"{name}: quantity {key!r} only in one" for key in sorted(set(p) ^ set(q))]
-        found += [f"{name}: quantity {key!r} differs" for key in p if key in q and not _same(p[key], q[key])]
+        found += [
+            f"{name}: quantity {key!r} differs"
+            for key in p
+            if key in q and not _same(p[key], q[key])
+        ]
     return found
 
 
 def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     same_words = all(a[key] == b[key] for key in ("exact", "tolerance", "meaning"))
-    return same_words and math.isclose(a["value"], b["value"], rel_tol=1e-12, abs_tol=1.2 * a["tolerance"])
+    return same_words and math.isclose(
+        a["value"], b["value"], rel_tol=1e-12, abs_tol=1.2 * a["tolerance"]
+    )
 
 
 def table(rows: Mapping[str, Row]) -> Table:
     """The ledger for a terminal."""
-    drawn = Table(title="The referee's ledger", caption="killed: mutants that their check rejected", box=SIMPLE_HEAD)
-    for heading in ("id", "claim", "as printed", "amended", "checks", "killed", "seconds", "status"):
+    drawn = Table(
+        title="The referee's ledger",
+        caption="killed: mutants that their check rejected",
+        box=SIMPLE_HEAD,
+    )
+    for heading in (
+        "id",
+        "claim",
+        "as printed",
+        "amended",
+        "checks",
+        "killed",
+        "seconds",
+        "status",
+    ):
         drawn.add_column(heading, no_wrap=True, max_width=46)
     for row in rows.values():
         mutants, killed = counts(row)
@@ -148,20 +201,36 @@ def table(rows: Mapping[str, Row]) -> Table:
 
 
 def _run(names: list[str], jobs: int) -> dict[str, Row]:
-    columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:>12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("running", total=None)
 
         def start(total: int) -> None:
             progress.update(task, total=total)
 
-        return run_all(names, jobs=jobs, started=start, done=lambda name: progress.update(task, description=name, advance=1))
+        return run_all(
+            names,
+            jobs=jobs,
+            started=start,
+            done=lambda name: progress.update(task, description=name, advance=1),
+        )
 
 
 def main(
-    ids: Annotated[list[str] | None, typer.Argument(help="Claims to run; all 46 without any.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where ledger.json differs.")] = False,
+    ids: Annotated[
+        list[str] | None, typer.Argument(help="Claims to run; all 46 without any.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON instead of the table.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail where ledger.json differs.")
+    ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = min(2, os.cpu_count() or 1),
 ) -> None:
     """Run claims of the poster and print their verdicts; exit 1 on any surprise.
@@ -175,12 +244,17 @@ def main(
     rows = _run(wanted, jobs)
     shown = {name: rows[name] for name in sorted(set(wanted), key=IDS.index)}
     surprises = [
-        f"{row.id}: {reason}" for row in shown.values() for reason in row.reasons or (row.status,) if row.status != "OK"
+        f"{row.id}: {reason}"
+        for row in shown.values()
+        for reason in row.reasons or (row.status,)
+        if row.status != "OK"
     ]
     if not ids:
         surprises += _keep(shown, check)
     if as_json:
-        sys.stdout.write(json.dumps([entry(row) for row in shown.values()], indent=1, ensure_ascii=False) + "\n")
+        sys.stdout.write(
+            json.dumps([entry(row) for row in shown.values()], indent=1, ensure_ascii=False) + "\n"
+        )
     else:
         Console(width=max(Console().width, 128)).print(table(shown))
     for line in surprises:
@@ -194,7 +268,10 @@ def _keep(rows: Mapping[str, Row], check: bool) -> list[str]:
     if check:
         if not LEDGER.exists():
             return ["ledger.json does not exist; run python -m proofs_check and commit it"]
-        return [f"ledger.json: {line}; run python -m proofs_check" for line in differences(LEDGER.read_text(), text)]
+        return [
+            f"ledger.json: {line}; run python -m proofs_check"
+            for line in differences(LEDGER.read_text(), text)
+        ]
     LEDGER.write_text(text)
     TIMES.parent.mkdir(parents=True, exist_ok=True)
     TIMES.write_text(times(rows))

@@ -1,4 +1,6 @@
-"""What a check holds in its hand: ways to say what must be true, and a notebook for the numbers it computes."""
+"""What a check holds in its hand: ways to say what must be true, and a notebook for the numbers it
+computes.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,17 @@ import sympy
 
 
 class CheckFailed(AssertionError):
-    """What had to be true is not. Only this (or a bare ``AssertionError``) counts as a mutant's death."""
+    """What had to be true is not. Only this (or a bare ``AssertionError``) counts as a mutant's
+    death.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
     """A constant, rate or threshold of the theory, as the check computed it.
 
-    ``exact`` is the closed form where the check computed one; ``tolerance`` is absolute and says how far another
-    computation may lie from ``value``.
+    ``exact`` is the closed form where the check computed one; ``tolerance`` is absolute and says
+    how far another computation may lie from ``value``.
     """
 
     name: str
@@ -30,7 +34,9 @@ class Quantity:
 
 
 class Run:
-    """One execution of one check. Every method raises :class:`CheckFailed` when the thing is not so; NaN is never so."""
+    """One execution of one check. Every method raises :class:`CheckFailed` when the thing is not
+    so; NaN is never so.
+    """
 
     def __init__(self) -> None:
         self.quantities: dict[str, Quantity] = {}
@@ -49,7 +55,9 @@ class Run:
     def at_most(self, value: Any, bound: Any, *, what: str, slack: float = 0.0) -> None:
         """value <= bound + slack, for numbers."""
         if not value <= bound + slack:
-            raise CheckFailed(f"{what}: {float(value):.17g} exceeds {float(bound):.17g} (slack {slack:.3g})")
+            raise CheckFailed(
+                f"{what}: {float(value):.17g} exceeds {float(bound):.17g} (slack {slack:.3g})"
+            )
 
     def above(self, value: Any, bound: Any, *, what: str) -> None:
         """value > bound, for numbers."""
@@ -72,23 +80,39 @@ class Run:
             return
         raise CheckFailed(f"{what}: no {error.__name__} was raised")
 
-    def quantity(self, name: str, value: Any, *, meaning: str, tolerance: float = 0.0, theory: Any = None) -> Any:
-        """Write ``value`` into the ledger; with ``theory`` it must also lie within ``tolerance`` of it. Returns ``value``.
+    def quantity(
+        self, name: str, value: Any, *, meaning: str, tolerance: float = 0.0, theory: Any = None
+    ) -> Any:
+        """Write ``value`` into the ledger; with ``theory`` it must also lie within ``tolerance`` of
+        it. Returns ``value``.
 
-        Integers, fractions and sympy numbers are exact and need no tolerance; a float needs one > 0.
+        Integers, fractions and sympy numbers are exact and need no tolerance; a float needs one >
+        0.
         """
         exact = isinstance(value, int | Fraction | sympy.Basic)
         if not exact and not tolerance > 0:
-            raise ValueError(f"quantity {name!r} must have a tolerance > 0, got {tolerance}; floats are never exact")
+            raise ValueError(
+                f"quantity {name!r} must have a tolerance > 0, got {tolerance}; floats are never "
+                "exact"
+            )
         if name in self.quantities:
             raise ValueError(f"quantity {name!r} is written twice; choose another name")
         number = float(value)
         if not math.isfinite(number):
             raise CheckFailed(f"{name}: {number} is not a finite number")
         if theory is not None:
-            self.close(number, float(theory), tolerance=tolerance or 1e-15 * max(1.0, abs(number)), what=name)
+            self.close(
+                number,
+                float(theory),
+                tolerance=tolerance or 1e-15 * max(1.0, abs(number)),
+                what=name,
+            )
         self.quantities[name] = Quantity(
-            name=name, value=number, tolerance=float(tolerance), meaning=meaning, exact=str(value) if exact else ""
+            name=name,
+            value=number,
+            tolerance=float(tolerance),
+            meaning=meaning,
+            exact=str(value) if exact else "",
         )
         return value
 

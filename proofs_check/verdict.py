@@ -1,22 +1,26 @@
-"""How a verdict follows from what the checks found. Nothing here is typed by an author; it is all computed.
+"""How a verdict follows from what the checks found. Nothing here is typed by an author; it is all
+computed.
 
-A check is *sound* if it passed, has at least one mutant and failed on every mutant. Only sound checks count.
+A check is *sound* if it passed, has at least one mutant and failed on every mutant. Only sound
+checks count.
 
-Amended statement: each part is as strong as its strongest sound check (PROVED for a proof, SUPPORTED otherwise, OPEN for none);
-the statement is as strong as its weakest part, and no stronger than the weakest claim (or part of a claim) it uses.
+Amended statement: each part is as strong as its strongest sound check (PROVED for a proof,
+SUPPORTED otherwise, OPEN for none); the statement is as strong as its weakest part, and no stronger
+than the weakest claim (or part of a claim) it uses.
 
 Printed statement:
 
-1. refuted by a sound counterexample: NEEDS_CONDITIONS if the amendment only adds conditions (the conclusion is the same
-   text), each counterexample violates one of the added conditions, and the amended statement is PROVED or SUPPORTED;
-   FALSE otherwise;
+1. refuted by a sound counterexample: NEEDS_CONDITIONS if the amendment only adds conditions (the
+   conclusion is the same text), each counterexample violates one of the added conditions, and the
+   amended statement is PROVED or SUPPORTED; FALSE otherwise;
 2. otherwise HOLDS if every part has a sound proof;
-3. otherwise EMPIRICAL if every part has a sound check, and all checks about it are statistical or experiments;
+3. otherwise EMPIRICAL if every part has a sound check, and all checks about it are statistical or
+   experiments;
 4. otherwise OPEN.
 
-Status: OK if the verdict is the expected one, every check is sound, nothing is both proved and refuted, a counterexample
-drops each condition that NEEDS_CONDITIONS adds, and what the claim uses is OK; NOT_RUN without a file; INCONSISTENT
-otherwise, with the reasons.
+Status: OK if the verdict is the expected one, every check is sound, nothing is both proved and
+refuted, a counterexample drops each condition that NEEDS_CONDITIONS adds, and what the claim uses
+is OK; NOT_RUN without a file; INCONSISTENT otherwise, with the reasons.
 """
 
 from __future__ import annotations
@@ -34,7 +38,9 @@ _STRENGTH: dict[Amended, int] = {"OPEN": 0, "SUPPORTED": 1, "PROVED": 2}
 
 @dataclass(frozen=True)
 class MutantResult:
-    """``error`` is the message of an exception that is no honest failure; a mutant with one is not killed."""
+    """``error`` is the message of an exception that is no honest failure; a mutant with one is not
+    killed.
+    """
 
     name: str
     killed: bool
@@ -85,11 +91,16 @@ class Row:
     parts: Mapping[str, Amended] = field(default_factory=dict)
 
     def strength_of(self, part: str) -> Amended:
-        """The verdict on the amended statement, or on one part of it; OPEN unless the whole claim is OK."""
+        """The verdict on the amended statement, or on one part of it; OPEN unless the whole claim
+        is OK.
+        """
         if self.status != "OK":
             return "OPEN"
         if part and part not in self.parts:
-            raise ValueError(f"uses must name a part of {self.id}, one of {sorted(self.parts)}, got {part!r}; correct it")
+            raise ValueError(
+                f"uses must name a part of {self.id}, one of {sorted(self.parts)}, got {part!r}; "
+                "correct it"
+            )
         return self.parts[part] if part else self.verdict.amended
 
 
@@ -101,7 +112,9 @@ def strengths(statement: Statement, sound: Sequence[Check]) -> dict[str, Amended
     """The strongest check of each part."""
 
     def of_part(name: str) -> Amended:
-        found: list[Amended] = ["PROVED" if check.is_proof else "SUPPORTED" for check in sound if check.part == name]
+        found: list[Amended] = [
+            "PROVED" if check.is_proof else "SUPPORTED" for check in sound if check.part == name
+        ]
         return max(found, key=_STRENGTH.__getitem__, default="OPEN")
 
     return {name: of_part(name) for name in statement.part_names()}
@@ -123,15 +136,22 @@ def as_printed(claim: Claim, sound: Sequence[Check], amended: Amended) -> AsPrin
 
 
 def judge(claims: Mapping[str, Claim | None], results: Mapping[str, ClaimResult]) -> dict[str, Row]:
-    """The ledger's rows. Whatever a claim uses must be among ``results``, else it counts as not run."""
+    """The ledger's rows. Whatever a claim uses must be among ``results``, else it counts as not
+    run.
+    """
     rows: dict[str, Row] = {}
 
     def row_of(name: str, above: tuple[str, ...]) -> Row:
         if name in above:
-            raise ValueError(f"uses must not run in a circle, got {' -> '.join((*above, name))}; break it")
+            raise ValueError(
+                f"uses must not run in a circle, got {' -> '.join((*above, name))}; break it"
+            )
         if name not in rows:
             claim, result = claims.get(name), results.get(name, ClaimResult(name))
-            used = {other: row_of(other.split("/")[0], (*above, name)) for other in (claim.uses if claim else ())}
+            used = {
+                other: row_of(other.split("/")[0], (*above, name))
+                for other in (claim.uses if claim else ())
+            }
             rows[name] = _row(name, claim, result, used)
         return rows[name]
 
@@ -148,8 +168,14 @@ def _row(name: str, claim: Claim | None, result: ClaimResult, used: Mapping[str,
         return Row(name, claim, result, open_verdict, "NOT_RUN", ())
     passed = {check.name for check in result.checks if check.sound}
     sound = [check for check in claim.checks if check.name in passed]
-    statement, about = (claim.amended, ("amended", "both")) if claim.amended is not None else (claim.printed, ("printed",))
-    parts = strengths(statement, [check for check in sound if check.about in about and not check.refutes])
+    statement, about = (
+        (claim.amended, ("amended", "both"))
+        if claim.amended is not None
+        else (claim.printed, ("printed",))
+    )
+    parts = strengths(
+        statement, [check for check in sound if check.about in about and not check.refutes]
+    )
     below = [row.strength_of(other.partition("/")[2]) for other, row in used.items()]
     parts = {part: _weakest([own, *below]) for part, own in parts.items()}
     amended = _weakest(parts.values())
@@ -169,12 +195,24 @@ def _reasons(
             if not mutant.killed:
                 found.append(f"{check.name}: mutant {mutant.name!r} {mutant.error or 'survived'}")
     refuted = {check.part for check in sound if check.refutes}
-    proved = {check.part for check in sound if check.is_proof and not check.refutes and check.about in ("printed", "both")}
-    found += [f"part {part!r} of the printed statement is both proved and refuted" for part in sorted(refuted & proved)]
+    proved = {
+        check.part
+        for check in sound
+        if check.is_proof and not check.refutes and check.about in ("printed", "both")
+    }
+    found += [
+        f"part {part!r} of the printed statement is both proved and refuted"
+        for part in sorted(refuted & proved)
+    ]
     found += [f"uses {row.id}, which is {row.status}" for row in used if row.status != "OK"]
     if verdict.as_printed == "NEEDS_CONDITIONS":
-        idle = claim.added_conditions() - {name for check in sound if check.refutes for name in check.drops}
-        found += [f"condition {name!r} is added, and no counterexample shows that it is needed" for name in sorted(idle)]
+        idle = claim.added_conditions() - {
+            name for check in sound if check.refutes for name in check.drops
+        }
+        found += [
+            f"condition {name!r} is added, and no counterexample shows that it is needed"
+            for name in sorted(idle)
+        ]
     if verdict != claim.expected:
         found.append(f"expected {claim.expected}, computed {verdict}")
     return tuple(found)

@@ -1,4 +1,6 @@
-"""What every test shares: device, precision, seeds, property-test profiles, a cache of its own and the real images."""
+"""What every test shares: device, precision, seeds, property-test profiles, a cache of its own and
+the real images.
+"""
 
 from __future__ import annotations
 
@@ -28,20 +30,26 @@ torch.set_num_threads(1)  # the same bits alone and beside other workers
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``pytest --device cuda`` runs every device-aware test there."""
-    parser.addoption("--device", default="cpu", help="the torch device of device-aware tests, e.g. cuda")
+    parser.addoption(
+        "--device", default="cpu", help="the torch device of device-aware tests, e.g. cuda"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A device that is there; one fresh cache folder for the whole run, which the workers of pytest-xdist inherit."""
+    """A device that is there; one fresh cache folder for the whole run, which the workers of
+    pytest-xdist inherit.
+    """
     if (device := config.getoption("--device")) != "cpu":
-        from mdtheory.meta.builder import pick_device
+        from mdtheory.run.build import pick_device
 
         try:
             pick_device(device)
         except ValueError as error:
             raise pytest.UsageError(f"--device: {error}") from error
     if not hasattr(config, "workerinput"):
-        config.stash[CACHE] = os.environ["MDTHEORY_CACHE"] = tempfile.mkdtemp(prefix="mdtheory-tests-")
+        config.stash[CACHE] = os.environ["MDTHEORY_CACHE"] = tempfile.mkdtemp(
+            prefix="mdtheory-tests-"
+        )
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -55,24 +63,30 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """In CI, where the images are promised, a test that is skipped for want of them fails."""
     report = yield
     if report.skipped and CI and os.environ.get(IMAGES):
-        needs_images = item.get_closest_marker("images") or "mini_imagenet_path" in getattr(item, "fixturenames", ())
+        needs_images = item.get_closest_marker("images") or "mini_imagenet_path" in getattr(
+            item, "fixturenames", ()
+        )
         if needs_images or IMAGES in str(report.longrepr):
             report.outcome = "failed"
-            report.longrepr = f"{IMAGES} is set, so this test must run; it was skipped: {report.longrepr}"
+            report.longrepr = (
+                f"{IMAGES} is set, so this test must run; it was skipped: {report.longrepr}"
+            )
     return report
 
 
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> torch.device:
     """The device asked for on the command line."""
-    from mdtheory.meta.builder import pick_device
+    from mdtheory.run.build import pick_device
 
     return pick_device(request.config.getoption("--device"))
 
 
 @pytest.fixture(autouse=True)
 def fixed_seed() -> None:
-    """The library never reads the global generator; a test that does gets the same numbers every time."""
+    """The library never reads the global generator; a test that does gets the same numbers every
+    time.
+    """
     torch.manual_seed(0)
 
 
@@ -87,11 +101,16 @@ def float64() -> Iterator[torch.dtype]:
 
 @pytest.fixture(scope="session")
 def mini_imagenet_path() -> Path:
-    """The real images; a test that needs them is skipped where the variable is not set, and fails where it is wrong."""
+    """The real images; a test that needs them is skipped where the variable is not set, and fails
+    where it is wrong.
+    """
     value = os.environ.get(IMAGES)
     if not value:
         pytest.skip(f"{IMAGES} is not set")
     path = Path(value)
     if not path.exists():
-        pytest.fail(f"{IMAGES} must name an existing folder or file, got {value!r}; correct it or unset it", pytrace=False)
+        pytest.fail(
+            f"{IMAGES} must name an existing folder or file, got {value!r}; correct it or unset it",
+            pytrace=False,
+        )
     return path

@@ -1,17 +1,21 @@
-"""A geometry in one file: heavy-ball momentum whose strength is meta-learned, one number per tensor."""
+"""A geometry in one file: heavy-ball momentum whose strength is meta-learned, one number per
+tensor.
+"""
 
 from __future__ import annotations
 
 import torch
 
+from mdtheory.core.tree import ParameterTree
+from mdtheory.core.types import Params, State
 from mdtheory.geometry import Geometry, StepRule, geometries
 from mdtheory.geometry.base import Pull
-from mdtheory.tree import ParameterTree
-from mdtheory.typing import Params, State
 
 
 class MomentumStep(StepRule):
-    """v <- sigmoid(b) v + grad, z <- z - task_lr v, with b learned; the velocity v travels in the state as ``v.*``."""
+    """v <- sigmoid(b) v + grad, z <- z - task_lr v, with b learned; the velocity v travels in the
+    state as ``v.*``.
+    """
 
     def build(self, anchor: Params) -> None:
         """One b per tensor, -3 at the start: momentum 0.05."""
@@ -29,7 +33,9 @@ class MomentumStep(StepRule):
         k: int,
         pull: Pull,
     ) -> State:
-        """One step; ``meta`` holds this rule's own parameters, which are never read from ``self``."""
+        """One step; ``meta`` holds this rule's own parameters, which are never read from
+        ``self``.
+        """
         moved = {}
         for name, g in grad.items():
             keep = torch.sigmoid(meta[f"strength.{name}"])

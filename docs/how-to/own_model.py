@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Your own model
 #
-# Any `torch.nn.Module` can be meta-trained: nothing has to be inherited, wrapped or rewritten. This page does it for a regression network; it is
-# executed whenever the site is built.
+# Any `torch.nn.Module` can be meta-trained: nothing has to be inherited, wrapped or rewritten. This
+# page does it for a regression network; it is executed whenever the site is built.
 
 # %%
 import torch
@@ -30,9 +30,10 @@ class Net(nn.Module):
 # %% [markdown]
 # ## Train
 #
-# A task is an `Episode`: inputs and targets to learn from (support) and to be judged on (query). `SinusoidStream(seed)(i)` makes
-# one; your own function from an index to an `Episode` does as well. `learner.backward(episodes)` adds the meta-gradient to every
-# parameter's `.grad`; after that it is an ordinary training loop.
+# A task is an `Episode`: inputs and targets to learn from (support) and to be judged on (query).
+# `SinusoidStream(seed)(i)` makes one; your own function from an index to an `Episode` does as well.
+# `learner.backward(episodes)` adds the meta-gradient to every parameter's `.grad`; after that it is
+# an ordinary training loop.
 
 # %%
 tasks = SinusoidStream(seed=0, n_shot=10, n_query=20)
@@ -67,19 +68,20 @@ print("error on the new task: {:.2f} before, {:.2f} after".format(*errors))
 assert errors[1] < errors[0]
 
 # %% [markdown]
-# The learner is itself an `nn.Module`: `state_dict`, `to(device)`, `double()` do what they always do. Your own module was copied
-# and is not changed.
+# The learner is itself an `nn.Module`: `state_dict`, `to(device)`, `double()` do what they always
+# do. Your own module was copied and is not changed.
 #
 # ## Choices
 #
-# - `adapt="head.*"`: the task solver moves only the parameters whose names fit; the others are meta-learned and shared. A list of patterns
-#   works too.
+# - `adapt="head.*"`: the task solver moves only the parameters whose names fit; the others are
+#   meta-learned and shared. A list of patterns works too.
 # - parameters with `requires_grad=False` stay constant;
 # - `n_steps` at training and `eval_steps` afterwards may differ;
-# - `estimator="stepwise"`: the same gradient as `"unrolled"`, but only the states are stored, for many steps or large networks;
-#   `"first_order"`: cheaper and not exact;
-# - `norm`: where batch normalisation takes its statistics from. `"transductive"`: the batch at hand (as in the published codes);
-#   `"support"`: the support set, also for the queries; `"running"`: running averages.
+# - `estimator="stepwise"`: the same gradient as `"unrolled"`, but only the states are stored, for
+#   many steps or large networks; `"first_order"`: cheaper and not exact;
+# - `norm`: where batch normalisation takes its statistics from. `"transductive"`: the batch at hand
+#   (as in the published codes); `"support"`: the support set, also for the queries; `"running"`:
+#   running averages.
 
 # %%
 head_only = MetaLearner(Net(), "maml", adapt="head.*", **how)
@@ -95,13 +97,14 @@ assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
 # %% [markdown]
 # ## A part of a large network
 #
-# The task solver may move the head alone, the norms alone, or low-rank updates of chosen weights (the weights themselves are frozen then);
-# here in a small vision transformer with native `LayerNorm`. Every geometry works on every part.
+# The task solver may move the head alone, the norms alone, or low-rank updates of chosen weights
+# (the weights themselves are frozen then); here in a small vision transformer with native
+# `LayerNorm`. Every geometry works on every part.
 
 # %%
 from mdtheory.data import EpisodeStream, GlyphSet
 from mdtheory.models import models
-from mdtheory.models.lowrank import LOW_RANK, with_low_rank
+from mdtheory.models.user.lora import LOW_RANK, with_low_rank
 
 vit = models.get("vit")(
     in_channels=1, image_size=28, n_way=5, patch=7, width=16, depth=1, heads=2
@@ -136,8 +139,9 @@ for part, (network, pattern) in parts.items():
 # %% [markdown]
 # ## Is the gradient right?
 #
-# Second derivatives of some layers are wrong or missing in PyTorch itself. The library replaces what it can (batch normalisation, weight
-# normalisation) and *refuses* the rest, with the reason and the remedy:
+# Second derivatives of some layers are wrong or missing in PyTorch itself. The library replaces
+# what it can (batch normalisation, weight normalisation) and *refuses* the rest, with the reason
+# and the remedy:
 
 # %%
 noisy = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1))
@@ -188,5 +192,5 @@ assert abs(slope - exact) < 1e-7 * abs(exact)
 # $ mdtheory train --plugin my_net.py --set model.name=my-net --set "model.options={width=32}" --out runs/my-net
 # ```
 #
-# The factory is given what it asks for by name among `in_channels`, `image_size`, `in_features`, `n_way`, `norm` and `seed`; everything else comes from
-# `model.options`.
+# The factory is given what it asks for by name among `in_channels`, `image_size`, `in_features`,
+# `n_way`, `norm` and `seed`; everything else comes from `model.options`.

@@ -1,10 +1,11 @@
 # %% [markdown]
 # # Too few data: why a prior
 #
-# Fit a curve through four points with thirty adjustable numbers. Infinitely many curves pass through all four
-# points, and almost all of them are useless in between. What singles out a useful one is not in the data:
-# it is what was known before. This page makes that precise for linear regression, where everything can be computed,
-# and ends with the question that the rest of these pages is about: *where does the knowledge come from?*
+# Fit a curve through four points with thirty adjustable numbers. Infinitely many curves pass
+# through all four points, and almost all of them are useless in between. What singles out a useful
+# one is not in the data: it is what was known before. This page makes that precise for linear
+# regression, where everything can be computed, and ends with the question that the rest of these
+# pages is about: *where does the knowledge come from?*
 #
 # Claims of the ledger: {claim}`C01`, {claim}`C02`.
 
@@ -16,9 +17,9 @@ import torch
 from matplotlib.patches import Ellipse
 
 from mdtheory.data.synthetic import SinusoidStream
+from mdtheory.figures.plots import COLOURS, STYLE
 from mdtheory.geometry.prior import Prior
-from mdtheory.plots import COLOURS, STYLE
-from proofs_check.models import descend, path, vector
+from proofs_check.tools.models import descend, path, vector
 
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, *_ = COLOURS
@@ -32,8 +33,8 @@ torch.set_default_dtype(torch.float64)
 #
 # $$f(\phi) = \frac{1}{2s^2}\norm{y - X\phi}_2^2 .$$
 #
-# If $d > N$, then $X$ has a kernel: directions $v \ne 0$ with $Xv = 0$. Moving along them changes no prediction on the
-# data, so with $\phi$ every $\phi + v$ is a minimiser too.
+# If $d > N$, then $X$ has a kernel: directions $v \ne 0$ with $Xv = 0$. Moving along them changes
+# no prediction on the data, so with $\phi$ every $\phi + v$ is a minimiser too.
 
 # %%
 N, d, s = 4, 30, 0.3
@@ -56,9 +57,10 @@ assert (fit - other).norm() > 50  # and far apart
 # %% [markdown]
 # ## A prior makes the answer unique
 #
-# Before seeing data, suppose $\phi\sim\mathcal N(\theta, \Lambda^{-1})$: near $\theta$, with *precision* $\Lambda$ (large
-# eigenvalue = strong belief in that direction). Bayes' rule multiplies likelihood and prior; after taking
-# $-\log$, the most probable $\phi$ given the data (the *maximum a posteriori*, MAP) minimises a sum:
+# Before seeing data, suppose $\phi\sim\mathcal N(\theta, \Lambda^{-1})$: near $\theta$, with
+# *precision* $\Lambda$ (large eigenvalue = strong belief in that direction). Bayes' rule multiplies
+# likelihood and prior; after taking $-\log$, the most probable $\phi$ given the data (the *maximum
+# a posteriori*, MAP) minimises a sum:
 #
 # $$\phi_{\rm MAP} = \arg\min_\phi\; f(\phi) + \tfrac12\norm{\phi-\theta}_\Lambda^2,
 # \qquad \norm{v}_\Lambda^2 = v^\top\Lambda v .$$
@@ -94,13 +96,13 @@ solved = descend(f, theta, task_lr=0.02, n_steps=1500, geometry=prior)
 assert (solved - map_estimate(theta, 0.5 * torch.eye(d))).norm() < 1e-5
 
 # %% [markdown]
-# When is the answer unique? The Hessian must be positive definite, and a vector $v$ has $v^\top(X^\top X/s^2+\Lambda)v=0$ exactly
-# if $Xv=0$ *and* $\Lambda v=0$. So:
+# When is the answer unique? The Hessian must be positive definite, and a vector $v$ has
+# $v^\top(X^\top X/s^2+\Lambda)v=0$ exactly if $Xv=0$ *and* $\Lambda v=0$. So:
 #
 # > The MAP estimate is unique if and only if $\ker X \cap \ker\Lambda = 0$.
 #
-# The prior has to speak about the directions that the data do not see. A prior that repeats what the data
-# say, such as $\Lambda = X^\top X$, is of no help, however strong it is.
+# The prior has to speak about the directions that the data do not see. A prior that repeats what
+# the data say, such as $\Lambda = X^\top X$, is of no help, however strong it is.
 
 # %%
 
@@ -118,13 +120,14 @@ assert (
 # %% [markdown]
 # ## What the data never correct
 #
-# Take $\Lambda=\lambda I$. The correction in the formula is then a combination of the rows of $X$, hence orthogonal to the
-# kernel:
+# Take $\Lambda=\lambda I$. The correction in the formula is then a combination of the rows of $X$,
+# hence orthogonal to the kernel:
 #
 # $$P_{\ker X}\,\phi_{\rm MAP} = P_{\ker X}\,\theta \qquad\text{for every } y .$$
 #
-# In the directions that the data do not see, the estimate *is* the prior mean, for ever. With correlations in
-# $\Lambda$ this is no longer so: what is learned about one direction leaks into another.
+# In the directions that the data do not see, the estimate *is* the prior mean, for ever. With
+# correlations in $\Lambda$ this is no longer so: what is learned about one direction leaks into
+# another.
 
 # %%
 project = kernel @ kernel.T
@@ -137,10 +140,11 @@ assert (
 # %% [markdown]
 # ## Gradient descent is a prior in disguise
 #
-# Let the prior get weak, $\lambda\to0$. The estimate does not become arbitrary: it tends to the solution of
-# $X\phi=y$ that is *nearest to* $\theta$, namely $\theta + X^+(y-X\theta)$ with the pseudo-inverse $X^+$. And plain gradient
-# descent on $f$ alone, started at $\theta$, ends at the very same point, since each of its steps is a combination of rows of
-# $X$ too. Where one starts *is* a prior. The picture has $d=2$, $N=1$.
+# Let the prior get weak, $\lambda\to0$. The estimate does not become arbitrary: it tends to the
+# solution of $X\phi=y$ that is *nearest to* $\theta$, namely $\theta + X^+(y-X\theta)$ with the
+# pseudo-inverse $X^+$. And plain gradient descent on $f$ alone, started at $\theta$, ends at the
+# very same point, since each of its steps is a combination of rows of $X$ too. Where one starts
+# *is* a prior. The picture has $d=2$, $N=1$.
 
 # %%
 nearest = theta + torch.linalg.pinv(X) @ (y - X @ theta)
@@ -225,15 +229,16 @@ axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
 plt.show()
 
 # %% [markdown]
-# Gradient descent and the isotropic prior approach the line at a right angle and meet it in the same point. The correlated
-# prior meets it elsewhere: it expected the two numbers to move together.
+# Gradient descent and the isotropic prior approach the line at a right angle and meet it in the
+# same point. The correlated prior meets it elsewhere: it expected the two numbers to move together.
 #
 # ## Learning the prior from other tasks
 #
-# Now the thirty numbers are coefficients of cosines, and each *task* is to recover a curve $a\sin(x-p)$ from four points, with
-# another amplitude $a$ and phase $p$ every time. Here nobody tells us $\theta$ and $\Lambda$. But if we have seen 200 related
-# tasks in full, their coefficients show what curves of this family look like: take their mean as
-# $\theta$ and the inverse of their covariance as $\Lambda$.
+# Now the thirty numbers are coefficients of cosines, and each *task* is to recover a curve
+# $a\sin(x-p)$ from four points, with another amplitude $a$ and phase $p$ every time. Here nobody
+# tells us $\theta$ and $\Lambda$. But if we have seen 200 related tasks in full, their coefficients
+# show what curves of this family look like: take their mean as $\theta$ and the inverse of their
+# covariance as $\Lambda$.
 
 # %%
 frequencies = torch.arange(d // 2) * 0.3
@@ -318,8 +323,8 @@ figure.subplots_adjust(bottom=0.28)
 plt.show()
 
 # %% [markdown]
-# Four points and thirty unknowns are enough once the prior knows the family (which has only two degrees of freedom, amplitude and
-# phase: the prior has discovered that). That is meta-learning in its
-# simplest form: *learn from related tasks what to expect of the next one*. For a neural network there is no closed
-# form, nobody has seen its "true" coefficients, and $\Lambda$ would have $d^2$ entries with $d$ in the millions. What to do
-# then is [the next page](02_bilevel.py).
+# Four points and thirty unknowns are enough once the prior knows the family (which has only two
+# degrees of freedom, amplitude and phase: the prior has discovered that). That is meta-learning in
+# its simplest form: *learn from related tasks what to expect of the next one*. For a neural network
+# there is no closed form, nobody has seen its "true" coefficients, and $\Lambda$ would have $d^2$
+# entries with $d$ in the millions. What to do then is [the next page](02_bilevel.py).

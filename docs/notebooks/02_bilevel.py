@@ -1,9 +1,9 @@
 # %% [markdown]
 # # From a prior to two nested problems
 #
-# [The last page](01_regression.py) ended with a prior that was read off from tasks whose true coefficients were known.
-# Here the prior is *learned*, from tasks of which only a few data are known. That turns one minimisation into two, one inside the
-# other.
+# [The last page](01_regression.py) ended with a prior that was read off from tasks whose true
+# coefficients were known. Here the prior is *learned*, from tasks of which only a few data are
+# known. That turns one minimisation into two, one inside the other.
 #
 # Claims of the ledger: {claim}`C01`, {claim}`C03`, {claim}`C09`.
 
@@ -13,13 +13,13 @@ import torch
 from torch.distributions import MultivariateNormal
 from torch.nn.functional import mse_loss
 
+from mdtheory.core.seeding import generator
+from mdtheory.core.types import Episode
 from mdtheory.data.synthetic import LeastSquaresStream, best_start, quadratic
+from mdtheory.figures.plots import COLOURS, STYLE
 from mdtheory.geometry.prior import Prior
 from mdtheory.inner.estimators import estimators
 from mdtheory.meta import MetaLearner
-from mdtheory.plots import COLOURS, STYLE
-from mdtheory.seeding import generator
-from mdtheory.typing import Episode
 
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, *_ = COLOURS
@@ -28,8 +28,8 @@ torch.set_default_dtype(torch.float64)
 # %% [markdown]
 # ## Loss plus regulariser is Bayes' rule
 #
-# Let $p(y\mid\phi)$ be the likelihood of a task's data and $p(\phi)$ a prior density. Bayes' rule says
-# $p(\phi\mid y) = p(y\mid\phi)\,p(\phi)/p(y)$, and $p(y)$ does not depend on $\phi$, so
+# Let $p(y\mid\phi)$ be the likelihood of a task's data and $p(\phi)$ a prior density. Bayes' rule
+# says $p(\phi\mid y) = p(y\mid\phi)\,p(\phi)/p(y)$, and $p(y)$ does not depend on $\phi$, so
 #
 # $$-\log p(\phi\mid y) = \underbrace{-\log p(y\mid\phi)}_{\text{loss } f(\phi)}
 # + \underbrace{-\log p(\phi)}_{\text{regulariser } R(\phi)} + \text{constant}.$$
@@ -54,9 +54,10 @@ assert torch.stack(constants).std() < 1e-12
 # %% [markdown]
 # ## The outer problem
 #
-# Now there are many tasks $t=1,\dots,T$. Each has a small training set (here: *support set*), which gives a loss
-# $f_t$, and further data (*query set*), which give a loss $\ell_t$. The prior has parameters $\theta$ that all tasks share. A good
-# $\theta$ is one with which the tasks, each solved from its support set alone, predict their query sets well:
+# Now there are many tasks $t=1,\dots,T$. Each has a small training set (here: *support set*), which
+# gives a loss $f_t$, and further data (*query set*), which give a loss $\ell_t$. The prior has
+# parameters $\theta$ that all tasks share. A good $\theta$ is one with which the tasks, each solved
+# from its support set alone, predict their query sets well:
 #
 # $$\min_\theta\; F(\theta) = \frac1T\sum_{t=1}^T \ell_t\bigl(\phi_t^*(\theta)\bigr)
 # \qquad\text{where}\quad \phi_t^*(\theta) = \arg\min_\phi\; f_t(\phi) + R(\phi;\theta).$$
@@ -88,12 +89,14 @@ def learner(geometry, **options):
 # %% [markdown]
 # ## How the inner solution moves with the prior
 #
-# To descend $F$ we need $\partial\phi^*/\partial\theta$, although $\phi^*$ is only defined implicitly. Take the Gaussian prior
-# $R=\frac12\norm{\phi-\theta}_\Lambda^2$. The solution is where the gradient vanishes,
+# To descend $F$ we need $\partial\phi^*/\partial\theta$, although $\phi^*$ is only defined
+# implicitly. Take the Gaussian prior $R=\frac12\norm{\phi-\theta}_\Lambda^2$. The solution is where
+# the gradient vanishes,
 #
 # $$\nabla f(\phi^*) + \Lambda(\phi^*-\theta) = 0 .$$
 #
-# Move $\theta$ by $d\theta$; then $\phi^*$ moves by some $d\phi$ such that this stays zero. With the Hessian $H=\nabla^2f(\phi^*)$:
+# Move $\theta$ by $d\theta$; then $\phi^*$ moves by some $d\phi$ such that this stays zero. With
+# the Hessian $H=\nabla^2f(\phi^*)$:
 #
 # $$H\,d\phi + \Lambda(d\phi - d\theta) = 0
 # \qquad\Longrightarrow\qquad
@@ -127,15 +130,17 @@ by_library = solver.meta_gradient([task]).grads["anchor.weight"][0]
 assert (by_library - by_formula).norm() < 1e-6 * by_formula.norm()
 
 # %% [markdown]
-# The order of the factors matters where $\Lambda$ is not a multiple of $I$; and the derivative exists only where the inner problem
-# has *one* solution that moves smoothly. If the inner problem had several minimisers, $F(\theta)$ would not even be
-# defined without saying which of them is meant.
+# The order of the factors matters where $\Lambda$ is not a multiple of $I$; and the derivative
+# exists only where the inner problem has *one* solution that moves smoothly. If the inner problem
+# had several minimisers, $F(\theta)$ would not even be defined without saying which of them is
+# meant.
 #
 # ## Learning the centre and the precision
 #
-# `Prior` has the anchor $\theta$ and one logarithm of a precision per coordinate. Descend $F$ with an ordinary optimiser, eight
-# tasks at a time. (25 inner steps are nearly the exact solution here, so we may as well differentiate through them, all tasks at
-# once; [page 9](09_hypergradients.py) compares the two ways.)
+# `Prior` has the anchor $\theta$ and one logarithm of a precision per coordinate. Descend $F$ with
+# an ordinary optimiser, eight tasks at a time. (25 inner steps are nearly the exact solution here,
+# so we may as well differentiate through them, all tasks at once; [page 9](09_hypergradients.py)
+# compares the two ways.)
 
 # %%
 unrolled = estimators.get("unrolled")(batched=True)
@@ -192,24 +197,26 @@ right.legend()
 plt.show()
 
 # %% [markdown]
-# The mini-batch is a *mean* over tasks, drawn afresh each time: an unbiased estimate of the gradient of the average loss.
-# (The poster writes the objective as a sum; the factor $T$ then belongs into the step size.)
+# The mini-batch is a *mean* over tasks, drawn afresh each time: an unbiased estimate of the
+# gradient of the average loss. (The poster writes the objective as a sum; the factor $T$ then
+# belongs into the step size.)
 #
 # ## The other form: no regulariser, few steps
 #
-# MAML ({cite}`finn2017maml`) drops $R$ and keeps only a start: run $K$ gradient steps on $f_t$ from $\theta$ and call the
-# result $\hat\phi_t(\theta)$,
+# MAML ({cite}`finn2017maml`) drops $R$ and keeps only a start: run $K$ gradient steps on $f_t$ from
+# $\theta$ and call the result $\hat\phi_t(\theta)$,
 #
 # $$\phi^0=\theta,\qquad \phi^{k}=\phi^{k-1}-\alpha\nabla f_t(\phi^{k-1}),\qquad \hat\phi_t=\phi^K .$$
 #
-# It is tempting to read this as "approximately $\arg\min_\phi f_t$". But that minimiser *contains no $\theta$*. For a quadratic
-# with Hessian $H$,
+# It is tempting to read this as "approximately $\arg\min_\phi f_t$". But that minimiser *contains
+# no $\theta$*. For a quadratic with Hessian $H$,
 #
 # $$\frac{\partial\phi^K}{\partial\theta} = (I-\alpha H)^K ,$$
 #
-# and if all curvatures are at least $\mu>0$, then the meta-gradient is at most $(1-\alpha\mu)^K\norm{\nabla\ell}$: the better the inner
-# problem is solved, the less there is to learn. MAML works *because* $K$ is small, or because $f_t$ has flat
-# directions, in which $(I-\alpha H)^K=I$ for ever.
+# and if all curvatures are at least $\mu>0$, then the meta-gradient is at most
+# $(1-\alpha\mu)^K\norm{\nabla\ell}$: the better the inner problem is solved, the less there is to
+# learn. MAML works *because* $K$ is small, or because $f_t$ has flat directions, in which
+# $(I-\alpha H)^K=I$ for ever.
 
 # %%
 rate, counts = 0.1, (0, 1, 2, 5, 10, 20, 40, 80, 160)
@@ -259,7 +266,8 @@ axis.legend()
 plt.show()
 
 # %% [markdown]
-# For least-squares tasks the best start has a closed form, and a learner that descends the MAML objective finds it:
+# For least-squares tasks the best start has a closed form, and a learner that descends the MAML
+# objective finds it:
 
 # %%
 tasks = [episode(index) for index in range(16)]
@@ -284,5 +292,6 @@ assert (maml.meta()["anchor.weight"].detach()[0] - best).norm() < 1e-4
 # | its gradient | implicit function theorem | differentiate through the steps |
 # | as $K\to\infty$ | gets exact | forgets $\theta$, unless $f_t$ is flat somewhere |
 #
-# The two are closer than they look: few steps *are* a prior. [Page 7](07_implicit_prior.py) shows which. Before that: what
-# does a gradient step assume about the loss, and can that be learned as well? [Next page](03_surrogates.py).
+# The two are closer than they look: few steps *are* a prior. [Page 7](07_implicit_prior.py) shows
+# which. Before that: what does a gradient step assume about the loss, and can that be learned as
+# well? [Next page](03_surrogates.py).

@@ -1,19 +1,27 @@
 # %% [markdown]
 # # Three surrogates of a loss
 #
-# A gradient step looks like a rule of thumb: go downhill a little. It is more than that. It is the *exact* minimiser of a simple
-# function, a *surrogate*, that stands in for the loss. Changing the surrogate changes the method; this page draws three of
-# them over a loss.
+# A gradient step looks like a rule of thumb: go downhill a little. It is more than that. It is the
+# *exact* minimiser of a simple function, a *surrogate*, that stands in for the loss. Changing the
+# surrogate changes the method; this page draws three of them over a loss.
 #
-# Claims of the ledger: {claim}`C11`, {claim}`C12`, {claim}`C13`, {claim}`C14`, {claim}`C15`, {claim}`C16`, {claim}`C17`, {claim}`C18`.
+# Claims of the ledger: {claim}`C11`, {claim}`C12`, {claim}`C13`, {claim}`C14`, {claim}`C15`,
+# {claim}`C16`, {claim}`C17`, {claim}`C18`.
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import torch
 from scipy.optimize import minimize, minimize_scalar
 
-from mdtheory.plots import COLOURS, STYLE
-from proofs_check.models import built, descend, dual, mirror, path, vector
+from mdtheory.figures.plots import COLOURS, STYLE
+from proofs_check.tools.models import (
+    built,
+    descend,
+    dual,
+    mirror,
+    path,
+    vector,
+)
 
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, *_ = COLOURS
@@ -22,7 +30,8 @@ torch.set_default_dtype(torch.float64)
 # %% [markdown]
 # ## Gradient descent: a bowl
 #
-# At a point $\psi$, replace $f$ by its tangent and add a bowl that says "do not trust the tangent far away":
+# At a point $\psi$, replace $f$ by its tangent and add a bowl that says "do not trust the tangent
+# far away":
 #
 # $$Q_\alpha(\phi;\psi) = \underbrace{f(\psi)+\nabla f(\psi)^\top(\phi-\psi)}_{\text{tangent}}
 # + \frac1{2\alpha}\norm{\phi-\psi}_2^2 .$$
@@ -51,13 +60,15 @@ lowest = minimize_scalar(lambda x: bowl(vector(x), psi, alpha).item())
 assert abs(step.item() - lowest.x) < 1e-6
 
 # %% [markdown]
-# If $\nabla f$ is $L$-Lipschitz ("$f$ is $L$-smooth"), then for $\alpha\le1/L$ the surrogate lies above the loss everywhere. A step to
-# the lowest point of an upper bound that touches at $\psi$ cannot go uphill:
+# If $\nabla f$ is $L$-Lipschitz ("$f$ is $L$-smooth"), then for $\alpha\le1/L$ the surrogate lies
+# above the loss everywhere. A step to the lowest point of an upper bound that touches at $\psi$
+# cannot go uphill:
 #
 # $$f(\phi^+) \le Q_\alpha(\phi^+;\psi) \le Q_\alpha(\psi;\psi) = f(\psi).$$
 #
-# More exactly: $Q_\alpha$ is an upper bound for every $\psi$ if and only if $\frac1{2\alpha}\norm\cdot^2-f$ is convex. With a larger step the
-# promise is void, as the right picture shows.
+# More exactly: $Q_\alpha$ is an upper bound for every $\psi$ if and only if
+# $\frac1{2\alpha}\norm\cdot^2-f$ is convex. With a larger step the promise is void, as the right
+# picture shows.
 
 # %%
 grid = torch.linspace(-5, 5, 401)[:, None]
@@ -98,9 +109,9 @@ axes[0].legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# The left picture also shows the weakness: all three bowls have the *same* curvature $1/\alpha$. Where the loss is nearly straight
-# (left and right of the bend), the bowl is far too narrow and the steps are timid. The surrogate adapts neither to the place nor to
-# the direction nor to the task.
+# The left picture also shows the weakness: all three bowls have the *same* curvature $1/\alpha$.
+# Where the loss is nearly straight (left and right of the bend), the bowl is far too narrow and the
+# steps are timid. The surrogate adapts neither to the place nor to the direction nor to the task.
 #
 # ## Preconditioning: a stretched bowl
 #
@@ -197,8 +208,9 @@ plt.show()
 #
 # - the bowl is an upper bound if and only if $\nabla^2f\preceq\frac1\alpha P^{-1}$;
 # - an *arbitrary* $P$ may as well hurt: what counts is the condition number of $P^{1/2}HP^{1/2}$;
-# - if $P$ is not symmetric, the argmin is not $\psi-\alpha P\nabla f$: a quadratic form only sees the symmetric part of $P^{-1}$. For
-#   $P=\begin{pmatrix}1&1\\0&1\end{pmatrix}$ the surrogate's step uses $\begin{pmatrix}4/3&2/3\\2/3&4/3\end{pmatrix}$ instead.
+# - if $P$ is not symmetric, the argmin is not $\psi-\alpha P\nabla f$: a quadratic form only sees
+#   the symmetric part of $P^{-1}$. For $P=\begin{pmatrix}1&1\\0&1\end{pmatrix}$ the surrogate's
+#   step uses $\begin{pmatrix}4/3&2/3\\2/3&4/3\end{pmatrix}$ instead.
 
 # %%
 bad = torch.diag(vector(1.0, 10.0))  # for the loss with Hessian diag(1, 10)
@@ -210,10 +222,12 @@ effective = torch.linalg.inv((inverse + inverse.T) / 2)
 assert torch.allclose(effective, torch.tensor([[4.0, 2.0], [2.0, 4.0]]) / 3)
 
 # %% [markdown]
-# The last two concern what is *learned* ({claim}`C16`). A small step with $P$ goes downhill if and only if $u^\top Pu>0$ for the gradient $u$: the
-# symmetric part of $P$ must be positive definite. Meta-SGD's diagonal is, if its rates are exponentials of free numbers. Meta-Curvature multiplies the
-# gradient by free matrices from both sides, and nothing keeps their product positive: starting from the identity it usually is, but there is no
-# promise, and no bowl behind the step where $P$ is not symmetric.
+# The last two concern what is *learned* ({claim}`C16`). A small step with $P$ goes downhill if and
+# only if $u^\top Pu>0$ for the gradient $u$: the symmetric part of $P$ must be positive definite.
+# Meta-SGD's diagonal is, if its rates are exponentials of free numbers. Meta-Curvature multiplies
+# the gradient by free matrices from both sides, and nothing keeps their product positive: starting
+# from the identity it usually is, but there is no promise, and no bowl behind the step where $P$ is
+# not symmetric.
 
 # %%
 random = torch.Generator().manual_seed(0)
@@ -227,18 +241,20 @@ assert ((u @ free * u).sum(1) < 0).any()  # some of these steps go uphill
 # %% [markdown]
 # ## Mirror descent: any convex shape
 #
-# A quadratic bowl has the same shape around every base point. To let it adapt, replace the squared distance by a
-# *Bregman divergence*. Take a strictly convex function $h$ and measure how far it rises above its own tangent:
+# A quadratic bowl has the same shape around every base point. To let it adapt, replace the squared
+# distance by a *Bregman divergence*. Take a strictly convex function $h$ and measure how far it
+# rises above its own tangent:
 #
 # $$D_h(\phi,\psi) = h(\phi)-h(\psi)-\nabla h(\psi)^\top(\phi-\psi)\;\ge\;0,\qquad =0\text{ only for }\phi=\psi .$$
 #
-# For $h=\frac12\norm\cdot_{P^{-1}}^2$ this is $\frac12\norm{\phi-\psi}_{P^{-1}}^2$, so the two methods above are special cases. The general surrogate is
+# For $h=\frac12\norm\cdot_{P^{-1}}^2$ this is $\frac12\norm{\phi-\psi}_{P^{-1}}^2$, so the two
+# methods above are special cases. The general surrogate is
 #
 # $$f(\psi)+\nabla f(\psi)^\top(\phi-\psi)+\frac1\alpha D_h(\phi,\psi).$$
 #
-# Here is a loss that no bowl fits: counts $y_j$ with a Poisson law of mean $c_j\phi+b_j$ give a negative log-likelihood that falls like a
-# cliff near $0$ and is almost straight far away. As $h$ we take the *logarithmic barrier* $h(\phi)=-\log\phi$, which has a
-# cliff at the same place.
+# Here is a loss that no bowl fits: counts $y_j$ with a Poisson law of mean $c_j\phi+b_j$ give a
+# negative log-likelihood that falls like a cliff near $0$ and is almost straight far away. As $h$
+# we take the *logarithmic barrier* $h(\phi)=-\log\phi$, which has a cliff at the same place.
 
 # %%
 c, b = vector(1.0, 2.0, 0.5), vector(0.02, 0.05, 0.02)
@@ -264,14 +280,16 @@ by_hand = x / psi - torch.log(x / psi) - 1
 assert torch.allclose(barrier.bregman({}, {"phi": x}, {"phi": psi}), by_hand)
 
 # %% [markdown]
-# When is it an upper bound? The gap between surrogate and loss is itself a Bregman divergence, that of $w=\frac1\alpha h-f$, and a
-# Bregman divergence is non-negative everywhere exactly if its function is convex:
+# When is it an upper bound? The gap between surrogate and loss is itself a Bregman divergence, that
+# of $w=\frac1\alpha h-f$, and a Bregman divergence is non-negative everywhere exactly if its
+# function is convex:
 #
-# > The surrogate majorises $f$ from every $\psi$ if and only if $\frac1\alpha h-f$ is convex
-# > ("$f$ is $\frac1\alpha$-smooth relative to $h$", {cite}`bauschke2017descent`, {cite}`lu2018relatively`).
+# > The surrogate majorises $f$ from every $\psi$ if and only if $\frac1\alpha h-f$ is convex >
+# ("$f$ is $\frac1\alpha$-smooth relative to $h$", {cite}`bauschke2017descent`,
+# {cite}`lu2018relatively`).
 #
-# Here $f''(\phi)=\sum_j y_jc_j^2/(c_j\phi+b_j)^2\le\sum_jy_j/\phi^2$, so $\alpha=1/\sum_jy_j$ will do, although $f$ is hardly smooth: its
-# curvature near $0$ is beyond 30,000.
+# Here $f''(\phi)=\sum_j y_jc_j^2/(c_j\phi+b_j)^2\le\sum_jy_j/\phi^2$, so $\alpha=1/\sum_jy_j$ will
+# do, although $f$ is hardly smooth: its curvature near $0$ is beyond 30,000.
 
 # %%
 alpha = 1 / y.sum().item()
@@ -387,10 +405,10 @@ right.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# The bowls (dotted) have been given the best curvature one could wish for, that of the loss at the base point, and still
-# cross it. The three Bregman surrogates come from *one* function $h$ and *one* step size $\alpha$; around each base point they have the
-# shape that is needed there.
+# The bowls (dotted) have been given the best curvature one could wish for, that of the loss at the
+# base point, and still cross it. The three Bregman surrogates come from *one* function $h$ and
+# *one* step size $\alpha$; around each base point they have the shape that is needed there.
 #
-# So a good $h$ knows the loss before it has been seen, like the prior of the first page. Where does a good $h$ come
-# from? It can be *learned from related tasks*. How one computes with it is the subject of
-# [the next page](04_mirror_descent.py).
+# So a good $h$ knows the loss before it has been seen, like the prior of the first page. Where does
+# a good $h$ come from? It can be *learned from related tasks*. How one computes with it is the
+# subject of [the next page](04_mirror_descent.py).

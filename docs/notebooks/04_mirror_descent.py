@@ -1,26 +1,27 @@
 # %% [markdown]
 # # Mirror descent, primal and dual
 #
-# [The last page](03_surrogates.py) replaced the bowl under a gradient step by a Bregman divergence $D_h$. To use it one has to minimise
-# $\nabla f(\psi)^\top\phi+\frac1\alpha D_h(\phi,\psi)$ at every step. For the right $h$ that is no work at all: the step becomes a
-# *gradient step in other coordinates*. This page explains the other coordinates.
+# [The last page](03_surrogates.py) replaced the bowl under a gradient step by a Bregman divergence
+# $D_h$. To use it one has to minimise $\nabla f(\psi)^\top\phi+\frac1\alpha D_h(\phi,\psi)$ at
+# every step. For the right $h$ that is no work at all: the step becomes a *gradient step in other
+# coordinates*. This page explains the other coordinates.
 #
-# Claims of the ledger: {claim}`C19`, {claim}`C20`, {claim}`C21`, {claim}`C22`, {claim}`C23`, {claim}`C24a`; repairs
-# {claim}`RA1`, {claim}`RA2`.
+# Claims of the ledger: {claim}`C19`, {claim}`C20`, {claim}`C21`, {claim}`C22`, {claim}`C23`,
+# {claim}`C24a`; repairs {claim}`RA1`, {claim}`RA2`.
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import torch
 from scipy.optimize import minimize
 
+from mdtheory.core.seeding import generator
+from mdtheory.core.types import Episode
+from mdtheory.figures.plots import COLOURS, STYLE
 from mdtheory.geometry import Geometry
 from mdtheory.inner.estimators import estimators
+from mdtheory.maps.base import maps
 from mdtheory.meta import MetaLearner
-from mdtheory.mirror.base import maps
-from mdtheory.plots import COLOURS, STYLE
-from mdtheory.seeding import generator
-from mdtheory.typing import Episode
-from proofs_check.models import (
+from proofs_check.tools.models import (
     FromPotential,
     built,
     descend,
@@ -38,15 +39,17 @@ torch.set_default_dtype(torch.float64)
 # %% [markdown]
 # ## The mirror
 #
-# Let $h$ be differentiable and strictly convex. Its gradient sends each point $\phi$ (the *primal* variable) to a slope
-# $z=\nabla h(\phi)$ (the *dual* variable). Different points have different slopes, so nothing is lost: $\nabla h$ can be inverted. The inverse is
-# again a gradient, that of the *convex conjugate*
+# Let $h$ be differentiable and strictly convex. Its gradient sends each point $\phi$ (the *primal*
+# variable) to a slope $z=\nabla h(\phi)$ (the *dual* variable). Different points have different
+# slopes, so nothing is lost: $\nabla h$ can be inverted. The inverse is again a gradient, that of
+# the *convex conjugate*
 #
 # $$h^*(z)=\sup_\phi\;\phi^\top z-h(\phi),\qquad\qquad \nabla h^* = (\nabla h)^{-1}.$$
 #
-# (At the maximum $z=\nabla h(\phi)$; and changing $z$ a little changes the maximum by $\phi^\top dz$, so $\nabla h^*(z)=\phi$.) Three facts
-# follow, and hold for every mirror map of the library. The last says that the two sides are mirror images: the divergence between two
-# points is the conjugate's divergence between their slopes, in reverse order.
+# (At the maximum $z=\nabla h(\phi)$; and changing $z$ a little changes the maximum by $\phi^\top
+# dz$, so $\nabla h^*(z)=\phi$.) Three facts follow, and hold for every mirror map of the library.
+# The last says that the two sides are mirror images: the divergence between two points is the
+# conjugate's divergence between their slopes, in reverse order.
 #
 # $$\begin{aligned}
 # \nabla h^*(\nabla h(\phi))&=\phi, \\
@@ -86,8 +89,8 @@ print("hold for", ", ".join(maps))
 # %% [markdown]
 # ## The step
 #
-# Put $u=\nabla f(\phi^{k-1})$ and minimise $u^\top\phi+\frac1\alpha D_h(\phi,\phi^{k-1})$: the gradient,
-# $u+\frac1\alpha(\nabla h(\phi)-\nabla h(\phi^{k-1}))$, vanishes where
+# Put $u=\nabla f(\phi^{k-1})$ and minimise $u^\top\phi+\frac1\alpha D_h(\phi,\phi^{k-1})$: the
+# gradient, $u+\frac1\alpha(\nabla h(\phi)-\nabla h(\phi^{k-1}))$, vanishes where
 #
 # $$\nabla h(\phi^k)=\nabla h(\phi^{k-1})-\alpha\nabla f(\phi^{k-1}).$$
 #
@@ -119,8 +122,8 @@ def surrogate(phi):
 assert abs(minimize(surrogate, [0.0, 0.0]).x - after.numpy()).max() < 1e-6
 
 # %% [markdown]
-# The dual variable only ever accumulates gradients: $z^K=z^0-\alpha\sum_{k<K}\nabla f(\phi^k)$. Note *where* the gradient is taken: at the
-# point $\phi$, not at $z$.
+# The dual variable only ever accumulates gradients: $z^K=z^0-\alpha\sum_{k<K}\nabla f(\phi^k)$.
+# Note *where* the gradient is taken: at the point $\phi$, not at $z$.
 
 # %%
 track = path(
@@ -133,13 +136,15 @@ assert torch.allclose(point(map, total), track[-1])
 # %% [markdown]
 # ## Both sides of the mirror
 #
-# When is this better than gradient descent? Consider many tasks that share their shape and differ in one vector $b$:
+# When is this better than gradient descent? Consider many tasks that share their shape and differ
+# in one vector $b$:
 #
 # $$f_b(\phi) = H(\phi) - b^\top\phi,\qquad H\text{ strictly convex}.$$
 #
-# Logistic regressions with the same inputs and different labels are of this kind. Take $h=H$. Then $\nabla f_b(\phi)=\nabla h(\phi)-b=z-b$:
-# in the dual plane every task is a simple round bowl around its own $b$, and each step goes *straight* to it,
-# $z^k-b=(1-\alpha)^k(z^0-b)$. With $\alpha=1$, one step solves any of the tasks.
+# Logistic regressions with the same inputs and different labels are of this kind. Take $h=H$. Then
+# $\nabla f_b(\phi)=\nabla h(\phi)-b=z-b$: in the dual plane every task is a simple round bowl
+# around its own $b$, and each step goes *straight* to it, $z^k-b=(1-\alpha)^k(z^0-b)$. With
+# $\alpha=1$, one step solves any of the tasks.
 
 # %%
 ridges = torch.tensor([[1.2, 0.5], [-0.4, 1.2], [0.8, -0.7]])
@@ -215,23 +220,27 @@ right.legend(handles[:2], labels[:2], fontsize=8, loc="lower right")
 plt.show()
 
 # %% [markdown]
-# Left, a straight grid in the dual plane; right, what the mirror makes of it. Three tasks (+) are solved from one start (★). Mirror
-# descent runs straight on the left, and therefore along curves on the right that know the terrain; gradient descent, with the largest
-# sensible step, is still on its way after 12.
+# Left, a straight grid in the dual plane; right, what the mirror makes of it. Three tasks (+) are
+# solved from one start (★). Mirror descent runs straight on the left, and therefore along curves on
+# the right that know the terrain; gradient descent, with the largest sensible step, is still on its
+# way after 12.
 
 # %% [markdown]
 # ## What $h$ has to satisfy
 #
-# If $h$ is *strongly* convex with modulus $\sigma$, then $h^*$ is defined on all of $\R^d$ and $\nabla h^*$ is Lipschitz with
-# constant $1/\sigma$; more even, for $\phi_i=\nabla h^*(z_i)$
+# If $h$ is *strongly* convex with modulus $\sigma$, then $h^*$ is defined on all of $\R^d$ and
+# $\nabla h^*$ is Lipschitz with constant $1/\sigma$; more even, for $\phi_i=\nabla h^*(z_i)$
 #
 # $$(z_1-z_2)^\top(\phi_1-\phi_2)\;\ge\;\sigma\norm{\phi_1-\phi_2}^2 .$$
 #
-# So $\nabla h^*$ is *monotone*: moving along some direction in the dual moves the point along that direction too, never against it. Without
-# strong convexity things go wrong: for $h=\operatorname{softplus}$, $\nabla h$ only reaches the interval $(0,1)$, and a dual step can leave it.
-# Without differentiability, e.g. $h=|x|+x^2/2$, the inverse mirror is soft thresholding, which sends many $z$ to one $\phi$.
+# So $\nabla h^*$ is *monotone*: moving along some direction in the dual moves the point along that
+# direction too, never against it. Without strong convexity things go wrong: for
+# $h=\operatorname{softplus}$, $\nabla h$ only reaches the interval $(0,1)$, and a dual step can
+# leave it. Without differentiability, e.g. $h=|x|+x^2/2$, the inverse mirror is soft thresholding,
+# which sends many $z$ to one $\phi$.
 #
-# The library's learnable potentials have both constants by construction, for *every* value of their parameters:
+# The library's learnable potentials have both constants by construction, for *every* value of their
+# parameters:
 
 # %%
 for slug in ("icnn", "potential"):
@@ -249,8 +258,8 @@ for slug in ("icnn", "potential"):
 # %% [markdown]
 # ## Good mirrors, bad mirrors
 #
-# The best imaginable choice was $h=f$ up to a linear term. A bad choice is as easy: $h=50x^2$ for $f=\frac12x^2$ shrinks the distance by
-# 0.99 per step, where gradient descent needs a single one.
+# The best imaginable choice was $h=f$ up to a linear term. A bad choice is as easy: $h=50x^2$ for
+# $f=\frac12x^2$ shrinks the distance by 0.99 per step, where gradient descent needs a single one.
 
 # %%
 quadratic = built("quadratic", torch.ones(1), matrix=0.01)  # h = 50 x^2
@@ -260,10 +269,12 @@ fast = descend(lambda x: 0.5 * x @ x, vector(1.0), task_lr=1.0, n_steps=1)
 assert torch.allclose(slow, vector(0.99**10)) and fast == 0
 
 # %% [markdown]
-# Between these extremes, $h$ is a *prior about the solution*, like start and precision on the first page. Suppose only 4 of 80
-# coefficients are non-zero, and there are 40 equations. Gradient descent from zero ends at the solution of least Euclidean norm, which spreads
-# over all coordinates. The *hyperbolic entropy* ({cite}`ghai2020exponentiated`) has $\phi=\beta\sinh z$: a coordinate near zero hardly moves
-# until its dual has collected much evidence. That is what "few are non-zero" means.
+# Between these extremes, $h$ is a *prior about the solution*, like start and precision on the first
+# page. Suppose only 4 of 80 coefficients are non-zero, and there are 40 equations. Gradient descent
+# from zero ends at the solution of least Euclidean norm, which spreads over all coordinates. The
+# *hyperbolic entropy* ({cite}`ghai2020exponentiated`) has $\phi=\beta\sinh z$: a coordinate near
+# zero hardly moves until its dual has collected much evidence. That is what "few are non-zero"
+# means.
 
 # %%
 random = torch.Generator().manual_seed(1)
@@ -314,9 +325,10 @@ plt.show()
 #
 # ## Learning the mirror
 #
-# Where does a good $h$ come from, if nobody writes down $H$? From related tasks, by the outer problem of [page 2](02_bilevel.py): choose the
-# parameters of $\nabla h^*$ such that a *few* steps solve *many* tasks well. Below, tasks of the family above arrive 16 at a time; the learner
-# sees their losses, never $H$; three steps each.
+# Where does a good $h$ come from, if nobody writes down $H$? From related tasks, by the outer
+# problem of [page 2](02_bilevel.py): choose the parameters of $\nabla h^*$ such that a *few* steps
+# solve *many* tasks well. Below, tasks of the family above arrive 16 at a time; the learner sees
+# their losses, never $H$; three steps each.
 
 
 # %%
@@ -368,11 +380,13 @@ print(f"learned mirror {after - lowest:.3f}")
 assert after - lowest < 0.5 * (before - lowest)
 
 # %% [markdown]
-# The dual iteration needs two things from the outside: a start $z^0$ and the inverse mirror $\nabla h^*$. Learning both is the idea of
-# MetaMiDA ({cite}`zhang2024metamida`), the poster that this project referees. There are two ways to model the second:
+# The dual iteration needs two things from the outside: a start $z^0$ and the inverse mirror $\nabla
+# h^*$. Learning both is the idea of MetaMiDA ({cite}`zhang2024metamida`), the poster that this
+# project referees. There are two ways to model the second:
 #
-# - **model $h^*$ itself** and differentiate, as just done. What comes out is a gradient of a convex function by construction (the geometry
-#   `potential`; the poster's outlook);
-# - **model a map $g$ directly** and hope that it is as good as a gradient. That is what the poster does, with a network called BlockIAF.
+# - **model $h^*$ itself** and differentiate, as just done. What comes out is a gradient of a convex
+#   function by construction (the geometry `potential`; the poster's outlook);
+# - **model a map $g$ directly** and hope that it is as good as a gradient. That is what the poster
+#   does, with a network called BlockIAF.
 #
 # Whether the hope is justified is the question of [the next page](05_blockiaf.py).

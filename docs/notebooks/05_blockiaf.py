@@ -1,12 +1,13 @@
 # %% [markdown]
 # # BlockIAF: what is true of it, and what is not
 #
-# Mirror descent needs the inverse mirror $\nabla h^*$: a map that is the gradient of a convex function, hence monotone. The poster
-# ({cite}`zhang2024metamida`) proposes a network in its place, *BlockIAF*, and says in a lemma: "for any partition, $g$ is increasing and
-# Lipschitz continuous". This page tests the sentence, finds what can be saved, and shows what goes wrong where it cannot.
+# Mirror descent needs the inverse mirror $\nabla h^*$: a map that is the gradient of a convex
+# function, hence monotone. The poster ({cite}`zhang2024metamida`) proposes a network in its place,
+# *BlockIAF*, and says in a lemma: "for any partition, $g$ is increasing and Lipschitz continuous".
+# This page tests the sentence, finds what can be saved, and shows what goes wrong where it cannot.
 #
-# Claims of the ledger: {claim}`C24b`, {claim}`C25`, {claim}`C26`, {claim}`C27`, {claim}`C28`, {claim}`C29`; theorems {claim}`T1`, {claim}`T2`, {claim}`T3`,
-# {claim}`T5`, {claim}`T7`.
+# Claims of the ledger: {claim}`C24b`, {claim}`C25`, {claim}`C26`, {claim}`C27`, {claim}`C28`,
+# {claim}`C29`; theorems {claim}`T1`, {claim}`T2`, {claim}`T3`, {claim}`T5`, {claim}`T7`.
 
 # %% tags=["hide-input"]
 import itertools
@@ -14,13 +15,13 @@ import itertools
 import matplotlib.pyplot as plt
 import torch
 
+from mdtheory.core.seeding import generator
+from mdtheory.figures.plots import COLOURS, STYLE
 from mdtheory.geometry import Geometry
 from mdtheory.geometry.metasgd import MetaSGD
-from mdtheory.geometry.mlp_iaf import MLPIAF
-from mdtheory.mirror import DualMap
-from mdtheory.plots import COLOURS, STYLE
-from mdtheory.seeding import generator
-from proofs_check.models import dual, path, point, vector
+from mdtheory.maps import DualMap
+from mdtheory.maps.iaf.mlp import MLPIAF
+from proofs_check.tools.models import dual, path, point, vector
 
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, *_ = COLOURS
@@ -29,13 +30,13 @@ torch.set_default_dtype(torch.float64)
 # %% [markdown]
 # ## The construction
 #
-# Split the $d$ coordinates into blocks $z_1,\dots,z_B$. Block $i$ is scaled and shifted, and *how much* is decided by networks that look
-# only at earlier blocks:
+# Split the $d$ coordinates into blocks $z_1,\dots,z_B$. Block $i$ is scaled and shifted, and *how
+# much* is decided by networks that look only at earlier blocks:
 #
 # $$g_i(z) = s_i(z_{<i})\odot z_i + \mu_i(z_{<i}),\qquad s_i>0,\qquad s_1,\mu_1\text{ constant}.$$
 #
-# Our specimen has 12 coordinates in 3 blocks, scales between 0 and 2, and random weights. Its Jacobian is drawn below: a diagonal of
-# scales, zeros above, anything below.
+# Our specimen has 12 coordinates in 3 blocks, scales between 0 and 2, and random weights. Its
+# Jacobian is drawn below: a diagonal of scales, zeros above, anything below.
 
 
 # %%
@@ -96,9 +97,11 @@ plt.show()
 #
 # Whatever the networks compute:
 #
-# - $g$ is a bijection of $\R^d$. To invert it, solve for $z_1$, then for $z_2$ with $z_1$ known, and so on;
+# - $g$ is a bijection of $\R^d$. To invert it, solve for $z_1$, then for $z_2$ with $z_1$ known,
+#   and so on;
 # - $\log|\det J_g|=\sum\log s_i$, the sum of the logarithms on the diagonal;
-# - at the first block in which $z$ and $z'$ differ, coordinates keep their order; and all principal minors of $J_g$ are positive.
+# - at the first block in which $z$ and $z'$ differ, coordinates keep their order; and all principal
+#   minors of $J_g$ are positive.
 
 # %%
 phi = point(iaf, z)
@@ -114,15 +117,16 @@ for n in range(1, 7):
 # %% [markdown]
 # ## What is false (T2)
 #
-# For mirror descent, "increasing" must mean *monotone*: $\langle g(z')-g(z),\,z'-z\rangle\ge0$ for all $z,z'$. That is *not* implied by the positive
-# diagonal; the picture on the right above already shows negative eigenvalues of the symmetric part. Even a map without any shift fails:
+# For mirror descent, "increasing" must mean *monotone*: $\langle g(z')-g(z),\,z'-z\rangle\ge0$ for
+# all $z,z'$. That is *not* implied by the positive diagonal; the picture on the right above already
+# shows negative eigenvalues of the symmetric part. Even a map without any shift fails:
 #
 # $$g(z)=\bigl(\tfrac12z_1,\; z_2\,\mathrm{sigmoid}(z_1)\bigr).$$
 #
-# When $z_1$ grows, the second component of $g$ grows too, and the more the larger $z_2$ is. For large $z_2$ that outweighs a step *down* in
-# $z_2$ itself: the point moves up while $z_2$ moves down. Exactly: with
-# $p=\mathrm{sigmoid}(z_1)$, the symmetric part of the Jacobian is non-negative iff $z_2^2\,p(1-p)^2\le2$, and the narrowest place,
-# $z_1=-\log2$, gives
+# When $z_1$ grows, the second component of $g$ grows too, and the more the larger $z_2$ is. For
+# large $z_2$ that outweighs a step *down* in $z_2$ itself: the point moves up while $z_2$ moves
+# down. Exactly: with $p=\mathrm{sigmoid}(z_1)$, the symmetric part of the Jacobian is non-negative
+# iff $z_2^2\,p(1-p)^2\le2$, and the narrowest place, $z_1=-\log2$, gives
 #
 # > $g$ is monotone on the strip $|z_2|\le R$ if and only if $R\le3\sqrt{3/2}=3.674\dots$
 
@@ -143,13 +147,15 @@ assert lowest(torch.stack([narrow, torch.tensor(1.01 * R)])) < 0
 assert lowest(torch.stack([narrow, torch.tensor(0.99 * R)])) > 0
 
 # %% [markdown]
-# It is no accident of this example. Take *any* BlockIAF in which some scale is not constant, $s_c(a')\ne s_c(a)$ for two settings
-# $a,a'$ of the earlier blocks. Compare $z=(a,\,t\,e_c,\,0)$ with $z'=(a',\,(t+\tau)e_c,\,0)$. Only two groups of coordinates contribute:
+# It is no accident of this example. Take *any* BlockIAF in which some scale is not constant,
+# $s_c(a')\ne s_c(a)$ for two settings $a,a'$ of the earlier blocks. Compare $z=(a,\,t\,e_c,\,0)$
+# with $z'=(a',\,(t+\tau)e_c,\,0)$. Only two groups of coordinates contribute:
 #
 # $$\langle g(z')-g(z),z'-z\rangle = C + \tau\,t\,\bigl(s_c(a')-s_c(a)\bigr),$$
 #
-# with $C$ independent of $t$. A straight line in $t$ takes every value, also $-1$ and $-10^6$. Likewise $|g_c(z')-g_c(z)|$ for $\tau=0$
-# is a straight line in $t$ at a *fixed* distance $\norm{a'-a}$: $g$ is not Lipschitz either. No bound on the scales helps.
+# with $C$ independent of $t$. A straight line in $t$ takes every value, also $-1$ and $-10^6$.
+# Likewise $|g_c(z')-g_c(z)|$ for $\tau=0$ is a straight line in $t$ at a *fixed* distance
+# $\norm{a'-a}$: $g$ is not Lipschitz either. No bound on the scales helps.
 
 # %%
 a = torch.randn(8, generator=generator("a"))
@@ -222,19 +228,23 @@ right.set(title=r"$\|g(z')-g(z)\|\,/\,\|z'-z\|$", xlabel="$t$", ylim=(0, None))
 plt.show()
 
 # %% [markdown]
-# Left, the exact region of the example; middle and right, the specimen along the directed pairs. The count is worth a
-# thought: two random points hardly ever show the fault, so a test that draws a few of them reports the lemma as "confirmed".
+# Left, the exact region of the example; middle and right, the specimen along the directed pairs.
+# The count is worth a thought: two random points hardly ever show the fault, so a test that draws a
+# few of them reports the lemma as "confirmed".
 #
 # ## And if it were monotone?
 #
-# Suppose the lemma held for some $g$: increasing *and* Lipschitz. Would it be an inverse mirror map? In one dimension, yes. From two on, no: the quarter turn
-# $g(z)=(-z_2,z_1)$ has $\langle g(z')-g(z),z'-z\rangle=0$ always and keeps all lengths. But if $g$ is the gradient of a convex $h^*$, then
-# $\langle g(z_i),z_{i+1}-z_i\rangle\le h^*(z_{i+1})-h^*(z_i)$, and around any closed polygon the right-hand sides add up to zero:
+# Suppose the lemma held for some $g$: increasing *and* Lipschitz. Would it be an inverse mirror
+# map? In one dimension, yes. From two on, no: the quarter turn $g(z)=(-z_2,z_1)$ has $\langle
+# g(z')-g(z),z'-z\rangle=0$ always and keeps all lengths. But if $g$ is the gradient of a convex
+# $h^*$, then $\langle g(z_i),z_{i+1}-z_i\rangle\le h^*(z_{i+1})-h^*(z_i)$, and around any closed
+# polygon the right-hand sides add up to zero:
 #
 # $$\sum_i\langle g(z_i),\,z_{i+1}-z_i\rangle\le0 .$$
 #
-# Around an equilateral triangle the quarter turn gets $\frac32\sqrt3>0$. (A map with this property around *all* polygons is called cyclically monotone;
-# those, and only those, are gradients of convex functions.)
+# Around an equilateral triangle the quarter turn gets $\frac32\sqrt3>0$. (A map with this property
+# around *all* polygons is called cyclically monotone; those, and only those, are gradients of
+# convex functions.)
 
 # %%
 turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
@@ -249,11 +259,13 @@ assert ((corners @ mirrored.T) * sides).sum() < 0
 # %% [markdown]
 # ## When is it a mirror map? (T3)
 #
-# A continuously differentiable $g$ is a gradient only if its Jacobian is symmetric. A matrix that is both symmetric and block-triangular is
-# block-diagonal; so no block may depend on another one. (The theorem needs no differentiability and so holds for ReLU networks, too.)
+# A continuously differentiable $g$ is a gradient only if its Jacobian is symmetric. A matrix that
+# is both symmetric and block-triangular is block-diagonal; so no block may depend on another one.
+# (The theorem needs no differentiability and so holds for ReLU networks, too.)
 #
-# > BlockIAF is the gradient of a potential if and only if all scales and shifts are **constant**. The dual iteration is then
-# > $\phi^k=\phi^{k-1}-\alpha\,\mathrm{diag}(s)\,\nabla f(\phi^{k-1})$, which is exactly **Meta-SGD**.
+# > BlockIAF is the gradient of a potential if and only if all scales and shifts are **constant**.
+# The dual iteration is then > $\phi^k=\phi^{k-1}-\alpha\,\mathrm{diag}(s)\,\nabla f(\phi^{k-1})$,
+# which is exactly **Meta-SGD**.
 
 # %%
 constant = specimen(seed=1)
@@ -284,14 +296,15 @@ three = path(
 assert (three[-1] - two[-1]).norm() > 0.1
 
 # %% [markdown]
-# So BlockIAF is a mirror map exactly when it is no more than a method in the poster's own table. What it gains beyond that cannot
-# be credited to an exact Bregman geometry. What then is its step? To first order, $\phi^+\approx\phi-\alpha J_g(z)\nabla f(\phi)$: gradient descent with a
+# So BlockIAF is a mirror map exactly when it is no more than a method in the poster's own table.
+# What it gains beyond that cannot be credited to an exact Bregman geometry. What then is its step?
+# To first order, $\phi^+\approx\phi-\alpha J_g(z)\nabla f(\phi)$: gradient descent with a
 # *non-symmetric* preconditioner that changes from place to place.
 #
 # ## How it can fail (T7)
 #
-# A non-symmetric preconditioner can turn a gradient so far that the step goes uphill. Two coordinates, constant scales $\frac12$, and the
-# shift $\mu_2=4z_1$ are enough:
+# A non-symmetric preconditioner can turn a gradient so far that the step goes uphill. Two
+# coordinates, constant scales $\frac12$, and the shift $\mu_2=4z_1$ are enough:
 #
 # $$g(z)=\begin{pmatrix}\tfrac12&0\\4&\tfrac12\end{pmatrix}z,\qquad
 # f(\phi)=\tfrac12\,\phi^\top\!\begin{pmatrix}1&-\tfrac12\\-\tfrac12&1\end{pmatrix}\phi .$$
@@ -331,9 +344,11 @@ for alpha in (0.001, 0.03, 1.0):
         assert torch.allclose(component, exact, rtol=1e-9)
 
 # %% [markdown]
-# More generally, at any point where $v^\top J_gv<0$ for some $v$ there is a strongly convex quadratic from whose minimum the dual
-# iteration runs away, at every rate; and by T2 every BlockIAF with a live scale has such points. That does not say that it *will* happen on
-# a given task. It says that no theorem protects the method.
+# More generally, at any point where $v^\top J_gv<0$ for some $v$ there is a strongly convex
+# quadratic from whose minimum the dual iteration runs away, at every rate; and by T2 every BlockIAF
+# with a live scale has such points. That does not say that it *will* happen on a given task. It
+# says that no theorem protects the method.
 #
-# What training makes of a BlockIAF in practice is an empirical question: [](../trained_maps.md) measures it, and the
-# [results](../generated/results/index.md) ask it of longer runs. [Next](06_repairs.py): three ways to get a theorem back.
+# What training makes of a BlockIAF in practice is an empirical question: [](../trained_maps.md)
+# measures it, and the [results](../generated/results/index.md) ask it of longer runs.
+# [Next](06_repairs.py): three ways to get a theorem back.

@@ -1,28 +1,32 @@
 # %% [markdown]
 # # Repairs: three ways to get a theorem back
 #
-# The dual step with a BlockIAF has no descent theorem, and [page 5](05_blockiaf.py) ended with a quadratic on which it diverges at every rate. That example
-# is the patient of this page. Each of three cures is one line in the library:
+# The dual step with a BlockIAF has no descent theorem, and [page 5](05_blockiaf.py) ended with a
+# quadratic on which it diverges at every rate. That example is the patient of this page. Each of
+# three cures is one line in the library:
 #
-# - **pull the gradient back** (RD): step with $J_g^\top\nabla f$. This is gradient descent on $f\circ g$, and moves $\phi$ by $-\alpha JJ^\top\nabla f$, a
-#   symmetric positive definite preconditioner for *any* bijection;
-# - **rates per block** (RC): later blocks take so much longer steps that what leaks into them from earlier blocks is outweighed;
-# - **build monotone maps**: either the conjugate $h^*$ itself (RA1, `potential`), or a BlockIAF whose coupling is bounded by construction (RB,
-#   `certified`).
+# - **pull the gradient back** (RD): step with $J_g^\top\nabla f$. This is gradient descent on
+#   $f\circ g$, and moves $\phi$ by $-\alpha JJ^\top\nabla f$, a symmetric positive definite
+#   preconditioner for *any* bijection;
+# - **rates per block** (RC): later blocks take so much longer steps that what leaks into them from
+#   earlier blocks is outweighed;
+# - **build monotone maps**: either the conjugate $h^*$ itself (RA1, `potential`), or a BlockIAF
+#   whose coupling is bounded by construction (RB, `certified`).
 #
-# Claims of the ledger: theorem {claim}`T6`; repairs {claim}`RA1`, {claim}`RB`, {claim}`RC`, {claim}`RD`.
+# Claims of the ledger: theorem {claim}`T6`; repairs {claim}`RA1`, {claim}`RB`, {claim}`RC`,
+# {claim}`RD`.
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import torch
 
+from mdtheory.core.seeding import generator
+from mdtheory.figures.plots import COLOURS, STYLE
 from mdtheory.geometry import Geometry
-from mdtheory.geometry.certified import CertifiedMLPIAF
-from mdtheory.geometry.steps import BlockDualStep, PullbackStep, block_rates
-from mdtheory.mirror import DualMap
-from mdtheory.plots import COLOURS, STYLE
-from mdtheory.seeding import generator
-from proofs_check.models import built, path, point, vector
+from mdtheory.geometry.rules import BlockDualStep, PullbackStep, block_rates
+from mdtheory.maps import DualMap
+from mdtheory.maps.iaf.certified_forms import CertifiedMLPIAF
+from proofs_check.tools.models import built, path, point, vector
 
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, *_ = COLOURS
@@ -71,7 +75,8 @@ losses = lambda points: torch.einsum("ki,ij,kj->k", points, A, points) / 2
 # %% [markdown]
 # ## Two steps that descend
 #
-# Pulled back, and with rates per block, against the plain dual step and against gradient descent, each at a rate that suits it:
+# Pulled back, and with rates per block, against the plain dual step and against gradient descent,
+# each at a rate that suits it:
 
 # %%
 coupling = torch.tensor([[0.0, 0.0], [4.0, 0.0]])
@@ -132,17 +137,20 @@ right.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# Both repairs descend where the plain dual step diverges. They are no match for gradient descent here: the map is a bad one for this loss, and
-# pulling back squares its condition number. A repair gives a guarantee, not a good geometry; that has to be learned.
+# Both repairs descend where the plain dual step diverges. They are no match for gradient descent
+# here: the map is a bad one for this loss, and pulling back squares its condition number. A repair
+# gives a guarantee, not a good geometry; that has to be learned.
 #
 # ## Monotone by construction
 #
-# For a map with $\frac12(J+J^\top)\succeq mI$ and $\norm J\le M$ there is a theorem (T6): if $f$ is $L$-smooth, convex or not, then
+# For a map with $\frac12(J+J^\top)\succeq mI$ and $\norm J\le M$ there is a theorem (T6): if $f$ is
+# $L$-smooth, convex or not, then
 #
 # $$f(\phi^+)\le f(\phi)-\alpha\Bigl(m-\frac{\alpha LM^2}2\Bigr)\norm{\nabla f(\phi)}^2,$$
 #
-# a descent for every $\alpha<2m/(LM^2)$. The certified map has both constants for every value of its parameters, here with random
-# ones. The `potential` has them too, and is a gradient besides; symmetry allows steps up to $2/(LM)$ whatever $m$ is.
+# a descent for every $\alpha<2m/(LM^2)$. The certified map has both constants for every value of
+# its parameters, here with random ones. The `potential` has them too, and is a gradient besides;
+# symmetry allows steps up to $2/(LM)$ whatever $m$ is.
 
 
 # %%

@@ -1,10 +1,11 @@
 # %% [markdown]
 # # The implicit prior of MAML
 #
-# MAML has no regulariser: it runs a few gradient steps from a learned start and stops ([page 2](02_bilevel.py)). But stopping early *is* a
-# regulariser, and for a quadratic loss it is exactly a Gaussian prior around the start. Which one? A lemma of {cite}`grant2018recasting`
-# says that there is such a prior. This page derives its precision in closed form, and shows where the poster's wording of the lemma
-# goes wrong.
+# MAML has no regulariser: it runs a few gradient steps from a learned start and stops ([page
+# 2](02_bilevel.py)). But stopping early *is* a regulariser, and for a quadratic loss it is exactly
+# a Gaussian prior around the start. Which one? A lemma of {cite}`grant2018recasting` says that
+# there is such a prior. This page derives its precision in closed form, and shows where the
+# poster's wording of the lemma goes wrong.
 #
 # Claims of the ledger: {claim}`C05`, {claim}`C06`.
 
@@ -16,9 +17,9 @@ import numpy as np
 import torch
 from matplotlib.patches import Ellipse
 
-from mdtheory.plots import COLOURS, STYLE
-from proofs_check import prior
-from proofs_check.models import descend, path, vector
+from mdtheory.figures.plots import COLOURS, STYLE
+from proofs_check.tools import prior
+from proofs_check.tools.models import descend, path, vector
 
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, YELLOW, *_ = COLOURS
@@ -27,13 +28,15 @@ torch.set_default_dtype(torch.float64)
 # %% [markdown]
 # ## One dimension
 #
-# Let the loss have slope $g$ and curvature $\eta$ at the start $\theta$: $q(\phi)=g\,(\phi-\theta)+\frac\eta2(\phi-\theta)^2$. A gradient step
-# multiplies the distance to the minimum by $r=1-\alpha\eta$. After $K$ steps from $\theta$ one has moved by
+# Let the loss have slope $g$ and curvature $\eta$ at the start $\theta$:
+# $q(\phi)=g\,(\phi-\theta)+\frac\eta2(\phi-\theta)^2$. A gradient step multiplies the distance to
+# the minimum by $r=1-\alpha\eta$. After $K$ steps from $\theta$ one has moved by
 #
 # $$\phi^K-\theta=-s_K\,g,\qquad s_K=\alpha\,(1+r+\dots+r^{K-1}).$$
 #
-# With a prior of precision $\lambda$ around $\theta$ one would minimise $q(\phi)+\frac\lambda2(\phi-\theta)^2$ and move by $-g/(\eta+\lambda)$. The two
-# agree if $\eta+\lambda=1/s_K$. Since $s_K\,\eta=1-r^K$ (a geometric sum), this means
+# With a prior of precision $\lambda$ around $\theta$ one would minimise
+# $q(\phi)+\frac\lambda2(\phi-\theta)^2$ and move by $-g/(\eta+\lambda)$. The two agree if
+# $\eta+\lambda=1/s_K$. Since $s_K\,\eta=1-r^K$ (a geometric sum), this means
 #
 # $$\boxed{\;\lambda=\frac1{s_K}-\eta=\frac{r^K}{s_K}\;}\qquad\qquad
 # \frac1\lambda=\alpha\sum_{j=1}^K r^{-j}.$$
@@ -65,8 +68,9 @@ for spectrum in ([0.5, 2.0, 6.0, 9.0], [-3.0, 0.0, 1.0, 8.0], [0.0] * 4):
         assert np.abs(boxed - weight).max() < 1e-8
 
 # %% [markdown]
-# The poster prints the lemma with $\frac12\norm{\phi-\theta}_2^2$, *without* $\Lambda$ in the norm. That is false already for a parabola: with
-# $f=\frac14\phi^2$, $\alpha=1$, $K=3$, $\theta=1$, three steps give $(1/2)^3=0.125$; the printed formula gives $2/3$.
+# The poster prints the lemma with $\frac12\norm{\phi-\theta}_2^2$, *without* $\Lambda$ in the norm.
+# That is false already for a parabola: with $f=\frac14\phi^2$, $\alpha=1$, $K=3$, $\theta=1$, three
+# steps give $(1/2)^3=0.125$; the printed formula gives $2/3$.
 
 # %%
 reached = descend(lambda x: 0.25 * x @ x, vector(1.0), task_lr=1.0, n_steps=3)
@@ -77,9 +81,10 @@ assert abs(as_printed.item() - 2 / 3) < 1e-12
 # %% [markdown]
 # ## When is it a prior at all?
 #
-# A Gaussian needs $\lambda>0$. With $x=\alpha\eta$, the sign of $\lambda=r^K/s_K$ is easy to read off: for $x<1$ it is positive, *also for
-# negative curvature*. At $x=1$ the direction is solved in one step and nothing of the prior remains. Beyond, $r$ is negative, and it depends on
-# whether $K$ is even or odd. The left picture shows $\alpha\lambda$ as a function of $x$.
+# A Gaussian needs $\lambda>0$. With $x=\alpha\eta$, the sign of $\lambda=r^K/s_K$ is easy to read
+# off: for $x<1$ it is positive, *also for negative curvature*. At $x=1$ the direction is solved in
+# one step and nothing of the prior remains. Beyond, $r$ is negative, and it depends on whether $K$
+# is even or odd. The left picture shows $\alpha\lambda$ as a function of $x$.
 
 # %% tags=["hide-input"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.7))
@@ -161,12 +166,13 @@ right.legend(fontsize=8, loc="lower left")
 plt.show()
 
 # %% [markdown]
-# Two things to take from the pictures. First, $\lambda$ *falls* as the curvature grows (for $x<1$): flat directions are held tightly, steep ones
-# are left to the data. The ellipse is long where the loss is steep; this is the data-dependent half of the "prior", and the reason why it is no
-# prior in Bayes' sense: $\Lambda$ depends on the task's own training data through $H$.
+# Two things to take from the pictures. First, $\lambda$ *falls* as the curvature grows (for $x<1$):
+# flat directions are held tightly, steep ones are left to the data. The ellipse is long where the
+# loss is steep; this is the data-dependent half of the "prior", and the reason why it is no prior
+# in Bayes' sense: $\Lambda$ depends on the task's own training data through $H$.
 #
-# Second, for steps longer than $1/\eta$ the picture of a prior can break down: with $K$ odd there is then *no* Gaussian
-# that does what the steps do.
+# Second, for steps longer than $1/\eta$ the picture of a prior can break down: with $K$ odd there
+# is then *no* Gaussian that does what the steps do.
 
 # %%
 curvatures = np.linspace(-2.0, 0.99, 300)  # times alpha
@@ -184,15 +190,18 @@ assert abs(flat - 1 / (0.1 * 5)) < 1e-12
 # %% [markdown]
 # ## Losses that are not quadratic
 #
-# For a general $f$ the statement holds for its second-order Taylor model at $\theta$, with $g=\nabla f(\theta)$, $H=\nabla^2f(\theta)$. How far are
-# the true steps $\phi^K$ from the model's $\psi^K$? One step is always exact. After that the change of curvature along the way counts: if
-# $\nabla^2f$ is $\rho$-Lipschitz, $f$ convex and $\alpha\le1/L$, then with $G=\norm{\nabla f(\theta)}$
+# For a general $f$ the statement holds for its second-order Taylor model at $\theta$, with
+# $g=\nabla f(\theta)$, $H=\nabla^2f(\theta)$. How far are the true steps $\phi^K$ from the model's
+# $\psi^K$? One step is always exact. After that the change of curvature along the way counts: if
+# $\nabla^2f$ is $\rho$-Lipschitz, $f$ convex and $\alpha\le1/L$, then with $G=\norm{\nabla
+# f(\theta)}$
 #
 # $$\norm{\phi^K-\psi^K}\;\le\;\rho\,\alpha^3G^2\,\frac{K(K-1)(2K-1)}{12}.$$
 #
-# (Each step adds at most $\alpha\frac\rho2\norm{\phi^k-\theta}^2\le\alpha\frac\rho2(\alpha kG)^2$ to the difference, and convex steps do not enlarge
-# what is there; the sum of $k^2$ gives the fraction.) It is third order in the length $\alpha K$ of the trajectory, and sharp: for $K=2$ a cubic
-# attains it.
+# (Each step adds at most $\alpha\frac\rho2\norm{\phi^k-\theta}^2\le\alpha\frac\rho2(\alpha kG)^2$
+# to the difference, and convex steps do not enlarge what is there; the sum of $k^2$ gives the
+# fraction.) It is third order in the length $\alpha K$ of the trajectory, and sharp: for $K=2$ a
+# cubic attains it.
 
 # %%
 slope, curvature, rho, alpha = -0.8, 0.5, 0.9, 0.5
@@ -246,12 +255,14 @@ axis.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# For the few steps that MAML takes, the difference is a small fraction of the distance travelled, and the implicit prior is a good
-# description. For many steps, or a network whose curvature changes quickly, it describes the beginning of the path only: without
-# convexity the bound grows exponentially in $\alpha LK$.
+# For the few steps that MAML takes, the difference is a small fraction of the distance travelled,
+# and the implicit prior is a good description. For many steps, or a network whose curvature changes
+# quickly, it describes the beginning of the path only: without convexity the bound grows
+# exponentially in $\alpha LK$.
 #
-# With a preconditioner $P$ everything carries over, $\Lambda^{-1}=\alpha\sum_{j=1}^K(I-\alpha PH)^{-j}P$: **a learned geometry is a learned
-# covariance.** That is the deeper reason to learn one. [Next](08_rates.py): how fast do the steps arrive where they are going?
+# With a preconditioner $P$ everything carries over, $\Lambda^{-1}=\alpha\sum_{j=1}^K(I-\alpha
+# PH)^{-j}P$: **a learned geometry is a learned covariance.** That is the deeper reason to learn
+# one. [Next](08_rates.py): how fast do the steps arrive where they are going?
 
 # %%
 H = basis @ np.diag([0.5, 2.0, 6.0, 9.0]) @ basis.T

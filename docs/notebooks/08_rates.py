@@ -1,9 +1,11 @@
 # %% [markdown]
 # # How close after K steps?
 #
-# The poster says of the task solver: it "converges to a stationary point, $\norm{\hat\phi-\bar\phi}=\mathcal O(L/K)$", where $L$ is the smoothness
-# of the loss. Taken at its word this is false, and the reasons why are instructive: what is true depends on what one knows about the loss. This
-# page goes through the possibilities, from the kindest losses to the most stubborn.
+# The poster says of the task solver: it "converges to a stationary point,
+# $\norm{\hat\phi-\bar\phi}=\mathcal O(L/K)$", where $L$ is the smoothness of the loss. Taken at its
+# word this is false, and the reasons why are instructive: what is true depends on what one knows
+# about the loss. This page goes through the possibilities, from the kindest losses to the most
+# stubborn.
 #
 # Claims of the ledger: {claim}`C07`, {claim}`C04`, {claim}`C32`.
 
@@ -13,8 +15,15 @@ import math
 import matplotlib.pyplot as plt
 import torch
 
-from mdtheory.plots import COLOURS, STYLE
-from proofs_check.models import built, descend, dual, mirror, path, vector
+from mdtheory.figures.plots import COLOURS, STYLE
+from proofs_check.tools.models import (
+    built,
+    descend,
+    dual,
+    mirror,
+    path,
+    vector,
+)
 
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, YELLOW, *_ = COLOURS
@@ -23,8 +32,9 @@ torch.set_default_dtype(torch.float64)
 # %% [markdown]
 # ## Why $\mathcal O(L/K)$ cannot be right
 #
-# Multiply the loss by $c$. Its smoothness becomes $cL$, the step $\alpha=1/L$ becomes $1/(cL)$, and the product $\alpha\nabla f$ does not change: *the same
-# iterates*. But the claimed bound shrinks with $c$. Let $c\to0$ and it says that every iterate is the solution.
+# Multiply the loss by $c$. Its smoothness becomes $cL$, the step $\alpha=1/L$ becomes $1/(cL)$, and
+# the product $\alpha\nabla f$ does not change: *the same iterates*. But the claimed bound shrinks
+# with $c$. Let $c\to0$ and it says that every iterate is the solution.
 
 
 # %%
@@ -37,16 +47,18 @@ tiny = descend(wavy(1e-6), vector(2.0), task_lr=1e6, n_steps=5)
 assert torch.allclose(one, tiny)  # while L/K fell by a million
 
 # %% [markdown]
-# Some other quantity must come in: the initial distance $D$, or what is known about the curvature from *below*. In what follows $\alpha=1/L$.
+# Some other quantity must come in: the initial distance $D$, or what is known about the curvature
+# from *below*. In what follows $\alpha=1/L$.
 #
 # ## Strongly convex: exponentially fast
 #
-# If all curvatures lie between $\mu>0$ and $L$, every step shrinks the distance by $1-\mu/L$, and (largest value of $q(1-q)^K$ at $q=\frac1{K+1}$)
+# If all curvatures lie between $\mu>0$ and $L$, every step shrinks the distance by $1-\mu/L$, and
+# (largest value of $q(1-q)^K$ at $q=\frac1{K+1}$)
 #
 # $$\norm{\phi^K-\phi^*}\le\Bigl(1-\frac\mu L\Bigr)^KD\;\le\;\frac L\mu\,\frac{K^K}{(K+1)^{K+1}}\,D\;\le\;\frac{L}{e\,\mu K}\,D .$$
 #
-# So a bound of the form $L/K$ does exist here, with the factor $D/(e\mu)$ that the poster leaves out; but it is a very weak way to
-# say "exponential".
+# So a bound of the form $L/K$ does exist here, with the factor $D/(e\mu)$ that the poster leaves
+# out; but it is a very weak way to say "exponential".
 
 # %%
 for K in (1, 3, 10):
@@ -66,7 +78,8 @@ for K in (1, 3, 10):
 #
 # $$f(\phi^K)-\min f\le\frac{LD^2}{4K+2},$$
 #
-# and Huber's function, a parabola that continues as a straight line, attains it for every $K$ when its kink is at $D/(2K+1)$.
+# and Huber's function, a parabola that continues as a straight line, attains it for every $K$ when
+# its kink is at $D/(2K+1)$.
 
 
 # %%
@@ -82,8 +95,9 @@ for K in (1, 2, 5, 20):
     assert abs(reached.item() - 1 / (4 * K + 2)) < 1e-14
 
 # %% [markdown]
-# The *distance*, though, may not shrink at all. For each $K$ there is a parabola, $\frac\mu2x^2$ with $\mu=L/K^2$, so flat that $K$ steps cover
-# at most the fraction $1/K$ of the way. And a single fixed function can be slower than any $1/K$: for $|x|^p/p$
+# The *distance*, though, may not shrink at all. For each $K$ there is a parabola, $\frac\mu2x^2$
+# with $\mu=L/K^2$, so flat that $K$ steps cover at most the fraction $1/K$ of the way. And a single
+# fixed function can be slower than any $1/K$: for $|x|^p/p$
 #
 # $$x_K\approx\bigl(\alpha\,(p-2)\,K\bigr)^{-1/(p-2)},$$
 #
@@ -162,12 +176,14 @@ plt.show()
 # %% [markdown]
 # ## Not convex
 #
-# - If $f$ satisfies the Polyak-Łojasiewicz inequality $\frac12\norm{\nabla f}^2\ge\mu\,(f-\min f)$, which many over-parametrised problems do, the iterates
-#   converge to *some* minimiser, exponentially: with $\Delta_0=f(\phi^0)-\min f$,
+# - If $f$ satisfies the Polyak-Łojasiewicz inequality $\frac12\norm{\nabla f}^2\ge\mu\,(f-\min f)$,
+#   which many over-parametrised problems do, the iterates converge to *some* minimiser,
+#   exponentially: with $\Delta_0=f(\phi^0)-\min f$,
 #   $\norm{\phi^K-\bar\phi}\le2\sqrt{2\Delta_0/\mu}\,(1-\mu/L)^{K/2}$.
-# - If $f$ is only smooth, the smallest gradient so far obeys $\min_{k\le K}\norm{\nabla f(\phi^k)}^2\le\frac{4L\Delta_0}{3K+2}$, and there is nothing to say about
-#   distances. The limit need not be the global optimum, as the next cell shows; and a small gradient does not mean to be close:
-#   for $x^8/8$ at $0.3$ the slope is $2\cdot10^{-4}$.
+# - If $f$ is only smooth, the smallest gradient so far obeys $\min_{k\le K}\norm{\nabla
+#   f(\phi^k)}^2\le\frac{4L\Delta_0}{3K+2}$, and there is nothing to say about distances. The limit
+#   need not be the global optimum, as the next cell shows; and a small gradient does not mean to be
+#   close: for $x^8/8$ at $0.3$ the slope is $2\cdot10^{-4}$.
 
 # %%
 two_valleys = lambda x: ((x @ x - 1) ** 2 / 4 + 0.1 * x).sum()
@@ -191,7 +207,8 @@ for K in (1, 5, 20):
 # %% [markdown]
 # ## Mirror descent
 #
-# Everything has a counterpart when $f$ is $L$-smooth *relative to $h$* (that is, $Lh-f$ convex, [page 3](03_surrogates.py)): with $\alpha=1/L$
+# Everything has a counterpart when $f$ is $L$-smooth *relative to $h$* (that is, $Lh-f$ convex,
+# [page 3](03_surrogates.py)): with $\alpha=1/L$
 #
 # $$f(\phi^K)-f(x)\le\frac{L\,D_h(x,\phi^0)}K,\qquad
 # D_h(\phi^*,\phi^K)\le\Bigl(1-\frac\mu L\Bigr)^KD_h(\phi^*,\phi^0),$$
@@ -214,8 +231,8 @@ for K in range(1, 41):
 # %% [markdown]
 # ## The whole table
 #
-# The worst cases stand in the ledger as exact examples and as semidefinite programs, which compute the worst function of a whole class
-# ({claim}`C07`).
+# The worst cases stand in the ledger as exact examples and as semidefinite programs, which compute
+# the worst function of a whole class ({claim}`C07`).
 #
 # | what is known of $f$ | what holds after $K$ steps, $\alpha=1/L$ | sharp? |
 # |---|---|---|
@@ -228,4 +245,5 @@ for K in range(1, 41):
 # | convex, $L$-smooth relative to $h$ | value $\le LD_h(x,\phi^0)/K$ | yes, over all $h$ |
 # | the same, $\mu$-strongly convex relative to $h$ | $D_h\le(1-\mu/L)^KD_h(\phi^*,\phi^0)$ | yes |
 #
-# So much for how near the solver gets. [The next page](09_hypergradients.py) asks what the rest of the way costs the *meta-gradient*.
+# So much for how near the solver gets. [The next page](09_hypergradients.py) asks what the rest of
+# the way costs the *meta-gradient*.

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Hypergradients: through the steps or around them
 #
-# The outer problem of [page 2](02_bilevel.py) needs the gradient of $F(\theta)=\ell(\phi^*(\theta),\theta)$, the *hypergradient*. The solver only
-# delivers $\hat\phi=\phi^K$. There are two ways to get a gradient from it, and they make different errors. This page compares them: theorems
-# first, then the price.
+# The outer problem of [page 2](02_bilevel.py) needs the gradient of
+# $F(\theta)=\ell(\phi^*(\theta),\theta)$, the *hypergradient*. The solver only delivers
+# $\hat\phi=\phi^K$. There are two ways to get a gradient from it, and they make different errors.
+# This page compares them: theorems first, then the price.
 #
 # Claims of the ledger: {claim}`C08a`, {claim}`C08b`, {claim}`C03`.
 
@@ -13,14 +14,14 @@ import textwrap
 import matplotlib.pyplot as plt
 import torch
 
+from mdtheory.core.seeding import generator
+from mdtheory.core.types import Episode
+from mdtheory.figures.plots import COLOURS, STYLE
 from mdtheory.geometry.prior import Prior
 from mdtheory.inner.estimators import estimators
 from mdtheory.meta import MetaLearner
-from mdtheory.plots import COLOURS, STYLE
-from mdtheory.seeding import generator
-from mdtheory.typing import Episode
-from proofs_check import hypergradient
-from proofs_check.models import descend, vector
+from proofs_check.tools import hypergradient
+from proofs_check.tools.models import descend, vector
 
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, *_ = COLOURS
@@ -29,7 +30,8 @@ torch.set_default_dtype(torch.float64)
 # %% [markdown]
 # ## Two estimators
 #
-# Let $f(\cdot,\theta)$ be strongly convex, with minimiser $\phi^*(\theta)$. By the implicit function theorem (page 2)
+# Let $f(\cdot,\theta)$ be strongly convex, with minimiser $\phi^*(\theta)$. By the implicit
+# function theorem (page 2)
 #
 # $$\nabla F=\nabla_\theta\ell-\bigl(\nabla^2_{\phi\theta}f\bigr)^{\!\top}\bigl(\nabla^2_{\phi\phi}f\bigr)^{-1}\nabla_\phi\ell
 # \qquad\text{at }\phi^*(\theta).$$
@@ -64,13 +66,14 @@ for i in range(3):  # the formula against finite differences of F
 # %% [markdown]
 # ## How large are the errors?
 #
-# Write $e=\norm{\phi^K-\phi^*}$, $J\ge\norm{\nabla^2_{\phi\theta}f}$ and $M=\norm{\nabla_\phi\ell(\phi^*)}$. The implicit error is at most **linear in the
-# distance**:
+# Write $e=\norm{\phi^K-\phi^*}$, $J\ge\norm{\nabla^2_{\phi\theta}f}$ and
+# $M=\norm{\nabla_\phi\ell(\phi^*)}$. The implicit error is at most **linear in the distance**:
 #
 # $$\norm{\widehat{\nabla F}-\nabla F}\le\Bigl(L'+\frac{JL_\ell}\mu+\frac{M\tau}\mu+\frac{MJ\rho}{\mu^2}\Bigr)e ,$$
 #
-# one term for every place where $\phi$ enters the formula. The poster claims the same for differentiating through the solver. That is
-# not so: the *derivative* of $\phi^K$ lags behind $\phi^K$ itself. With $q=1-\alpha\mu$ and $D=\norm{\phi^0-\phi^*}$ the Jacobian's error is
+# one term for every place where $\phi$ enters the formula. The poster claims the same for
+# differentiating through the solver. That is not so: the *derivative* of $\phi^K$ lags behind
+# $\phi^K$ itself. With $q=1-\alpha\mu$ and $D=\norm{\phi^0-\phi^*}$ the Jacobian's error is
 #
 # $$E_K\le q^KE_0+\alpha\Bigl(\frac{\rho J}\mu+\tau\Bigr)K\,q^{K-1}D,$$
 #
@@ -145,14 +148,16 @@ axis.legend(fontsize=8, loc="lower left", ncols=2)
 plt.show()
 
 # %% [markdown]
-# The green line is `first_order`, which treats every inner gradient as a constant. It is cheap and does not tend to the hypergradient at all;
-# with a learned *start* it may still be useful, as a heuristic.
+# The green line is `first_order`, which treats every inner gradient as a constant. It is cheap and
+# does not tend to the hypergradient at all; with a learned *start* it may still be useful, as a
+# heuristic.
 #
 # ## When $\theta$ is the start
 #
-# For MAML the distance says nothing about the gradient. Take $f=\frac12(0.1\,\phi_1^2+\phi_2^2)$, $\alpha=1$, the start $\theta=(0,2)$ and
-# $\ell(\phi)=\phi_1+\phi_2$. After one step $\hat\phi=0$ is *exactly* the minimiser, distance zero; yet the meta-gradient is
-# $(0.9^K,0)$, while the minimiser does not depend on $\theta$ at all.
+# For MAML the distance says nothing about the gradient. Take $f=\frac12(0.1\,\phi_1^2+\phi_2^2)$,
+# $\alpha=1$, the start $\theta=(0,2)$ and $\ell(\phi)=\phi_1+\phi_2$. After one step $\hat\phi=0$
+# is *exactly* the minimiser, distance zero; yet the meta-gradient is $(0.9^K,0)$, while the
+# minimiser does not depend on $\theta$ at all.
 
 
 # %%
@@ -172,10 +177,11 @@ for K in (1, 5, 20):
 # %% [markdown]
 # ## Accuracy against cost
 #
-# Now a problem as in practice: classify three classes from 20 features and 15 examples, with a learned prior (mean and precision for every
-# weight). Count a gradient as one unit and a product with the Hessian as two. Unrolling costs $3K$: $K$ gradients forward, $K$ products
-# back. The implicit way costs $K+2(c+1)$ with $c$ iterations of conjugate gradients, and *both* numbers must be chosen. Too few
-# conjugate gradients waste an accurate $\hat\phi$, and the other way round.
+# Now a problem as in practice: classify three classes from 20 features and 15 examples, with a
+# learned prior (mean and precision for every weight). Count a gradient as one unit and a product
+# with the Hessian as two. Unrolling costs $3K$: $K$ gradients forward, $K$ products back. The
+# implicit way costs $K+2(c+1)$ with $c$ iterations of conjugate gradients, and *both* numbers must
+# be chosen. Too few conjugate gradients waste an accurate $\hat\phi$, and the other way round.
 
 # %%
 random = generator("frontier")
@@ -259,17 +265,19 @@ axis.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# Reading the picture from left to right: for a rough gradient, differentiate through a handful of steps, or be content with a few
-# conjugate gradients; for a precise one, iterate both. The dotted line is the *frontier*: nothing measured here is better at the same cost. Three
-# more things to know before choosing:
+# Reading the picture from left to right: for a rough gradient, differentiate through a handful of
+# steps, or be content with a few conjugate gradients; for a precise one, iterate both. The dotted
+# line is the *frontier*: nothing measured here is better at the same cost. Three more things to
+# know before choosing:
 #
-# - **memory**: unrolling stores all $K$ steps (the estimator `stepwise` gives the same gradient and stores only the $K$ states), the implicit
-#   way stores one;
-# - **what is asked**: with a learned geometry the path matters, and the implicit formula does not see it: its gradient by a step size is
-#   zero. The library refuses to compute it;
-# - **complexity**: "grows linearly with $K$" is true of one meta-step, as measured below. To reach error $\varepsilon$ one needs
-#   $K=\Theta(\kappa\log\frac1\varepsilon)$ steps with condition number $\kappa=L/\mu$ in the worst case. A good geometry makes $\kappa$ small, and this is where it
-#   pays.
+# - **memory**: unrolling stores all $K$ steps (the estimator `stepwise` gives the same gradient and
+#   stores only the $K$ states), the implicit way stores one;
+# - **what is asked**: with a learned geometry the path matters, and the implicit formula does not
+#   see it: its gradient by a step size is zero. The library refuses to compute it;
+# - **complexity**: "grows linearly with $K$" is true of one meta-step, as measured below. To reach
+#   error $\varepsilon$ one needs $K=\Theta(\kappa\log\frac1\varepsilon)$ steps with condition
+#   number $\kappa=L/\mu$ in the worst case. A good geometry makes $\kappa$ small, and this is where
+#   it pays.
 
 # %%
 try:
@@ -283,4 +291,5 @@ else:
     raise AssertionError("must be refused")
 
 # %% [markdown]
-# It refuses, with the reason. [Next](10_cost.py): what does one more task step cost, and what do wrong gradients cost the outer loop?
+# It refuses, with the reason. [Next](10_cost.py): what does one more task step cost, and what do
+# wrong gradients cost the outer loop?

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # The price: one more step, one wrong gradient
 #
-# [Page 9](09_hypergradients.py) counted costs in gradients and errors in norms. This page measures the first in milliseconds and bytes, and asks of the second
-# what it does to the outer loop.
+# [Page 9](09_hypergradients.py) counted costs in gradients and errors in norms. This page measures
+# the first in milliseconds and bytes, and asks of the second what it does to the outer loop.
 #
 # Claims of the ledger: {claim}`C10`, {claim}`C30`.
 
@@ -13,12 +13,12 @@ import matplotlib.pyplot as plt
 import torch
 
 from mdtheory.data import EpisodeStream, GlyphSet
+from mdtheory.figures.plots import COLOURS, STYLE
 from mdtheory.meta import MetaLearner
 from mdtheory.models import models
-from mdtheory.plots import COLOURS, STYLE
-from proofs_check import cost, hypergradient
-from proofs_check.memory import PeakTensorBytes
-from proofs_check.models import vector
+from proofs_check.tools import cost, hypergradient
+from proofs_check.tools.memory import PeakTensorBytes
+from proofs_check.tools.models import vector
 
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, *_ = COLOURS
@@ -27,10 +27,12 @@ torch.set_default_dtype(torch.float64)
 # %% [markdown]
 # ## What one more step costs
 #
-# The poster says that time and memory grow linearly with $K$. Counted, that is exact ({claim}`C10`): every step adds the same number of operations and the
-# same number of stored values. And measured? Below, one meta-gradient of a convolutional network on a 5-way task, for $K=1$ to $16$: a straight line is fitted,
-# with 95 % intervals for slope and intercept (Student's $t$). Time is the processor's, the least of five; memory is what tensors alive at once occupy, which a counter
-# at torch's dispatcher knows to the byte.
+# The poster says that time and memory grow linearly with $K$. Counted, that is exact
+# ({claim}`C10`): every step adds the same number of operations and the same number of stored
+# values. And measured? Below, one meta-gradient of a convolutional network on a 5-way task, for
+# $K=1$ to $16$: a straight line is fitted, with 95 % intervals for slope and intercept (Student's
+# $t$). Time is the processor's, the least of five; memory is what tensors alive at once occupy,
+# which a counter at torch's dispatcher knows to the byte.
 
 # %%
 tasks = EpisodeStream(
@@ -106,19 +108,22 @@ axes[0].legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# `stepwise` computes every task gradient twice and in return stores states only, so its memory hardly grows; `first_order` is the cheapest, and
-# computes something else.
+# `stepwise` computes every task gradient twice and in return stores states only, so its memory
+# hardly grows; `first_order` is the cheapest, and computes something else.
 #
 # ## From hypergradients to the outer loop
 #
-# Suppose the meta-objective $F$ is $L_F$-smooth and every gradient that we descend along is wrong by at most $b$. With the step $1/L_F$ ({claim}`C30`)
+# Suppose the meta-objective $F$ is $L_F$-smooth and every gradient that we descend along is wrong
+# by at most $b$. With the step $1/L_F$ ({claim}`C30`)
 #
 # $$\min_{r<R}\norm{\nabla F(\theta^r)}^2\le\frac{2L_F\,(F(\theta^0)-\inf F)}R+b^2 .$$
 #
-# (The upper bound of [page 3](03_surrogates.py) at $\theta-(\nabla F+e)/L_F$ gives a decrease of $(\norm{\nabla F}^2-\norm e^2)/2L_F$ at least. Sum.) So the outer loop gets as
-# good as its gradients, and then stops improving: for an accuracy $\varepsilon$ it takes $R=O(\varepsilon^{-2})$ iterations *with*
-# $K=O(\kappa\log\frac1\varepsilon)$ task steps in each. With a fixed $K$ there is a floor. For $f=\frac14p^2-\theta p$ and $\ell=\frac12(p-1)^2$ the floor is
-# $2q^K/(1-q^K)$ with $q=\frac12$:
+# (The upper bound of [page 3](03_surrogates.py) at $\theta-(\nabla F+e)/L_F$ gives a decrease of
+# $(\norm{\nabla F}^2-\norm e^2)/2L_F$ at least. Sum.) So the outer loop gets as good as its
+# gradients, and then stops improving: for an accuracy $\varepsilon$ it takes
+# $R=O(\varepsilon^{-2})$ iterations *with* $K=O(\kappa\log\frac1\varepsilon)$ task steps in each.
+# With a fixed $K$ there is a floor. For $f=\frac14p^2-\theta p$ and $\ell=\frac12(p-1)^2$ the floor
+# is $2q^K/(1-q^K)$ with $q=\frac12$:
 
 
 # %%
@@ -162,5 +167,6 @@ axis.legend(fontsize=8, ncols=5)
 plt.show()
 
 # %% [markdown]
-# All this needs a finite $L_F$. For a map with a live scale there is none on all of $\R^d$ ([page 5](05_blockiaf.py)); [the next page](11_certificates.py) shows what can be proved
-# about *given* weights on a *bounded* set.
+# All this needs a finite $L_F$. For a map with a live scale there is none on all of $\R^d$ ([page
+# 5](05_blockiaf.py)); [the next page](11_certificates.py) shows what can be proved about *given*
+# weights on a *bounded* set.

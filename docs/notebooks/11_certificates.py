@@ -1,11 +1,14 @@
 # %% [markdown]
 # # Certificates: proofs for given weights
 #
-# [Page 5](05_blockiaf.py) ended badly for BlockIAF: on all of $\R^d$ it is neither monotone nor Lipschitz. A solver, though, visits a bounded
-# set, and its network has definite weights. For those one can still ask: *how* monotone, *how* Lipschitz, here? Sampling points cannot answer that, since
-# the worst point may lie between them. This page gets answers that are theorems about the floating-point numbers of one network.
+# [Page 5](05_blockiaf.py) ended badly for BlockIAF: on all of $\R^d$ it is neither monotone nor
+# Lipschitz. A solver, though, visits a bounded set, and its network has definite weights. For those
+# one can still ask: *how* monotone, *how* Lipschitz, here? Sampling points cannot answer that,
+# since the worst point may lie between them. This page gets answers that are theorems about the
+# floating-point numbers of one network.
 #
-# Claims of the ledger: theorems {claim}`T4`, {claim}`T5`; {claim}`C26`, {claim}`C27`; repair {claim}`RC`.
+# Claims of the ledger: theorems {claim}`T4`, {claim}`T5`; {claim}`C26`, {claim}`C27`; repair
+# {claim}`RC`.
 
 # %% tags=["hide-input"]
 import dataclasses
@@ -15,17 +18,17 @@ import numpy as np
 import torch
 from flint import arb, ctx
 
-from mdtheory.plots import COLOURS, STYLE
-from proofs_check.iaf import mlp, shifted_mlp
-from proofs_check.intervals import (
+from mdtheory.figures.plots import COLOURS, STYLE
+from proofs_check.tools.iaf import mlp, shifted_mlp
+from proofs_check.tools.interval_recheck import Rejected, recheck
+from proofs_check.tools.intervals import (
     Box,
     Enclosure,
     Undecided,
     certify,
     library_jacobian,
 )
-from proofs_check.local import constants
-from proofs_check.recheck import Rejected, recheck
+from proofs_check.tools.local_lipschitz import constants
 
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, *_ = COLOURS
@@ -34,18 +37,21 @@ torch.set_default_dtype(torch.float64)
 # %% [markdown]
 # ## From the weights: quick and crude
 #
-# Let the conditioners change by at most $\ell_{ij}$ per unit of block $j$; for a network that is a product of spectral norms of its weights and largest
-# slopes of its units. On a box with $|z_c|\le R_i$ in block $i$, scales at most $\bar s_i$ and $|\sigma'|\le\sigma_i'$, theorem T4 says
+# Let the conditioners change by at most $\ell_{ij}$ per unit of block $j$; for a network that is a
+# product of spectral norms of its weights and largest slopes of its units. On a box with $|z_c|\le
+# R_i$ in block $i$, scales at most $\bar s_i$ and $|\sigma'|\le\sigma_i'$, theorem T4 says
 #
 # $$\mathrm{Lip}(g)\le\norm M_2,\qquad M_{ii}=\bar s_i,\qquad M_{ij}=R_i\,\sigma_i'\,\ell^\alpha_{ij}+\ell^\mu_{ij}\quad(j<i).$$
 #
-# The radius in it cannot be avoided; that is the price of $z_i\odot s_i(z_{<i})$. But the norms of all layers are multiplied as if one input were
-# the worst case of every layer at once.
+# The radius in it cannot be avoided; that is the price of $z_i\odot s_i(z_{<i})$. But the norms of
+# all layers are multiplied as if one input were the worst case of every layer at once.
 #
 # ## From intervals: slow and sharp
 #
-# *Ball arithmetic* ({cite}`johansson2017arb`) computes with a midpoint of 30 digits and a radius that is guaranteed to contain every rounding error, and just as
-# well a whole interval of inputs. Feed it a box instead of a point, and it returns balls that contain the Jacobian at *every* point of the box:
+# *Ball arithmetic* ({cite}`johansson2017arb`) computes with a midpoint of 30 digits and a radius
+# that is guaranteed to contain every rounding error, and just as well a whole interval of inputs.
+# Feed it a box instead of a point, and it returns balls that contain the Jacobian at *every* point
+# of the box:
 
 # %%
 network = mlp([[0], [1]], seed=5, size=0.5, hidden=3, code=1).map
@@ -66,9 +72,11 @@ for _ in range(200):
     )
 
 # %% [markdown]
-# On a large box the balls are too wide to be of use: interval arithmetic forgets that the same $z_1$ stands in two places. So the box is cut in half, and
-# the halves again, the worst first, until the answer is known to the tolerance that was asked for. What comes out is a **certificate**: a list of boxes that cover the set, a
-# bound that holds on each of them, and a witness, a point at which the bound is nearly attained. The truth lies between the two.
+# On a large box the balls are too wide to be of use: interval arithmetic forgets that the same
+# $z_1$ stands in two places. So the box is cut in half, and the halves again, the worst first,
+# until the answer is known to the tolerance that was asked for. What comes out is a
+# **certificate**: a list of boxes that cover the set, a bound that holds on each of them, and a
+# witness, a point at which the bound is nearly attained. The truth lies between the two.
 
 # %%
 radii = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -133,13 +141,17 @@ figure.colorbar(mesh, ax=right, label=r"$\lambda_{\min}$ of sym $J$")
 plt.show()
 
 # %% [markdown]
-# Left: this network is certainly monotone on the box of radius $\frac12$, and certainly not on that of radius 2. The product of norms is about three times
-# too large. Right: the boxes of one certificate, over the true values on a grid; boxes are small where the answer is close. The star is the witness.
+# Left: this network is certainly monotone on the box of radius $\frac12$, and certainly not on that
+# of radius 2. The product of norms is about three times too large. Right: the boxes of one
+# certificate, over the true values on a grid; boxes are small where the answer is close. The star
+# is the witness.
 #
 # ## A second opinion
 #
-# A certificate is only as good as the program that made it. It is therefore checked by another one, which shares no code with the first: plain floating-point
-# intervals rounded outwards instead of balls, derivatives by its own rules, and its own proof that the boxes cover the set. It does not believe anything that it is told.
+# A certificate is only as good as the program that made it. It is therefore checked by another one,
+# which shares no code with the first: plain floating-point intervals rounded outwards instead of
+# balls, derivatives by its own rules, and its own proof that the boxes cover the set. It does not
+# believe anything that it is told.
 
 # %%
 certificate = certify(network, Box.cube(0.5, 2), "monotone", tolerance=0.02)
@@ -158,8 +170,9 @@ for lie in (forged, holes):
 # %% [markdown]
 # ## When it does not know
 #
-# For $g=(z_1,\ z_2+2z_1)$ the symmetric part of $J$ is singular: the map is monotone, but only just, and no interval of positive width
-# can tell. Then the routine refuses, and says how far it got:
+# For $g=(z_1,\ z_2+2z_1)$ the symmetric part of $J$ is singular: the map is monotone, but only
+# just, and no interval of positive width can tell. Then the routine refuses, and says how far it
+# got:
 
 # %%
 edge = shifted_mlp(2.0, 1.0).map  # the same map, written as a network
@@ -177,10 +190,13 @@ else:
 # %% [markdown]
 # ## What a certificate is good for
 #
-# With a certified modulus $m>0$ and Lipschitz constant $M$ on a box, theorem T6 of [page 5](05_blockiaf.py) applies to every step that stays inside: descent for
-# $\alpha<2m/(LM^2)$. Where the modulus is negative, rates per block (RC) restore it, at a price that the certified entries of $J$ also tell. And
-# where no bounded box contains the iterates, neither helps: there one needs a map that is monotone by construction.
+# With a certified modulus $m>0$ and Lipschitz constant $M$ on a box, theorem T6 of [page
+# 5](05_blockiaf.py) applies to every step that stays inside: descent for $\alpha<2m/(LM^2)$. Where
+# the modulus is negative, rates per block (RC) restore it, at a price that the certified entries of
+# $J$ also tell. And where no bounded box contains the iterates, neither helps: there one needs a
+# map that is monotone by construction.
 #
-# The cost is the catch. The boxes have as many sides as there are parameters, and halving each of them once already takes $2^d$ boxes. Two or three
-# coordinates are easy, a convolutional network is out of reach; for that, [](../trained_maps.md) samples, and says so.
-# [Next](12_table.py): what the poster's own table can tell.
+# The cost is the catch. The boxes have as many sides as there are parameters, and halving each of
+# them once already takes $2^d$ boxes. Two or three coordinates are easy, a convolutional network is
+# out of reach; for that, [](../trained_maps.md) samples, and says so. [Next](12_table.py): what the
+# poster's own table can tell.

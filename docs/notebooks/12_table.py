@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Reading a table of results
 #
-# The poster ends with a table: mean accuracies on few-shot tasks with 95 % confidence intervals, "on 600 new tasks", and its method on top in both
-# columns. A table is a statement about measurements and cannot be proved or refuted by mathematics. But its numbers must fit each other, and that *can* be
-# checked: no access to the experiments is needed, only the printed digits.
+# The poster ends with a table: mean accuracies on few-shot tasks with 95 % confidence intervals,
+# "on 600 new tasks", and its method on top in both columns. A table is a statement about
+# measurements and cannot be proved or refuted by mathematics. But its numbers must fit each other,
+# and that *can* be checked: no access to the experiments is needed, only the printed digits.
 #
 # Claim of the ledger: {claim}`C31`.
 
@@ -14,8 +15,8 @@ from statistics import NormalDist
 import matplotlib.pyplot as plt
 import numpy as np
 
-from mdtheory.plots import COLOURS, STYLE
-from proofs_check.poster import TABLE
+from mdtheory.figures.plots import COLOURS, STYLE
+from proofs_check.tools.poster import TABLE
 
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, *_ = COLOURS
@@ -23,7 +24,8 @@ BLUE, ORANGE, GREEN, PINK, *_ = COLOURS
 # %% [markdown]
 # ## Is the difference larger than the noise?
 #
-# An interval $m\pm w$ at 95 % stands for a standard error of $w/1.96$. Two rows measured independently differ by
+# An interval $m\pm w$ at 95 % stands for a standard error of $w/1.96$. Two rows measured
+# independently differ by
 #
 # $$z=\frac{m_1-m_2}{\sqrt{w_1^2+w_2^2}\,/\,1.96}$$
 #
@@ -60,14 +62,16 @@ print(f"{len(scores)} comparisons at once need z = {needed:.2f}")
 assert min(scores.values()) > 1.96 and min(scores.values()) < needed
 
 # %% [markdown]
-# Every difference passes on its own. But the table makes eleven comparisons, and whoever draws eleven times has eleven chances; with Bonferroni's correction
-# the two closest ones no longer pass. On the other hand the rows were not measured on the *same* tasks: paired comparisons, on which
-# the [results](../generated/results/index.md) of this project rest, would have been far sharper.
+# Every difference passes on its own. But the table makes eleven comparisons, and whoever draws
+# eleven times has eleven chances; with Bonferroni's correction the two closest ones no longer pass.
+# On the other hand the rows were not measured on the *same* tasks: paired comparisons, on which the
+# [results](../generated/results/index.md) of this project rest, would have been far sharper.
 #
 # ## Do the intervals fit the protocol?
 #
-# How wide should an interval be? Let a task have $n$ query images, and let the method's true accuracy on a task vary between tasks with variance $v$. Given the
-# task, the answers are independent, so the accuracy measured on one task has the variance
+# How wide should an interval be? Let a task have $n$ query images, and let the method's true
+# accuracy on a task vary between tasks with variance $v$. Given the task, the answers are
+# independent, so the accuracy measured on one task has the variance
 #
 # $$\mathrm{Var}=\underbrace{\frac{m(1-m)}n}_{\text{coin tossing}}+\underbrace{\Bigl(1-\frac1n\Bigr)v}_{\text{tasks differ}},
 # \qquad w=1.96\sqrt{\mathrm{Var}/\text{number of tasks}} .$$
@@ -126,13 +130,16 @@ left.legend(fontsize=8, loc="lower right")
 plt.show()
 
 # %% [markdown]
-# Grey: the narrowest possible interval with 600 tasks and as many queries per class as shots. For MAML, Meta-SGD and MT-net the printed interval is wider, as it must be. For
-# the others it is narrower, so these rows used more queries or more tasks: the table mixes protocols. For MetaMiDA's own row, 600 tasks are impossible under the authors'
-# evaluator, while its default of 1000 tasks gives $v\approx0.005$ in *both* columns, a plausible 7 % between tasks.
+# Grey: the narrowest possible interval with 600 tasks and as many queries per class as shots. For
+# MAML, Meta-SGD and MT-net the printed interval is wider, as it must be. For the others it is
+# narrower, so these rows used more queries or more tasks: the table mixes protocols. For MetaMiDA's
+# own row, 600 tasks are impossible under the authors' evaluator, while its default of 1000 tasks
+# gives $v\approx0.005$ in *both* columns, a plausible 7 % between tasks.
 #
-# This **suggests** that "600 new tasks" should read 1000, or that another number of queries was used. It is an inference, not a finding: the model assumes
-# answers that are independent given the task. Without that assumption, exchangeability alone allows $v$ down to $-m(1-m)/(n-1)$, and then the printed numbers are not
-# impossible:
+# This **suggests** that "600 new tasks" should read 1000, or that another number of queries was
+# used. It is an inference, not a finding: the model assumes answers that are independent given the
+# task. Without that assumption, exchangeability alone allows $v$ down to $-m(1-m)/(n-1)$, and then
+# the printed numbers are not impossible:
 
 # %%
 for n_shot in (1, 5):
@@ -142,4 +149,5 @@ for n_shot in (1, 5):
     assert -mean * (1 - mean) / (n - 1) < v < 0
 
 # %% [markdown]
-# The authors could settle it with one sentence. [Next](../trained_maps.md): what this project's own trained maps look like.
+# The authors could settle it with one sentence. [Next](../trained_maps.md): what this project's own
+# trained maps look like.

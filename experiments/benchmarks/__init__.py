@@ -1,1 +1,3 @@
-"""How fast a meta-iteration is, beside the libraries that others use, and whether each one's meta-gradient is right."""
+"""How fast a meta-iteration is, beside the libraries that others use, and whether each one's
+meta-gradient is right.
+"""

@@ -1,4 +1,6 @@
-"""``python -m experiments.benchmarks``: seconds, memory and rightness of a meta-iteration, ours and others', side by side."""
+"""``python -m experiments.benchmarks``: seconds, memory and rightness of a meta-iteration, ours and
+others', side by side.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import typer
 from experiments.generated import ROOT
 
 if TYPE_CHECKING:
-    from experiments.benchmarks.record import BenchRecord, Settings
+    from experiments.benchmarks.measurements import BenchRecord, Settings
 
 HERE = Path(__file__).parent
 GRIDS: dict[str, dict[str, Any]] = {
@@ -22,34 +24,66 @@ PARTS = ("iterations", "evaluation", "feeding", "start", "processes")
 
 
 def main(
-    grid: Annotated[Literal["full", "quick"] | None, typer.Option("--grid", help="All of it, or what a break allows.")] = None,
-    method: Annotated[list[str] | None, typer.Option("--method", help="Only this method; may be repeated.")] = None,
-    shot: Annotated[list[int] | None, typer.Option("--shot", min=1, help="Images a class; may be repeated.")] = None,
-    n_steps: Annotated[list[int] | None, typer.Option("--n-steps", min=1, help="Task steps; may be repeated.")] = None,
+    grid: Annotated[
+        Literal["full", "quick"] | None,
+        typer.Option("--grid", help="All of it, or what a break allows."),
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option("--method", help="Only this method; may be repeated.")
+    ] = None,
+    shot: Annotated[
+        list[int] | None, typer.Option("--shot", min=1, help="Images a class; may be repeated.")
+    ] = None,
+    n_steps: Annotated[
+        list[int] | None, typer.Option("--n-steps", min=1, help="Task steps; may be repeated.")
+    ] = None,
     implementation: Annotated[
         list[str] | None, typer.Option("--implementation", help="Only this one; may be repeated.")
     ] = None,
-    part: Annotated[list[str] | None, typer.Option("--part", help=f"{', '.join(PARTS)}; may be repeated.")] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads of every process.")] = 2,
+    part: Annotated[
+        list[str] | None, typer.Option("--part", help=f"{', '.join(PARTS)}; may be repeated.")
+    ] = None,
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, help="CPU threads of every process.")
+    ] = 2,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Processes for every number.")] = 3,
-    seconds: Annotated[float, typer.Option("--seconds", min=0, help="At least so long in every process.")] = 3.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0, help="At least so long in every process.")
+    ] = 3.0,
     channels: Annotated[int, typer.Option("--channels", min=1, help="Of Conv4.")] = 64,
     image_size: Annotated[int, typer.Option("--image-size", min=16, help="Pixels of a side.")] = 84,
-    eval_tasks: Annotated[int | None, typer.Option("--eval-tasks", min=1, help="Tasks of the evaluation.")] = None,
+    eval_tasks: Annotated[
+        int | None, typer.Option("--eval-tasks", min=1, help="Tasks of the evaluation.")
+    ] = None,
     allocator: Annotated[
         Literal["system", "kept"],
-        typer.Option("--allocator", help="For all: glibc as it is, or told to keep freed memory, as mdtheory train does."),
+        typer.Option(
+            "--allocator",
+            help="For all: glibc as it is, or told to keep freed memory, as mdtheory train does.",
+        ),
     ] = "system",
-    plugin: Annotated[list[Path] | None, typer.Option("--plugin", metavar="FILE", help="One more implementation.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="The JSON goes there instead.")] = None,
-    name: Annotated[
-        str | None, typer.Option("--name", help="Record it under this name; a grid is recorded by its own.")
+    plugin: Annotated[
+        list[Path] | None, typer.Option("--plugin", metavar="FILE", help="One more implementation.")
     ] = None,
-    records: Annotated[Path, typer.Option("--records", metavar="DIR", help="Where records are.")] = HERE / "records",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the record of the same settings.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The JSON goes there instead.")
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Record it under this name; a grid is recorded by its own."),
+    ] = None,
+    records: Annotated[
+        Path, typer.Option("--records", metavar="DIR", help="Where records are.")
+    ] = HERE / "records",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the record of the same settings.")
+    ] = False,
 ) -> None:
-    """Measure meta-iterations in fresh processes, the implementations in turn, and judge every meta-gradient.
+    """Measure meta-iterations in fresh processes, the implementations in turn, and judge every
+    meta-gradient.
 
     Without --grid: the quick grid, or the part of it that --method, --shot,
     --n-steps, --implementation or --part name. Other libraries come with
@@ -68,10 +102,10 @@ def main(
     precision, shot, n_steps, channels, image_size, threads, seconds, peak_mib,
     ratio_to_ours, gradient_error; null where there is no such number.
     """
-    from experiments.benchmarks import record as store
+    from experiments.benchmarks import measurements as store
     from experiments.benchmarks.bench import Failed
+    from experiments.benchmarks.case import Size
     from experiments.benchmarks.summary import tables
-    from experiments.benchmarks.work import Size
     from mdtheory.commands.console import write_table
 
     named = any([method, shot, n_steps, implementation, part])
@@ -99,7 +133,11 @@ def main(
     try:
         found = _run(settings, file, resume=resume)
     except Failed as failure:
-        typer.echo(f"stopped: {failure}" + (f"; what was measured is in {file}, --resume goes on" if file else ""), err=True)
+        typer.echo(
+            f"stopped: {failure}"
+            + (f"; what was measured is in {file}, --resume goes on" if file else ""),
+            err=True,
+        )
         raise typer.Exit(1) from None
     if json_ or out is not None:
         text = json.dumps(store.rounded(found.rows()), indent=1)
@@ -111,17 +149,23 @@ def main(
         for one in tables(found):
             write_table(one.title, one.columns, one.rows, caption=one.note)
     if file is not None:
-        typer.echo(f"record: {file.relative_to(ROOT) if file.is_relative_to(ROOT) else file}", err=True)
+        typer.echo(
+            f"record: {file.relative_to(ROOT) if file.is_relative_to(ROOT) else file}", err=True
+        )
 
 
 def _settings(
-    *, method: list[str] | None, implementation: list[str] | None, plugin: list[Path] | None, **others: Any
+    *,
+    method: list[str] | None,
+    implementation: list[str] | None,
+    plugin: list[Path] | None,
+    **others: Any,
 ) -> Settings:
     """The settings, with every name checked."""
+    from experiments.benchmarks.case import METHODS
     from experiments.benchmarks.implementations import OURS, PLAIN, implementations
-    from experiments.benchmarks.record import Settings
-    from experiments.benchmarks.work import METHODS
-    from mdtheory.registry import load_plugin, unknown
+    from experiments.benchmarks.measurements import Settings
+    from mdtheory.core.registry import load_plugin, unknown
 
     plugins = tuple(str(path) for path in plugin or ())
     for path in plugins:
@@ -136,25 +180,36 @@ def _settings(
     for slug in implementation or ():
         implementations.get(slug)
     chosen = implementation or [PLAIN, *(one for one in known if one not in (PLAIN, OURS)), OURS]
-    return Settings(methods=tuple(method or METHODS), implementations=tuple(chosen), plugins=plugins, **others)
+    return Settings(
+        methods=tuple(method or METHODS), implementations=tuple(chosen), plugins=plugins, **others
+    )
 
 
 def _run(settings: Settings, file: Path | None, *, resume: bool) -> BenchRecord:
-    """Everything that is missing, with progress on stderr; kept in the file, if any, after each part."""
+    """Everything that is missing, with progress on stderr; kept in the file, if any, after each
+    part.
+    """
     from experiments.benchmarks import bench, progress
-    from experiments.benchmarks import record as store
+    from experiments.benchmarks import measurements as store
 
     begun = bench.blank(settings)
     if resume and file is not None and file.is_file():
         stored = store.load(file)
-        if (stored.settings, stored.code.sources, stored.machine) != (begun.settings, begun.code.sources, begun.machine):
+        if (stored.settings, stored.code.sources, stored.machine) != (
+            begun.settings,
+            begun.code.sources,
+            begun.machine,
+        ):
             raise typer.BadParameter(
-                f"--resume must find a record of the same settings, sources and machine, got another in {file}; leave it out, "
+                "--resume must find a record of the same settings, sources and machine, got "
+                f"another in {file}; leave it out, "
                 "or choose another --name"
             )
         begun = stored
     with progress.bar(bench.expected(begun)) as tell:
-        return bench.run(begun, tell=tell, keep=lambda one: store.save(one, file) if file is not None else None)
+        return bench.run(
+            begun, tell=tell, keep=lambda one: store.save(one, file) if file is not None else None
+        )
 
 
 if __name__ == "__main__":

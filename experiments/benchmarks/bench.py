@@ -1,4 +1,6 @@
-"""Running the measurements: fresh processes, one at a time; in every round all sizes, and at a size all implementations."""
+"""Running the measurements: fresh processes, one at a time; in every round all sizes, and at a size
+all implementations.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,11 @@ from typing import Any
 
 from experiments import provenance
 from experiments.benchmarks import training
-from experiments.benchmarks.feeding import data
+from experiments.benchmarks.case import Size, Work
+from experiments.benchmarks.correctness import SMALL
+from experiments.benchmarks.data_loading import data
 from experiments.benchmarks.implementations import OURS, PLAIN, kind
-from experiments.benchmarks.progress import Count, Tell, of_evaluation, of_iteration, of_reference
-from experiments.benchmarks.record import (
+from experiments.benchmarks.measurements import (
     BenchRecord,
     Evaluated,
     Feeding,
@@ -30,8 +33,7 @@ from experiments.benchmarks.record import (
     Truth,
     rounded,
 )
-from experiments.benchmarks.truth import SMALL
-from experiments.benchmarks.work import Size, Work
+from experiments.benchmarks.progress import Count, Tell, of_evaluation, of_iteration, of_reference
 from experiments.generated import ROOT
 
 LONGEST = 7200  # seconds of one measurement
@@ -54,7 +56,13 @@ class Workers:
         """The job's result; :class:`Failed` with the reason where there is none."""
         own = self.settings
         plugins = [str(Path(file).absolute()) for file in own.plugins]
-        whole = {"do": do, "threads": own.threads, "allocator": own.allocator, "plugins": plugins, **job}
+        whole = {
+            "do": do,
+            "threads": own.threads,
+            "allocator": own.allocator,
+            "plugins": plugins,
+            **job,
+        }
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "experiments.benchmarks.worker"],
@@ -81,7 +89,9 @@ def _reason(stderr: str, code: int) -> str:
 
 
 def works(settings: Settings, size: Size) -> list[Work]:
-    """Everything at a size: the plain loop's MAML, the yardstick, then method by method; without steps the query pass alone."""
+    """Everything at a size: the plain loop's MAML, the yardstick, then method by method; without
+    steps the query pass alone.
+    """
     if size.n_steps == 0:
         names, methods = [name for name in settings.implementations if name in COMPARED], ["maml"]
     else:
@@ -91,7 +101,13 @@ def works(settings: Settings, size: Size) -> list[Work]:
         for name in names:
             if method in kind(name).methods:
                 found += [
-                    Work(implementation=name, method=method, estimator=one.estimator, precision=one.precision, size=size)
+                    Work(
+                        implementation=name,
+                        method=method,
+                        estimator=one.estimator,
+                        precision=one.precision,
+                        size=size,
+                    )
                     for one in kind(name).variants
                 ]
     return list(dict.fromkeys(found))
@@ -100,7 +116,11 @@ def works(settings: Settings, size: Size) -> list[Work]:
 def sizes(settings: Settings) -> list[Size]:
     """Shots by steps; where several numbers of steps are compared, none as well."""
     steps = (0, *settings.steps) if len(settings.steps) > 1 else settings.steps
-    return [settings.size.model_copy(update={"shot": s, "n_steps": k}) for s in settings.shots for k in steps]
+    return [
+        settings.size.model_copy(update={"shot": s, "n_steps": k})
+        for s in settings.shots
+        for k in steps
+    ]
 
 
 def blank(settings: Settings) -> BenchRecord:
@@ -109,8 +129,12 @@ def blank(settings: Settings) -> BenchRecord:
     return BenchRecord(settings=settings, code=provenance.code(), machine=machine)
 
 
-def run(record: BenchRecord, *, tell: Tell, keep: Callable[[BenchRecord], None] = lambda record: None) -> BenchRecord:
-    """Measure whatever of the settings' parts the record does not hold yet; ``keep`` gets it after each part."""
+def run(
+    record: BenchRecord, *, tell: Tell, keep: Callable[[BenchRecord], None] = lambda record: None
+) -> BenchRecord:
+    """Measure whatever of the settings' parts the record does not hold yet; ``keep`` gets it after
+    each part.
+    """
     settings = record.settings
     work = Workers(settings)
 
@@ -139,24 +163,40 @@ def run(record: BenchRecord, *, tell: Tell, keep: Callable[[BenchRecord], None] 
     if "start" in settings.parts and not record.start:
         tell("start of mdtheory train", START * (settings.rounds + 1))
         size = largest.model_copy(update={"shot": settings.shots[0]})
-        found = [_trained(training.start, size, settings.threads) for _ in range(settings.rounds + 1)][1:]  # fills the cache
+        found = [
+            _trained(training.start, size, settings.threads) for _ in range(settings.rounds + 1)
+        ][1:]  # fills the cache
         columns = {key: tuple(one[key] for one in found) for key in found[0]}
         add(start=(Start(size=size, source=data(size)["source"], **columns),))
     if "processes" in settings.parts and not record.shared:
-        add(shared=tuple(shared(settings, largest.model_copy(update={"shot": settings.shots[0]}), tell)))
+        add(
+            shared=tuple(
+                shared(settings, largest.model_copy(update={"shot": settings.shots[0]}), tell)
+            )
+        )
     return record
 
 
 def shared(settings: Settings, size: Size, tell: Tell) -> list[Shared]:
-    """``mdtheory train`` in one process of one thread, in one of all threads, and in as many processes, in turn."""
-    seconds: dict[tuple[int, int], list[float]] = {layout: [] for layout in layouts(settings.threads)}
+    """``mdtheory train`` in one process of one thread, in one of all threads, and in as many
+    processes, in turn.
+    """
+    seconds: dict[tuple[int, int], list[float]] = {
+        layout: [] for layout in layouts(settings.threads)
+    }
     for number in range(settings.rounds):
         for (processes, threads), own in seconds.items():
-            what = f"{_named(size)}, round {number + 1}: mdtheory train, processes of threads: {processes} of {threads}"
+            what = (
+                f"{_named(size)}, round {number + 1}: mdtheory train, processes of threads: "
+                f"{processes} of {threads}"
+            )
             tell(what, START + (1 + training.ITERATIONS) * of_iteration(size, 0.0))
             own.append(_trained(training.iteration, size, threads, processes))
     source = data(size)["source"]
-    return [Shared(size=size, source=source, processes=p, threads=t, seconds=tuple(own)) for (p, t), own in seconds.items()]
+    return [
+        Shared(size=size, source=source, processes=p, threads=t, seconds=tuple(own))
+        for (p, t), own in seconds.items()
+    ]
 
 
 def layouts(threads: int) -> list[tuple[int, int]]:
@@ -178,7 +218,9 @@ def _usual(steps: Sequence[int]) -> int:
 
 
 def judged(settings: Settings) -> list[Work]:
-    """Every implementation, method and estimator once, on the small problem in float64; none without iterations to measure."""
+    """Every implementation, method and estimator once, on the small problem in float64; none
+    without iterations to measure.
+    """
     if "iterations" not in settings.parts:
         return []
     found = [one.model_copy(update={"precision": "float64"}) for one in works(settings, SMALL)]
@@ -202,7 +244,9 @@ def truths(settings: Settings, work: Workers, tell: Tell) -> list[Truth]:
 
 
 def turn(record: BenchRecord, size: Size, number: int, work: Workers, tell: Tell) -> dict[str, Any]:
-    """All works of a size in one round, one after the other; what is known to be wrong runs in the first one alone."""
+    """All works of a size in one round, one after the other; what is known to be wrong runs in the
+    first one alone.
+    """
     settings = record.settings
     absent = {one.implementation for one in record.absent()}
     todo = [one for one in works(settings, size) if one.implementation not in absent]
@@ -214,19 +258,29 @@ def turn(record: BenchRecord, size: Size, number: int, work: Workers, tell: Tell
             tell(f"{_named(size)}: exact gradient of {method}", of_reference(size))
             file = str(Path(folder) / method)
             try:
-                state = work("reference", method=method, size=size.model_dump(), file=file)["state_mib"]
+                state = work("reference", method=method, size=size.model_dump(), file=file)[
+                    "state_mib"
+                ]
             except Failed:
                 continue  # finite differences still judge it
             files[method] = file
         for precision in dict.fromkeys(one.precision for one in todo):
             tell(f"{_named(size)}, round {number + 1}: convolutions in {precision}")
-            best = work("throughput", size=size.model_dump(), precision=precision, seconds=min(PROBE, settings.seconds))
+            best = work(
+                "throughput",
+                size=size.model_dump(),
+                precision=precision,
+                seconds=min(PROBE, settings.seconds),
+            )
             flops[precision] = max(flops.get(precision, 0.0), best["flops"])
         for one in todo:
             truth, before = record.truth(one), measured.get(one, Measured(work=one))
             if before.failed or (number > 0 and truth is not None and not truth.right):
                 continue
-            tell(f"{_named(size)}, round {number + 1}: {one.name}", of_iteration(size, settings.seconds))
+            tell(
+                f"{_named(size)}, round {number + 1}: {one.name}",
+                of_iteration(size, settings.seconds),
+            )
             measured[one] = _measure(before, work, settings, files.get(one.method))
     return {"measured": tuple(measured.values()), "flops": flops, "state_mib": state}
 
@@ -239,10 +293,17 @@ def _rounds_done(record: BenchRecord, size: Size) -> int:
     return max((len(one.rounds) for one in own), default=0)
 
 
-def _measure(before: Measured, work: Workers, settings: Settings, reference: str | None) -> Measured:
+def _measure(
+    before: Measured, work: Workers, settings: Settings, reference: str | None
+) -> Measured:
     """One round more, or the reason why there will be none."""
     try:
-        found = work("iteration", work=before.work.model_dump(), seconds=settings.seconds, reference=reference)
+        found = work(
+            "iteration",
+            work=before.work.model_dump(),
+            seconds=settings.seconds,
+            reference=reference,
+        )
     except Failed as failure:
         return before.model_copy(update={"failed": str(failure)})
     found.pop("version")
@@ -255,7 +316,10 @@ def evaluations(record: BenchRecord, work: Workers, tell: Tell) -> list[Evaluate
     found = []
     for shot in settings.shots:
         size = settings.size.model_copy(update={"shot": shot, "n_steps": _usual(settings.steps)})
-        todo = [Work(implementation=name, estimator=kind(name).variants[0].estimator, size=size) for name in COMPARED]
+        todo = [
+            Work(implementation=name, estimator=kind(name).variants[0].estimator, size=size)
+            for name in COMPARED
+        ]
         todo = [one for one in todo if one.implementation in settings.implementations]
         slices = min(settings.rounds, settings.eval_tasks)
         edges = [settings.eval_tasks * number // slices for number in range(slices + 1)]
@@ -264,7 +328,9 @@ def evaluations(record: BenchRecord, work: Workers, tell: Tell) -> list[Evaluate
             for one in todo:
                 what = f"evaluation, {shot}-shot, tasks {first + 1} to {last}: {one.name}"
                 tell(what, of_evaluation(size, last - first))
-                parts[one].append(work("evaluation", work=one.model_dump(), first=first, n_tasks=last - first))
+                parts[one].append(
+                    work("evaluation", work=one.model_dump(), first=first, n_tasks=last - first)
+                )
         for one, own in parts.items():
             n_tasks = sum(part["n_tasks"] for part in own)
             accuracy = sum(part["accuracy"] * part["n_tasks"] for part in own) / n_tasks
@@ -286,11 +352,15 @@ def expected(record: BenchRecord) -> Count:
                 count(method, of_reference(size))
             for one in (settings.rounds - done) * todo:
                 count(one.name, of_iteration(size, settings.seconds))
-            for precision in (settings.rounds - done) * list(dict.fromkeys(one.precision for one in todo)):
+            for precision in (settings.rounds - done) * list(
+                dict.fromkeys(one.precision for one in todo)
+            ):
                 count(precision)
     if "evaluation" in settings.parts and not record.evaluated:
         for shot in settings.shots:
-            size = settings.size.model_copy(update={"shot": shot, "n_steps": _usual(settings.steps)})
+            size = settings.size.model_copy(
+                update={"shot": shot, "n_steps": _usual(settings.steps)}
+            )
             slices = min(settings.rounds, settings.eval_tasks)
             for name in slices * [name for name in COMPARED if name in settings.implementations]:
                 count(name, of_evaluation(size, settings.eval_tasks // slices))
@@ -300,7 +370,9 @@ def expected(record: BenchRecord) -> Count:
     if "start" in settings.parts and not record.start:
         count("start", START * (settings.rounds + 1))
     if "processes" in settings.parts and not record.shared:
-        size = settings.size.model_copy(update={"shot": settings.shots[0], "n_steps": _usual(settings.steps)})
+        size = settings.size.model_copy(
+            update={"shot": settings.shots[0], "n_steps": _usual(settings.steps)}
+        )
         for _ in settings.rounds * layouts(settings.threads):
             count("processes", START + (1 + training.ITERATIONS) * of_iteration(size, 0.0))
     return count

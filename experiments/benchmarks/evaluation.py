@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from experiments.benchmarks.case import Work, episode
 from experiments.benchmarks.implementations import OURS
-from experiments.benchmarks.work import Work, episode
+from mdtheory.core.types import Episode
 from mdtheory.meta.evaluate import evaluate
-from mdtheory.typing import Episode
 
 WARM_UP = 2  # tasks
 
@@ -37,9 +37,15 @@ def accuracies(implementation: Any, work: Work, stream: Stream, n_tasks: int) ->
 
 
 def run(work: Work, implementation: Any, *, first: int, n_tasks: int) -> dict[str, Any]:
-    """Seconds for tasks ``first`` .. ``first + n_tasks - 1`` without the drawing, and their mean accuracy."""
+    """Seconds for tasks ``first`` .. ``first + n_tasks - 1`` without the drawing, and their mean
+    accuracy.
+    """
     accuracies(implementation, work, Stream(work, 0), min(WARM_UP, n_tasks))
     stream = Stream(work, first)
     clock = time.perf_counter()
     found = accuracies(implementation, work, stream, n_tasks)
-    return {"seconds": time.perf_counter() - clock - stream.seconds, "accuracy": sum(found) / n_tasks, "n_tasks": n_tasks}
+    return {
+        "seconds": time.perf_counter() - clock - stream.seconds,
+        "accuracy": sum(found) / n_tasks,
+        "n_tasks": n_tasks,
+    }

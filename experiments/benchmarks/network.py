@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from experiments.benchmarks.work import BLOCKS, Size
-from mdtheory.typing import Params
+from experiments.benchmarks.case import BLOCKS, Size
+from mdtheory.core.types import Params
 
 
 class Block(nn.Module):
@@ -24,7 +24,9 @@ class Block(nn.Module):
 
 
 class Conv4(nn.Module):
-    """Four blocks and a linear classifier, with the names of the library's ``conv4`` and the weights given."""
+    """Four blocks and a linear classifier, with the names of the library's ``conv4`` and the
+    weights given.
+    """
 
     def __init__(self, size: Size, weights: Params):
         super().__init__()

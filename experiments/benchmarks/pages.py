@@ -1,4 +1,6 @@
-"""The benchmarks' page and figures, from the records: ``python -m experiments.benchmarks.pages --write | --check``."""
+"""The benchmarks' page and figures, from the records: ``python -m experiments.benchmarks.pages
+--write | --check``.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from experiments.benchmarks.case import Size, Work
 from experiments.benchmarks.implementations import OURS
-from experiments.benchmarks.record import RECORDS, BenchRecord, Measured, everything
+from experiments.benchmarks.measurements import RECORDS, BenchRecord, Measured, everything
 from experiments.benchmarks.summary import tables, verdict
-from experiments.benchmarks.work import Size, Work
 from experiments.figures import STYLES
 from experiments.generated import ROOT, report, settle, with_block
 from experiments.tables import markdown
-from mdtheory import plots
+from mdtheory.figures import plots
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 FIGURES = ROOT / "docs" / "figures"
@@ -53,7 +55,10 @@ def page(records: dict[str, BenchRecord]) -> str:
     for name, record in records.items():
         parts += [f"## Record `{name}`\n", _where(record)]
         if drawable(record):
-            parts.append(f"![Time and memory against the number of task steps, and ratios]({_picture(name)})\n")
+            parts.append(
+                "![Time and memory against the number of task steps, and "
+                f"ratios]({_picture(name)})\n"
+            )
         for table in tables(record):
             parts += [f"### {table.title}\n", markdown(table.columns, table.rows)]
             parts += [f"{table.note}\n"] if table.note else []
@@ -61,13 +66,22 @@ def page(records: dict[str, BenchRecord]) -> str:
 
 
 def headline(records: dict[str, BenchRecord]) -> str:
-    """MAML as the README shows it: seconds and memory of every implementation, one pair of columns for each record."""
-    shown = [(record, record.sizes()[0]) for record in (records[name] for name in HEADLINE if name in records)]
+    """MAML as the README shows it: seconds and memory of every implementation, one pair of columns
+    for each record.
+    """
+    shown = [
+        (record, record.sizes()[0])
+        for record in (records[name] for name in HEADLINE if name in records)
+    ]
     if not shown:
         return "No record is here yet.\n"
     columns, rows = ["implementation"], dict[str, list[str]]()
     for number, (record, size) in enumerate(shown):
-        columns += [f"{size.shot}-shot, {size.n_steps} steps: seconds (to ours)", "MiB", "meta-gradient"]
+        columns += [
+            f"{size.shot}-shot, {size.n_steps} steps: seconds (to ours)",
+            "MiB",
+            "meta-gradient",
+        ]
         for one in sorted(record.of_size(size), key=lambda one: one.seconds or math.inf):
             if one.seconds and one.peak_mib:
                 row = rows.setdefault(_label(one.work), ["–"] * 3 * number)
@@ -80,10 +94,14 @@ def headline(records: dict[str, BenchRecord]) -> str:
             row += ["–"] * (3 * (number + 1) - len(row))
     record, size = shown[0]
     said = (
-        f"A second-order meta-iteration of MAML: {size.n_tasks} tasks, {size.n_way}-way, {size.n_queries} queries, "
-        f"Conv4-{size.channels}, {size.image_size} x {size.image_size} pixels, {record.settings.threads} threads of an "
-        f"{record.machine.cpu.partition(',')[0]}. A meta-gradient is *right* if its formula agrees with finite differences in "
-        "float64, and its rounding here (in brackets, relative to an exact gradient) is at most 1e-3 (bf16: 1e-2), or thrice "
+        f"A second-order meta-iteration of MAML: {size.n_tasks} tasks, {size.n_way}-way, "
+        f"{size.n_queries} queries, "
+        f"Conv4-{size.channels}, {size.image_size} x {size.image_size} pixels, "
+        f"{record.settings.threads} threads of an "
+        f"{record.machine.cpu.partition(',')[0]}. A meta-gradient is *right* if its formula agrees "
+        "with finite differences in "
+        "float64, and its rounding here (in brackets, relative to an exact gradient) is at most "
+        "1e-3 (bf16: 1e-2), or thrice "
         "the plain loop's where float32 allows no better.\n\n"
     )
     return said + markdown(columns, [[name, *row] for name, row in rows.items()])
@@ -94,8 +112,10 @@ def _where(record: BenchRecord) -> str:
     at, own = record.machine, record.settings
     commit = record.code.commit[:12] if record.code.commit else "no commit"
     return (
-        f"{at.cpu}; {own.threads} of {at.cores} cores, {at.system}, Python {at.python}, torch {at.torch}; "
-        f"{own.rounds} rounds, allocator: {own.allocator}; mdtheory {record.code.version} ({commit}), {record.finished}.\n"
+        f"{at.cpu}; {own.threads} of {at.cores} cores, {at.system}, Python {at.python}, torch "
+        f"{at.torch}; "
+        f"{own.rounds} rounds, allocator: {own.allocator}; mdtheory {record.code.version} "
+        f"({commit}), {record.finished}.\n"
     )
 
 
@@ -109,7 +129,9 @@ def drawable(record: BenchRecord) -> bool:
 
 
 def draw(record: BenchRecord) -> Any:
-    """One row for each number of shots: MAML against K where there are several, then everything at one K as bars."""
+    """One row for each number of shots: MAML against K where there are several, then everything at
+    one K as bars.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -122,8 +144,17 @@ def draw(record: BenchRecord) -> Any:
     widths = (1, 0.08, 1, 0.6, 1) if lines else (0.6, 1, 0.1, 1)
     rows = figure.subplots(len(shots), len(widths), squeeze=False, width_ratios=widths)
     bottom = 1.2 if lines else 0.6
-    figure.subplots_adjust(left=0.06, right=0.985, wspace=0.2, top=1 - 0.4 / height, bottom=bottom / height, hspace=0.45)
-    names = list(dict.fromkeys(_label(one.work) for one in record.measured if one.work.method == "maml"))
+    figure.subplots_adjust(
+        left=0.06,
+        right=0.985,
+        wspace=0.2,
+        top=1 - 0.4 / height,
+        bottom=bottom / height,
+        hspace=0.45,
+    )
+    names = list(
+        dict.fromkeys(_label(one.work) for one in record.measured if one.work.method == "maml")
+    )
     for axes, shot in zip(rows, shots, strict=True):
         for axis in axes[1::2] if lines else axes[0::2]:
             axis.set_axis_off()
@@ -134,7 +165,9 @@ def draw(record: BenchRecord) -> Any:
             _bars(axes[1], record, shot, "seconds")
             _bars(axes[3], record, shot, "peak memory").set_yticklabels([])
     if lines:
-        figure.legend(*rows[0][0].get_legend_handles_labels(), loc="lower center", ncols=5, fontsize=8)
+        figure.legend(
+            *rows[0][0].get_legend_handles_labels(), loc="lower center", ncols=5, fontsize=8
+        )
     return figure
 
 
@@ -142,18 +175,32 @@ def _lines(seconds: Any, memory: Any, record: BenchRecord, shot: int, names: lis
     """Both of MAML against K."""
     for label, points in _by_label(_points(record, shot)).items():
         (linestyle, filling), (colour, marker) = STYLES[names.index(label) % len(STYLES)]
-        look = {"linestyle": linestyle, "fillstyle": filling, "color": colour, "marker": marker, "label": label}
+        look = {
+            "linestyle": linestyle,
+            "fillstyle": filling,
+            "color": colour,
+            "marker": marker,
+            "label": label,
+        }
         own = [one.work.size.n_steps for one in points]
         seconds.plot(own, [one.seconds for one in points], **look)
         memory.plot(own, [one.peak_mib for one in points], **look)
     steps = sorted({one.work.size.n_steps for one in _points(record, shot)})
     for axis, what in ((seconds, "seconds a meta-iteration"), (memory, "peak memory (MiB)")):
-        axis.set(title=f"{shot}-shot MAML", xlabel="task steps K", ylabel=what, xticks=steps, ylim=(0, None))
+        axis.set(
+            title=f"{shot}-shot MAML",
+            xlabel="task steps K",
+            ylabel=what,
+            xticks=steps,
+            ylim=(0, None),
+        )
 
 
 def _points(record: BenchRecord, shot: int) -> list[Measured]:
     """What was timed of MAML with so many shots, by K."""
-    found = [one for one in record.measured if one.work.method == "maml" and one.work.size.shot == shot]
+    found = [
+        one for one in record.measured if one.work.method == "maml" and one.work.size.shot == shot
+    ]
     found = [one for one in found if one.work.size.n_steps > 0 and one.seconds is not None]
     return sorted(found, key=lambda one: one.work.size.n_steps)
 
@@ -166,12 +213,18 @@ def _by_label(points: list[Measured]) -> dict[str, list[Measured]]:
 
 
 def _label(work: Work) -> str:
-    precision = "" if work.precision == "float32" or work.precision in work.implementation else work.precision
+    precision = (
+        ""
+        if work.precision == "float32" or work.precision in work.implementation
+        else work.precision
+    )
     return " ".join(filter(None, [work.implementation, work.estimator, precision]))
 
 
 def _bars(axis: Any, record: BenchRecord, shot: int, what: str) -> Any:
-    """Everything at K = 5, or the largest K, over our first variant of MAML; hatched where the gradient is wrong."""
+    """Everything at K = 5, or the largest K, over our first variant of MAML; hatched where the
+    gradient is wrong.
+    """
     sizes: list[Size] = [size for size in record.sizes() if size.shot == shot]
     size = next((size for size in sizes if size.n_steps == 5), sizes[-1])
     found = [one for one in record.of_size(size) if one.seconds is not None]
@@ -195,7 +248,10 @@ def _bars(axis: Any, record: BenchRecord, shot: int, what: str) -> Any:
 
 
 def made(
-    folder: Path = RECORDS, target: Path = PAGE, figures: Path = FIGURES, readme: Path | None = README
+    folder: Path = RECORDS,
+    target: Path = PAGE,
+    figures: Path = FIGURES,
+    readme: Path | None = README,
 ) -> dict[Path, bytes]:
     """The page, its figures, and the README with its block ``speed`` replaced."""
     import matplotlib
@@ -203,12 +259,16 @@ def made(
     records = everything(folder)
     found = {target: page(records).encode()}
     if readme is not None:
-        found[readme] = with_block(readme.read_text(encoding="utf-8"), "speed", headline(records)).encode()
+        found[readme] = with_block(
+            readme.read_text(encoding="utf-8"), "speed", headline(records)
+        ).encode()
     with tempfile.TemporaryDirectory() as drawn:
         for name, record in records.items():
             if drawable(record):
                 stem = Path(_picture(name)).stem
-                with matplotlib.rc_context({**dict(matplotlib.rcParamsDefault), **plots.STYLE, "backend": "agg"}):
+                with matplotlib.rc_context(
+                    {**dict(matplotlib.rcParamsDefault), **plots.STYLE, "backend": "agg"}
+                ):
                     plots.save_figure(draw(record), Path(drawn) / stem)
                 found[figures / f"{stem}.svg"] = (Path(drawn) / f"{stem}.svg").read_bytes()
     return found

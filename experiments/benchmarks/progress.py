@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from experiments.benchmarks.floor import convolution_flops
-from experiments.benchmarks.work import Size
+from experiments.benchmarks.case import Size
+from experiments.benchmarks.lower_bound import convolution_flops
 
 PROCESS = 5.0  # seconds to start one and to import torch
 USUAL = 5e10  # operations a second of an unfused meta-iteration
@@ -50,12 +50,18 @@ class Count:
 
 @contextmanager
 def bar(whole: Count) -> Iterator[Tell]:
-    """Count, rate and time left, the time by what the things done were expected to take; lines where stderr is no terminal."""
+    """Count, rate and time left, the time by what the things done were expected to take; lines
+    where stderr is no terminal.
+    """
     from rich import progress as rich
     from rich.console import Console
 
     console = Console(stderr=True)
-    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(bar_width=20), rich.TextColumn("{task.fields[said]}"))
+    columns = (
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(bar_width=20),
+        rich.TextColumn("{task.fields[said]}"),
+    )
     done, begun = Count(), time.monotonic()
     with rich.Progress(*columns, console=console, disable=not console.is_terminal) as shown:
         task = shown.add_task("", total=whole.seconds, said="")

@@ -1,4 +1,6 @@
-"""``mdtheory train`` as it is called: how long until its first step, and what one process or several make of the next ones."""
+"""``mdtheory train`` as it is called: how long until its first step, and what one process or
+several make of the next ones.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ import time
 from pathlib import Path
 from statistics import median
 
-from experiments.benchmarks.feeding import data
-from experiments.benchmarks.work import Size
+from experiments.benchmarks.case import Size
+from experiments.benchmarks.data_loading import data
 from experiments.generated import ROOT
 
 CLOCK = "MDTHEORY_BENCHMARK_CLOCK"
@@ -39,11 +41,25 @@ def settings(size: Size, threads: int) -> list[str]:
 
 
 def stamps(size: Size, *, threads: int, iterations: int, processes: int = 1) -> list[float]:
-    """When the process was started, when its first meta-iteration began, and when each one ended, in seconds."""
+    """When the process was started, when its first meta-iteration began, and when each one ended,
+    in seconds.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file, plugin = Path(folder) / "stamps", Path(__file__).with_name("clock.py")
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-        command = [sys.executable, *launch, "-m", "mdtheory", "train", "--out", str(Path(folder) / "run")]
+        launch = (
+            ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+            if processes > 1
+            else []
+        )
+        command = [
+            sys.executable,
+            *launch,
+            "-m",
+            "mdtheory",
+            "train",
+            "--out",
+            str(Path(folder) / "run"),
+        ]
         begun = time.time()
         subprocess.run(
             [*command, "--plugin", str(plugin), *settings(size, threads)],
@@ -58,7 +74,9 @@ def stamps(size: Size, *, threads: int, iterations: int, processes: int = 1) -> 
 
 
 def start(size: Size, threads: int) -> dict[str, float]:
-    """From the start of the process to the first meta-iteration, and that iteration alone, in seconds."""
+    """From the start of the process to the first meta-iteration, and that iteration alone, in
+    seconds.
+    """
     begun, first, done = stamps(size, threads=threads, iterations=1)
     return {"seconds": first - begun, "first_iteration": done - first}
 

@@ -1,7 +1,9 @@
-"""One measurement in a process of its own: ``python -m experiments.benchmarks.worker``, a job as JSON in, its result out.
+"""One measurement in a process of its own: ``python -m experiments.benchmarks.worker``, a job as
+JSON in, its result out.
 
-What the measured libraries print goes to stderr. A library that cannot be imported is ``{"unavailable": reason}``; any other
-failure ends the process, and its last line on stderr is the reason.
+What the measured libraries print goes to stderr. A library that cannot be imported is
+``{"unavailable": reason}``; any other failure ends the process, and its last line on stderr is the
+reason.
 """
 
 from __future__ import annotations
@@ -31,11 +33,15 @@ def status(field: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
-    raise ValueError(f"/proc/self/status must have a line {field}; peak memory can be measured on Linux only")
+    raise ValueError(
+        f"/proc/self/status must have a line {field}; peak memory can be measured on Linux only"
+    )
 
 
 def memory_so_far() -> int:
-    """Give back what is free, forget the peak, and say what is resident: the ground on which a peak is measured."""
+    """Give back what is free, forget the peak, and say what is resident: the ground on which a peak
+    is measured.
+    """
     gc.collect()
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
@@ -44,8 +50,14 @@ def memory_so_far() -> int:
 
 
 def limit_memory() -> None:
-    """An allocation beyond most of the free memory is refused, so that no other process is killed for it."""
-    free = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
+    """An allocation beyond most of the free memory is refused, so that no other process is killed
+    for it.
+    """
+    free = next(
+        line
+        for line in Path("/proc/meminfo").read_text().splitlines()
+        if line.startswith("MemAvailable")
+    )
     most = status("VmSize") + int(LARGEST_SHARE * int(free.split()[1]) * 1024)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
@@ -58,24 +70,31 @@ def end_with_the_parent() -> None:
 
 def built(job: dict[str, Any]) -> tuple[Any, Any]:
     """The work and its implementation."""
+    from experiments.benchmarks.case import Work, first_weights
     from experiments.benchmarks.implementations import kind
-    from experiments.benchmarks.work import Work, first_weights
 
     work = Work.model_validate(job["work"])
     known = kind(work.implementation)
     if work.method not in known.methods:
-        raise ValueError(f"method must be one that {work.implementation} knows, got {work.method!r}; choose another")
+        raise ValueError(
+            f"method must be one that {work.implementation} knows, got {work.method!r}; choose "
+            "another"
+        )
     return work, known(work, first_weights(work.size, work.dtype))
 
 
 def import_all(work: Any) -> None:
-    """A meta-iteration of a tiny problem: some libraries import the most when they are first used."""
+    """A meta-iteration of a tiny problem: some libraries import the most when they are first
+    used.
+    """
+    from experiments.benchmarks.case import episodes, first_weights
+    from experiments.benchmarks.correctness import SMALL
     from experiments.benchmarks.implementations import kind
-    from experiments.benchmarks.truth import SMALL
-    from experiments.benchmarks.work import episodes, first_weights
 
     tiny = work.model_copy(update={"size": SMALL})
-    kind(work.implementation)(tiny, first_weights(SMALL, work.dtype)).meta_gradient(episodes(SMALL, work.dtype))
+    kind(work.implementation)(tiny, first_weights(SMALL, work.dtype)).meta_gradient(
+        episodes(SMALL, work.dtype)
+    )
 
 
 def package_version(implementation: Any) -> str | None:
@@ -88,8 +107,8 @@ def package_version(implementation: Any) -> str | None:
 
 def iteration(job: dict[str, Any]) -> dict[str, Any]:
     """Seconds of each meta-iteration after a first one, and the peak of memory over all of them."""
-    from experiments.benchmarks.truth import distance
-    from experiments.benchmarks.work import episodes
+    from experiments.benchmarks.case import episodes
+    from experiments.benchmarks.correctness import distance
 
     work, implementation = built(job)
     tasks = episodes(work.size, work.dtype)
@@ -124,8 +143,8 @@ def iteration(job: dict[str, Any]) -> dict[str, Any]:
 
 def truth(job: dict[str, Any]) -> dict[str, Any]:
     """The float64 meta-gradient against finite differences."""
-    from experiments.benchmarks.truth import truth_error
-    from experiments.benchmarks.work import episodes
+    from experiments.benchmarks.case import episodes
+    from experiments.benchmarks.correctness import truth_error
 
     work, implementation = built(job)
     gradient = implementation.meta_gradient(episodes(work.size, work.dtype))
@@ -133,24 +152,35 @@ def truth(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def reference(job: dict[str, Any]) -> dict[str, Any]:
-    """The exact float64 meta-gradient of a size, written to a file; ``state_mib``: of its weights in float32."""
+    """The exact float64 meta-gradient of a size, written to a file; ``state_mib``: of its weights
+    in float32.
+    """
     import torch
 
-    from experiments.benchmarks import truth as exact
-    from experiments.benchmarks.work import Size, first_weights
+    from experiments.benchmarks import correctness as exact
+    from experiments.benchmarks.case import Size, first_weights
 
     size = Size.model_validate(job["size"])
     limit_memory()
     torch.save(exact.reference(job["method"], size), job["file"])
-    return {"state_mib": sum(4 * value.numel() for value in first_weights(size, torch.float32).values()) / MIB}
+    return {
+        "state_mib": sum(4 * value.numel() for value in first_weights(size, torch.float32).values())
+        / MIB
+    }
 
 
 def throughput(job: dict[str, Any]) -> dict[str, Any]:
-    """The most floating-point operations a second that a 3x3 convolution reaches here; see :mod:`.floor`."""
-    from experiments.benchmarks.floor import best_throughput
-    from experiments.benchmarks.work import Size
+    """The most floating-point operations a second that a 3x3 convolution reaches here; see
+    :mod:`.floor`.
+    """
+    from experiments.benchmarks.case import Size
+    from experiments.benchmarks.lower_bound import best_throughput
 
-    return {"flops": best_throughput(Size.model_validate(job["size"]), job["precision"], seconds=job["seconds"])}
+    return {
+        "flops": best_throughput(
+            Size.model_validate(job["size"]), job["precision"], seconds=job["seconds"]
+        )
+    }
 
 
 def evaluation(job: dict[str, Any]) -> dict[str, Any]:
@@ -162,8 +192,8 @@ def evaluation(job: dict[str, Any]) -> dict[str, Any]:
 
 def feeding(job: dict[str, Any]) -> dict[str, Any]:
     """Seconds to draw the tasks of one meta-iteration."""
-    from experiments.benchmarks.feeding import draw
-    from experiments.benchmarks.work import Size
+    from experiments.benchmarks.case import Size
+    from experiments.benchmarks.data_loading import draw
 
     return draw(Size.model_validate(job["size"]), rounds=job["rounds"])
 
@@ -181,8 +211,8 @@ def main() -> None:
         os.dup2(2, 1)
         import torch
 
-        from mdtheory.allocator import keep_freed_memory
-        from mdtheory.registry import load_plugin
+        from mdtheory.core.registry import load_plugin
+        from mdtheory.run.allocator import keep_freed_memory
 
         torch.set_num_threads(job["threads"])
         if job["allocator"] == "kept":

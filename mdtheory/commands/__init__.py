@@ -1,1 +1,3 @@
-"""The commands, one file each; a file imports what it needs inside its functions, so that ``--help`` is quick."""
+"""The commands, one file each; a file imports what it needs inside its functions, so that
+``--help`` is quick.
+"""

@@ -10,17 +10,39 @@ from typing import Annotated, Any
 
 import typer
 
-from mdtheory.commands.console import JsonFlag, PluginOption, find_checkpoint, load_plugins, use_threads, write_json
+from mdtheory.commands.console import (
+    JsonFlag,
+    PluginOption,
+    find_checkpoint,
+    load_plugins,
+    use_threads,
+    write_json,
+)
 
 
 def adapt(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint or a run folder.")],
-    support: Annotated[Path, typer.Option("--support", metavar="DIR", help="The examples: one subfolder of images per class.")],
-    query: Annotated[Path, typer.Option("--query", metavar="DIR", help="Images to classify, in a folder or its subfolders.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where predictions.csv and sheet.png go.")] = Path(
-        "predictions"
-    ),
-    steps: Annotated[int | None, typer.Option("--steps", min=0, help="Task steps (default: those of the run's tests).")] = None,
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CKPT", help="A checkpoint or a run folder.")
+    ],
+    support: Annotated[
+        Path,
+        typer.Option(
+            "--support", metavar="DIR", help="The examples: one subfolder of images per class."
+        ),
+    ],
+    query: Annotated[
+        Path,
+        typer.Option(
+            "--query", metavar="DIR", help="Images to classify, in a folder or its subfolders."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where predictions.csv and sheet.png go.")
+    ] = Path("predictions"),
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", min=0, help="Task steps (default: those of the run's tests)."),
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or auto.")] = "cpu",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None,
     plugin: PluginOption = None,
@@ -46,15 +68,22 @@ def adapt(
         write_json(report)
         return
     for row in report["predictions"]:
-        typer.echo(f"{row['file']}: {row['predicted']} ({100 * max(row['probabilities'].values()):.0f}%)")
+        typer.echo(
+            f"{row['file']}: {row['predicted']} ({100 * max(row['probabilities'].values()):.0f}%)"
+        )
     if report["accuracy"] is not None:
-        typer.echo(f"accuracy on the queries in folders named like classes: {100 * report['accuracy']:.1f}%")
+        typer.echo(
+            "accuracy on the queries in folders named like classes: "
+            f"{100 * report['accuracy']:.1f}%"
+        )
     typer.echo(f"{report['csv']}\n{report['sheet']}")
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Image files with what their folder is called, decoded: ``pixels`` uint8 (N, size, size, 3)."""
+    """Image files with what their folder is called, decoded: ``pixels`` uint8 (N, size, size,
+    3).
+    """
 
     files: list[Path]
     folders: list[str]
@@ -68,11 +97,13 @@ class Pictures:
         return 1 - x.mean(dim=1, keepdim=True) if channels == 1 else x.contiguous()
 
 
-def run(path: Path, support: Path, query: Path, out: Path, *, steps: int | None, device: str) -> dict[str, Any]:
+def run(
+    path: Path, support: Path, query: Path, out: Path, *, steps: int | None, device: str
+) -> dict[str, Any]:
     """Adapt, predict, write both files; a summary."""
     import torch
 
-    from mdtheory.meta.builder import image_shape_of, load_learner
+    from mdtheory.run.build import image_shape_of, load_learner
 
     for name in ("predictions.csv", "sheet.png"):
         if (out / name).exists():
@@ -83,26 +114,45 @@ def run(path: Path, support: Path, query: Path, out: Path, *, steps: int | None,
     classes = sorted(set(examples.folders))
     if len(classes) != config.task.n_way:
         raise ValueError(
-            f"--support must have {config.task.n_way} subfolders, one per class, as the learner was trained for, got "
+            f"--support must have {config.task.n_way} subfolders, one per class, as the learner "
+            "was "
+            "trained for, got "
             f"{len(classes)} in {support}; add or remove some"
         )
     like = next(iter(learner.parameters()))
-    x, new = (p.tensor(channels=channels).to(device=like.device, dtype=like.dtype) for p in (examples, unknown))
+    x, new = (
+        p.tensor(channels=channels).to(device=like.device, dtype=like.dtype)
+        for p in (examples, unknown)
+    )
     y = torch.tensor([classes.index(name) for name in examples.folders], device=like.device)
     with torch.no_grad():
         probabilities = learner.adapt(x, y, n_steps=steps).eval()(new).softmax(-1).cpu()
     best = [classes[int(index)] for index in probabilities.argmax(-1)]
-    known = [truth == guess for truth, guess in zip(unknown.folders, best, strict=True) if truth in classes]
+    known = [
+        truth == guess
+        for truth, guess in zip(unknown.folders, best, strict=True)
+        if truth in classes
+    ]
     out.mkdir(parents=True, exist_ok=True)
     rows = [
-        {"file": str(file), "predicted": guess, "probabilities": dict(zip(classes, map(float, p), strict=True))}
+        {
+            "file": str(file),
+            "predicted": guess,
+            "probabilities": dict(zip(classes, map(float, p), strict=True)),
+        }
         for file, guess, p in zip(unknown.files, best, probabilities, strict=True)
     ]
     _write_csv(rows, classes, out / "predictions.csv")
     _write_sheet(examples, unknown, rows, out / "sheet.png")
     accuracy = sum(known) / len(known) if known else None
     places = {"csv": str(out / "predictions.csv"), "sheet": str(out / "sheet.png")}
-    return {"classes": classes, "norm": config.norm, "predictions": rows, "accuracy": accuracy, **places}
+    return {
+        "classes": classes,
+        "norm": config.norm,
+        "predictions": rows,
+        "accuracy": accuracy,
+        **places,
+    }
 
 
 def read_examples(folder: Path, *, size: int) -> Pictures:
@@ -111,7 +161,10 @@ def read_examples(folder: Path, *, size: int) -> Pictures:
     named = [(path, sub.name) for sub in _subfolders(folder) for path in _images(sub)]
     empty = [sub.name for sub in _subfolders(folder) if not _images(sub)]
     if empty:
-        raise ValueError(f"every class of --support must have images, got none in {folder / empty[0]}; add some or remove it")
+        raise ValueError(
+            f"every class of --support must have images, got none in {folder / empty[0]}; add some "
+            "or remove it"
+        )
     return _decode(named, size)
 
 
@@ -131,19 +184,25 @@ def _demand_folder(folder: Path, option: str) -> None:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(
+        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
 
 
 def _images(folder: Path) -> list[Path]:
-    from mdtheory.data.listing import IMAGE_SUFFIXES
+    from mdtheory.data.image_index import IMAGE_SUFFIXES
 
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != ".")
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."
+    )
 
 
 def _decode(named: list[tuple[Path, str]], size: int) -> Pictures:
     import numpy as np
 
-    from mdtheory.data.decode import decode
+    from mdtheory.data.decode_image import decode
 
     pixels = [decode(path, image_size=size, name=str(path)) for path, _ in named]
     stacked = np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8)
@@ -157,14 +216,24 @@ def _write_csv(rows: list[dict[str, Any]], classes: list[str], path: Path) -> No
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "predicted", *(f"p({name})" for name in classes)])
     for row in rows:
-        writer.writerow([row["file"], row["predicted"], *(f"{row['probabilities'][name]:.6f}" for name in classes)])
+        writer.writerow(
+            [
+                row["file"],
+                row["predicted"],
+                *(f"{row['probabilities'][name]:.6f}" for name in classes),
+            ]
+        )
     write_atomically(path, text.getvalue().encode())
 
 
-def _write_sheet(examples: Pictures, unknown: Pictures, rows: list[dict[str, Any]], path: Path) -> None:
-    from mdtheory.sheets import Card, contact_sheet
+def _write_sheet(
+    examples: Pictures, unknown: Pictures, rows: list[dict[str, Any]], path: Path
+) -> None:
+    from mdtheory.figures.contact_sheet import Card, contact_sheet
 
-    known = [Card(image, name) for image, name in zip(examples.pixels, examples.folders, strict=True)]
+    known = [
+        Card(image, name) for image, name in zip(examples.pixels, examples.folders, strict=True)
+    ]
     answers = [
         Card(image, f"{row['predicted']} {100 * row['probabilities'][row['predicted']]:.0f}%")
         for image, row in zip(unknown.pixels, rows, strict=True)

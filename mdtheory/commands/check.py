@@ -10,12 +10,15 @@ from mdtheory.commands.console import JsonFlag, PluginOption, load_plugins, writ
 
 
 def check(
-    slug: Annotated[str, typer.Argument(metavar="SLUG", help="The geometry, one of `mdtheory geometries`.")],
+    slug: Annotated[
+        str, typer.Argument(metavar="SLUG", help="The geometry, one of `mdtheory geometries`.")
+    ],
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or auto.")] = "cpu",
     plugin: PluginOption = None,
     json_: JsonFlag = False,
 ) -> None:
-    """Examine a geometry by the contract tests that the built-in ones must pass: one line each, what holds and what does not.
+    """Examine a geometry by the contract tests that the built-in ones must pass: one line each,
+    what holds and what does not.
 
     In float64 on three small models (a smooth one, convolutions, and one with
     native norms and tied and frozen weights): pure hooks, the first step, live
@@ -30,7 +33,7 @@ def check(
     """
     from mdtheory.contract import check as examine_all
     from mdtheory.geometry import geometries
-    from mdtheory.meta.builder import pick_device
+    from mdtheory.run.build import pick_device
 
     load_plugins(plugin)
     make = geometries.get(slug)

@@ -10,7 +10,9 @@ import typer
 from mdtheory.commands.console import JsonFlag, write_json
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode="rich", help="Look into a checkpoint, compare two, publish the weights."
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Look into a checkpoint, compare two, publish the weights.",
 )
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint, e.g. runs/maml/last.pt.")]
 
@@ -42,7 +44,7 @@ def show(file: File, json_: JsonFlag = False) -> None:
     import json
 
     from mdtheory.meta import checkpoint
-    from mdtheory.meta.builder import config_of
+    from mdtheory.run.build import config_of
 
     state = checkpoint.load(file)
     config = config_of(state, origin=str(file))
@@ -70,7 +72,10 @@ def show(file: File, json_: JsonFlag = False) -> None:
 
 @app.command()
 def export(
-    file: File, target: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write, ending in .safetensors.")]
+    file: File,
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The file to write, ending in .safetensors.")
+    ],
 ) -> None:
     """Write the weights as a safetensors file, with the configuration and the digest as metadata.
 

@@ -1,4 +1,6 @@
-"""What all commands share: where words and tables go, JSON, plug-ins, and the places of checkpoints."""
+"""What all commands share: where words and tables go, JSON, plug-ins, and the places of
+checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,11 @@ import typer
 JsonFlag = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")]
 PluginOption = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", metavar="FILE", help="A Python file that registers a geometry, model, ...; may be repeated."),
+    typer.Option(
+        "--plugin",
+        metavar="FILE",
+        help="A Python file that registers a geometry, model, ...; may be repeated.",
+    ),
 ]
 
 
@@ -30,7 +36,9 @@ def complain(text: str) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error without line breaks; the system's own words where it is an ``OSError``."""
+    """The message of an error without line breaks; the system's own words where it is an
+    ``OSError``.
+    """
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
     return " ".join(str(error).split()) or type(error).__name__
@@ -42,24 +50,39 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 def load_plugins(paths: Iterable[Path] | None) -> None:
-    """Import every ``--plugin`` file; ``ValueError`` for one that is not Python, lacks what it imports, or takes a slug."""
-    from mdtheory.registry import load_plugin
+    """Import every ``--plugin`` file; ``ValueError`` for one that is not Python, lacks what it
+    imports, or takes a slug.
+    """
+    from mdtheory.core.registry import load_plugin
 
     for path in paths or ():
         try:
             load_plugin(path)
-        except (SyntaxError, ImportError, NameError, AttributeError, TypeError, LookupError) as error:
+        except (
+            SyntaxError,
+            ImportError,
+            NameError,
+            AttributeError,
+            TypeError,
+            LookupError,
+        ) as error:
             said = f"{type(error).__name__}: {one_line(error)}"
-            raise ValueError(f"--plugin must be Python that can be imported, got {path}: {said}") from error
+            raise ValueError(
+                f"--plugin must be Python that can be imported, got {path}: {said}"
+            ) from error
 
 
 def write_findings(findings: Sequence[dict[str, Any]], *, json_: bool) -> None:
-    """What was checked (``check``, ``ok``, ``found``), a line each or as JSON; exit code 1 if anything is not ok."""
+    """What was checked (``check``, ``ok``, ``found``), a line each or as JSON; exit code 1 if
+    anything is not ok.
+    """
     if json_:
         write_json(findings)
     else:
         for finding in findings:
-            typer.echo(f"{'OK  ' if finding['ok'] else 'FAIL'}  {finding['check']}: {finding['found']}")
+            typer.echo(
+                f"{'OK  ' if finding['ok'] else 'FAIL'}  {finding['check']}: {finding['found']}"
+            )
     if not all(finding["ok"] for finding in findings):
         raise typer.Exit(1)
 
@@ -70,18 +93,27 @@ def write_json(value: Any) -> None:
 
 
 def write_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "", words: Sequence[int] = (0,)
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    caption: str = "",
+    words: Sequence[int] = (0,),
 ) -> None:
     """A table on stdout; ``words``: the columns that are no numbers."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
+    table = Table(
+        title=title, caption=caption or None, title_justify="left", caption_justify="left"
+    )
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index in words else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 140).print(table)
+    Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 140).print(
+        table
+    )
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -91,7 +123,10 @@ def find_checkpoint(path: Path) -> Path:
     for name in ("best.pt", "last.pt"):
         if (path / name).is_file():
             return path / name
-    raise ValueError(f"{path} must be a checkpoint or a folder with best.pt or last.pt, got neither; check the path")
+    raise ValueError(
+        f"{path} must be a checkpoint or a folder with best.pt or last.pt, got neither; check the "
+        "path"
+    )
 
 
 def use_threads(threads: int | None) -> None:

@@ -9,16 +9,32 @@ import typer
 
 from mdtheory.commands.console import JsonFlag, write_json
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Look at a data set before training on it.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="rich", help="Look at a data set before training on it."
+)
 Place = Annotated[
-    Path | None, typer.Argument(metavar="[PATH]", help="A folder of images; without it, the glyphs that ship with the package.")
+    Path | None,
+    typer.Argument(
+        metavar="[PATH]",
+        help="A folder of images; without it, the glyphs that ship with the package.",
+    ),
 ]
-Size = Annotated[int | None, typer.Option("--image-size", min=8, help="Pixels (default: 28 for glyphs, 84 for images).")]
-Mini = Annotated[bool, typer.Option("--mini-imagenet", help="Expect miniImageNet and its 64/16/20 split by WordNet id.")]
+Size = Annotated[
+    int | None,
+    typer.Option("--image-size", min=8, help="Pixels (default: 28 for glyphs, 84 for images)."),
+]
+Mini = Annotated[
+    bool,
+    typer.Option(
+        "--mini-imagenet", help="Expect miniImageNet and its 64/16/20 split by WordNet id."
+    ),
+]
 
 
 @app.command()
-def check(path: Place = None, mini: Mini = False, image_size: Size = None, json_: JsonFlag = False) -> None:
+def check(
+    path: Place = None, mini: Mini = False, image_size: Size = None, json_: JsonFlag = False
+) -> None:
     """Read a data set as training would, and say what is in it.
 
     Knows Parquet folders, class folders (below train/val/test or not), Ravi's csv
@@ -53,9 +69,13 @@ def sheet(
     mini: Mini = False,
     image_size: Size = None,
     split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "train",
-    task: Annotated[int, typer.Option("--task", min=0, help="Which task of the stream to draw.")] = 0,
+    task: Annotated[
+        int, typer.Option("--task", min=0, help="Which task of the stream to draw.")
+    ] = 0,
     n_way: Annotated[int, typer.Option("--n-way", min=2, help="Classes.")] = 5,
-    per_class: Annotated[int, typer.Option("--per-class", min=2, help="Images of each class.")] = 10,
+    per_class: Annotated[
+        int, typer.Option("--per-class", min=2, help="Images of each class.")
+    ] = 10,
 ) -> None:
     """Draw one task as a picture: a row of images for every class.
 
@@ -66,16 +86,22 @@ def sheet(
       mdtheory data sheet mini.png ~/mini-imagenet --mini-imagenet --split test
     """
     from mdtheory.data.episodes import EpisodeStream
-    from mdtheory.sheets import Card, contact_sheet, pixels_of
+    from mdtheory.figures.contact_sheet import Card, contact_sheet, pixels_of
 
     if out.suffix.lower() != ".png" or out.exists():
-        raise ValueError(f"OUT.png must be a new file that ends in .png, got {out}; choose another name")
+        raise ValueError(
+            f"OUT.png must be a new file that ends in .png, got {out}; choose another name"
+        )
     source = open_place(path, mini=mini, image_size=image_size)
-    stream = EpisodeStream(source, split=split, seed=0, n_way=n_way, n_shot=1, n_query=per_class - 1)
+    stream = EpisodeStream(
+        source, split=split, seed=0, n_way=n_way, n_shot=1, n_query=per_class - 1
+    )
     names, episode = source.classes(split), stream(task)
     queries = episode.query_x.reshape(n_way, per_class - 1, *episode.query_x.shape[1:])
     sections = []
-    for (class_index, _), example, others in zip(stream.chosen(task), episode.support_x, queries, strict=True):
+    for (class_index, _), example, others in zip(
+        stream.chosen(task), episode.support_x, queries, strict=True
+    ):
         cards = [Card(pixels_of(image.numpy())) for image in (example, *others)]
         sections.append((names[class_index], cards))
     contact_sheet(sections, out)
@@ -85,16 +111,20 @@ def sheet(
 def open_place(path: Path | None, *, mini: bool, image_size: int | None) -> Any:
     """The source that the arguments mean."""
     from mdtheory.config import parse
-    from mdtheory.meta.builder import open_data
+    from mdtheory.run.build import open_data
 
-    table: dict[str, Any] = {"source": "mini-imagenet" if mini else "folder" if path is not None else "glyphs"}
+    table: dict[str, Any] = {
+        "source": "mini-imagenet" if mini else "folder" if path is not None else "glyphs"
+    }
     table |= {} if path is None else {"path": str(path)}
     table |= {} if image_size is None else {"image_size": image_size}
     return open_data(parse({"data": table}, origin="data").data)
 
 
 def summary(source: Any) -> dict[str, Any]:
-    """Digest, image shape and the number of classes and images of every split, with what the reader says besides."""
+    """Digest, image shape and the number of classes and images of every split, with what the reader
+    says besides.
+    """
     if hasattr(source, "summary"):
         return dict(source.summary())
     splits = {}
@@ -102,4 +132,9 @@ def summary(source: Any) -> dict[str, Any]:
         names = source.classes(split)
         images = sum(source.count(split, index) for index in range(len(names)))
         splits[split] = {"classes": len(names), "images": images}
-    return {"origin": "glyphs", "digest": source.digest, "image_shape": list(source.image_shape), "splits": splits}
+    return {
+        "origin": "glyphs",
+        "digest": source.digest,
+        "image_shape": list(source.image_shape),
+        "splits": splits,
+    }

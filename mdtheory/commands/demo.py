@@ -11,10 +11,13 @@ from mdtheory.commands.console import JsonFlag, complain, say, write_json, write
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where results, table and figures go.")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where results, table and figures go.")
+    ] = Path("demo"),
     json_: JsonFlag = False,
 ) -> None:
-    """Train MAML, MetaSGD and MetaMiDA on letters of many scripts, test them on unseen scripts, and draw the figures.
+    """Train MAML, MetaSGD and MetaMiDA on letters of many scripts, test them on unseen scripts, and
+    draw the figures.
 
     The three start from the same network, see the same tasks and use the same
     optimizer. On two cores it takes two to three minutes. Writes results.json
@@ -26,8 +29,8 @@ def demo(
 
       mdtheory demo --out demo
     """
-    from mdtheory.demo import caption, rows, run
     from mdtheory.meta.interrupt import Interrupted
+    from mdtheory.run.demo import caption, rows, run
 
     try:
         report = run(out)

@@ -32,7 +32,10 @@ def _versions() -> list[dict[str, Any]]:
 
     import mdtheory
 
-    found = [_finding("mdtheory", mdtheory.__version__), _finding("python", platform.python_version())]
+    found = [
+        _finding("mdtheory", mdtheory.__version__),
+        _finding("python", platform.python_version()),
+    ]
     for package in ("torch", "numpy", "matplotlib", "pyarrow", "pillow", "pydantic", "safetensors"):
         try:
             found.append(_finding(package, version(package)))
@@ -46,7 +49,11 @@ def _devices() -> dict[str, Any]:
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return _finding(
-        "devices", f"CPU with {torch.get_num_threads()} of {os.cpu_count()} threads; GPUs: {', '.join(gpus) or 'none'}"
+        "devices",
+        (
+            f"CPU with {torch.get_num_threads()} of {os.cpu_count()} threads; GPUs: "
+            f"{', '.join(gpus) or 'none'}"
+        ),
     )
 
 
@@ -56,11 +63,19 @@ def _data() -> list[dict[str, Any]]:
 
     glyphs = GlyphSet()
     found = [
-        _finding("glyphs", ", ".join(f"{len(glyphs.classes(split))} {split}" for split in ("train", "validation", "test")))
+        _finding(
+            "glyphs",
+            ", ".join(
+                f"{len(glyphs.classes(split))} {split}" for split in ("train", "validation", "test")
+            ),
+        )
     ]
     place = os.environ.get(MINI_IMAGENET_VARIABLE)
     if not place:
-        return [*found, _finding("miniImageNet", f"not looked for: {MINI_IMAGENET_VARIABLE} is not set")]
+        return [
+            *found,
+            _finding("miniImageNet", f"not looked for: {MINI_IMAGENET_VARIABLE} is not set"),
+        ]
     try:
         form = detect(place)
         return [*found, _finding("miniImageNet", f"{form.form} in {form.path}")]
@@ -73,7 +88,9 @@ def _mathematics() -> list[dict[str, Any]]:
 
 
 def _derivative(name: str, *, tolerance: float = 1e-7) -> dict[str, Any]:
-    """The meta-gradient of one small task against central differences, in float64 on a smooth model."""
+    """The meta-gradient of one small task against central differences, in float64 on a smooth
+    model.
+    """
     from mdtheory.contract.gradients import slope_errors
     from mdtheory.contract.setting import Setting
     from mdtheory.geometry import geometries
@@ -82,4 +99,6 @@ def _derivative(name: str, *, tolerance: float = 1e-7) -> dict[str, Any]:
     learner, episode = setting.learner(), setting.episodes(1)[0]
     grads = learner.meta_gradient([episode]).grads
     error = max(slope_errors(learner, episode, grads, [tuple(grads)], first_order=False).values())
-    return _finding(f"meta-gradient of {name}", f"relative error {error:.1e} in float64", ok=error < tolerance)
+    return _finding(
+        f"meta-gradient of {name}", f"relative error {error:.1e} in float64", ok=error < tolerance
+    )

@@ -21,15 +21,25 @@ from mdtheory.commands.console import (
 
 def evaluate(
     checkpoints: Annotated[
-        list[Path], typer.Argument(metavar="CKPT...", help="Checkpoints or run folders; the first is compared with the others.")
+        list[Path],
+        typer.Argument(
+            metavar="CKPT...",
+            help="Checkpoints or run folders; the first is compared with the others.",
+        ),
     ],
-    tasks: Annotated[int | None, typer.Option("--tasks", min=2, help="Tasks (default: test.tasks of the first run).")] = None,
+    tasks: Annotated[
+        int | None,
+        typer.Option("--tasks", min=2, help="Tasks (default: test.tasks of the first run)."),
+    ] = None,
     split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "test",
-    data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="Where the images are now.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="PATH", help="Where the images are now.")
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or auto.")] = "cpu",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None,
     scores: Annotated[
-        Path | None, typer.Option("--scores", metavar="FILE", help="Also write every task's score as JSON.")
+        Path | None,
+        typer.Option("--scores", metavar="FILE", help="Also write every task's score as JSON."),
     ] = None,
     plugin: PluginOption = None,
     json_: JsonFlag = False,
@@ -67,11 +77,13 @@ def evaluate(
         _show(report)
 
 
-def run(paths: list[Path], tasks: int | None, split: str, data: Path | None, device: str) -> dict[str, Any]:
+def run(
+    paths: list[Path], tasks: int | None, split: str, data: Path | None, device: str
+) -> dict[str, Any]:
     """Everything measured, as plain numbers."""
-    from mdtheory.meta.builder import build_stream, load_learner, open_data
     from mdtheory.meta.evaluate import evaluate as measure
     from mdtheory.meta.evaluate import paired
+    from mdtheory.run.build import build_stream, load_learner, open_data
 
     loaded = [load_learner(path, device=device) for path in paths]
     _same_problem([config for _, config in loaded], paths)
@@ -107,18 +119,33 @@ def run(paths: list[Path], tasks: int | None, split: str, data: Path | None, dev
             }
         )
     task = first.task
-    problem = {"n_way": task.n_way, "n_shot": task.n_shot, "tasks": n_tasks, "split": split, "data": source.digest}
+    problem = {
+        "n_way": task.n_way,
+        "n_shot": task.n_shot,
+        "tasks": n_tasks,
+        "split": split,
+        "data": source.digest,
+    }
     return {**problem, "results": results}
 
 
 def _same_problem(configs: list[Any], paths: list[Path]) -> None:
     """Refuse to compare what was trained for different problems."""
     for config, path in zip(configs, paths, strict=True):
-        for where in (("task", "n_way"), ("task", "n_shot"), ("data", "source"), ("data", "image_size"), ("data", "strength")):
-            mine, theirs = (getattr(getattr(one, where[0]), where[1]) for one in (config, configs[0]))
+        for where in (
+            ("task", "n_way"),
+            ("task", "n_shot"),
+            ("data", "source"),
+            ("data", "image_size"),
+            ("data", "strength"),
+        ):
+            mine, theirs = (
+                getattr(getattr(one, where[0]), where[1]) for one in (config, configs[0])
+            )
             if mine != theirs:
                 raise ValueError(
-                    f"all checkpoints must be trained for one problem, got {'.'.join(where)} = {mine} in {path} and {theirs} "
+                    f"all checkpoints must be trained for one problem, got {'.'.join(where)} = "
+                    f"{mine} in {path} and {theirs} "
                     f"in {paths[0]}; evaluate them one by one"
                 )
 
@@ -128,7 +155,10 @@ def _plain(estimate: Any) -> dict[str, Any]:
 
 
 def _show(report: dict[str, Any]) -> None:
-    title = f"{report['n_way']}-way {report['n_shot']}-shot, {report['split']} split, {report['tasks']} tasks, accuracy in %"
+    title = (
+        f"{report['n_way']}-way {report['n_shot']}-shot, {report['split']} split, "
+        f"{report['tasks']} tasks, accuracy in %"
+    )
     columns, rows = ["method"], []
     for protocol in report["results"][0]["protocols"]:
         columns.append(f"{protocol['n_query']} per class")
@@ -138,11 +168,22 @@ def _show(report: dict[str, Any]) -> None:
         row = [f"{result['geometry']}, norm {result['norm']}, {result['steps']} steps"]
         for protocol in result["protocols"]:
             row.append(_percent(protocol["accuracy"]))
-            row += [_percent(protocol["accuracy_first_600"])] if "accuracy_first_600" in protocol else []
+            row += (
+                [_percent(protocol["accuracy_first_600"])]
+                if "accuracy_first_600" in protocol
+                else []
+            )
             if len(report["results"]) > 1:
-                row.append(_percent(protocol["difference_to_first"], "+") if "difference_to_first" in protocol else "")
+                row.append(
+                    _percent(protocol["difference_to_first"], "+")
+                    if "difference_to_first" in protocol
+                    else ""
+                )
         rows.append(row)
-    caption = "± 95% interval over tasks; N per class: queries scored together; difference: paired, to the first row"
+    caption = (
+        "± 95% interval over tasks; N per class: queries scored together; difference: paired, "
+        "to the first row"
+    )
     write_table(title, columns, rows, caption=caption)
 
 

@@ -10,7 +10,8 @@ from mdtheory.commands.console import JsonFlag, PluginOption, load_plugins, writ
 
 
 def geometries(plugin: PluginOption = None, json_: JsonFlag = False) -> None:
-    """List the loss geometries: where each comes from, how many meta-parameters it adds, what a task step costs.
+    """List the loss geometries: where each comes from, how many meta-parameters it adds, what a
+    task step costs.
 
     parameters: what the geometry adds to the 121,093 of Conv4-64 (84 x 84 colour
     images, 5 classes). step: one measured task step (gradient and move) of a
@@ -30,10 +31,21 @@ def geometries(plugin: PluginOption = None, json_: JsonFlag = False) -> None:
         write_json(found)
         return
     rows = [
-        [g["name"], f"{g['parameters']:,}", f"{1000 * g['step_seconds']:.1f}", summary(registry.get(g["name"])), g["source"]]
+        [
+            g["name"],
+            f"{g['parameters']:,}",
+            f"{1000 * g['step_seconds']:.1f}",
+            summary(registry.get(g["name"])),
+            g["source"],
+        ]
         for g in found
     ]
-    write_table("loss geometries", ["name", "parameters", "step (ms)", "what it does", "source"], rows, words=(0, 3, 4))
+    write_table(
+        "loss geometries",
+        ["name", "parameters", "step (ms)", "what it does", "source"],
+        rows,
+        words=(0, 3, 4),
+    )
 
 
 def summary(factory: Any) -> str:
@@ -49,22 +61,35 @@ def describe(name: str) -> dict[str, Any]:
 
     backbone = Conv4()
     full = MetaLearner(backbone, registry.get(name)())
-    added = sum(value.numel() for value in full.meta().values()) - sum(value.numel() for value in backbone.parameters())
+    added = sum(value.numel() for value in full.meta().values()) - sum(
+        value.numel() for value in backbone.parameters()
+    )
     small = MetaLearner(Conv4(in_channels=1, image_size=28, channels=16), registry.get(name)())
-    return {"name": name, "source": full.geometry.source, "parameters": added, "step_seconds": step_seconds(small)}
+    return {
+        "name": name,
+        "source": full.geometry.source,
+        "parameters": added,
+        "step_seconds": step_seconds(small),
+    }
 
 
 def step_seconds(learner: Any, *, repeats: int = 5) -> float:
-    """The fastest of some task steps (gradient at the point, move, new point) on five random grey images."""
+    """The fastest of some task steps (gradient at the point, move, new point) on five random grey
+    images.
+    """
     import torch
 
-    from mdtheory import seeding, tree
+    from mdtheory.core import seeding, tree
+    from mdtheory.core.types import Episode
     from mdtheory.inner.solver import noise_of
-    from mdtheory.typing import Episode
 
     images = torch.rand(5, 1, 28, 28, generator=seeding.generator("step_seconds"))
     labels = torch.arange(5)
-    episode, problem, meta = Episode(images, labels, images, labels), learner.problem(), tree.detach(learner.meta())
+    episode, problem, meta = (
+        Episode(images, labels, images, labels),
+        learner.problem(),
+        tree.detach(learner.meta()),
+    )
     times = []
     with torch.no_grad():
         state = problem.start(meta, noise_of(problem, episode))

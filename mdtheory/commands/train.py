@@ -8,21 +8,48 @@ from typing import Annotated, Any
 
 import typer
 
-from mdtheory.commands.console import JsonFlag, PluginOption, complain, load_plugins, one_line, say, use_threads, write_json
+from mdtheory.commands.console import (
+    JsonFlag,
+    PluginOption,
+    complain,
+    load_plugins,
+    one_line,
+    say,
+    use_threads,
+    write_json,
+)
 
 
 def train(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for last.pt, best.pt, metrics.jsonl.")],
-    config: Annotated[Path | None, typer.Option("--config", metavar="TOML", help="The run; default: MAML on glyphs.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. task.n_shot=5; repeat it.")
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="DIR", help="Folder for last.pt, best.pt, metrics.jsonl."),
+    ],
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="TOML", help="The run; default: MAML on glyphs."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from DIR/last.pt, or start if there is none.")] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override one key, e.g. task.n_shot=5; repeat it."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from DIR/last.pt, or start if there is none.")
+    ] = False,
     minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0, help="Save and leave after about so many minutes; --resume goes on.")
+        float | None,
+        typer.Option(
+            "--minutes", min=0, help="Save and leave after about so many minutes; --resume goes on."
+        ),
     ] = None,
     any_threads: Annotated[
-        bool, typer.Option("--any-threads", help="Resume with another number of threads, though the bits will differ.")
+        bool,
+        typer.Option(
+            "--any-threads",
+            help="Resume with another number of threads, though the bits will differ.",
+        ),
     ] = False,
     plugin: PluginOption = None,
     json_: JsonFlag = False,
@@ -38,11 +65,14 @@ def train(
 
       mdtheory train --config experiments/configs/glyphs.toml --out runs/maml
 
-      mdtheory train --config experiments/configs/glyphs.toml --set geometry.name=metamida --out runs/metamida
+      mdtheory train --config experiments/configs/glyphs.toml --set geometry.name=metamida --out
+      runs/metamida
 
-      mdtheory train --config experiments/configs/mini-5w1s-metamida.toml --out runs/mini --resume --minutes 60
+      mdtheory train --config experiments/configs/mini-5w1s-metamida.toml --out runs/mini --resume
+      --minutes 60
 
-      torchrun --nproc-per-node 2 -m mdtheory train --config experiments/configs/glyphs.toml --out runs/two
+      torchrun --nproc-per-node 2 -m mdtheory train --config experiments/configs/glyphs.toml --out
+      runs/two
 
     The data set miniImageNet is found by data.path or by the variable
     MDTHEORY_MINI_IMAGENET.
@@ -50,7 +80,11 @@ def train(
     from mdtheory.config import load, override, parse
 
     load_plugins(plugin)
-    chosen = load(config, settings or []) if config is not None else parse(override({}, settings or []), origin="--set")
+    chosen = (
+        load(config, settings or [])
+        if config is not None
+        else parse(override({}, settings or []), origin="--set")
+    )
     use_threads(chosen.threads)
     result = run(chosen, out, resume=resume, minutes=minutes, any_threads=any_threads)
     if result is None:
@@ -62,12 +96,16 @@ def train(
             typer.echo(f"{key}: {value}")
 
 
-def run(config: Any, out: Path, *, resume: bool, minutes: float | None, any_threads: bool) -> dict[str, Any] | None:
-    """Train in ``out``, with the other processes of ``torchrun`` if there are any; the summary for stdout, on rank 0 alone."""
+def run(
+    config: Any, out: Path, *, resume: bool, minutes: float | None, any_threads: bool
+) -> dict[str, Any] | None:
+    """Train in ``out``, with the other processes of ``torchrun`` if there are any; the summary for
+    stdout, on rank 0 alone.
+    """
     from mdtheory.meta import checkpoint
-    from mdtheory.meta.builder import pick_device
     from mdtheory.meta.distributed import Lost, joined
     from mdtheory.meta.interrupt import Interrupted
+    from mdtheory.run.build import pick_device
 
     with joined(pick_device(config.device)) as world:
         try:
@@ -96,7 +134,9 @@ def run(config: Any, out: Path, *, resume: bool, minutes: float | None, any_thre
 
 
 def fit(trainer: Any, world: Any, *, minutes: float | None) -> Any:
-    """``trainer.fit``; that another process is lost is said before ``torchrun``, which knows it too, can end this one."""
+    """``trainer.fit``; that another process is lost is said before ``torchrun``, which knows it
+    too, can end this one.
+    """
     from mdtheory.meta.distributed import Lost
     from mdtheory.meta.interrupt import StopRequest
 
@@ -109,21 +149,30 @@ def fit(trainer: Any, world: Any, *, minutes: float | None) -> Any:
 
 
 def prepare(config: Any, out: Path, world: Any, *, resume: bool, any_threads: bool) -> Any:
-    """The trainer, at the checkpoint's iteration if there is one; rank 0 alone reads and writes in ``out``."""
+    """The trainer, at the checkpoint's iteration if there is one; rank 0 alone reads and writes in
+    ``out``.
+    """
     from mdtheory.meta import events
-    from mdtheory.meta.builder import build_trainer, open_data, pick_device
+    from mdtheory.run.build import build_trainer, open_data, pick_device
 
     first = world.rank == 0
-    stored = world.from_first(world.together(lambda: read_last(out, resume=resume) if first else None))
+    stored = world.from_first(
+        world.together(lambda: read_last(out, resume=resume) if first else None)
+    )
 
     def build() -> Any:
-        trainer = build_trainer(config, open_data(config.data, pick_device(config.device)), out=out, world=world)
+        trainer = build_trainer(
+            config, open_data(config.data, pick_device(config.device)), out=out, world=world
+        )
         if first:
             make_folder(config, out, fresh=stored is None)
         if stored is not None:
             trainer.resume(stored, any_threads=any_threads)
             if first and stored["torch"] != trainer.state()["torch"]:
-                say(f"note: the checkpoint is from torch {stored['torch']}; the bits may differ from an unbroken run's")
+                say(
+                    f"note: the checkpoint is from torch {stored['torch']}; the bits may differ "
+                    "from an unbroken run's"
+                )
         return trainer
 
     trainer = world.together(build)
@@ -133,17 +182,24 @@ def prepare(config: Any, out: Path, world: Any, *, resume: bool, any_threads: bo
 
 
 def read_last(out: Path, *, resume: bool) -> dict[str, Any] | None:
-    """The state to go on from, if any; ``ValueError`` if there is one that ``resume`` does not allow."""
+    """The state to go on from, if any; ``ValueError`` if there is one that ``resume`` does not
+    allow.
+    """
     from mdtheory.meta import checkpoint
 
     last = out / "last.pt"
     if last.exists() and not resume:
-        raise ValueError(f"--out must be a folder without a run, got {out} with a last.pt; pass --resume or choose another")
+        raise ValueError(
+            f"--out must be a folder without a run, got {out} with a last.pt; pass --resume or "
+            "choose another"
+        )
     return checkpoint.load(last) if last.exists() else None
 
 
 def make_folder(config: Any, out: Path, *, fresh: bool) -> None:
-    """The run's folder, without what killed processes left; for a fresh run with its configuration and no metrics."""
+    """The run's folder, without what killed processes left; for a fresh run with its configuration
+    and no metrics.
+    """
     from mdtheory.meta import checkpoint, events
 
     out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,6 @@
-"""One sentence for a configuration that pydantic refuses: which key, what was expected, what was found."""
+"""One sentence for a configuration that pydantic refuses: which key, what was expected, what was
+found.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,12 @@ def show(value: Any) -> str:
 
 
 def sentence(error: ValidationError) -> str:
-    """The first complaint (an unknown key before others) as one sentence, with the number of the rest."""
-    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
+    """The first complaint (an unknown key before others) as one sentence, with the number of the
+    rest.
+    """
+    problems = sorted(
+        error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden"
+    )
     first, others = problems[0], len(problems) - 1
     more = f" (and {others} more)" if others else ""
     return _describe(first["type"], tuple(first["loc"]), first["msg"], first.get("input")) + more
@@ -37,7 +43,9 @@ def _describe(kind: str, location: tuple[int | str, ...], message: str, found: A
     if kind == "value_error" and section:
         return f"{key}.{message.removeprefix('Value error, ')}"
     expected = re.sub(r"^(Value error, |\w+ should )", "", message)
-    expected = re.sub(r"a valid dictionary( or instance of \w+)?", "a table", expected).replace("a valid tuple", "a list")
+    expected = re.sub(r"a valid dictionary( or instance of \w+)?", "a table", expected).replace(
+        "a valid tuple", "a list"
+    )
     return f"{key} must {expected.removeprefix('must ')}, got {show(found)}; correct it"
 
 
@@ -54,7 +62,9 @@ def _key(location: Sequence[int | str]) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += ("." if text else "") + (part if re.fullmatch(r"[\w-]{1,60}", part) else show(part))
+            text += ("." if text else "") + (
+                part if re.fullmatch(r"[\w-]{1,60}", part) else show(part)
+            )
     return text
 
 
@@ -65,6 +75,10 @@ def _section(location: Sequence[int | str]) -> type[Section] | None:
         if current is None or part not in current.model_fields:
             return None
         kind = current.model_fields[str(part)].annotation
-        candidates = [one for one in (kind, *typing.get_args(kind)) if isinstance(one, type) and issubclass(one, Section)]
+        candidates = [
+            one
+            for one in (kind, *typing.get_args(kind))
+            if isinstance(one, type) and issubclass(one, Section)
+        ]
         current = candidates[0] if candidates else None
     return current

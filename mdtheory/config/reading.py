@@ -16,39 +16,59 @@ LARGEST_FILE = 1 << 20  # bytes; a run configuration is some hundred lines
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
-    """Read a TOML file, apply ``key.sub=value`` overrides in order, check everything. ``ValueError``: one sentence."""
+    """Read a TOML file, apply ``key.sub=value`` overrides in order, check everything.
+    ``ValueError``: one sentence.
+    """
     path = Path(path)
     try:
         if not path.is_file():
-            raise ValueError(f"{path}: the configuration must be a TOML file, got no file there; check the path")
+            raise ValueError(
+                f"{path}: the configuration must be a TOML file, got no file there; check the path"
+            )
         if path.stat().st_size > LARGEST_FILE:
-            raise ValueError(f"{path}: the configuration must be under {LARGEST_FILE} bytes; is this the right file?")
+            raise ValueError(
+                f"{path}: the configuration must be under {LARGEST_FILE} bytes; is this the right "
+                "file?"
+            )
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
-        raise ValueError(f"{path}: the configuration must be readable, got {error.strerror!r}; check the path") from None
+        raise ValueError(
+            f"{path}: the configuration must be readable, got {error.strerror!r}; check the path"
+        ) from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: the configuration must be UTF-8 text, got byte {error.start} of another kind") from None
+        raise ValueError(
+            f"{path}: the configuration must be UTF-8 text, got byte {error.start} of another kind"
+        ) from None
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: the configuration must be valid TOML: {reason}; correct the file") from None
+        raise ValueError(
+            f"{path}: the configuration must be valid TOML: {reason}; correct the file"
+        ) from None
     return parse(override(data, overrides), origin=str(path))
 
 
 def override(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """A copy of ``data`` with each ``key.sub=value`` set; the value is read as TOML, or as a plain string."""
+    """A copy of ``data`` with each ``key.sub=value`` set; the value is read as TOML, or as a plain
+    string.
+    """
     result = dict(data)
     for item in overrides:
         key, equals, text = item.partition("=")
         parts = [part.strip() for part in key.split(".")]
         if not equals or not all(parts):
-            raise ValueError(f"--set must look like task.n_way=5, got {show(item)}; write key.sub=value")
+            raise ValueError(
+                f"--set must look like task.n_way=5, got {show(item)}; write key.sub=value"
+            )
         table = result
         for part in parts[:-1]:
             inner = table.get(part, {})
             if not isinstance(inner, Mapping):
-                raise ValueError(f"--set {show(item)}: {part} must be a table, got {show(inner)}; shorten the key")
+                raise ValueError(
+                    f"--set {show(item)}: {part} must be a table, got {show(inner)}; shorten the "
+                    "key"
+                )
             table[part] = dict(inner)
             table = table[part]
         table[parts[-1]] = _value(text.strip())
@@ -56,7 +76,9 @@ def override(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any
 
 
 def parse(data: Mapping[str, Any], *, origin: str = "configuration") -> RunConfig:
-    """A checked configuration from nested tables; ``origin`` (a file name) stands at the head of every complaint."""
+    """A checked configuration from nested tables; ``origin`` (a file name) stands at the head of
+    every complaint.
+    """
     try:
         return RunConfig.model_validate(dict(data))
     except ValidationError as error:

@@ -12,14 +12,16 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from mdtheory.config.writing import dump_toml
-from mdtheory.objectives import Objective
+from mdtheory.core.objectives import Objective
 
 DEEPEST_OPTION = 8  # tables inside tables
 IMAGE_SIZE = {"glyphs": 28, "mini-imagenet": 84, "folder": 84}
 
 
 def _is_plain(value: Any, depth: int = 0) -> bool:
-    """Whether a value has one canonical form in TOML and in JSON: no date, nan, inf or integer beyond 64 bits."""
+    """Whether a value has one canonical form in TOML and in JSON: no date, nan, inf or integer
+    beyond 64 bits.
+    """
     if isinstance(value, dict | list):
         inside = [*value, *value.values()] if isinstance(value, dict) else value
         return depth < DEEPEST_OPTION and all(_is_plain(item, depth + 1) for item in inside)
@@ -32,7 +34,9 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
 
 def _check_options(options: dict[str, Any]) -> dict[str, Any]:
     if not _is_plain(options):
-        raise ValueError("must hold finite numbers, strings, booleans, lists and (not too deep) tables only")
+        raise ValueError(
+            "must hold finite numbers, strings, booleans, lists and (not too deep) tables only"
+        )
     return options
 
 
@@ -60,13 +64,17 @@ Options = Annotated[dict[str, Any], AfterValidator(_check_options)]
 
 
 class Section(BaseModel):
-    """A table of the file: frozen, no unknown key, no silent conversion ("5" is no number, true is no 1), no nan or inf."""
+    """A table of the file: frozen, no unknown key, no silent conversion ("5" is no number, true is
+    no 1), no nan or inf.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
-    """``[data]``: where the images come from. ``image_size`` in pixels; ``strength`` is the difficulty knob of the glyphs."""
+    """``[data]``: where the images come from. ``image_size`` in pixels; ``strength`` is the
+    difficulty knob of the glyphs.
+    """
 
     source: Literal["glyphs", "mini-imagenet", "folder"] = "glyphs"
     path: Name | None = None
@@ -88,20 +96,31 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _agree(self) -> DataConfig:
         if self.source == "folder" and self.path is None:
-            raise ValueError('path must name the image folder when source is "folder", got none; add path = "..."')
+            raise ValueError(
+                'path must name the image folder when source is "folder", got none; add path = '
+                '"..."'
+            )
         if self.source == "glyphs" and self.path is not None:
-            raise ValueError("path must be left out when source is 'glyphs', which ship with the package; remove it")
+            raise ValueError(
+                "path must be left out when source is 'glyphs', which ship with the package; "
+                "remove "
+                "it"
+            )
         if self.source != "glyphs" and self.strength is not None:
-            raise ValueError(f"strength must be left out when source is {self.source!r}: only glyphs are warped; remove it")
+            raise ValueError(
+                f"strength must be left out when source is {self.source!r}: only glyphs are "
+                "warped; "
+                "remove it"
+            )
         return self
 
 
 class TaskConfig(Section):
     """``[task]``: the few-shot problem and the task solver.
 
-    ``eval_n_query``: the test protocols, queries per class, on the same tasks (default: ``n_shot`` as the official code
-    does, and 15). ``eval_steps``: steps when testing (default: ``n_steps``). ``adapt``: patterns of the parameters that
-    the task solver moves.
+    ``eval_n_query``: the test protocols, queries per class, on the same tasks (default: ``n_shot``
+    as the official code does, and 15). ``eval_steps``: steps when testing (default: ``n_steps``).
+    ``adapt``: patterns of the parameters that the task solver moves.
     """
 
     n_way: Annotated[int, Field(ge=2, lt=2**31)] = 5
@@ -126,7 +145,10 @@ class TaskConfig(Section):
     @model_validator(mode="after")
     def _agree(self) -> TaskConfig:
         if len(set(self.eval_n_query)) < len(self.eval_n_query):
-            raise ValueError(f"eval_n_query must not repeat a number, got {list(self.eval_n_query)}; remove the second one")
+            raise ValueError(
+                f"eval_n_query must not repeat a number, got {list(self.eval_n_query)}; remove the "
+                "second one"
+            )
         return self
 
 
@@ -156,7 +178,9 @@ class ObjectiveConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """``[meta.optimizer]``: a class of torch.optim by name, its rate meta_lr, and its other arguments as ``options``."""
+    """``[meta.optimizer]``: a class of torch.optim by name, its rate meta_lr, and its other
+    arguments as ``options``.
+    """
 
     name: Name = "Adam"
     meta_lr: Positive = 1e-3
@@ -167,19 +191,25 @@ class OptimizerConfig(Section):
     def _agree(self) -> OptimizerConfig:
         for key, own in (("lr", "meta_lr"), ("weight_decay", "weight_decay")):
             if key in self.options:
-                raise ValueError(f"options must not hold {key!r}, which is meta.optimizer.{own}; move it there")
+                raise ValueError(
+                    f"options must not hold {key!r}, which is meta.optimizer.{own}; move it there"
+                )
         return self
 
 
 class SchedulerConfig(Section):
-    """``[meta.scheduler]``: a class of torch.optim.lr_scheduler by name and its arguments, stepped once per iteration."""
+    """``[meta.scheduler]``: a class of torch.optim.lr_scheduler by name and its arguments, stepped
+    once per iteration.
+    """
 
     name: Name
     options: Options = {}
 
 
 class MetaConfig(Section):
-    """``[meta]``: meta-training. ``clip_value``: bound on every gradient element; ``clip_norm``: on the whole norm."""
+    """``[meta]``: meta-training. ``clip_value``: bound on every gradient element; ``clip_norm``: on
+    the whole norm.
+    """
 
     estimator: Name = "unrolled"
     batched: Literal["auto", "loop", "vmap"] = "auto"
@@ -207,7 +237,9 @@ class TestConfig(Section):
 
 
 class RunConfig(Section):
-    """Everything that decides a run. ``norm``: where batch statistics come from; ``dtype``: of parameters and images."""
+    """Everything that decides a run. ``norm``: where batch statistics come from; ``dtype``: of
+    parameters and images.
+    """
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     norm: Literal["transductive", "support", "running"] = "transductive"
@@ -226,15 +258,32 @@ class RunConfig(Section):
 
     @property
     def digest(self) -> str:
-        """sha256 (hex) of the canonical JSON of all that changes the result: no device, threads, paths or saving rhythm."""
-        idle: dict[str, Any] = {"device": True, "threads": True, "checkpoint_every": True, "data": {"path"}}
+        """sha256 (hex) of the canonical JSON of all that changes the result: no device, threads,
+        paths or saving rhythm.
+        """
+        idle: dict[str, Any] = {
+            "device": True,
+            "threads": True,
+            "checkpoint_every": True,
+            "data": {"path"},
+        }
         mine = self.model_dump(mode="json", exclude=idle)
         text = json.dumps(mine, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> str:
-        """Canonical JSON of every key, defaults included; :func:`parse` of it gives an equal object."""
-        return json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True, indent=2, allow_nan=False) + "\n"
+        """Canonical JSON of every key, defaults included; :func:`parse` of it gives an equal
+        object.
+        """
+        return (
+            json.dumps(
+                self.model_dump(mode="json", exclude_none=True),
+                sort_keys=True,
+                indent=2,
+                allow_nan=False,
+            )
+            + "\n"
+        )
 
     def to_toml(self) -> str:
         """TOML of every key, defaults included; :func:`load` of it gives an equal object."""

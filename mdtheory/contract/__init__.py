@@ -1,4 +1,6 @@
-"""What every geometry owes to the solver, as functions that the tests and ``mdtheory check`` share."""
+"""What every geometry owes to the solver, as functions that the tests and ``mdtheory check``
+share.
+"""
 
 from mdtheory.contract.check import Finding, check, examine
 from mdtheory.contract.hooks import HOOKS

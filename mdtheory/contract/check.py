@@ -8,16 +8,27 @@ from typing import Literal
 
 import torch
 
+from mdtheory.contract.device import RESIDENCE
 from mdtheory.contract.gradients import GRADIENTS
 from mdtheory.contract.hooks import HOOKS
-from mdtheory.contract.residence import RESIDENCE
 from mdtheory.contract.setting import CPU, MODELS, Broken, NotOwed, Setting
 from mdtheory.geometry.base import Geometry
 
 PROPERTIES = {**HOOKS, **GRADIENTS, **RESIDENCE}
-"""Every property by name. Each is a function of a :class:`Setting` that raises :class:`Broken` or :class:`NotOwed`."""
+"""Every property by name. Each is a function of a :class:`Setting` that raises :class:`Broken` or
+:class:`NotOwed`.
+"""
 
-FOREIGN = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError)
+FOREIGN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 """What a geometry's own code may raise where it is wrong."""
 
 
@@ -40,7 +51,9 @@ def examine(setting: Setting, name: str) -> Finding:
         return Finding(name, "broken", f"on {setting.model}: {fault}")
     except FOREIGN as error:
         said = " ".join(str(error).split())
-        return Finding(name, "broken", f"on {setting.model}: its code raised {type(error).__name__}: {said}")
+        return Finding(
+            name, "broken", f"on {setting.model}: its code raised {type(error).__name__}: {said}"
+        )
     return Finding(name, "holds", PROPERTIES[name].__doc__ or "")
 
 

@@ -8,15 +8,15 @@ from typing import Literal
 
 import torch
 
-from mdtheory import tree
 from mdtheory.contract.setting import Broken, NotOwed, Setting, distance
+from mdtheory.core import tree
+from mdtheory.core.objectives import Objective
+from mdtheory.core.seeding import generator
+from mdtheory.core.types import Episode, Params
 from mdtheory.inner.estimators import estimators
 from mdtheory.inner.solver import noise_of
 from mdtheory.inner.surrogate import record_tape, surrogate
 from mdtheory.meta.learner import MetaLearner
-from mdtheory.objectives import Objective
-from mdtheory.seeding import generator
-from mdtheory.typing import Episode, Params
 
 ESTIMATORS = [name for name in estimators.names() if name != "implicit"]
 """Those that apply to every geometry: the implicit one needs a strongly convex penalty."""
@@ -25,7 +25,9 @@ SCHEDULES: tuple[Literal["last", "every", "warp"], ...] = ("last", "every", "war
 
 
 AT_ONCE = 12
-"""How many meta-parameters one central difference moves together; where it disagrees, they are looked at singly."""
+"""How many meta-parameters one central difference moves together; where it disagrees, they are
+looked at singly.
+"""
 
 
 def differentiable(setting: Setting) -> None:
@@ -34,32 +36,46 @@ def differentiable(setting: Setting) -> None:
         learner, episode = setting.learner(estimator), setting.episodes(1)[0]
         grads = learner.meta_gradient([episode]).grads
         names = list(grads)
-        slopes = partial(slope_errors, learner, episode, grads, first_order=estimator == "first_order")
+        slopes = partial(
+            slope_errors, learner, episode, grads, first_order=estimator == "first_order"
+        )
         errors = slopes(tuple(names[i : i + AT_ONCE]) for i in range(0, len(names), AT_ONCE))
         worst = max(errors, key=errors.__getitem__)
         if not errors[worst] < 1e-6:
             errors = slopes((name,) for name in worst)
             worst = max(errors, key=errors.__getitem__)
             raise Broken(
-                f"the {estimator} meta-gradient must be the slope of its objective, got a relative error of "
-                f"{errors[worst]:.1e} at {worst[0]!r}; look for detach, .data or a wrong backward, and hold values "
-                "constant with mdtheory.stops.stop"
+                f"the {estimator} meta-gradient must be the slope of its objective, got a relative "
+                "error of "
+                f"{errors[worst]:.1e} at {worst[0]!r}; look for detach, .data or a wrong backward, "
+                "and hold values "
+                "constant with mdtheory.core.stop_gradient.stop"
             )
 
 
 def slope_errors(
-    learner: MetaLearner, episode: Episode, grads: Params, groups: Iterable[tuple[str, ...]], *, first_order: bool
+    learner: MetaLearner,
+    episode: Episode,
+    grads: Params,
+    groups: Iterable[tuple[str, ...]],
+    *,
+    first_order: bool,
 ) -> dict[tuple[str, ...], float]:
-    """|<gradient, v> - central difference along v|, v a random unit direction in each group of meta-parameters.
+    """|<gradient, v> - central difference along v|, v a random unit direction in each group of
+    meta-parameters.
 
-    Relative to the largest norm of a tensor's gradient. The step is small: a larger one crosses kinks of ReLU and max-pool.
+    Relative to the largest norm of a tensor's gradient. The step is small: a larger one crosses
+    kinks of ReLU and max-pool.
     """
     problem, meta, step = learner.problem(), tree.detach(learner.meta()), 1e-6
     noise, rng = noise_of(problem, episode), generator("contract", "direction")
     tape = record_tape(problem, meta, episode, noise, first_order=first_order)
     scale, errors = max(float(g.norm()) for g in grads.values()), {}
     for group in groups:
-        drawn = {name: torch.randn(meta[name].shape, generator=rng, dtype=torch.float64) for name in group}
+        drawn = {
+            name: torch.randn(meta[name].shape, generator=rng, dtype=torch.float64)
+            for name in group
+        }
         length = tree.norm(drawn)
         v = {name: (value / length).to(meta[name].device) for name, value in drawn.items()}
         ends = [
@@ -79,15 +95,19 @@ def stepwise(setting: Setting) -> None:
     penalty = setting.make().objective.penalty
     for schedule in SCHEDULES:
         whole, swept = (
-            setting.learner(estimator, objective=Objective(schedule=schedule, penalty=penalty), n_steps=3).meta_gradient(
-                setting.episodes(1)
-            )
+            setting.learner(
+                estimator, objective=Objective(schedule=schedule, penalty=penalty), n_steps=3
+            ).meta_gradient(setting.episodes(1))
             for estimator in ("unrolled", "stepwise")
         )
-        gap = max(distance(swept.grads, whole.grads), distance({"value": swept.value}, {"value": whole.value}))
+        gap = max(
+            distance(swept.grads, whole.grads),
+            distance({"value": swept.value}, {"value": whole.value}),
+        )
         if not gap < 1e-12:
             raise Broken(
-                f"stepwise must equal unrolled, got a difference of {gap:.1e} for the objective {schedule!r}; "
+                f"stepwise must equal unrolled, got a difference of {gap:.1e} for the objective "
+                f"{schedule!r}; "
                 "everything that a later step needs must be in the state"
             )
 
@@ -104,14 +124,22 @@ def batched(setting: Setting) -> None:
         gap = max(
             distance(together.grads, loop.grads),
             distance({"value": together.value}, {"value": loop.value}),
-            *(distance({name: together.stats[name]}, {name: value}) for name, value in loop.stats.items()),
+            *(
+                distance({name: together.stats[name]}, {name: value})
+                for name, value in loop.stats.items()
+            ),
         )
         if not gap < 1e-10:
             raise Broken(
-                f"tasks computed together must give what a loop gives, got a difference of {gap:.1e} with {estimator}; "
-                "write hooks for one task, without reading values into Python, or declare vmappable = False"
+                "tasks computed together must give what a loop gives, got a difference of "
+                f"{gap:.1e} with {estimator}; "
+                "write hooks for one task, without reading values into Python, or declare "
+                "vmappable "
+                "= False"
             )
 
 
-GRADIENTS: dict[str, Callable[[Setting], None]] = {each.__name__: each for each in (differentiable, stepwise, batched)}
+GRADIENTS: dict[str, Callable[[Setting], None]] = {
+    each.__name__: each for each in (differentiable, stepwise, batched)
+}
 """The properties of this file by name; each docstring says what holds."""

@@ -1,4 +1,6 @@
-"""What a geometry owes by itself: documentation, pure hooks, a neutral start, parameters that learn and can be saved."""
+"""What a geometry owes by itself: documentation, pure hooks, a neutral start, parameters that learn
+and can be saved.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdtheory import tree
 from mdtheory.contract.setting import TASK_LR, Broken, NotOwed, Setting, distance
+from mdtheory.core import tree
+from mdtheory.core.types import Episode, Params, State
 from mdtheory.geometry.maml import MAML
 from mdtheory.inner.solver import noise_of, solve
 from mdtheory.meta.learner import MetaLearner
-from mdtheory.typing import Episode, Params, State
 
 LIVE = 1e-6
 """A tensor learns where its largest gradient entry is above this share of the largest of all."""
@@ -24,10 +26,15 @@ def described(setting: Setting) -> None:
     """a docstring and a source"""
     geometry = setting.make()
     if not (type(geometry).__doc__ or "").strip():
-        raise Broken(f"{type(geometry).__name__} must have a docstring, got none; say what a step does, as a formula")
+        raise Broken(
+            f"{type(geometry).__name__} must have a docstring, got none; say what a step does, as "
+            "a "
+            "formula"
+        )
     if not geometry.source.strip():
         raise Broken(
-            f'{type(geometry).__name__}.source must name where the method is from, got ""; write "own design" if it is'
+            f'{type(geometry).__name__}.source must name where the method is from, got ""; write '
+            '"own design" if it is'
         )
 
 
@@ -54,21 +61,34 @@ def _untouched(hook: str, function: Callable[..., Any], *arguments: Any, **optio
     with torch.no_grad():
         result = function(*arguments, **options)
     for kept, one in zip(before, arguments, strict=True):
-        changed = [name for name in kept if name not in one or not torch.equal(kept[name], one[name])]
+        changed = [
+            name for name in kept if name not in one or not torch.equal(kept[name], one[name])
+        ]
         if changed or len(kept) != len(one):
             what = repr(changed[0]) if changed else "the dictionary itself"
-            raise Broken(f"{hook} must leave its arguments as they are, but it changed {what}; return a new dictionary instead")
+            raise Broken(
+                f"{hook} must leave its arguments as they are, but it changed {what}; return a new "
+                "dictionary instead"
+            )
     return result
 
 
 def _holds(hook: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
     missing = [name for name in wanted if name not in found]
     if missing:
-        raise Broken(f"{hook} must return the whole state, got one without {missing[0]!r}; return {{**state, ...}}")
-    odd = [name for name in wanted if name.startswith("z.") and found[name].shape != wanted[name].shape]
+        raise Broken(
+            f"{hook} must return the whole state, got one without {missing[0]!r}; return "
+            f"{{**state, ...}}"
+        )
+    odd = [
+        name for name in wanted if name.startswith("z.") and found[name].shape != wanted[name].shape
+    ]
     if odd:
         shapes = f"{tuple(wanted[odd[0]].shape)}, got {tuple(found[odd[0]].shape)}"
-        raise Broken(f"{hook} must keep the shape of {odd[0]!r}, {shapes}; the state is what the model's parameters are")
+        raise Broken(
+            f"{hook} must keep the shape of {odd[0]!r}, {shapes}; the state is what the model's "
+            "parameters are"
+        )
 
 
 def repeatable(setting: Setting) -> None:
@@ -81,12 +101,23 @@ def repeatable(setting: Setting) -> None:
     gradients = [learner.meta_gradient(episodes).grads for _ in range(2)]
     for first, second in (solutions, gradients):
         if (gap := distance(second, first)) > setting.exact:
-            raise Broken(f"a task must be solved the same way twice, got a difference of {gap:.1e}; {_REMEMBER}")
-    changed = [name for name, value in learner.state_dict().items() if not torch.equal(held[name], value)]
+            raise Broken(
+                f"a task must be solved the same way twice, got a difference of {gap:.1e}; "
+                f"{_REMEMBER}"
+            )
+    changed = [
+        name for name, value in learner.state_dict().items() if not torch.equal(held[name], value)
+    ]
     if changed:
-        raise Broken(f"a meta-gradient must change no parameter or buffer, but it changed {changed[0]!r}; {_REMEMBER}")
+        raise Broken(
+            f"a meta-gradient must change no parameter or buffer, but it changed {changed[0]!r}; "
+            f"{_REMEMBER}"
+        )
     if not torch.equal(before, torch.get_rng_state()):
-        raise Broken("no hook may draw from the global generator, but one did; draw in `draw(seed)` from mdtheory.seeding")
+        raise Broken(
+            "no hook may draw from the global generator, but one did; draw in `draw(seed)` from "
+            "mdtheory.core.seeding"
+        )
 
 
 _REMEMBER = "carry what a step leaves behind in the state, never on self"
@@ -102,7 +133,8 @@ def only_meta(setting: Setting) -> None:
     gap = max(distance(found.grads, expected.grads), abs(float(found.value - expected.value)))
     if gap > max(setting.exact, 1e-12):
         raise Broken(
-            f"hooks must read everything learned from meta, but the module's own parameters make a difference of {gap:.1e}; "
+            "hooks must read everything learned from meta, but the module's own parameters make a "
+            f"difference of {gap:.1e}; "
             'write meta["name"] for self.name'
         )
 
@@ -132,13 +164,19 @@ def learns(setting: Setting) -> None:
     names = silent(sizes, learner.geometry.inert, before_norm=setting.model == "conv4")
     if names:
         raise Broken(
-            f"every meta-parameter must have a gradient by the second meta-step, but {len(names)} of {len(sizes)} have none, "
-            f"{names[0]!r} first; start only one factor of a product at zero, or declare them in `inert` and say why"
+            f"every meta-parameter must have a gradient by the second meta-step, but {len(names)} "
+            f"of {len(sizes)} have none, "
+            f"{names[0]!r} first; start only one factor of a product at zero, or declare them in "
+            "`inert` and say why"
         )
 
 
-def gradient_sizes(learner: MetaLearner, batches: Iterable[list[Episode]], *, meta_lr: float) -> dict[str, float]:
-    """The largest |gradient| of every meta-parameter over some steps of Adam, relative to the largest of all."""
+def gradient_sizes(
+    learner: MetaLearner, batches: Iterable[list[Episode]], *, meta_lr: float
+) -> dict[str, float]:
+    """The largest |gradient| of every meta-parameter over some steps of Adam, relative to the
+    largest of all.
+    """
     optimizer = torch.optim.Adam(learner.parameters(), lr=meta_lr)
     seen: dict[str, float] = {}
     for episodes in batches:
@@ -150,14 +188,20 @@ def gradient_sizes(learner: MetaLearner, batches: Iterable[list[Episode]], *, me
 
 
 def silent(sizes: Mapping[str, float], inert: Iterable[str], *, before_norm: bool) -> list[str]:
-    """The meta-parameters that do not learn, but for those declared and those that act on a bias which cancels.
+    """The meta-parameters that do not learn, but for those declared and those that act on a bias
+    which cancels.
 
-    ``before_norm``: convolution biases stand before batch statistics, where they cancel. What *reads* one (an encoder of a
-    block-triangular map, a projection of a potential) acts on other tensors too and is not exempt.
+    ``before_norm``: convolution biases stand before batch statistics, where they cancel. What
+    *reads* one (an encoder of a block-triangular map, a projection of a potential) acts on other
+    tensors too and is not exempt.
     """
 
     def exempt(name: str) -> bool:
-        cancels = before_norm and ".conv.bias" in name and not any(part in name for part in (".encoders.", ".map.factors."))
+        cancels = (
+            before_norm
+            and ".conv.bias" in name
+            and not any(part in name for part in (".encoders.", ".map.factors."))
+        )
         return cancels or any(fnmatchcase(name, f"geometry.{pattern}") for pattern in inert)
 
     return [name for name, size in sizes.items() if size <= LIVE and not exempt(name)]
@@ -165,13 +209,18 @@ def silent(sizes: Mapping[str, float], inert: Iterable[str], *, before_norm: boo
 
 def saved(setting: Setting) -> None:
     """a state_dict brings everything back"""
-    learner, fresh, episodes = setting.learner(), setting.learner(stirred=False), setting.episodes(1)
+    learner, fresh, episodes = (
+        setting.learner(),
+        setting.learner(stirred=False),
+        setting.episodes(1),
+    )
     fresh.load_state_dict(learner.state_dict())
     gap = distance(fresh.meta_gradient(episodes).grads, learner.meta_gradient(episodes).grads)
     if gap > setting.exact:
         raise Broken(
-            f"a loaded state_dict must bring back the same learner, got gradients that differ by {gap:.1e}; "
-            "make parameters or buffers of what is drawn, and draw from mdtheory.seeding"
+            "a loaded state_dict must bring back the same learner, got gradients that differ by "
+            f"{gap:.1e}; "
+            "make parameters or buffers of what is drawn, and draw from mdtheory.core.seeding"
         )
 
 
@@ -180,11 +229,19 @@ def addressed(setting: Setting) -> None:
     geometry = setting.learner().geometry
     before = torch.get_rng_state()
     first, again, other = geometry.draw(1000), geometry.draw(1000), geometry.draw(1001)
-    same = first.keys() == again.keys() and all(torch.equal(value, again[name]) for name, value in first.items())
+    same = first.keys() == again.keys() and all(
+        torch.equal(value, again[name]) for name, value in first.items()
+    )
     if not same or not torch.equal(before, torch.get_rng_state()):
-        raise Broken("draw(seed) must depend on its seed alone, got two different draws; use mdtheory.seeding.generator")
+        raise Broken(
+            "draw(seed) must depend on its seed alone, got two different draws; use "
+            "mdtheory.core.seeding.generator"
+        )
     if any(torch.equal(value, other[name]) for name, value in first.items()):
-        raise Broken("draw(seed) must differ from task to task, got the same noise for two seeds; use the seed")
+        raise Broken(
+            "draw(seed) must differ from task to task, got the same noise for two seeds; use the "
+            "seed"
+        )
 
 
 def bijective(setting: Setting) -> None:
@@ -194,7 +251,9 @@ def bijective(setting: Setting) -> None:
     own, z = tree.sub(meta, "geometry.map."), tree.sub(meta, "anchor.")
     gap = distance(learner.geometry.map.inverse(own, learner.geometry.map.point(own, z)), z)
     if not gap < 1e-9:
-        raise Broken(f"map.inverse(map.point(z)) must be z, got a difference of {gap:.1e}; correct either")
+        raise Broken(
+            f"map.inverse(map.point(z)) must be z, got a difference of {gap:.1e}; correct either"
+        )
 
 
 def adapted(setting: Setting) -> None:
@@ -202,15 +261,33 @@ def adapted(setting: Setting) -> None:
     learner, episode = setting.learner(), setting.episodes(1)[0]
     episode = Episode(episode.support_x, episode.support_y, episode.query_x, episode.query_y, 0)
     problem, meta = learner.problem(), tree.detach(learner.meta())
-    expected: Tensor = problem.query_outputs(meta, problem.point(meta, solve(problem, meta, episode)), episode).detach()
-    found: Params = {"outputs": learner.adapt(episode.support_x, episode.support_y)(episode.query_x)}
+    expected: Tensor = problem.query_outputs(
+        meta, problem.point(meta, solve(problem, meta, episode)), episode
+    ).detach()
+    found: Params = {
+        "outputs": learner.adapt(episode.support_x, episode.support_y)(episode.query_x)
+    }
     gap = distance(found, {"outputs": expected})
     if gap > 1e-9:
-        raise Broken(f"adapt must give the module of the last point, got outputs that differ by {gap:.1e}; keep hooks pure")
+        raise Broken(
+            f"adapt must give the module of the last point, got outputs that differ by {gap:.1e}; "
+            "keep hooks pure"
+        )
 
 
 HOOKS: dict[str, Callable[[Setting], None]] = {
     each.__name__: each
-    for each in (described, state, repeatable, only_meta, neutral, learns, saved, addressed, bijective, adapted)
+    for each in (
+        described,
+        state,
+        repeatable,
+        only_meta,
+        neutral,
+        learns,
+        saved,
+        addressed,
+        bijective,
+        adapted,
+    )
 }
 """The properties of this file by name; each docstring says what holds."""

@@ -1,4 +1,6 @@
-"""Where a geometry is examined: small float64 models that differ in what usually goes wrong, and random tasks for them."""
+"""Where a geometry is examined: small float64 models that differ in what usually goes wrong, and
+random tasks for them.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mdtheory.core.seeding import generator
+from mdtheory.core.types import Episode, Params
 from mdtheory.geometry.base import Geometry
 from mdtheory.meta.learner import MetaLearner
 from mdtheory.models import models
-from mdtheory.seeding import generator
-from mdtheory.typing import Episode, Params
 
 N_WAY, N_TASKS = 2, 3
 TASK_LR = 0.1
@@ -70,12 +72,16 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "conv4": (_conv4, (1, 16, 16)),
     "user": (_user, (6,)),
 }
-"""Every model by name, with the shape of one input: smooth and without norms; convolutions; and :class:`UserNet`."""
+"""Every model by name, with the shape of one input: smooth and without norms; convolutions; and
+:class:`UserNet`.
+"""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One geometry on one of :data:`MODELS`: fresh learners and tasks, always the same. ``make`` builds the geometry anew."""
+    """One geometry on one of :data:`MODELS`: fresh learners and tasks, always the same. ``make``
+    builds the geometry anew.
+    """
 
     make: Callable[[], Geometry]
     model: str
@@ -86,7 +92,9 @@ class Setting:
         """What counts as bit for bit: batch sums on a GPU have no fixed order."""
         return 0.0 if self.device.type == "cpu" else 1e-10
 
-    def learner(self, estimator: str = "unrolled", *, stirred: bool = True, **options: Any) -> MetaLearner:
+    def learner(
+        self, estimator: str = "unrolled", *, stirred: bool = True, **options: Any
+    ) -> MetaLearner:
         """A float64 learner; ``stirred``: with every meta-parameter moved away from its start."""
         network, _ = MODELS[self.model]
         settings = {"n_steps": 2, "task_lr": TASK_LR, **options}
@@ -102,13 +110,19 @@ class Setting:
     def _episode(self, index: int) -> Episode:
         _, shape = MODELS[self.model]
         rng = generator("contract", "episode", index)
-        support, query = (torch.randn(n * N_WAY, *shape, generator=rng, dtype=torch.float64) for n in (2, 3))
+        support, query = (
+            torch.randn(n * N_WAY, *shape, generator=rng, dtype=torch.float64) for n in (2, 3)
+        )
         labels = torch.arange(N_WAY)
-        return Episode(support, labels.repeat_interleave(2), query, labels.repeat_interleave(3), 1000 + index)
+        return Episode(
+            support, labels.repeat_interleave(2), query, labels.repeat_interleave(3), 1000 + index
+        )
 
 
 def stir(learner: MetaLearner, scale: float = 0.05) -> None:
-    """Move every meta-parameter a little, so that no part is at the special point where it starts."""
+    """Move every meta-parameter a little, so that no part is at the special point where it
+    starts.
+    """
     noise = generator("contract", "stir")
     with torch.no_grad():
         for parameter in learner.meta().values():

@@ -1,16 +1,20 @@
-"""The command that renders, filters and freezes GlyphSet: ``python -m mdtheory.data.glyph_build [--out FILE] [--sheet FILE]``.
+"""The command that renders, filters and freezes GlyphSet: ``python -m mdtheory.data.glyph_build
+[--out FILE] [--sheet FILE]``.
 
-Only whoever changes the data set runs it: the result ships with the package (``glyphset.npz``), because a new FreeType or
-a new font release may shift grey levels. What is kept, in this order:
+Only whoever changes the data set runs it: the result ships with the package (``glyphset.npz``),
+because a new FreeType or a new font release may shift grey levels. What is kept, in this order:
 
-1. letters (Unicode categories Lu, Ll, Lt, Lo) of the scripts in ``SPLITS`` without a decomposition (no accents, no
-   compatibility forms) and neither mathematical nor modifier letters, in the text faces of ``FACES`` only;
+1. letters (Unicode categories Lu, Ll, Lt, Lo) of the scripts in ``SPLITS`` without a decomposition
+   (no accents, no compatibility forms) and neither mathematical nor modifier letters, in the text
+   faces of ``FACES`` only;
 2. bitmaps that are neither blocks nor bundles of bare strokes (``is_bare``);
-3. class by class, those with the fewest faces first: bitmaps whose correlation with every kept bitmap of every other
-   class, in any split and under small rotations of either, is below ``MAX_CORRELATION``;
+3. class by class, those with the fewest faces first: bitmaps whose correlation with every kept
+   bitmap of every other class, in any split and under small rotations of either, is below
+   ``MAX_CORRELATION``;
 4. classes with at least ``MIN_FACES`` such bitmaps.
 
-So no two bitmaps of different classes are near-duplicates, whatever their faces. Cost: about a minute on one core.
+So no two bitmaps of different classes are near-duplicates, whatever their faces. Cost: about a
+minute on one core.
 """
 
 from __future__ import annotations
@@ -48,7 +52,9 @@ FACES = (
     *(f"DejaVuSerif{style.replace('Oblique', 'Italic')}" for style in _STYLES),
     *("STIXGeneral", "STIXGeneralItalic", "STIXGeneralBol", "STIXGeneralBolIta"),
 )
-"""The text faces of matplotlib; its other fonts are placeholders, symbols, display cuts or not encoded by Unicode."""
+"""The text faces of matplotlib; its other fonts are placeholders, symbols, display cuts or not
+encoded by Unicode.
+"""
 
 SPLITS = {
     "train": ("canadian syllabics", "cyrillic", "latin", "lisu", "old italic"),
@@ -76,10 +82,14 @@ def script_of(codepoint: int) -> str | None:
 def is_candidate(codepoint: int) -> bool:
     """Rule 1 of the module, without the faces."""
     character = chr(codepoint)
-    if unicodedata.category(character) not in ("Lu", "Ll", "Lt", "Lo") or unicodedata.decomposition(character):
+    if unicodedata.category(character) not in ("Lu", "Ll", "Lt", "Lo") or unicodedata.decomposition(
+        character
+    ):
         return False
     name = unicodedata.name(character, "")
-    return "MATHEMATICAL" not in name and "MODIFIER" not in name and script_of(codepoint) is not None
+    return (
+        "MATHEMATICAL" not in name and "MODIFIER" not in name and script_of(codepoint) is not None
+    )
 
 
 def font_file(face: str) -> Path:
@@ -88,13 +98,19 @@ def font_file(face: str) -> Path:
 
 
 def coverage() -> dict[int, list[int]]:
-    """Every candidate's faces (indices into ``FACES``), for those with at least ``MIN_FACES``, by code point."""
+    """Every candidate's faces (indices into ``FACES``), for those with at least ``MIN_FACES``, by
+    code point.
+    """
     faces: dict[int, list[int]] = defaultdict(list)
     for index, face in enumerate(FACES):
         for codepoint, glyph in FT2Font(str(font_file(face))).get_charmap().items():
             if glyph and is_candidate(codepoint):
                 faces[codepoint].append(index)
-    return {codepoint: faces[codepoint] for codepoint in sorted(faces) if len(faces[codepoint]) >= MIN_FACES}
+    return {
+        codepoint: faces[codepoint]
+        for codepoint in sorted(faces)
+        if len(faces[codepoint]) >= MIN_FACES
+    }
 
 
 @cache
@@ -103,23 +119,34 @@ def _font(face: int) -> ImageFont.FreeTypeFont:
 
 
 def render(codepoint: int, face: int) -> Bitmaps:
-    """One glyph: its ink scaled until the longer side is 36 pixels, centred, in 16 grey levels. shape: (48, 48)"""
+    """One glyph: its ink scaled until the longer side is 36 pixels, centred, in 16 grey levels.
+    shape: (48, 48)
+    """
     mask = _font(face).getmask(chr(codepoint), mode="L")
     fine = np.array(mask, dtype=np.uint8).reshape(mask.size[1], mask.size[0])
     inked = np.argwhere(fine > 127)
     if not len(inked):
-        raise ValueError(f"U+{codepoint:04X} must have ink in {FACES[face]}, got a blank glyph; exclude the code point")
+        raise ValueError(
+            f"U+{codepoint:04X} must have ink in {FACES[face]}, got a blank glyph; exclude the "
+            "code "
+            "point"
+        )
     (top, left), (bottom, right) = inked.min(0), inked.max(0) + 1
     ink = Image.fromarray(fine[top:bottom, left:right])
     scale = _EXTENT / max(ink.size)
     width, height = (max(1, round(length * scale)) for length in ink.size)
     bitmap = Image.new("L", (SIDE, SIDE))
-    bitmap.paste(ink.resize((width, height), Image.Resampling.BOX), ((SIDE - width) // 2, (SIDE - height) // 2))
+    bitmap.paste(
+        ink.resize((width, height), Image.Resampling.BOX),
+        ((SIDE - width) // 2, (SIDE - height) // 2),
+    )
     return ((np.asarray(bitmap, dtype=np.int64) * (LEVELS - 1) + 127) // 255).astype(np.uint8)
 
 
 def is_bare(bitmap: Bitmaps) -> bool:
-    """Whether every component about fills its convex hull: a block, a dot, one straight stroke, or several apart."""
+    """Whether every component about fills its convex hull: a block, a dot, one straight stroke, or
+    several apart.
+    """
     components, n_components = ndimage.label(bitmap >= LEVELS / 2, structure=np.ones((3, 3)))
     area = hull = 0.0
     for index in range(1, n_components + 1):
@@ -131,7 +158,9 @@ def is_bare(bitmap: Bitmaps) -> bool:
 
 
 def describe(bitmaps: Bitmaps, angles: Sequence[float] = ANGLES) -> Features:
-    """Each bitmap rotated, blurred, reduced to 28 x 28, centred and normed: inner products are correlations."""
+    """Each bitmap rotated, blurred, reduced to 28 x 28, centred and normed: inner products are
+    correlations.
+    """
     ink = bitmaps.astype(np.float32) / (LEVELS - 1)
     rows = {}
     for angle in angles:
@@ -144,8 +173,12 @@ def describe(bitmaps: Bitmaps, angles: Sequence[float] = ANGLES) -> Features:
 
 
 def likeness(first: Features, second: Features) -> NDArray[np.float32]:
-    """The largest correlation of every pair over the rotations of either. shape: (n_first, n_second)"""
-    pairs = [(first[angle], second[0.0]) for angle in first] + [(first[0.0], second[angle]) for angle in second]
+    """The largest correlation of every pair over the rotations of either. shape: (n_first,
+    n_second)
+    """
+    pairs = [(first[angle], second[0.0]) for angle in first] + [
+        (first[0.0], second[angle]) for angle in second
+    ]
     return np.max([left @ right.T for left, right in pairs], axis=0)
 
 
@@ -177,7 +210,11 @@ def build(path: Path) -> str:
     usable = np.array([not is_bare(bitmap) for bitmap in bitmaps])
     codepoints = np.array([codepoint for codepoint, _ in pairs])
     classes = [np.flatnonzero((codepoints == codepoint) & usable) for codepoint in covered]
-    kept = {c: rows for c, rows in zip(covered, select(classes, describe(bitmaps)), strict=True) if len(rows)}
+    kept = {
+        c: rows
+        for c, rows in zip(covered, select(classes, describe(bitmaps)), strict=True)
+        if len(rows)
+    }
     rows = np.concatenate(list(kept.values()))
     packed = bitmaps[rows, 0::2] << 4 | bitmaps[rows, 1::2]
     split_of = {script: split for split in SPLIT_NAMES for script in SPLITS[split]}
@@ -207,7 +244,9 @@ def built_with() -> list[str]:
 
 
 def sheet(path: Path) -> None:
-    """Draw four letters of every script, each in one image at strength 0, two at 1.0 and three at 1.6."""
+    """Draw four letters of every script, each in one image at strength 0, two at 1.0 and three at
+    1.6.
+    """
     columns = ((0.0, range(1)), (1.0, range(1, 3)), (1.6, range(3, 6)))
     n_letters, gap, side = 4, 6, 28
     sources = {strength: GlyphSet(strength=strength) for strength, _ in columns}
@@ -226,12 +265,17 @@ def sheet(path: Path) -> None:
             rows.append(np.concatenate(blocks, axis=1))
             labels.append(f"{script}\n{split}, {len(own)} classes")
     ink = np.concatenate(rows)
-    figure = Figure(figsize=(12, 12 * ink.shape[0] / ink.shape[1] + 0.4), dpi=110, layout="constrained")
+    figure = Figure(
+        figsize=(12, 12 * ink.shape[0] / ink.shape[1] + 0.4), dpi=110, layout="constrained"
+    )
     axes = figure.subplots()
     axes.imshow(ink, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     axes.set_yticks([side * (row + 0.5) for row in range(len(rows))], labels, fontsize=8)
     axes.set_xticks([])
-    axes.set_title("GlyphSet: every letter unwarped, then twice at strength 1.0, then three times at 1.6", fontsize=10)
+    axes.set_title(
+        "GlyphSet: every letter unwarped, then twice at strength 1.0, then three times at 1.6",
+        fontsize=10,
+    )
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     figure.savefig(path, metadata={"Software": None}, bbox_inches="tight")
@@ -239,16 +283,28 @@ def sheet(path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line of the module."""
-    parser = argparse.ArgumentParser(prog="python -m mdtheory.data.glyph_build", description="Rebuild the frozen GlyphSet.")
-    parser.add_argument("--out", type=Path, default=FILE, help="the file to write (default: the one in the package)")
-    parser.add_argument("--sheet", type=Path, help="draw samples of the frozen set into this picture, and build nothing")
+    parser = argparse.ArgumentParser(
+        prog="python -m mdtheory.data.glyph_build", description="Rebuild the frozen GlyphSet."
+    )
+    parser.add_argument(
+        "--out", type=Path, default=FILE, help="the file to write (default: the one in the package)"
+    )
+    parser.add_argument(
+        "--sheet",
+        type=Path,
+        help="draw samples of the frozen set into this picture, and build nothing",
+    )
     options = parser.parse_args(arguments)
     if options.sheet:
         sheet(options.sheet)
         sys.stdout.write(f"drew {options.sheet}\n")
         return
     found = build(options.out)
-    verdict = "the frozen one" if found == FILE_SHA256 else "not the frozen one: to adopt it, set FILE_SHA256 in glyphs.py"
+    verdict = (
+        "the frozen one"
+        if found == FILE_SHA256
+        else "not the frozen one: to adopt it, set FILE_SHA256 in glyphs.py"
+    )
     sys.stdout.write(f"wrote {options.out}, sha256 {found} ({verdict})\n")
 
 

@@ -1,4 +1,6 @@
-"""GlyphSet: the few-shot images that ship with the package, warped on the fly by the episode's address."""
+"""GlyphSet: the few-shot images that ship with the package, warped on the fly by the episode's
+address.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mdtheory import seeding
+from mdtheory.core import seeding
 
 FILE = Path(__file__).with_name("glyphset.npz")
 FILE_SHA256 = "ee73155421c2739edb609c9e787671e0eea05deed0501b66345aa9d6fe4d0490"
@@ -40,8 +42,8 @@ _N_DRAWS = 7 + 2 * _CONTROL**2
 class Prototypes:
     """The frozen bitmaps: rows ``first[c]`` to ``first[c + 1]`` of ``bitmaps`` are class c's faces.
 
-    ``bitmaps``: uint8 ink levels 0..15, shape (n_bitmaps, 48, 48); the other arrays have one entry per class, but
-    ``faces`` one per bitmap, an index into ``face_names``.
+    ``bitmaps``: uint8 ink levels 0..15, shape (n_bitmaps, 48, 48); the other arrays have one entry
+    per class, but ``faces`` one per bitmap, an index into ``face_names``.
     """
 
     bitmaps: Tensor
@@ -63,7 +65,13 @@ def read_prototypes(path: Path, *, sha256: str) -> Prototypes:
         packed = torch.from_numpy(arrays["packed"])
         bitmaps = torch.stack([packed >> 4, packed & 15], dim=2).reshape(-1, SIDE, SIDE)
         first = np.concatenate([[0], np.cumsum(arrays["n_faces"], dtype=np.int64)])
-        lists = (first, *(arrays[n] for n in ("faces", "codepoints", "scripts", "splits", "face_names", "built_with")))
+        lists = (
+            first,
+            *(
+                arrays[n]
+                for n in ("faces", "codepoints", "scripts", "splits", "face_names", "built_with")
+            ),
+        )
         return Prototypes(bitmaps, *(tuple(values.tolist()) for values in lists))
 
 
@@ -77,18 +85,22 @@ def draw(seed: int, codepoint: int, picks: Sequence[int]) -> Tensor:
     """Uniform numbers in [-1, 1) on the CPU, each row from its own address. shape: (n_picks, 39)"""
     rows = torch.empty(len(picks), _N_DRAWS, dtype=torch.float32)
     for row, pick in zip(rows, picks, strict=True):
-        row.uniform_(-1.0, 1.0, generator=seeding.generator("glyph", WARP_VERSION, seed, codepoint, pick))
+        row.uniform_(
+            -1.0, 1.0, generator=seeding.generator("glyph", WARP_VERSION, seed, codepoint, pick)
+        )
     return rows
 
 
 def warp(bitmaps: Tensor, draws: Tensor, *, strength: float, size: int) -> Tensor:
-    """Bitmaps with another stroke weight, rotated, sheared, scaled, shifted and bent; ink is 1, paper 0.
+    """Bitmaps with another stroke weight, rotated, sheared, scaled, shifted and bent; ink is 1,
+    paper 0.
 
-    ``bitmaps``: (n, 48, 48) levels on any device; ``draws``: (n, 39) as by :func:`draw`. Every amplitude is
-    proportional to ``strength`` (the stroke weight saturates at one pixel). Strokes: x + w (max x - x) or
-    x - w (x - min x) over 3 x 3 neighbours. Positions p of the result read the bitmap at A p + t + e(p), A = rotation *
-    shear * diag(scales), e the bicubic field through 4 x 4 random vectors; bilinear, paper outside.
-    Everything is elementwise, so an image has the same bits alone as in a batch. shape: (n, 1, size, size)
+    ``bitmaps``: (n, 48, 48) levels on any device; ``draws``: (n, 39) as by :func:`draw`. Every
+    amplitude is proportional to ``strength`` (the stroke weight saturates at one pixel). Strokes: x
+    + w (max x - x) or x - w (x - min x) over 3 x 3 neighbours. Positions p of the result read the
+    bitmap at A p + t + e(p), A = rotation * shear * diag(scales), e the bicubic field through 4 x 4
+    random vectors; bilinear, paper outside. Everything is elementwise, so an image has the same
+    bits alone as in a batch. shape: (n, 1, size, size)
     """
     device = bitmaps.device
     ink = bitmaps.to(torch.float32) / (LEVELS - 1)
@@ -100,7 +112,9 @@ def warp(bitmaps: Tensor, draws: Tensor, *, strength: float, size: int) -> Tenso
 
 
 def _extreme(ink: Tensor, sign: Tensor) -> Tensor:
-    """The 3 x 3 maximum where ``sign`` is 1, minimum where it is -1, nothing where it is 0. shape: (n, 48, 48)"""
+    """The 3 x 3 maximum where ``sign`` is 1, minimum where it is -1, nothing where it is 0. shape:
+    (n, 48, 48)
+    """
     signed = F.pad(sign * ink, (1, 1, 1, 1))
     rows = torch.maximum(torch.maximum(signed[:, :-2], signed[:, 1:-1]), signed[:, 2:])
     return sign * torch.maximum(torch.maximum(rows[:, :, :-2], rows[:, :, 1:-1]), rows[:, :, 2:])
@@ -108,53 +122,87 @@ def _extreme(ink: Tensor, sign: Tensor) -> Tensor:
 
 def _positions(draws: Tensor, *, strength: float, size: int, device: torch.device) -> Tensor:
     """Where :func:`warp` reads, in half-widths from the centre. shape: (n, size, size, 2)"""
-    amount = strength * draws.double()  # the few numbers of an image on the CPU in float64: the same for every device
+    amount = (
+        strength * draws.double()
+    )  # the few numbers of an image on the CPU in float64: the same for every device
     angle, shear = _ANGLE * amount[:, 0], _SHEAR * amount[:, 1]
     scale = torch.exp(_SCALE * amount[:, 2:4])
     cos, sin = torch.cos(angle), torch.sin(angle)
     across = torch.stack([cos * scale[:, 0], sin * scale[:, 0]], dim=1)
-    down = torch.stack([(cos * shear - sin) * scale[:, 1], (sin * shear + cos) * scale[:, 1]], dim=1)
-    columns = torch.stack([across, down, _SHIFT * amount[:, 4:6]]).float().to(device)[..., None, None]
+    down = torch.stack(
+        [(cos * shear - sin) * scale[:, 1], (sin * shear + cos) * scale[:, 1]], dim=1
+    )
+    columns = (
+        torch.stack([across, down, _SHIFT * amount[:, 4:6]]).float().to(device)[..., None, None]
+    )
     centres = ((2 * torch.arange(size, dtype=torch.float32) + 1) / size - 1).to(device)
     affine = columns[0] * centres + columns[1] * centres[:, None] + columns[2]
     control = (_ELASTIC * amount[:, 7:]).float().to(device).reshape(-1, 2, _CONTROL, _CONTROL)
     unit = torch.eye(_CONTROL, dtype=torch.float32)[None, None]
-    basis = F.interpolate(unit, (size, _CONTROL), mode="bicubic", align_corners=True)[0, 0].to(device)
+    basis = F.interpolate(unit, (size, _CONTROL), mode="bicubic", align_corners=True)[0, 0].to(
+        device
+    )
     total = affine
     for row, column in itertools.product(range(_CONTROL), repeat=2):
-        total = total + control[:, :, row, column, None, None] * (basis[:, row, None] * basis[:, column])
+        total = total + control[:, :, row, column, None, None] * (
+            basis[:, row, None] * basis[:, column]
+        )
     return total.movedim(1, -1)
 
 
 class GlyphSet:
-    """About a thousand letters of a dozen scripts, each in 4 to 16 type faces, as endless 28 x 28 grey images.
+    """About a thousand letters of a dozen scripts, each in 4 to 16 type faces, as endless 28 x 28
+    grey images.
 
-    A source of images for episodes. The splits are by script: no alphabet is in two of them. Pick j of a class is drawn
-    in its face number j modulo its faces, and warped by numbers from the address (``seed``, code point, j) alone: the
-    same address gives the same bits on one machine, and the same image within 1e-5 on any device. A class
-    offers 600 picks; another seed warps each of them anew. Own design; the letters are rendered from DejaVu and STIX
-    (see LICENSES), so this is a synthetic data set and not handwriting.
+    A source of images for episodes. The splits are by script: no alphabet is in two of them. Pick j
+    of a class is drawn in its face number j modulo its faces, and warped by numbers from the
+    address (``seed``, code point, j) alone: the same address gives the same bits on one machine,
+    and the same image within 1e-5 on any device. A class offers 600 picks; another seed warps each
+    of them anew. Own design; the letters are rendered from DejaVu and STIX (see LICENSES), so this
+    is a synthetic data set and not handwriting.
 
-    ``strength``: the difficulty, a factor on all amplitudes; 0 only chooses faces. ``device``: where the
-    bitmaps live and the images are made.
+    ``strength``: the difficulty, a factor on all amplitudes; 0 only chooses faces. ``device``:
+    where the bitmaps live and the images are made.
     """
 
-    def __init__(self, *, strength: float = 1.6, image_size: int = 28, device: str | torch.device = "cpu"):
-        if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength < math.inf:
-            raise ValueError(f"strength must be a finite number >= 0, got {strength!r}; 1.6 is usual, 1.0 is milder")
-        if isinstance(image_size, bool) or not isinstance(image_size, int) or not 8 <= image_size <= 1024:
-            raise ValueError(f"image_size must be a whole number of pixels from 8 to 1024, got {image_size!r}; 28 is usual")
+    def __init__(
+        self, *, strength: float = 1.6, image_size: int = 28, device: str | torch.device = "cpu"
+    ):
+        if (
+            isinstance(strength, bool)
+            or not isinstance(strength, int | float)
+            or not 0 <= strength < math.inf
+        ):
+            raise ValueError(
+                f"strength must be a finite number >= 0, got {strength!r}; 1.6 is usual, 1.0 is "
+                "milder"
+            )
+        if (
+            isinstance(image_size, bool)
+            or not isinstance(image_size, int)
+            or not 8 <= image_size <= 1024
+        ):
+            raise ValueError(
+                f"image_size must be a whole number of pixels from 8 to 1024, got {image_size!r}; "
+                "28 is usual"
+            )
         self.strength, self.image_size = float(strength), image_size
         self._known = prototypes()
         self._bitmaps = self._known.bitmaps.to(device)
         self._members = {
-            split: [index for index, own in enumerate(self._known.splits) if own == split] for split in SPLIT_NAMES
+            split: [index for index, own in enumerate(self._known.splits) if own == split]
+            for split in SPLIT_NAMES
         }
 
     @property
     def digest(self) -> str:
-        """sha256 over the frozen file, the version of the warp, the strength and the image size (not the device)."""
-        text = f"glyphset {FILE_SHA256} warp {WARP_VERSION} strength {self.strength!r} size {self.image_size}"
+        """sha256 over the frozen file, the version of the warp, the strength and the image size
+        (not the device).
+        """
+        text = (
+            f"glyphset {FILE_SHA256} warp {WARP_VERSION} strength {self.strength!r} size "
+            f"{self.image_size}"
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -165,7 +213,9 @@ class GlyphSet:
     def classes(self, split: str) -> tuple[str, ...]:
         """The classes of a split by code point, such as ``"greek U+03B1"``."""
         known = self._known
-        return tuple(f"{known.scripts[index]} U+{known.codepoints[index]:04X}" for index in self._of(split))
+        return tuple(
+            f"{known.scripts[index]} U+{known.codepoints[index]:04X}" for index in self._of(split)
+        )
 
     def count(self, split: str, class_index: int) -> int:
         """600 picks for every class."""
@@ -178,13 +228,18 @@ class GlyphSet:
         return self._bitmaps[self._known.first[index] : self._known.first[index + 1]]
 
     def load(self, split: str, class_index: int, picks: Sequence[int], seed: int) -> Tensor:
-        """The images of one class at these picks. shape: (n_picks, 1, size, size), float32 in [0, 1]"""
+        """The images of one class at these picks. shape: (n_picks, 1, size, size), float32 in [0,
+        1]
+        """
         return self.load_many(split, [class_index], [picks], seed)[0]
 
-    def load_many(self, split: str, class_indices: Sequence[int], picks: Sequence[Sequence[int]], seed: int) -> Tensor:
+    def load_many(
+        self, split: str, class_indices: Sequence[int], picks: Sequence[Sequence[int]], seed: int
+    ) -> Tensor:
         """Equally many picks of several classes in one batch, the same bits as by :meth:`load`.
 
-        Cost: 80 images in a few milliseconds on one core. shape: (n_classes, n_picks, 1, size, size)
+        Cost: 80 images in a few milliseconds on one core. shape: (n_classes, n_picks, 1, size,
+        size)
         """
         rows, draws = [], []
         for class_index, own in zip(class_indices, picks, strict=True):
@@ -192,7 +247,10 @@ class GlyphSet:
             first, last = self._known.first[index : index + 2]
             bad = next((pick for pick in own if not 0 <= pick < IMAGES_PER_CLASS), None)
             if bad is not None:
-                raise ValueError(f"picks must be in 0..{IMAGES_PER_CLASS - 1}, got {bad}; ask count(split, class_index) first")
+                raise ValueError(
+                    f"picks must be in 0..{IMAGES_PER_CLASS - 1}, got {bad}; ask count(split, "
+                    "class_index) first"
+                )
             rows.append([first + pick % (last - first) for pick in own])
             draws.append(draw(seed, self._known.codepoints[index], own))
         chosen = self._bitmaps[torch.tensor(rows, device=self._bitmaps.device).reshape(-1)]
@@ -201,13 +259,16 @@ class GlyphSet:
 
     def _of(self, split: str) -> list[int]:
         if split not in self._members:
-            raise ValueError(f"split must be one of {', '.join(SPLIT_NAMES)}, got {split!r}; choose one of them")
+            raise ValueError(
+                f"split must be one of {', '.join(SPLIT_NAMES)}, got {split!r}; choose one of them"
+            )
         return self._members[split]
 
     def _class(self, split: str, class_index: int) -> int:
         members = self._of(split)
         if not 0 <= class_index < len(members):
             raise ValueError(
-                f"class_index must be in 0..{len(members) - 1} for split {split!r}, got {class_index}; see classes()"
+                f"class_index must be in 0..{len(members) - 1} for split {split!r}, got "
+                f"{class_index}; see classes()"
             )
         return members[class_index]

@@ -11,34 +11,47 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mdtheory.data.listing import Pixels
+from mdtheory.data.image_index import Pixels
 from mdtheory.data.splits import SPLITS, Division
 
 
 class ClassImages:
     """Images of named classes, sorted by (class id, file name), with the classes of every split.
 
-    ``pixels``: uint8 (N, H, W, C), a (memory-mapped) array or a tensor on any device; ``class_ids`` and ``files``: one per
-    image, sorted. ``digest`` is the sha256 of the sorted (class id, file) list, so it names the set of images whatever form
-    they came in and at whatever size they are shown. ``origin`` says where they came from. ``ValueError`` where the parts do
-    not belong together.
+    ``pixels``: uint8 (N, H, W, C), a (memory-mapped) array or a tensor on any device; ``class_ids``
+    and ``files``: one per image, sorted. ``digest`` is the sha256 of the sorted (class id, file)
+    list, so it names the set of images whatever form they came in and at whatever size they are
+    shown. ``origin`` says where they came from. ``ValueError`` where the parts do not belong
+    together.
     """
 
     def __init__(
-        self, pixels: Pixels | Tensor, *, class_ids: Sequence[str], files: Sequence[str], division: Division, origin: str = ""
+        self,
+        pixels: Pixels | Tensor,
+        *,
+        class_ids: Sequence[str],
+        files: Sequence[str],
+        division: Division,
+        origin: str = "",
     ):
         if pixels.ndim != 4 or pixels.dtype not in (np.uint8, torch.uint8):
             raise ValueError(
-                f"pixels must be uint8 of shape (N, H, W, C), got {pixels.dtype} {tuple(pixels.shape)}; convert them"
+                f"pixels must be uint8 of shape (N, H, W, C), got {pixels.dtype} "
+                f"{tuple(pixels.shape)}; convert them"
             )
         names = list(zip(class_ids, files, strict=False))
         if not len(class_ids) == len(files) == len(pixels) > 0:
             raise ValueError(
-                f"there must be one class id and one file name per image, got {len(class_ids)} and {len(files)} for "
+                f"there must be one class id and one file name per image, got {len(class_ids)} and "
+                f"{len(files)} for "
                 f"{len(pixels)} images; name each once"
             )
         if any(a >= b for a, b in pairwise(names)):
-            raise ValueError("images must be sorted by (class id, file name) and unique, got another order; sort them first")
+            raise ValueError(
+                "images must be sorted by (class id, file name) and unique, got another order; "
+                "sort "
+                "them first"
+            )
         self.pixels = pixels
         self.class_ids, self.files = tuple(class_ids), tuple(files)
         self.division, self.origin = division, origin
@@ -47,7 +60,8 @@ class ClassImages:
         placed = sorted(name for split in SPLITS for name in division.splits.get(split, ()))
         if placed != sorted(self._range):
             raise ValueError(
-                f"the splits must hold each of the {len(self._range)} classes once, got {len(placed)} places; correct them"
+                f"the splits must hold each of the {len(self._range)} classes once, got "
+                f"{len(placed)} places; correct them"
             )
         self.digest = hashlib.sha256(json.dumps(names, separators=(",", ":")).encode()).hexdigest()
         """sha256 of the sorted (class id, file) list, as hexadecimal digits."""
@@ -60,7 +74,9 @@ class ClassImages:
 
     @property
     def notice(self) -> str:
-        """What a reader of results should know about the split; empty where there is nothing to say."""
+        """What a reader of results should know about the split; empty where there is nothing to
+        say.
+        """
         return self.division.notice
 
     def classes(self, split: str) -> tuple[str, ...]:
@@ -74,16 +90,25 @@ class ClassImages:
         return len(self._rows(split, class_index))
 
     def load(self, split: str, class_index: int, picks: Sequence[int], seed: int = 0) -> Tensor:
-        """Images ``picks`` of one class: float32 in [0, 1], shape (len(picks), C, H, W), where the pixels live.
+        """Images ``picks`` of one class: float32 in [0, 1], shape (len(picks), C, H, W), where the
+        pixels live.
 
         ``seed`` is for sources that draw their images; files have no need of it.
         """
         return self.load_many(split, [class_index], [picks], seed)[0]
 
-    def load_many(self, split: str, class_indices: Sequence[int], picks: Sequence[Sequence[int]], seed: int = 0) -> Tensor:
-        """Equally many picks of several classes at once, shape (n_classes, n_picks, C, H, W), the same bits as by ``load``.
+    def load_many(
+        self,
+        split: str,
+        class_indices: Sequence[int],
+        picks: Sequence[Sequence[int]],
+        seed: int = 0,
+    ) -> Tensor:
+        """Equally many picks of several classes at once, shape (n_classes, n_picks, C, H, W), the
+        same bits as by ``load``.
 
-        The scale is a product with the float32 nearest to 1/255: one rounding on any device, so CPU and GPU give the same bits.
+        The scale is a product with the float32 nearest to 1/255: one rounding on any device, so CPU
+        and GPU give the same bits.
         """
         wanted: list[int] = []
         for class_index, own in zip(class_indices, picks, strict=True):
@@ -91,7 +116,8 @@ class ClassImages:
             bad = next((pick for pick in own if not 0 <= pick < len(rows)), None)
             if bad is not None:
                 raise ValueError(
-                    f"picks must lie between 0 and {len(rows) - 1} for class {self.classes(split)[class_index]!r}, got {bad}; "
+                    f"picks must lie between 0 and {len(rows) - 1} for class "
+                    f"{self.classes(split)[class_index]!r}, got {bad}; "
                     "see count()"
                 )
             wanted += [rows[pick] for pick in own]
@@ -101,22 +127,39 @@ class ClassImages:
             block = torch.from_numpy(self.pixels[wanted])
         block = block.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
         block.mul_(torch.tensor(1 / 255, dtype=torch.float32, device=block.device))
-        return block.reshape(len(class_indices), len(wanted) // max(len(class_indices), 1), *self.image_shape)
+        return block.reshape(
+            len(class_indices), len(wanted) // max(len(class_indices), 1), *self.image_shape
+        )
 
     def to_device(self, device: torch.device | str) -> ClassImages:
-        """The same images held whole as one uint8 tensor (N, H, W, C) on ``device`` (1.27 GB for miniImageNet at 84)."""
+        """The same images held whole as one uint8 tensor (N, H, W, C) on ``device`` (1.27 GB for
+        miniImageNet at 84).
+        """
         if isinstance(self.pixels, Tensor):
             held = self.pixels.to(device)
         else:
             held = torch.empty(self.pixels.shape, dtype=torch.uint8, device=device)
             for start in range(0, len(self.pixels), 4096):
-                held[start : start + 4096] = torch.from_numpy(np.array(self.pixels[start : start + 4096]))
-        return ClassImages(held, class_ids=self.class_ids, files=self.files, division=self.division, origin=self.origin)
+                held[start : start + 4096] = torch.from_numpy(
+                    np.array(self.pixels[start : start + 4096])
+                )
+        return ClassImages(
+            held,
+            class_ids=self.class_ids,
+            files=self.files,
+            division=self.division,
+            origin=self.origin,
+        )
 
     def summary(self) -> dict[str, object]:
-        """Plain facts for tables and JSON: origin, digest, image shape, counts, what decided the split, and the notice."""
+        """Plain facts for tables and JSON: origin, digest, image shape, counts, what decided the
+        split, and the notice.
+        """
         counts = {
-            split: {"classes": len(self.classes(split)), "images": sum(len(self._range[name]) for name in self.classes(split))}
+            split: {
+                "classes": len(self.classes(split)),
+                "images": sum(len(self._range[name]) for name in self.classes(split)),
+            }
             for split in SPLITS
         }
         return {
@@ -132,6 +175,7 @@ class ClassImages:
         names = self.classes(split)
         if not 0 <= class_index < len(names):
             raise ValueError(
-                f"class_index must be between 0 and {len(names) - 1} in split {split!r}, got {class_index}; see classes()"
+                f"class_index must be between 0 and {len(names) - 1} in split {split!r}, got "
+                f"{class_index}; see classes()"
             )
         return self._range[names[class_index]]

@@ -1,4 +1,6 @@
-"""From a path to a source: which form it has, whether a cache is there, which classes train and test."""
+"""From a path to a source: which form it has, whether a cache is there, which classes train and
+test.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from mdtheory.cache_dir import default_cache_dir
+from mdtheory.core.cache_dir import default_cache_dir
 from mdtheory.data.cache import open_cached
-from mdtheory.data.decoding import decode_in_memory
+from mdtheory.data.decode_all import decode_in_memory
+from mdtheory.data.image_index import Found, unreadable
 from mdtheory.data.images import ClassImages
-from mdtheory.data.listing import Found, unreadable
 from mdtheory.data.progress import Progress
 from mdtheory.data.readers import readers
 from mdtheory.data.splits import Division, divide_by_fractions, divide_mini_imagenet
@@ -29,18 +31,21 @@ def open_mini_imagenet(
     cache_dir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> ClassImages:
-    """miniImageNet (vinyals2016matching, split of ravi2017optimization) from a folder in any form that circulates.
+    """miniImageNet (vinyals2016matching, split of ravi2017optimization) from a folder in any form
+    that circulates.
 
-    Parquet files, class folders (below train/val/test or not), a flat ``images`` folder with csv tables, or pickles; ``path``
-    defaults to the environment variable ``MDTHEORY_MINI_IMAGENET``. WordNet ids decide the split; a source without ids keeps
-    its own and says so in ``notice``. Decoded once to squares of ``image_size`` pixels below ``cache_dir`` (``MDTHEORY_CACHE``
-    or ``~/.cache/mdtheory``).
+    Parquet files, class folders (below train/val/test or not), a flat ``images`` folder with csv
+    tables, or pickles; ``path`` defaults to the environment variable ``MDTHEORY_MINI_IMAGENET``.
+    WordNet ids decide the split; a source without ids keeps its own and says so in ``notice``.
+    Decoded once to squares of ``image_size`` pixels below ``cache_dir`` (``MDTHEORY_CACHE`` or
+    ``~/.cache/mdtheory``).
     """
     if path is None:
         path = os.environ.get(MINI_IMAGENET_VARIABLE) or None
         if path is None:
             raise ValueError(
-                f"miniImageNet must be given by path or by {MINI_IMAGENET_VARIABLE}, got neither; name the folder with its "
+                f"miniImageNet must be given by path or by {MINI_IMAGENET_VARIABLE}, got neither; "
+                "name the folder with its "
                 "Parquet files, class folders, csv tables or pickles"
             )
     return _open(detect(path), image_size, cache_dir, progress, divide_mini_imagenet)
@@ -55,24 +60,38 @@ def open_class_folders(
     in_memory: bool = False,
     progress: Progress | None = None,
 ) -> ClassImages:
-    """Your own images, of any size: one folder per class, below train/val/test folders or not, or any other known form.
+    """Your own images, of any size: one folder per class, below train/val/test folders or not, or
+    any other known form.
 
-    Without split folders, ``fractions`` (train, validation, test) of the classes go to each split in an order that their names
-    decide. Images are squeezed to squares of ``image_size``; ``in_memory`` leaves out the cache, for a handful of images.
+    Without split folders, ``fractions`` (train, validation, test) of the classes go to each split
+    in an order that their names decide. Images are squeezed to squares of ``image_size``;
+    ``in_memory`` leaves out the cache, for a handful of images.
     """
     divide = partial(divide_by_fractions, fractions=fractions)
     return _open(detect(path), image_size, cache_dir, progress, divide, in_memory=in_memory)
 
 
 def detect(path: str | Path) -> Found:
-    """The one form that the folder has; ``ValueError`` for none, for several at once, and for what is not a readable folder."""
+    """The one form that the folder has; ``ValueError`` for none, for several at once, and for what
+    is not a readable folder.
+    """
     folder = Path(path).expanduser()
     try:
         if folder.is_file():
-            remedy = "unpack it first" if folder.suffix.lower() in PACKED else "give the folder that holds it"
-            raise ValueError(f"the path of a data set must be a folder, got the file {str(folder)!r}; {remedy}")
+            remedy = (
+                "unpack it first"
+                if folder.suffix.lower() in PACKED
+                else "give the folder that holds it"
+            )
+            raise ValueError(
+                f"the path of a data set must be a folder, got the file {str(folder)!r}; {remedy}"
+            )
         if not folder.is_dir():
-            raise ValueError(f"the path of a data set must be an existing folder, got {str(folder)!r}; check the path")
+            raise ValueError(
+                f"the path of a data set must be an existing folder, got {str(folder)!r}; check "
+                "the "
+                "path"
+            )
         found = [hit for hit in (readers.get(slug)(folder) for slug in readers) if hit is not None]
         if not found:
             raise ValueError(_nothing(folder))
@@ -80,7 +99,8 @@ def detect(path: str | Path) -> Found:
         raise unreadable(error.filename or folder, error) from error
     if len(found) > 1:
         raise ValueError(
-            f"{str(folder)!r} must hold images in one form, got {' and '.join(hit.form for hit in found)}; give the folder "
+            f"{str(folder)!r} must hold images in one form, got "
+            f"{' and '.join(hit.form for hit in found)}; give the folder "
             "of one of them"
         )
     return found[0]
@@ -90,10 +110,19 @@ def _nothing(folder: Path) -> str:
     names = sorted(entry.name for entry in folder.iterdir())
     packed = [name for name in names if name.lower().endswith(PACKED)]
     if packed:
-        return f"{str(folder)!r} must hold unpacked images, got only packed files such as {packed[0]!r}; unpack them first"
-    held = ", ".join(repr(name) for name in names[:4]) + (" ..." if len(names) > 4 else "") if names else "an empty folder"
+        return (
+            f"{str(folder)!r} must hold unpacked images, got only packed files such as "
+            f"{packed[0]!r}; unpack them first"
+        )
+    held = (
+        ", ".join(repr(name) for name in names[:4]) + (" ..." if len(names) > 4 else "")
+        if names
+        else "an empty folder"
+    )
     return (
-        f"{str(folder)!r} must hold Parquet files, class folders with images, an images folder with train.csv, val.csv and "
+        f"{str(folder)!r} must hold Parquet files, class folders with images, an images folder "
+        "with "
+        "train.csv, val.csv and "
         f"test.csv, or pickles, got {held}; check the path"
     )
 
@@ -106,14 +135,26 @@ def _open(
     divide: Callable[[Mapping[str, str]], Division],
     in_memory: bool = False,
 ) -> ClassImages:
-    """The source of what ``detect`` found, squares of ``image_size`` pixels; ``divide`` says which classes train and test."""
-    if not isinstance(image_size, int) or isinstance(image_size, bool) or not 4 <= image_size <= 1024:
-        raise ValueError(f"image_size must be a whole number of pixels from 4 to 1024, got {image_size!r}; 84 is usual")
+    """The source of what ``detect`` found, squares of ``image_size`` pixels; ``divide`` says which
+    classes train and test.
+    """
+    if (
+        not isinstance(image_size, int)
+        or isinstance(image_size, bool)
+        or not 4 <= image_size <= 1024
+    ):
+        raise ValueError(
+            f"image_size must be a whole number of pixels from 4 to 1024, got {image_size!r}; 84 "
+            "is "
+            "usual"
+        )
     if in_memory:
         pixels, listing = decode_in_memory(found, image_size=image_size)
     else:
         where = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
-        pixels, listing = open_cached(found, image_size=image_size, cache_dir=where, check=divide, progress=progress)
+        pixels, listing = open_cached(
+            found, image_size=image_size, cache_dir=where, check=divide, progress=progress
+        )
     return ClassImages(
         pixels,
         class_ids=listing.class_ids,

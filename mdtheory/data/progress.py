@@ -15,7 +15,9 @@ PATIENCE = 2.0
 
 @contextmanager
 def bar_on_stderr(what: str) -> Iterator[Progress]:
-    """A ``progress`` callback that draws a bar with count, rate and time left on stderr after ``PATIENCE`` seconds."""
+    """A ``progress`` callback that draws a bar with count, rate and time left on stderr after
+    ``PATIENCE`` seconds.
+    """
     from rich import progress as rich
     from rich.console import Console
 

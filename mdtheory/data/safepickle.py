@@ -1,8 +1,9 @@
 """Pickles of arrays and plain containers, read without executing anything that the pickle asks for.
 
-Nothing named in the file is ever imported or called. The few names that arrays need are answered by stand-ins of our own, which
-keep the raw bytes; numpy builds the array only afterwards, from an allowed dtype and a checked length. (numpy's own
-``__setstate__`` trusts what it is given, so it is not called either.)
+Nothing named in the file is ever imported or called. The few names that arrays need are answered by
+stand-ins of our own, which keep the raw bytes; numpy builds the array only afterwards, from an
+allowed dtype and a checked length. (numpy's own ``__setstate__`` trusts what it is given, so it is
+not called either.)
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ DTYPES = frozenset({"b1", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", 
 
 
 def load(path: Path) -> Any:
-    """The content of a pickle: dicts, lists, tuples, numbers, text and numpy arrays (also of Python 2, numpy 1 and numpy 2).
+    """The content of a pickle: dicts, lists, tuples, numbers, text and numpy arrays (also of Python
+    2, numpy 1 and numpy 2).
 
     ``ValueError`` for anything else that it asks for, and for a truncated or damaged file.
     """
@@ -30,13 +32,16 @@ def load(path: Path) -> Any:
             return _finished(_Unpickler(file, encoding="latin1").load())
     except _Refused as error:
         raise ValueError(
-            f"{str(path)!r} must hold only numeric arrays and plain containers, got {error}; nothing in it was run, do not "
+            f"{str(path)!r} must hold only numeric arrays and plain containers, got {error}; "
+            "nothing in it was run, do not "
             "trust it"
         ) from error
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"{str(path)!r} must be a whole pickle of arrays, got a damaged one ({reason}); copy it again"
+            f"{str(path)!r} must be a whole pickle of arrays, got a damaged one ({reason}); copy "
+            "it "
+            "again"
         ) from error
 
 
@@ -65,15 +70,29 @@ class _Dtype:
 
     def __init__(self, code: object):
         if not isinstance(code, str) or code.lstrip("<>|=") not in DTYPES:
-            raise _Refused(f"an array of type {code[:20]!r}" if isinstance(code, str) else "an array without a type")
+            raise _Refused(
+                f"an array of type {code[:20]!r}"
+                if isinstance(code, str)
+                else "an array without a type"
+            )
         self.code, self.order = code, "|"
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.order = str(state[1])
 
-    def of(self, raw: bytes | str | bytearray, shape: tuple[int, ...], fortran: bool) -> NDArray[Any]:
-        data = raw.encode("latin1") if isinstance(raw, str) else bytes(raw) if isinstance(raw, bytearray) else raw
-        dtype = np.dtype(self.code.lstrip("<>|=")).newbyteorder(">" if self.order == ">" else "<" if self.order == "<" else "=")
+    def of(
+        self, raw: bytes | str | bytearray, shape: tuple[int, ...], fortran: bool
+    ) -> NDArray[Any]:
+        data = (
+            raw.encode("latin1")
+            if isinstance(raw, str)
+            else bytes(raw)
+            if isinstance(raw, bytearray)
+            else raw
+        )
+        dtype = np.dtype(self.code.lstrip("<>|=")).newbyteorder(
+            ">" if self.order == ">" else "<" if self.order == "<" else "="
+        )
         if not isinstance(data, bytes) or math.prod(shape) * dtype.itemsize != len(data):
             raise ValueError(f"an array of shape {shape} whose bytes do not fit")
         return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
@@ -90,7 +109,9 @@ class _Array:
 
 
 class _StandIn:
-    """What a name in the pickle is answered with: a function of ours, to be called but not changed."""
+    """What a name in the pickle is answered with: a function of ours, to be called but not
+    changed.
+    """
 
     __slots__ = ("_function",)
     _function: Callable[..., Any]
@@ -105,7 +126,9 @@ class _StandIn:
         raise _Refused("a change of the reader itself")
 
 
-def _from_buffer(raw: Any, dtype: _Dtype, shape: tuple[int, ...], order: str = "C", *_: Any) -> _Array:
+def _from_buffer(
+    raw: Any, dtype: _Dtype, shape: tuple[int, ...], order: str = "C", *_: Any
+) -> _Array:
     array = _Array()
     array.value = dtype.of(raw, shape, order == "F")
     return array
@@ -161,7 +184,9 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _finished(value: Any, depth: int = 3) -> Any:
-    """Arrays out of their stand-ins, at the top and inside dicts (a few deep: shared parts may multiply without end)."""
+    """Arrays out of their stand-ins, at the top and inside dicts (a few deep: shared parts may
+    multiply without end).
+    """
     if isinstance(value, _Array):
         return value.value
     if isinstance(value, _Dtype | _StandIn):

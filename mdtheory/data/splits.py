@@ -1,4 +1,6 @@
-"""Which classes train, validate and test: miniImageNet by WordNet id, other sources by what they say themselves."""
+"""Which classes train, validate and test: miniImageNet by WordNet id, other sources by what they
+say themselves.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,12 @@ from dataclasses import dataclass
 SPLITS = ("train", "validation", "test")
 """The three splits, in the order of every table."""
 
-SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
-    ("val", "valid", "validation"), "validation"
-)
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+} | dict.fromkeys(("val", "valid", "validation"), "validation")
 """How files and folders in circulation call the splits (compared in lower case)."""
 
 WNID = re.compile(r"n\d{8}")
@@ -46,7 +51,9 @@ MINI_IMAGENET: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Division:
-    """The sorted classes of each split, what decided it (``by``), and what a reader should know (``notice``, may be empty)."""
+    """The sorted classes of each split, what decided it (``by``), and what a reader should know
+    (``notice``, may be empty).
+    """
 
     splits: Mapping[str, tuple[str, ...]]
     by: str
@@ -54,15 +61,22 @@ class Division:
 
 
 def split_word(text: str) -> str:
-    """The split that the first split word of a name stands for (``mini-imagenet-cache-val.pkl`` -> validation), or ''."""
-    return next((SPLIT_WORDS[word] for word in re.split(r"[^a-z]+", text.lower()) if word in SPLIT_WORDS), "")
+    """The split that the first split word of a name stands for (``mini-imagenet-cache-val.pkl`` ->
+    validation), or ''.
+    """
+    return next(
+        (SPLIT_WORDS[word] for word in re.split(r"[^a-z]+", text.lower()) if word in SPLIT_WORDS),
+        "",
+    )
 
 
 def divide_mini_imagenet(own: Mapping[str, str]) -> Division:
-    """miniImageNet's split of the classes in ``own`` (class id -> the source's own split, '' where it has none).
+    """miniImageNet's split of the classes in ``own`` (class id -> the source's own split, '' where
+    it has none).
 
-    WordNet ids decide alone. A source without any keeps its own split, and the notice says so. ``ValueError`` for ids that are
-    not miniImageNet's, for ids mixed with other names, and for a source with neither ids nor splits.
+    WordNet ids decide alone. A source without any keeps its own split, and the notice says so.
+    ``ValueError`` for ids that are not miniImageNet's, for ids mixed with other names, and for a
+    source with neither ids nor splits.
     """
     ids = [name for name in own if WNID.fullmatch(name)]
     if not ids:
@@ -70,21 +84,29 @@ def divide_mini_imagenet(own: Mapping[str, str]) -> Division:
     if len(ids) < len(own):
         other = min(set(own) - set(ids))
         raise ValueError(
-            f"class names must all be WordNet ids or none of them, got {ids[0]!r} and {other!r}; separate the two sets of "
+            f"class names must all be WordNet ids or none of them, got {ids[0]!r} and {other!r}; "
+            "separate the two sets of "
             "images"
         )
     right = {wnid: split for split in SPLITS for wnid in MINI_IMAGENET[split]}
     strangers = sorted(set(own) - set(right))
     if strangers:
         raise ValueError(
-            f"miniImageNet must hold only its own 100 classes, got {len(strangers)} others such as {strangers[0]!r}; "
+            f"miniImageNet must hold only its own 100 classes, got {len(strangers)} others such as "
+            f"{strangers[0]!r}; "
             "remove them, or read the folder as your own classes with open_class_folders"
         )
     moved = sum(1 for wnid, split in own.items() if split and split != right[wnid])
-    notice = f"{moved} classes lie under another split than their WordNet id says: the id decides; " if moved else ""
+    notice = (
+        f"{moved} classes lie under another split than their WordNet id says: the id decides; "
+        if moved
+        else ""
+    )
     if len(own) < 100:
         notice += f"only {len(own)} of the 100 classes are here; "
-    splits = {split: tuple(wnid for wnid in MINI_IMAGENET[split] if wnid in own) for split in SPLITS}
+    splits = {
+        split: tuple(wnid for wnid in MINI_IMAGENET[split] if wnid in own) for split in SPLITS
+    }
     return Division(splits, "WordNet id", notice.removesuffix("; "))
 
 
@@ -92,33 +114,43 @@ def _own_division(own: Mapping[str, str]) -> Division:
     unsplit = sorted(name for name, split in own.items() if not split)
     if unsplit:
         raise ValueError(
-            f"miniImageNet must come with WordNet ids or with its split, got class {unsplit[0]!r} with neither; "
-            "put train, validation or test into the file or folder names, or read it with open_class_folders"
+            f"miniImageNet must come with WordNet ids or with its split, got class {unsplit[0]!r} "
+            "with neither; "
+            "put train, validation or test into the file or folder names, or read it with "
+            "open_class_folders"
         )
-    notice = "the source has no WordNet ids: its own split is used and cannot be checked against that of Ravi and Larochelle"
+    notice = (
+        "the source has no WordNet ids: its own split is used and cannot be checked against "
+        "that of Ravi and Larochelle"
+    )
     return Division(_grouped(own), "the source's own split", notice)
 
 
 def divide_by_fractions(own: Mapping[str, str], fractions: Sequence[float]) -> Division:
-    """The source's own split where it has one; otherwise by ``fractions`` (train, validation, test) of the classes in hashed
-    order.
+    """The source's own split where it has one; otherwise by ``fractions`` (train, validation, test)
+    of the classes in hashed order.
 
-    The order is that of sha256 of the class id, so it depends on no file system; the number of validation and of test classes
-    is rounded and the rest train.
+    The order is that of sha256 of the class id, so it depends on no file system; the number of
+    validation and of test classes is rounded and the rest train.
     """
     named = [name for name, split in own.items() if split]
     if len(named) == len(own):
         return Division(_grouped(own), "the source's own split")
     if named:
         raise ValueError(
-            f"either every class or none must lie under a split, got {named[0]!r} under {own[named[0]]!r} and "
-            f"{min(set(own) - set(named))!r} under none; move the classes into train, validation and test"
+            f"either every class or none must lie under a split, got {named[0]!r} under "
+            f"{own[named[0]]!r} and "
+            f"{min(set(own) - set(named))!r} under none; move the classes into train, validation "
+            "and test"
         )
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(
-            f"fractions must be three numbers >= 0 with sum 1 (train, validation, test), got {tuple(fractions)}; correct them"
+            "fractions must be three numbers >= 0 with sum 1 (train, validation, test), got "
+            f"{tuple(fractions)}; correct them"
         )
-    order = sorted(own, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest())
+    order = sorted(
+        own, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+    )
     n_test = round(fractions[2] * len(order))
     n_validation = min(round(fractions[1] * len(order)), len(order) - n_test)
     cut = len(order) - n_test - n_validation
@@ -128,4 +160,6 @@ def divide_by_fractions(own: Mapping[str, str], fractions: Sequence[float]) -> D
 
 
 def _grouped(own: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    return {split: tuple(sorted(name for name, its in own.items() if its == split)) for split in SPLITS}
+    return {
+        split: tuple(sorted(name for name, its in own.items() if its == split)) for split in SPLITS
+    }

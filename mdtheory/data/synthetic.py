@@ -1,8 +1,10 @@
-"""Regression tasks by address: linear least squares with everything in closed form, and the sinusoids of MAML.
+"""Regression tasks by address: linear least squares with everything in closed form, and the
+sinusoids of MAML.
 
-A least-squares task is a quadratic, f(phi) = 1/n |X phi - y|^2, that runs through the library's own ``Problem``: the
-model is ``nn.Linear(n_features, 1, bias=False)``, the loss ``mse_loss``, the support set (X, y) and the query set another
-such pair. Its Hessian is H = 2 X^T X / n. Then K steps of gradient descent with diagonal rates r are affine in the start,
+A least-squares task is a quadratic, f(phi) = 1/n |X phi - y|^2, that runs through the library's own
+``Problem``: the model is ``nn.Linear(n_features, 1, bias=False)``, the loss ``mse_loss``, the
+support set (X, y) and the query set another such pair. Its Hessian is H = 2 X^T X / n. Then K steps
+of gradient descent with diagonal rates r are affine in the start,
 
     phi_K = A^K phi_0 + (I + A + ... + A^(K-1)) (r * b),    A = I - diag(r) H,    b = 2 X^T y / n,
 
@@ -18,13 +20,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mdtheory import seeding
-from mdtheory.typing import Episode
+from mdtheory.core import seeding
+from mdtheory.core.types import Episode
 
 
 @dataclass(frozen=True)
 class Quadratic:
-    """f(phi) = 1/2 phi^T H phi - b^T phi + c. shapes: ``hessian`` (d, d), ``linear`` (d,), ``constant`` ()"""
+    """f(phi) = 1/2 phi^T H phi - b^T phi + c. shapes: ``hessian`` (d, d), ``linear`` (d,),
+    ``constant`` ()
+    """
 
     hessian: Tensor
     linear: Tensor
@@ -44,31 +48,44 @@ class Quadratic:
 
 
 def quadratic(x: Tensor, y: Tensor) -> Quadratic:
-    """The mean squared error of a linear model as a function of its weights. shapes: ``x`` (n, d), ``y`` (n, 1)"""
+    """The mean squared error of a linear model as a function of its weights. shapes: ``x`` (n, d),
+    ``y`` (n, 1)
+    """
     n, target = len(x), y[:, 0]
     return Quadratic(2 * x.T @ x / n, 2 * x.T @ target / n, target @ target / n)
 
 
 def descend(task: Quadratic, start: Tensor, rates: Tensor, *, n_steps: int) -> Tensor:
-    """phi_K by the closed form, without iterating. shapes: ``start`` (d,), ``rates`` (d,) or (); result (d,)"""
+    """phi_K by the closed form, without iterating. shapes: ``start`` (d,), ``rates`` (d,) or ();
+    result (d,)
+    """
     power, total = _powers(task, rates, n_steps=n_steps)
     return power @ start + total @ (rates * task.linear)
 
 
-def meta_gradient(episode: Episode, start: Tensor, rates: Tensor, *, n_steps: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The query loss F after K steps and its exact gradients with respect to the start and to the rates.
+def meta_gradient(
+    episode: Episode, start: Tensor, rates: Tensor, *, n_steps: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The query loss F after K steps and its exact gradients with respect to the start and to the
+    rates.
 
-    With v = grad f_query(phi_K): dF/dstart = (A^T)^K v and dF/drates = - sum_k (A^T)^(K-1-k) v * grad f_support(phi_k),
-    second-order terms included. For one common rate the derivative is the sum of the second. Cost: O(K) products of
-    d x d matrices. shapes: ``rates`` (d,) or (); results (), (d,), (d,)
+    With v = grad f_query(phi_K): dF/dstart = (A^T)^K v and dF/drates = - sum_k (A^T)^(K-1-k) v *
+    grad f_support(phi_k), second-order terms included. For one common rate the derivative is the
+    sum of the second. Cost: O(K) products of d x d matrices. shapes: ``rates`` (d,) or (); results
+    (), (d,), (d,)
     """
-    support, query = quadratic(episode.support_x, episode.support_y), quadratic(episode.query_x, episode.query_y)
+    support, query = (
+        quadratic(episode.support_x, episode.support_y),
+        quadratic(episode.query_x, episode.query_y),
+    )
     last = descend(support, start, rates, n_steps=n_steps)
     outer = query.gradient(last)
     by_rates = torch.zeros_like(start)
     for k in range(n_steps):
         back, _ = _powers(support, rates, n_steps=n_steps - 1 - k)
-        by_rates = by_rates - (back.T @ outer) * support.gradient(descend(support, start, rates, n_steps=k))
+        by_rates = by_rates - (back.T @ outer) * support.gradient(
+            descend(support, start, rates, n_steps=k)
+        )
     power, _ = _powers(support, rates, n_steps=n_steps)
     return query.value(last), power.T @ outer, by_rates
 
@@ -76,12 +93,15 @@ def meta_gradient(episode: Episode, start: Tensor, rates: Tensor, *, n_steps: in
 def best_start(episodes: Sequence[Episode], rates: Tensor, *, n_steps: int) -> Tensor:
     """The start that minimises the mean query loss after K steps over these tasks. shape: (d,)
 
-    It solves sum_t P_t^T H_t P_t phi_0 = sum_t P_t^T (b_t - H_t q_t) with phi_K = P_t phi_0 + q_t in task t and H_t, b_t
-    of its query set; the shortest solution where there are many.
+    It solves sum_t P_t^T H_t P_t phi_0 = sum_t P_t^T (b_t - H_t q_t) with phi_K = P_t phi_0 + q_t
+    in task t and H_t, b_t of its query set; the shortest solution where there are many.
     """
     left, right = [], []
     for episode in episodes:
-        support, query = quadratic(episode.support_x, episode.support_y), quadratic(episode.query_x, episode.query_y)
+        support, query = (
+            quadratic(episode.support_x, episode.support_y),
+            quadratic(episode.query_x, episode.query_y),
+        )
         power, total = _powers(support, rates, n_steps=n_steps)
         left.append(power.T @ query.hessian @ power)
         right.append(-power.T @ query.gradient(total @ (rates * support.linear)))
@@ -100,10 +120,11 @@ def _powers(task: Quadratic, rates: Tensor, *, n_steps: int) -> tuple[Tensor, Te
 
 @dataclass(frozen=True, kw_only=True)
 class LeastSquaresStream:
-    """``stream(index) -> Episode``: X has standard normal entries, y = X w + ``noise`` * standard normal, w too.
+    """``stream(index) -> Episode``: X has standard normal entries, y = X w + ``noise`` * standard
+    normal, w too.
 
-    The support and the query set share w and have draws of their own; neither depends on the other's size. shapes:
-    x (n, n_features), y (n, 1). Own design.
+    The support and the query set share w and have draws of their own; neither depends on the
+    other's size. shapes: x (n, n_features), y (n, 1). Own design.
     """
 
     seed: int
@@ -119,12 +140,16 @@ class LeastSquaresStream:
     def __call__(self, index: int) -> Episode:
         """The task at ``index`` (>= 0)."""
         address = _address("least squares", self.seed, index)
-        weights = torch.randn(self.n_features, 1, dtype=torch.float64, generator=seeding.generator(address, "task"))
+        weights = torch.randn(
+            self.n_features, 1, dtype=torch.float64, generator=seeding.generator(address, "task")
+        )
 
         def examples(part: str, n_items: int) -> tuple[Tensor, Tensor]:
             generator = seeding.generator(address, part)
             x = torch.randn(n_items, self.n_features, dtype=torch.float64, generator=generator)
-            y = x @ weights + self.noise * torch.randn(n_items, 1, dtype=torch.float64, generator=generator)
+            y = x @ weights + self.noise * torch.randn(
+                n_items, 1, dtype=torch.float64, generator=generator
+            )
             return x.to(self.dtype), y.to(self.dtype)
 
         sets = (*examples("support", self.n_support), *examples("query", self.n_query))
@@ -133,10 +158,12 @@ class LeastSquaresStream:
 
 @dataclass(frozen=True, kw_only=True)
 class SinusoidStream:
-    """``stream(index) -> Episode``: y = a sin(x - p), with a in [0.1, 5], p in [0, pi] and x in [-5, 5], all uniform.
+    """``stream(index) -> Episode``: y = a sin(x - p), with a in [0.1, 5], p in [0, pi] and x in
+    [-5, 5], all uniform.
 
-    Source: finn2017maml, section 5.1 (there 5, 10 or 20 examples for adaptation); the sign of the phase as in the authors'
-    code. The support and the query set have draws of their own. shapes: x (n, 1), y (n, 1).
+    Source: finn2017maml, section 5.1 (there 5, 10 or 20 examples for adaptation); the sign of the
+    phase as in the authors' code. The support and the query set have draws of their own. shapes: x
+    (n, 1), y (n, 1).
     """
 
     seed: int
@@ -159,10 +186,20 @@ class SinusoidStream:
         amplitude, phase = self.wave(index)
 
         def examples(part: str, n_items: int) -> tuple[Tensor, Tensor]:
-            x = 10 * torch.rand(n_items, 1, dtype=torch.float64, generator=seeding.generator(address, part)) - 5
+            x = (
+                10
+                * torch.rand(
+                    n_items, 1, dtype=torch.float64, generator=seeding.generator(address, part)
+                )
+                - 5
+            )
             return x.to(self.dtype), (amplitude * torch.sin(x - phase)).to(self.dtype)
 
-        return Episode(*examples("support", self.n_shot), *examples("query", self.n_query), seed=seeding.seed(address, "noise"))
+        return Episode(
+            *examples("support", self.n_shot),
+            *examples("query", self.n_query),
+            seed=seeding.seed(address, "noise"),
+        )
 
 
 def _address(kind: str, seed: int, index: int) -> int:

@@ -1,4 +1,6 @@
-"""A geometry = a point map (state -> point) and a step rule (how a gradient at the point moves the state)."""
+"""A geometry = a point map (state -> point) and a step rule (how a gradient at the point moves the
+state).
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,12 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.func import vjp
 
-from mdtheory import tree
-from mdtheory.mirror.base import DualMap
-from mdtheory.mirror.identity import Identity
-from mdtheory.objectives import Objective
-from mdtheory.registry import Registry
-from mdtheory.typing import Params, State
+from mdtheory.core import tree
+from mdtheory.core.objectives import Objective
+from mdtheory.core.registry import Registry
+from mdtheory.core.types import Params, State
+from mdtheory.maps.base import DualMap
+from mdtheory.maps.identity import Identity
 
 geometries = Registry("geometry", "mdtheory.geometry")
 
@@ -24,7 +26,9 @@ Outputs = Callable[[Params], Tensor]
 
 
 class StepRule(nn.Module):
-    """How a gradient moves the state. Owns parameters, reads only the ``meta`` it is given; written for one task."""
+    """How a gradient moves the state. Owns parameters, reads only the ``meta`` it is given; written
+    for one task.
+    """
 
     def build(self, anchor: Params) -> None:
         """Create the parameters for points of these names and shapes."""
@@ -33,31 +37,46 @@ class StepRule(nn.Module):
         """What the rule itself keeps in the state besides ``z.*``."""
         return {}
 
-    def step(self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pull) -> State:
+    def step(
+        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pull
+    ) -> State:
         """z_{k+1} from z_k and ``grad``, the task gradient at the point phi_k (k = 0, 1, ...)."""
-        raise NotImplementedError(f"{type(self).__name__} must define step(meta, state, grad, *, task_lr, k, pull)")
+        raise NotImplementedError(
+            f"{type(self).__name__} must define step(meta, state, grad, *, task_lr, k, pull)"
+        )
 
 
 class GradientStep(StepRule):
-    """z <- z - task_lr * grad: gradient descent, and mirror descent's dual step when the point map is grad h*."""
+    """z <- z - task_lr * grad: gradient descent, and mirror descent's dual step when the point map
+    is grad h*.
+    """
 
-    def step(self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pull) -> State:
-        return {**state, **{f"z.{name}": state[f"z.{name}"] - task_lr * g for name, g in grad.items()}}
+    def step(
+        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pull
+    ) -> State:
+        return {
+            **state,
+            **{f"z.{name}": state[f"z.{name}"] - task_lr * g for name, g in grad.items()},
+        }
 
 
 class Geometry(nn.Module):
     """Any point map with any step rule; hooks to override are all pure and written for one task.
 
-    ``meta`` is always this module's own parameters by name (``map.*``, ``rule.*``, or a subclass's own); the anchor
-    comes beside it. The defaults are MAML.
+    ``meta`` is always this module's own parameters by name (``map.*``, ``rule.*``, or a subclass's
+    own); the anchor comes beside it. The defaults are MAML.
     """
 
     source = ""  # bib key and equation, or "own design"
     objective = Objective()  # what the method's authors train it with
     vmappable = True  # False: solvers must loop over tasks
     capturable = True  # False: needs host synchronisation inside a step
-    neutral_start = True  # False: the first step at the initialisation is not MAML's, with the reason in the docstring
-    inert: tuple[str, ...] = ()  # patterns of own parameters that never receive a gradient, with the reason in the docstring
+    # False: the first step at the initialisation is not MAML's, with the reason in the docstring
+    neutral_start = True
+    inert: tuple[
+        str, ...
+        # patterns of own parameters that never receive a gradient, with the reason in the docstring
+    ] = ()
 
     def __init__(self, map: DualMap | None = None, rule: StepRule | None = None):
         super().__init__()
@@ -65,20 +84,28 @@ class Geometry(nn.Module):
         self.rule = rule if rule is not None else GradientStep()
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The network to train, with any layers that the method adds; may modify and return ``model`` (already a copy)."""
+        """The network to train, with any layers that the method adds; may modify and return
+        ``model`` (already a copy).
+        """
         return model
 
     def adapts(self, name: str) -> bool:
-        """Whether the task solver may move this parameter of the wrapped model; False for layers that ``wrap`` added."""
+        """Whether the task solver may move this parameter of the wrapped model; False for layers
+        that ``wrap`` added.
+        """
         return True
 
     def build(self, anchor: Params) -> None:
-        """Create the meta-parameters for points of these names and shapes. Called once, after ``wrap``."""
+        """Create the meta-parameters for points of these names and shapes. Called once, after
+        ``wrap``.
+        """
         self.map.build(anchor)
         self.rule.build(anchor)
 
     def draw(self, seed: int) -> Params:
-        """The task's own noise, on the CPU, from its address alone. Stacked over tasks by the solver."""
+        """The task's own noise, on the CPU, from its address alone. Stacked over tasks by the
+        solver.
+        """
         return {}
 
     def init(self, meta: Params, anchor: Params, noise: Params) -> State:
@@ -97,10 +124,13 @@ class Geometry(nn.Module):
         """R(phi; theta), added to the task loss; ``None`` for no penalty."""
         return None
 
-    def meta_penalty(self, meta: Params, point: Params, outputs: Outputs, targets: Tensor, k: int) -> Tensor | None:
+    def meta_penalty(
+        self, meta: Params, point: Params, outputs: Outputs, targets: Tensor, k: int
+    ) -> Tensor | None:
         """A term of the meta-objective at every phi_k, k < K, where ``Objective.penalty`` > 0.
 
-        ``outputs``: point -> the model's outputs on the support set, shape (n_way * n_shot, ...); ``targets``: its labels.
+        ``outputs``: point -> the model's outputs on the support set, shape (n_way * n_shot, ...);
+        ``targets``: its labels.
         """
         return None
 

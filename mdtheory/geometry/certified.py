@@ -1,157 +1,27 @@
-"""The certified geometry: conditioners as in MetaMiDA, with a map that is monotone and Lipschitz by construction."""
+"""The certified geometry: conditioners as in MetaMiDA, with a map that is monotone and Lipschitz by
+construction.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Literal
 
-import torch
-from torch import Tensor
-
 from mdtheory.geometry.base import Geometry, geometries
-from mdtheory.geometry.kronecker_iaf import LAYERS, KroneckerIAF
-from mdtheory.geometry.kronecker_start import PublishedStart, Role, Shape
-from mdtheory.geometry.mlp_iaf import MLPIAF
-from mdtheory.geometry.monotone import UNIT, CertifiedIAF, Heads, spectral
-from mdtheory.geometry.triangular import LEAKY_SLOPES, Partition
-from mdtheory.mirror.bounds import semi_orthogonal
-from mdtheory.typing import Params
-
-LONGEST_MODE = 256  # a longer mode of a vector or matrix is seen as two, so that norms stay cheap
-
-
-def balanced(shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape of a vector or matrix with its longest mode, if long, split into two factors as equal as possible."""
-    shape = tuple(shape)
-    longest = max(shape, default=1)
-    if len(shape) > 2 or longest <= LONGEST_MODE:
-        return shape
-    first = next(n for n in range(math.isqrt(longest), 0, -1) if longest % n == 0)
-    at = shape.index(longest)
-    return shape if first == 1 else (*shape[:at], first, longest // first, *shape[at + 1 :])
-
-
-class CertifiedStart(PublishedStart):
-    """1-Lipschitz units, no gain above 1, and near-orthogonal factors; the first factor of every head is zero.
-
-    Units are u(x) = (3 x + sqrt(1 + x^2)) / 4: C^infinity, slopes in (1/2, 1) and u(0) = 1/4, so nowhere dead.
-    """
-
-    live = True
-
-    @staticmethod
-    def unit(x: Tensor) -> Tensor:
-        """u(x), elementwise. shape: as x"""
-        return 0.75 * x + 0.25 * torch.sqrt(1 + x * x)
-
-    def layer(self, role: Role, small: Shape, large: Shape, draw: torch.Generator) -> tuple[list[Tensor], Tensor]:
-        factors = [UNIT * semi_orthogonal(o, i, draw) for o, i in zip(large, small, strict=True)]
-        if role == "head":
-            factors[0] = torch.zeros_like(factors[0])
-        return factors, torch.zeros(large)
-
-    def linear(self, n_in: int, n_out: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-        return UNIT * semi_orthogonal(n_out, n_in, draw), torch.zeros(n_out)
-
-
-class CertifiedKroneckerIAF(CertifiedIAF, KroneckerIAF):
-    """The Kronecker conditioners of :class:`~mdtheory.geometry.kronecker_iaf.KroneckerIAF` inside certified bounds.
-
-    Norms of Kronecker products are products of norms, so the certificate costs a few small matrix products. Units are
-    those of :class:`CertifiedStart`; of every head all factors but the first are contracted, and the first carries its size.
-    """
-
-    def __init__(self, partition: Partition = 4, *, m: float = 0.1, M: float = 4.0, reach: float = 1.0, seed: int = 0):
-        super().__init__(partition, seed=seed)
-        self._set_bounds(m=m, M=M, reach=reach)
-        self.start = CertifiedStart()
-
-    def build(self, anchor: Params) -> None:
-        super().build({name: value.reshape(balanced(value.shape)) for name, value in anchor.items()})
-        self.shapes = {name: tuple(value.shape) for name, value in anchor.items()}
-
-    def bodies(self) -> list[str]:
-        tails = set(self.tails())
-        return [name for name in self.own() if (".factors." in name or name.endswith(".weight")) and name not in tails]
-
-    def tails(self) -> list[str]:
-        return [f"decoders.{name}.{head}.factors.0" for head in ("log_scale", "shift") for name in self.decoded]
-
-    def heads(self, meta: Params) -> list[Heads]:
-        def of(kind: str, block: Sequence[str]) -> list[Tensor]:
-            return [meta[f"decoders.{name}.{kind}.factors.0"] for name in block]
-
-        return [(of("log_scale", block), of("shift", block)) for block in self.blocks[1:]]
-
-    def lipschitz(self, meta: Params) -> list[tuple[float, float]]:
-        def norm(prefix: str, layers: Sequence[object]) -> float:
-            names = [f"{prefix}.{layer}.factors.{j}" for layer in layers for j in range(3)]
-            return math.prod(spectral(meta[name]) for name in names if name in meta)
-
-        encoders, found = [0.0], []
-        for i, block in enumerate(self.blocks[1:], start=1):
-            encoders += [norm(f"encoders.{name}", range(LAYERS)) for name in self.blocks[i - 1]]
-            common = max(encoders) * spectral(meta[f"linears.block{i + 1}.weight"])
-            gates, shifts = (
-                common * max(norm(f"decoders.{name}", [*range(LAYERS - 1), head]) for name in block)
-                for head in ("log_scale", "shift")
-            )
-            found.append((gates, shifts))
-        return found
-
-
-class CertifiedMLPIAF(CertifiedIAF, MLPIAF):
-    """The multi-layer perceptrons of :class:`~mdtheory.geometry.mlp_iaf.MLPIAF` inside certified bounds: for small d.
-
-    One unit behind another in encoder and decoder: their slopes multiply to at most the square of the largest.
-    """
-
-    gain = LEAKY_SLOPES[1] ** 2
-
-    def __init__(
-        self,
-        partition: Partition | Sequence[Sequence[int]] = 4,
-        *,
-        m: float = 0.1,
-        M: float = 4.0,
-        reach: float = 1.0,
-        hidden: int = 32,
-        code: int = 8,
-        seed: int = 0,
-    ):
-        super().__init__(partition, hidden=hidden, code=code, seed=seed)
-        self._set_bounds(m=m, M=M, reach=reach)
-
-    def bodies(self) -> list[str]:
-        n_blocks = len(self.blocks)
-        encoders = [f"encoders.{i}.{layer}.weight" for i in range(1, n_blocks) for layer in (0, 1)]
-        return encoders + [f"decoders.{i}.0.weight" for i in range(2, n_blocks + 1)]
-
-    def tails(self) -> list[str]:
-        return [f"decoders.{i}.1.weight" for i in range(2, len(self.blocks) + 1)]
-
-    def heads(self, meta: Params) -> list[Heads]:
-        halves = [meta[name].chunk(2) for name in self.tail_names]
-        return [([gates], [shifts]) for gates, shifts in halves]
-
-    def lipschitz(self, meta: Params) -> list[tuple[float, float]]:
-        encoders, found = 0.0, []
-        for i, ((gates,), (shifts,)) in enumerate(self.heads(meta), start=2):
-            encoders = max(encoders, math.prod(spectral(meta[f"encoders.{i - 1}.{layer}.weight"]) for layer in (0, 1)))
-            common = self.gain * encoders * spectral(meta[f"decoders.{i}.0.weight"])
-            found.append((common * spectral(gates), common * spectral(shifts)))
-        return found
+from mdtheory.maps.iaf.base import Partition
+from mdtheory.maps.iaf.certified import CertifiedIAF
+from mdtheory.maps.iaf.certified_forms import CertifiedKroneckerIAF, CertifiedMLPIAF
 
 
 @geometries.register("certified")
 class Certified(Geometry):
-    """z_{k+1} = z_k - task_lr * grad L(phi_k), phi_k = g(z_k), with g a block-triangular map that is certified globally.
+    """z_{k+1} = z_k - task_lr * grad L(phi_k), phi_k = g(z_k), with g a block-triangular map that
+    is certified globally.
 
-    <g(z) - g(z'), z - z'> >= m ||z - z'||^2 and ||g(z) - g(z')|| <= M ||z - z'|| on all of R^d whatever the meta-parameters
-    (0 < m < 1 < M): the steps descend for task_lr < 2 m / (L_f M^2) where the task loss is L_f-smooth (T6). Monotone
-    dual-space preconditioning, not mirror descent: see :class:`~mdtheory.geometry.monotone.CertifiedIAF`. At the
-    start g is the identity and the geometry is MAML.
+    <g(z) - g(z'), z - z'> >= m ||z - z'||^2 and ||g(z) - g(z')|| <= M ||z - z'|| on all of R^d
+    whatever the meta-parameters (0 < m < 1 < M): the steps descend for task_lr < 2 m / (L_f M^2)
+    where the task loss is L_f-smooth (T6). Monotone dual-space preconditioning, not mirror descent:
+    see :class:`~mdtheory.maps.iaf.certified.CertifiedIAF`. At the start g is the identity and the
+    geometry is MAML.
 
     ``partition`` and ``form`` as in MetaMiDA: "kronecker" for networks, "mlp" for small d.
     """
@@ -170,6 +40,9 @@ class Certified(Geometry):
         seed: int = 0,
     ):
         if form not in ("kronecker", "mlp"):
-            raise ValueError(f"form must be 'kronecker' or 'mlp', got {form!r}; 'kronecker' scales to large networks")
+            raise ValueError(
+                f"form must be 'kronecker' or 'mlp', got {form!r}; 'kronecker' scales to large "
+                "networks"
+            )
         made = CertifiedKroneckerIAF if form == "kronecker" else CertifiedMLPIAF
         super().__init__(made(partition, m=m, M=M, seed=seed))

@@ -6,29 +6,34 @@ from typing import Literal
 
 import torch
 
+from mdtheory.core.tree import ParameterTree
+from mdtheory.core.types import Params, State
 from mdtheory.geometry.base import Geometry, Pull, StepRule, geometries
-from mdtheory.tree import ParameterTree
-from mdtheory.typing import Params, State
 
 
 class DiagonalStep(StepRule):
-    """z <- z - task_lr * s (*) grad, with s = exp(a), a = 0 at the start, or s free-signed, 1 at the start.
+    """z <- z - task_lr * s (*) grad, with s = exp(a), a = 0 at the start, or s free-signed, 1 at
+    the start.
 
-    Equal to a rate task_lr * s per coordinate: ``exp`` is the form of the MetaMiDA authors' code (log rates starting at
-    log task_lr), ``free`` the original paper's, whose rates may change sign.
+    Equal to a rate task_lr * s per coordinate: ``exp`` is the form of the MetaMiDA authors' code
+    (log rates starting at log task_lr), ``free`` the original paper's, whose rates may change sign.
     """
 
     def __init__(self, form: Literal["exp", "free"] = "exp"):
         super().__init__()
         if form not in ("exp", "free"):
-            raise ValueError(f"form must be 'exp' or 'free', got {form!r}; 'exp' keeps every rate positive")
+            raise ValueError(
+                f"form must be 'exp' or 'free', got {form!r}; 'exp' keeps every rate positive"
+            )
         self.form = form
 
     def build(self, anchor: Params) -> None:
         fill = torch.zeros_like if self.form == "exp" else torch.ones_like
         self.scale = ParameterTree({name: fill(value) for name, value in anchor.items()})
 
-    def step(self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pull) -> State:
+    def step(
+        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pull
+    ) -> State:
         moved = {}
         for name, g in grad.items():
             scale = meta[f"scale.{name}"]
@@ -39,7 +44,9 @@ class DiagonalStep(StepRule):
 
 @geometries.register("metasgd")
 class MetaSGD(Geometry):
-    """Diagonal preconditioned gradient descent (Li et al. 2017); equals MAML's step at the start."""
+    """Diagonal preconditioned gradient descent (Li et al. 2017); equals MAML's step at the
+    start.
+    """
 
     source = "li2017metasgd, eq. (2)"
 

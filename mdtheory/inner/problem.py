@@ -1,4 +1,6 @@
-"""One task problem: a model, a loss, a geometry and a solver budget, as pure functions of the meta-parameters."""
+"""One task problem: a model, a loss, a geometry and a solver budget, as pure functions of the
+meta-parameters.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
-from mdtheory import tree
+from mdtheory.core import tree
+from mdtheory.core.objectives import Objective
+from mdtheory.core.types import Episode, LossFunction, Params, State
 from mdtheory.geometry.base import Geometry
 from mdtheory.models.norm import statistics_over_first
-from mdtheory.objectives import Objective
-from mdtheory.typing import Episode, LossFunction, Params, State
 
 
 def joint_outputs(forward: Callable[[Tensor], Tensor], episode: Episode) -> Tensor:
-    """The outputs on the query set, normalised by the support set's statistics (policy "support"). shape: (n_query, ...)"""
+    """The outputs on the query set, normalised by the support set's statistics (policy "support").
+    shape: (n_query, ...)
+    """
     n_support = episode.support_x.shape[0]
     with statistics_over_first(n_support):
         return forward(torch.cat([episode.support_x, episode.query_x]))[n_support:]
@@ -27,9 +31,10 @@ def joint_outputs(forward: Callable[[Tensor], Tensor], episode: Episode) -> Tens
 class Problem:
     """Everything about a task but its data and the meta-parameters.
 
-    ``meta`` in every method holds ``anchor.<name>`` (adapted by the task solver), ``shared.<name>`` (meta-learned, not
-    adapted) and ``geometry.<name>``. ``constants`` are the model's frozen parameters. ``joint_query``: the
-    query set is passed behind the support set, whose statistics then normalise both (norm policy "support").
+    ``meta`` in every method holds ``anchor.<name>`` (adapted by the task solver), ``shared.<name>``
+    (meta-learned, not adapted) and ``geometry.<name>``. ``constants`` are the model's frozen
+    parameters. ``joint_query``: the query set is passed behind the support set, whose statistics
+    then normalise both (norm policy "support").
     """
 
     model: nn.Module
@@ -45,7 +50,9 @@ class Problem:
     def outputs(self, meta: Params, point: Params, x: Tensor) -> Tensor:
         """The model's outputs at a point. shape: (n_items, ...)"""
         weights = self.geometry.weights(tree.sub(meta, "geometry."), point)
-        return functional_call(self.model, {**self.constants, **tree.sub(meta, "shared."), **weights}, (x,))
+        return functional_call(
+            self.model, {**self.constants, **tree.sub(meta, "shared."), **weights}, (x,)
+        )
 
     def support_loss(self, meta: Params, point: Params, episode: Episode) -> Tensor:
         """The mean loss over the support set, without penalty or scale. shape: ()"""
@@ -57,11 +64,17 @@ class Problem:
             return self.outputs(meta, point, episode.query_x)
         return joint_outputs(lambda x: self.outputs(meta, point, x), episode)
 
-    def task_objective(self, meta: Params, point: Params, episode: Episode) -> tuple[Tensor, Tensor]:
-        """What the task solver descends, ``inner_loss_scale * support_loss + task_penalty``, and the bare support loss."""
+    def task_objective(
+        self, meta: Params, point: Params, episode: Episode
+    ) -> tuple[Tensor, Tensor]:
+        """What the task solver descends, ``inner_loss_scale * support_loss + task_penalty``, and
+        the bare support loss.
+        """
         loss = self.support_loss(meta, point, episode)
         total = self.inner_loss_scale * loss if self.inner_loss_scale != 1.0 else loss
-        penalty = self.geometry.task_penalty(tree.sub(meta, "geometry."), tree.sub(meta, "anchor."), point)
+        penalty = self.geometry.task_penalty(
+            tree.sub(meta, "geometry."), tree.sub(meta, "anchor."), point
+        )
         return (total if penalty is None else total + penalty), loss
 
     def start(self, meta: Params, noise: Params) -> State:
@@ -74,12 +87,16 @@ class Problem:
 
     def task_gradient(self, meta: Params, point: Params, episode: Episode) -> tuple[Params, Tensor]:
         """The gradient of the task objective at a point, and the bare support loss there."""
-        gradient, (_, loss) = grad_and_value(lambda p: self.task_objective(meta, p, episode), has_aux=True)(point)
+        gradient, (_, loss) = grad_and_value(
+            lambda p: self.task_objective(meta, p, episode), has_aux=True
+        )(point)
         return gradient, loss
 
     def move(self, meta: Params, state: State, gradient: Params, k: int) -> State:
         """The state after step k (from z_k to z_{k+1}) with this task gradient."""
-        return self.geometry.step(tree.sub(meta, "geometry."), state, gradient, task_lr=self.task_lr, k=k)
+        return self.geometry.step(
+            tree.sub(meta, "geometry."), state, gradient, task_lr=self.task_lr, k=k
+        )
 
     def advance(self, meta: Params, state: State, episode: Episode, k: int) -> State:
         """z_{k+1} from z_k: point, gradient, step."""

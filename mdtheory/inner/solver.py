@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mdtheory import tree
+from mdtheory.core import tree
+from mdtheory.core.types import Episode, Params, State
 from mdtheory.inner.problem import Problem
-from mdtheory.typing import Episode, Params, State
 
 
 def noise_of(problem: Problem, episode: Episode) -> Params:
@@ -31,7 +31,9 @@ def solve(problem: Problem, meta: Params, episode: Episode, *, n_steps: int | No
 
 @dataclass(frozen=True)
 class Trace:
-    """Along one adaptation, at k = 0..K. shapes: (K + 1,); ``query_accuracy`` is NaN for regression."""
+    """Along one adaptation, at k = 0..K. shapes: (K + 1,); ``query_accuracy`` is NaN for
+    regression.
+    """
 
     support_loss: Tensor
     grad_norm: Tensor
@@ -47,16 +49,29 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def trace(problem: Problem, meta: Params, episode: Episode, *, n_steps: int | None = None) -> Trace:
-    """Task loss, norm of the task gradient (at the point phi_k), query loss and accuracy at every k."""
+    """Task loss, norm of the task gradient (at the point phi_k), query loss and accuracy at every
+    k.
+    """
     meta = tree.detach(meta)
     rows = []
     with torch.no_grad():
         state = problem.start(meta, noise_of(problem, episode))
         last = problem.n_steps if n_steps is None else n_steps
         for k in range(last + 1):
-            gradient, support_loss = problem.task_gradient(meta, problem.point(meta, state), episode)
+            gradient, support_loss = problem.task_gradient(
+                meta, problem.point(meta, state), episode
+            )
             query_loss, outputs = problem.query_loss(meta, state, episode)
-            rows.append(torch.stack([support_loss, tree.norm(gradient), query_loss, accuracy(outputs, episode.query_y)]))
+            rows.append(
+                torch.stack(
+                    [
+                        support_loss,
+                        tree.norm(gradient),
+                        query_loss,
+                        accuracy(outputs, episode.query_y),
+                    ]
+                )
+            )
             if k < last:
                 state = tree.detach(problem.move(meta, state, gradient, k))
     return Trace(*torch.stack(rows, dim=1))

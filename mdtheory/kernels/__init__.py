@@ -1,7 +1,9 @@
-"""The block of Conv4 as one operation with hand-derived first and second derivatives, for CPUs with a C++ compiler."""
+"""The block of Conv4 as one operation with hand-derived first and second derivatives, for CPUs with
+a C++ compiler.
+"""
 
 from __future__ import annotations
 
-from mdtheory.kernels.block import conv_norm_pool, plain, suits
+from mdtheory.kernels.conv_norm_pool import plain, suits
 
-__all__ = ["conv_norm_pool", "plain", "suits"]
+__all__ = ["plain", "suits"]

@@ -1,4 +1,6 @@
-"""Checkpoints: written whole or not at all, read without running anything, and compared by one digest."""
+"""Checkpoints: written whole or not at all, read without running anything, and compared by one
+digest.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ KINDS: dict[str, tuple[type, ...]] = {
 
 
 def plain(value: Any) -> Any:
-    """A copy made of CPU tensors, numbers, strings, lists and dictionaries only: what ``weights_only=True`` loads."""
+    """A copy made of CPU tensors, numbers, strings, lists and dictionaries only: what
+    ``weights_only=True`` loads.
+    """
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True).contiguous()
     if isinstance(value, Mapping):
@@ -45,13 +49,18 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise ValueError(f"a checkpoint must hold tensors, numbers and strings only, got a {type(value).__name__}; leave it out")
+    raise ValueError(
+        f"a checkpoint must hold tensors, numbers and strings only, got a {type(value).__name__}; "
+        "leave it out"
+    )
 
 
 def save(state: Mapping[str, Any], path: str | Path) -> None:
-    """Replace the file in one step: a reader, a crash or a full disk sees the old checkpoint or the new one, never a part.
+    """Replace the file in one step: a reader, a crash or a full disk sees the old checkpoint or the
+    new one, never a part.
 
-    ``state`` holds the keys of :data:`KINDS`. ``ValueError`` when the file cannot be written; the old one is then intact.
+    ``state`` holds the keys of :data:`KINDS`. ``ValueError`` when the file cannot be written; the
+    old one is then intact.
     """
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "version": VERSION, **plain(state)}, buffer)
@@ -59,7 +68,9 @@ def save(state: Mapping[str, Any], path: str | Path) -> None:
 
 
 def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
-    """Temporary file in the same folder, fsync, rename, fsync of the folder. ``ValueError`` if any of it fails."""
+    """Temporary file in the same folder, fsync, rename, fsync of the folder. ``ValueError`` if any
+    of it fails.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -70,7 +81,8 @@ def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise ValueError(
-            f"{path} must be written, but the system says: {error.strerror}; what stood there before is intact: "
+            f"{path} must be written, but the system says: {error.strerror}; what stood there "
+            "before is intact: "
             "make room or choose another folder"
         ) from error
     finally:
@@ -80,54 +92,91 @@ def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the unfinished temporary files of processes that were killed while they wrote a checkpoint here."""
+    """Delete the unfinished temporary files of processes that were killed while they wrote a
+    checkpoint here.
+    """
     for leftover in folder.glob(".*.part"):
         leftover.unlink(missing_ok=True)
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint; nothing in it is executed. ``ValueError``, in one sentence, for anything but a sound one."""
+    """Read a checkpoint; nothing in it is executed. ``ValueError``, in one sentence, for anything
+    but a sound one.
+    """
     path = Path(path)
     _check_archive(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(
-            f"{path} must be a checkpoint of plain tensors, but it asks for code to be run, which is refused; "
+            f"{path} must be a checkpoint of plain tensors, but it asks for code to be run, which "
+            "is refused; "
             "use only files that `mdtheory train` wrote"
         ) from None
-    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OSError, struct.error):
-        raise ValueError(f"{path} must be a checkpoint, but its content makes no sense; use another copy") from None
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        EOFError,
+        OSError,
+        struct.error,
+    ):
+        raise ValueError(
+            f"{path} must be a checkpoint, but its content makes no sense; use another copy"
+        ) from None
     return _check_content(state, path)
 
 
 def digest(state: Mapping[str, Any]) -> str:
-    """sha256 (hex) over the sorted (name, dtype, shape, bytes) of :data:`STATE`: no times, no paths, no versions."""
+    """sha256 (hex) over the sorted (name, dtype, shape, bytes) of :data:`STATE`: no times, no
+    paths, no versions.
+    """
     result = hashlib.sha256()
-    for name, kind, shape, data in sorted(entry for part in STATE for entry in _entries(part, state[part])):
+    for name, kind, shape, data in sorted(
+        entry for part in STATE for entry in _entries(part, state[part])
+    ):
         result.update(f"{name}\x1f{kind}\x1f{shape}\x1f{len(data)}\x1f".encode())
         result.update(data)
     return result.hexdigest()
 
 
 def digests(state: Mapping[str, Any]) -> dict[str, str]:
-    """A short digest of every leaf of :data:`STATE`, and those of the configuration and the images, by name."""
-    leaves = (entry for part in (*STATE, "config_digest", "data_digest") for entry in _entries(part, state[part]))
+    """A short digest of every leaf of :data:`STATE`, and those of the configuration and the images,
+    by name.
+    """
+    leaves = (
+        entry
+        for part in (*STATE, "config_digest", "data_digest")
+        for entry in _entries(part, state[part])
+    )
     return {
-        name: hashlib.sha256(f"{kind}\x1f{shape}\x1f".encode() + data).hexdigest()[:16] for name, kind, shape, data in leaves
+        name: hashlib.sha256(f"{kind}\x1f{shape}\x1f".encode() + data).hexdigest()[:16]
+        for name, kind, shape, data in leaves
     }
 
 
 def export_safetensors(state: Mapping[str, Any], path: str | Path) -> None:
-    """Write the weights alone, with the configuration and the digest as metadata, in the safetensors format.
+    """Write the weights alone, with the configuration and the digest as metadata, in the
+    safetensors format.
 
-    The library writes metadata in a random order; here they are sorted, so that the same state gives the same bytes.
-    Source of the layout: the README of huggingface/safetensors (length of the header, the header as JSON, the tensors).
+    The library writes metadata in a random order; here they are sorted, so that the same state
+    gives the same bytes. Source of the layout: the README of huggingface/safetensors (length of the
+    header, the header as JSON, the tensors).
     """
     from safetensors.torch import save as encode
 
-    about = {"format": "pt", "config": state["config"], "digest": digest(state), "iteration": str(iteration(state))}
-    data = encode({name: value.contiguous() for name, value in state["weights"].items()}, metadata=about)
+    about = {
+        "format": "pt",
+        "config": state["config"],
+        "digest": digest(state),
+        "iteration": str(iteration(state)),
+    }
+    data = encode(
+        {name: value.contiguous() for name, value in state["weights"].items()}, metadata=about
+    )
     end = 8 + struct.unpack_from("<Q", data)[0]
     header = json.loads(data[8:end])
     header["__metadata__"] = dict(sorted(about.items()))
@@ -161,7 +210,9 @@ def _entries(name: str, value: Any) -> Iterator[tuple[str, str, str, bytes]]:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse what is no sound zip archive of stored members: broken, truncated, foreign, or a bomb."""
+    """Refuse what is no sound zip archive of stored members: broken, truncated, foreign, or a
+    bomb.
+    """
     if not path.is_file():
         raise ValueError(f"{path} must be a checkpoint file, got no file there; check the path")
     try:
@@ -169,33 +220,55 @@ def _check_archive(path: Path) -> None:
             members = archive.infolist()
             stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
             if not stored or sum(member.file_size for member in members) > path.stat().st_size:
-                raise ValueError(f"{path} must be a checkpoint, but it is another kind of zip file; check the path")
+                raise ValueError(
+                    f"{path} must be a checkpoint, but it is another kind of zip file; check the "
+                    "path"
+                )
             broken = archive.testzip()
     except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, struct.error):
         raise ValueError(
-            f"{path} must be a checkpoint, but it is truncated, damaged or another kind of file; use another copy"
+            f"{path} must be a checkpoint, but it is truncated, damaged or another kind of file; "
+            "use another copy"
         ) from None
     except OSError as error:
-        raise ValueError(f"{path} must be readable, but the system says: {error.strerror}; check its rights") from None
+        raise ValueError(
+            f"{path} must be readable, but the system says: {error.strerror}; check its rights"
+        ) from None
     if broken is not None:
-        raise ValueError(f"{path} must be a checkpoint, but its member {broken!r} is damaged; use another copy")
+        raise ValueError(
+            f"{path} must be a checkpoint, but its member {broken!r} is damaged; use another copy"
+        )
 
 
 def _check_content(state: Any, path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise ValueError(f"{path} must be a checkpoint that `mdtheory train` wrote, got another torch file; check the path")
+        raise ValueError(
+            f"{path} must be a checkpoint that `mdtheory train` wrote, got another torch file; "
+            "check the path"
+        )
     if state.get("version") != VERSION:
         raise ValueError(
-            f"{path} must have checkpoint version {VERSION}, got {state.get('version')!r}; use the release that wrote it"
+            f"{path} must have checkpoint version {VERSION}, got {state.get('version')!r}; use the "
+            "release that wrote it"
         )
     for key, kinds in KINDS.items():
         if key not in state or not isinstance(state[key], kinds):
-            raise ValueError(f"{path} must hold a sound {key!r}, which it does not; use another copy")
+            raise ValueError(
+                f"{path} must hold a sound {key!r}, which it does not; use another copy"
+            )
     weights, counters = state["weights"], state["counters"]
-    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()):
-        raise ValueError(f"{path} must hold named tensors as weights, which it does not; use another copy")
-    if any(type(counters.get(key)) is not int for key in ("iteration", "validated", "best_iteration")):
-        raise ValueError(f"{path} must hold whole-numbered counters, which it does not; use another copy")
+    if not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
+    ):
+        raise ValueError(
+            f"{path} must hold named tensors as weights, which it does not; use another copy"
+        )
+    if any(
+        type(counters.get(key)) is not int for key in ("iteration", "validated", "best_iteration")
+    ):
+        raise ValueError(
+            f"{path} must hold whole-numbered counters, which it does not; use another copy"
+        )
     if type(counters.get("best_score")) is not float:
         raise ValueError(f"{path} must hold a best score, which it does not; use another copy")
     return state

@@ -1,9 +1,11 @@
-"""Several processes, one run: the tasks of an iteration are shared out under ``torchrun``, and every process steps alike.
+"""Several processes, one run: the tasks of an iteration are shared out under ``torchrun``, and
+every process steps alike.
 
-Task j belongs to rank j mod size. Each rank differentiates its own tasks one after the other, the gradients are then added
-in the order of the tasks, so that on a CPU the sum has the same bits whatever the number of processes; where tasks are
-solved at once (vmap) it is the same up to rounding. Memory in each process: what one process alone needs for as many tasks
-at once (one, in a loop), and a gradient per own task. Sent per iteration: ``n_tasks`` gradients.
+Task j belongs to rank j mod size. Each rank differentiates its own tasks one after the other, the
+gradients are then added in the order of the tasks, so that on a CPU the sum has the same bits
+whatever the number of processes; where tasks are solved at once (vmap) it is the same up to
+rounding. Memory in each process: what one process alone needs for as many tasks at once (one, in a
+loop), and a gradient per own task. Sent per iteration: ``n_tasks`` gradients.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from mdtheory.core.types import Episode, MetaGradient
 from mdtheory.meta.evaluate import evaluate
 from mdtheory.meta.learner import MetaLearner
-from mdtheory.typing import Episode, MetaGradient
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=5)
@@ -41,7 +43,9 @@ class Elsewhere(ValueError):
 
 
 class World:
-    """The processes of a run, of which this is number ``rank``. This class is a process alone, whose messages go nowhere."""
+    """The processes of a run, of which this is number ``rank``. This class is a process alone,
+    whose messages go nowhere.
+    """
 
     rank, size = 0, 1
 
@@ -61,7 +65,9 @@ class World:
         """Overwrite the tensor by that of rank ``source``."""
 
     def together(self, compute: Callable[[], T]) -> T:
-        """``compute()``; where it fails on one rank, every rank raises: that one its own error, the others what it says."""
+        """``compute()``; where it fails on one rank, every rank raises: that one its own error, the
+        others what it says.
+        """
         if self.size == 1:
             return compute()
         failure: BaseException | None = None
@@ -71,23 +77,32 @@ class World:
             failure = error
         if not self.largest(failure is not None):
             return result
-        said = next(text for text in self.gather(None if failure is None else str(failure)) if text is not None)
+        said = next(
+            text
+            for text in self.gather(None if failure is None else str(failure))
+            if text is not None
+        )
         raise Elsewhere(said) if failure is None else failure
 
     def demand_equal(self, digests: dict[str, str]) -> None:
         """:class:`Drifted`, naming rank and entry, unless all ranks hold the same ones."""
         rows = self.gather(digests)
         for rank, row in enumerate(rows):
-            other = next((name for name in {**rows[0], **row} if row.get(name) != rows[0].get(name)), None)
+            other = next(
+                (name for name in {**rows[0], **row} if row.get(name) != rows[0].get(name)), None
+            )
             if other is not None:
                 raise Drifted(
-                    f"all processes must hold the same state, but rank {rank} has another {other} than rank 0; "
+                    f"all processes must hold the same state, but rank {rank} has another {other} "
+                    "than rank 0; "
                     "resume from the last checkpoint, with the same software on every machine"
                 )
 
 
 class _Group(World):
-    """Messages by ``torch.distributed``: words and flags by gloo, gradients by gloo or NCCL as their device demands."""
+    """Messages by ``torch.distributed``: words and flags by gloo, gradients by gloo or NCCL as
+    their device demands.
+    """
 
     def __init__(self, device: torch.device, timeout: timedelta):
         import torch.distributed as dist
@@ -128,7 +143,8 @@ class _Group(World):
             self._lost = True
             said = " ".join(str(error).split()).removeprefix("[").split("] ", 1)[-1].split(". ")[0]
             raise Lost(
-                "another process of this run has died or does not answer; the last checkpoint is intact: start again with "
+                "another process of this run has died or does not answer; the last checkpoint is "
+                "intact: start again with "
                 f"--resume, with any number of processes (torch says: {said[:200]})"
             ) from error
 
@@ -138,10 +154,11 @@ ALONE = World()
 
 @contextmanager
 def joined(device: torch.device, *, timeout: timedelta = TIMEOUT) -> Iterator[World]:
-    """The world that ``torchrun`` describes by RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, or :data:`ALONE`.
+    """The world that ``torchrun`` describes by RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
+    MASTER_PORT, or :data:`ALONE`.
 
-    Every process of a machine takes its own GPU where ``device`` is one. ``ValueError`` if it cannot, :class:`Lost` if the
-    others are not to be found.
+    Every process of a machine takes its own GPU where ``device`` is one. ``ValueError`` if it
+    cannot, :class:`Lost` if the others are not to be found.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
         yield ALONE
@@ -158,17 +175,24 @@ def joined(device: torch.device, *, timeout: timedelta = TIMEOUT) -> Iterator[Wo
 def _take_own_gpu(device: torch.device) -> None:
     local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if device.index is not None:
-        raise ValueError(f"device must be cuda with several processes, each on its own GPU, got {device}; leave out the number")
+        raise ValueError(
+            f"device must be cuda with several processes, each on its own GPU, got {device}; leave "
+            "out the number"
+        )
     if local >= there:
         raise ValueError(
-            f"there must be a GPU for every process on a machine, got {there} GPUs and process {local + 1}; "
+            f"there must be a GPU for every process on a machine, got {there} GPUs and process "
+            f"{local + 1}; "
             "lower --nproc-per-node, or set device=cpu"
         )
     torch.cuda.set_device(local)
 
 
-def backward(learner: MetaLearner, draw: Callable[[int], Episode], *, n_tasks: int, world: World) -> MetaGradient:
-    """``learner.backward`` on the tasks draw(0) .. draw(n_tasks - 1), of which this rank draws and solves only its own.
+def backward(
+    learner: MetaLearner, draw: Callable[[int], Episode], *, n_tasks: int, world: World
+) -> MetaGradient:
+    """``learner.backward`` on the tasks draw(0) .. draw(n_tasks - 1), of which this rank draws and
+    solves only its own.
 
     Value, gradient and statistics are those of all tasks, and equal on every rank.
     """
@@ -176,7 +200,9 @@ def backward(learner: MetaLearner, draw: Callable[[int], Episode], *, n_tasks: i
         return learner.backward([draw(j) for j in range(n_tasks)])
     at_once = learner.estimator.batched and learner.geometry.vmappable
     shares = (
-        [range(r, n_tasks, world.size) for r in range(world.size)] if at_once else [range(j, j + 1) for j in range(n_tasks)]
+        [range(r, n_tasks, world.size) for r in range(world.size)]
+        if at_once
+        else [range(j, j + 1) for j in range(n_tasks)]
     )
     mine = world.together(
         lambda: {
@@ -186,11 +212,15 @@ def backward(learner: MetaLearner, draw: Callable[[int], Episode], *, n_tasks: i
     )
     result = _added(mine, shares, n_tasks, world)
     for name, parameter in learner.meta().items():
-        parameter.grad = result.grads[name] if parameter.grad is None else parameter.grad + result.grads[name]
+        parameter.grad = (
+            result.grads[name] if parameter.grad is None else parameter.grad + result.grads[name]
+        )
     return result
 
 
-def _added(mine: dict[int, MetaGradient], shares: list[range], n_tasks: int, world: World) -> MetaGradient:
+def _added(
+    mine: dict[int, MetaGradient], shares: list[range], n_tasks: int, world: World
+) -> MetaGradient:
     """The mean over tasks of all ranks' shares, added in the order of ``shares``."""
     like = next(iter(mine.values()))
     total = {name: torch.zeros_like(value) for name, value in like.grads.items()}
@@ -199,7 +229,9 @@ def _added(mine: dict[int, MetaGradient], shares: list[range], n_tasks: int, wor
     numbers, blank = sum(gradient.numel() for gradient in total.values()) + 1, _packed(like)
     for index, share in enumerate(shares):
         own = mine.get(index)
-        row = blank.new_empty(numbers + len(share) * len(like.stats)) if own is None else _packed(own)
+        row = (
+            blank.new_empty(numbers + len(share) * len(like.stats)) if own is None else _packed(own)
+        )
         world.broadcast(row, source=index % world.size)
         part = _unpacked(row, like, len(share))
         for name, gradient in part.grads.items():
@@ -219,12 +251,18 @@ def _packed(result: MetaGradient) -> Tensor:
 
 
 def _unpacked(row: Tensor, like: MetaGradient, n: int) -> MetaGradient:
-    """Undo :func:`_packed` for a result over ``n`` tasks with the names, shapes and types of ``like``."""
+    """Undo :func:`_packed` for a result over ``n`` tasks with the names, shapes and types of
+    ``like``.
+    """
     sizes = [gradient.numel() for gradient in like.grads.values()]
     pieces = iter(row.split([*sizes, 1, *[n] * len(like.stats)]))
-    grads = {name: next(pieces).reshape(own.shape).to(own.dtype) for name, own in like.grads.items()}
+    grads = {
+        name: next(pieces).reshape(own.shape).to(own.dtype) for name, own in like.grads.items()
+    }
     value = next(pieces).reshape(()).to(like.value.dtype)
-    return MetaGradient(value, grads, {name: next(pieces).to(own.dtype) for name, own in like.stats.items()})
+    return MetaGradient(
+        value, grads, {name: next(pieces).to(own.dtype) for name, own in like.stats.items()}
+    )
 
 
 def scores(
@@ -235,7 +273,8 @@ def scores(
     world: World,
     stopping: Callable[[], bool] = lambda: False,
 ) -> tuple[Tensor, Tensor] | None:
-    """Query loss and accuracy of tasks 0 .. n_tasks - 1, each adapted to by one rank; equal on every rank, in task order.
+    """Query loss and accuracy of tasks 0 .. n_tasks - 1, each adapted to by one rank; equal on
+    every rank, in task order.
 
     ``None`` where ``stopping`` became true on any rank. shapes: (n_tasks,), float64
     """

@@ -1,4 +1,6 @@
-"""How good a learner is on new tasks: per-task scores, several protocols on the same tasks, paired comparisons."""
+"""How good a learner is on new tasks: per-task scores, several protocols on the same tasks, paired
+comparisons.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from mdtheory import tree
+from mdtheory.core import tree
+from mdtheory.core.types import Episode, Estimate, Params
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import accuracy, noise_of
 from mdtheory.meta.learner import MetaLearner
-from mdtheory.typing import Episode, Estimate, Params
 
 CHUNK = 32
 """Tasks solved at once on an accelerator; on a CPU one after the other is faster."""
@@ -26,7 +28,8 @@ Tensors = tuple[Tensor, Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Scores:
-    """What one protocol measured: the mean query loss and accuracy of every task. shapes: (n_tasks,), float64
+    """What one protocol measured: the mean query loss and accuracy of every task. shapes:
+    (n_tasks,), float64
 
     ``n_query``: queries per class; ``None`` means all that the stream gives.
     """
@@ -41,38 +44,52 @@ class Scores:
 
 
 def estimate(values: Tensor) -> Estimate:
-    """Mean and half-width 1.96 sd / sqrt(n), sd with n - 1 in the denominator, of independent values. shape: (n >= 2,)"""
+    """Mean and half-width 1.96 sd / sqrt(n), sd with n - 1 in the denominator, of independent
+    values. shape: (n >= 2,)
+    """
     n = len(values)
     if n < 2:
         raise ValueError(f"an interval must rest on at least 2 tasks, got {n}; evaluate on more")
     values = values.double()
-    return Estimate(mean=values.mean().item(), half_width=1.96 * values.std(correction=1).item() / math.sqrt(n), n=n)
+    return Estimate(
+        mean=values.mean().item(),
+        half_width=1.96 * values.std(correction=1).item() / math.sqrt(n),
+        n=n,
+    )
 
 
 def paired(first: Scores, second: Scores) -> Estimate:
-    """The mean over tasks of accuracy(second) - accuracy(first), with the interval of the paired differences.
+    """The mean over tasks of accuracy(second) - accuracy(first), with the interval of the paired
+    differences.
 
     Both must have been measured on the same tasks by the same protocol.
     """
     if len(first.accuracy) != len(second.accuracy) or first.n_query != second.n_query:
         raise ValueError(
-            f"paired scores must come from the same tasks and protocol, got {len(first.accuracy)} tasks with {first.n_query} "
-            f"queries and {len(second.accuracy)} with {second.n_query}; evaluate both in the same way"
+            f"paired scores must come from the same tasks and protocol, got {len(first.accuracy)} "
+            f"tasks with {first.n_query} "
+            f"queries and {len(second.accuracy)} with {second.n_query}; evaluate both in the same "
+            "way"
         )
     return estimate(second.accuracy - first.accuracy)
 
 
 def first_queries(episode: Episode, n_query: int | None) -> Episode:
-    """The same task with only the first ``n_query`` queries of every class (of all items, for float targets)."""
+    """The same task with only the first ``n_query`` queries of every class (of all items, for float
+    targets).
+    """
     if n_query is None:
         return episode
     labels = episode.query_y
     groups = (
-        [torch.arange(len(labels))] if labels.is_floating_point() else [(labels == c).nonzero()[:, 0] for c in labels.unique()]
+        [torch.arange(len(labels))]
+        if labels.is_floating_point()
+        else [(labels == c).nonzero()[:, 0] for c in labels.unique()]
     )
     if min(map(len, groups)) < n_query:
         raise ValueError(
-            f"n_query must be at most the {min(map(len, groups))} queries per class drawn, got {n_query}; draw more"
+            f"n_query must be at most the {min(map(len, groups))} queries per class drawn, got "
+            f"{n_query}; draw more"
         )
     kept = torch.cat([group[:n_query].to(labels.device) for group in groups])
     return replace(episode, query_x=episode.query_x[kept], query_y=labels[kept])
@@ -88,11 +105,13 @@ def evaluate(
     stopping: Callable[[], bool] = lambda: False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Scores] | None:
-    """Adapt to tasks 0 .. n_tasks - 1 of ``stream`` and score each by every protocol; nothing is kept for differentiation.
+    """Adapt to tasks 0 .. n_tasks - 1 of ``stream`` and score each by every protocol; nothing is
+    kept for differentiation.
 
-    One adaptation serves all protocols. Predictions are made in evaluation mode (no dropout), with ``eval_steps`` steps.
-    ``chunk``: tasks solved at once, default :data:`CHUNK` on an accelerator and 1 on a CPU. ``stopping`` is asked between
-    chunks: once true, the result is ``None``. ``progress`` hears how many tasks are done.
+    One adaptation serves all protocols. Predictions are made in evaluation mode (no dropout), with
+    ``eval_steps`` steps. ``chunk``: tasks solved at once, default :data:`CHUNK` on an accelerator
+    and 1 on a CPU. ``stopping`` is asked between chunks: once true, the result is ``None``.
+    ``progress`` hears how many tasks are done.
     """
     if n_tasks < 1:
         raise ValueError(f"n_tasks must be at least 1, got {n_tasks}; 600 and 1000 are usual")
@@ -112,19 +131,28 @@ def evaluate(
     return [Scores(n_query, table[:, i, 0], table[:, i, 1]) for i, n_query in enumerate(protocols)]
 
 
-def _score(problem: Problem, meta: Params, episodes: Sequence[Episode], protocols: Iterable[int | None]) -> Tensor:
+def _score(
+    problem: Problem, meta: Params, episodes: Sequence[Episode], protocols: Iterable[int | None]
+) -> Tensor:
     """Loss and accuracy by task and protocol. shape: (n_tasks, n_protocols, 2)"""
     views = [[first_queries(episode, n_query) for n_query in protocols] for episode in episodes]
     noise = [noise_of(problem, episode) for episode in episodes]
     with torch.no_grad():
         if len(episodes) == 1 or not problem.geometry.vmappable:
-            return torch.stack([_score_one(problem, meta, own, drawn) for own, drawn in zip(views, noise, strict=True)])
+            return torch.stack(
+                [
+                    _score_one(problem, meta, own, drawn)
+                    for own, drawn in zip(views, noise, strict=True)
+                ]
+            )
 
         def one(tensors: list[Tensors], drawn: Params) -> Tensor:
             return _score_one(problem, meta, [Episode(*parts) for parts in tensors], drawn)
 
         stacked = [_stacked(own) for own in zip(*views, strict=True)]
-        return vmap(one)(stacked, {name: torch.stack([row[name] for row in noise]) for name in noise[0]})
+        return vmap(one)(
+            stacked, {name: torch.stack([row[name] for row in noise]) for name in noise[0]}
+        )
 
 
 def _score_one(problem: Problem, meta: Params, views: Sequence[Episode], noise: Params) -> Tensor:

@@ -1,4 +1,6 @@
-"""Who listens to a training run: JSON lines always, TensorBoard where installed, a bar or plain lines for people."""
+"""Who listens to a training run: JSON lines always, TensorBoard where installed, a bar or plain
+lines for people.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,10 @@ class JsonLines:
 
     def record(self, row: Row) -> None:
         """Write and hand over to the system at once, so that a killed process loses no line."""
-        plain = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+        plain = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in row.items()
+        }
         self._file.write(json.dumps(plain) + "\n")
         self._file.flush()
 
@@ -53,7 +58,9 @@ class JsonLines:
 
 
 def truncate_metrics(path: Path, *, iteration: int, validated: int) -> None:
-    """Drop every line that the run will write again: those after the checkpoint, and a half-written last one."""
+    """Drop every line that the run will write again: those after the checkpoint, and a half-written
+    last one.
+    """
     if not path.exists():
         return
     kept = []
@@ -104,7 +111,13 @@ class Bar:
 
     def __init__(self, label: str = "train"):
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         self.label = label
         self._progress = Progress(
@@ -127,9 +140,13 @@ class Bar:
         """Move it."""
         if row["kind"] == "train":
             speed = self._rate(row["iteration"])
-            self._progress.update(self._task, completed=row["iteration"], news=f"{_news(row)}  {speed:.2f} it/s")
+            self._progress.update(
+                self._task, completed=row["iteration"], news=f"{_news(row)}  {speed:.2f} it/s"
+            )
         else:
-            self._progress.console.print(f"{self.label} {row['iteration']}: validation {_news(row)}", highlight=False)
+            self._progress.console.print(
+                f"{self.label} {row['iteration']}: validation {_news(row)}", highlight=False
+            )
 
     def close(self) -> None:
         """Leave the terminal tidy."""
@@ -137,7 +154,9 @@ class Bar:
 
 
 class Lines:
-    """The same for a file or a pipe: a plain line on the error stream at most every ``every`` seconds, and every validation."""
+    """The same for a file or a pipe: a plain line on the error stream at most every ``every``
+    seconds, and every validation.
+    """
 
     def __init__(self, label: str = "train", *, every: float = 10.0):
         self.label, self.every = label, every
@@ -157,7 +176,9 @@ class Lines:
             self._last, speed = now, self._rate(iteration)
             left = (self._total - iteration) / speed if speed > 0 else math.inf
             eta = f"{left / 60:.1f} min left" if math.isfinite(left) else "time left unknown"
-            self._say(f"{self.label} {iteration}/{self._total}: {_news(row)}, {speed:.2f} it/s, {eta}")
+            self._say(
+                f"{self.label} {iteration}/{self._total}: {_news(row)}, {speed:.2f} it/s, {eta}"
+            )
 
     def close(self) -> None:
         """Nothing is open."""
@@ -173,7 +194,9 @@ def for_people(label: str = "train") -> Listener:
 
 
 def for_run(folder: Path, label: str = "train") -> list[Listener]:
-    """Everything that a run with an output folder writes: people, ``metrics.jsonl``, and TensorBoard where it is installed."""
+    """Everything that a run with an output folder writes: people, ``metrics.jsonl``, and
+    TensorBoard where it is installed.
+    """
     listeners: list[Listener] = [for_people(label), JsonLines(folder / "metrics.jsonl")]
     if importlib.util.find_spec("tensorboard") is not None:
         listeners.append(TensorBoard(folder / "tensorboard"))

@@ -9,7 +9,9 @@ from typing import Any
 
 
 class Interrupted(Exception):
-    """A signal asked the run to stop, and it was saved; ``exit_code`` is 128 + the signal's number."""
+    """A signal asked the run to stop, and it was saved; ``exit_code`` is 128 + the signal's
+    number.
+    """
 
     def __init__(self, message: str, signum: int):
         super().__init__(message)
@@ -21,7 +23,8 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """Inside the context, SIGINT and SIGTERM only set ``signum``; a second one acts as it would outside.
+    """Inside the context, SIGINT and SIGTERM only set ``signum``; a second one acts as it would
+    outside.
 
     Python delivers signals to the main thread alone; in another thread the context does nothing.
     """

@@ -18,13 +18,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 import mdtheory
-from mdtheory import seeding
+from mdtheory.core import seeding
+from mdtheory.core.types import Episode, MetaGradient, Params
 from mdtheory.meta import checkpoint
 from mdtheory.meta.distributed import ALONE, World, backward, scores
 from mdtheory.meta.events import Listener, truncate_metrics
 from mdtheory.meta.interrupt import Interrupted, StopRequest
 from mdtheory.meta.learner import MetaLearner
-from mdtheory.typing import Episode, MetaGradient, Params
 
 Stream = Callable[[int], Episode]
 """Task by index; the same index is always the same task."""
@@ -36,7 +36,8 @@ class Diverged(FloatingPointError):
 
 @dataclass(frozen=True)
 class Counters:
-    """How far a run is: iterations done, the last one validated (-1: none yet), and the best one with its score.
+    """How far a run is: iterations done, the last one validated (-1: none yet), and the best one
+    with its score.
 
     ``best_score`` is the mean validation accuracy, or minus the mean loss for regression.
     """
@@ -58,7 +59,9 @@ class Validation:
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What a checkpoint says about its run besides the state: the configuration, its digest, and that of the images."""
+    """What a checkpoint says about its run besides the state: the configuration, its digest, and
+    that of the images.
+    """
 
     config: str = "{}"
     config_digest: str = ""
@@ -66,15 +69,17 @@ class Identity:
 
 
 class MetaTrainer:
-    """Meta-train ``learner`` on the tasks ``stream(iteration * n_tasks + j)``, j < n_tasks, of iteration 0, 1, ...
+    """Meta-train ``learner`` on the tasks ``stream(iteration * n_tasks + j)``, j < n_tasks, of
+    iteration 0, 1, ...
 
-    ``optimizer``: over the values of ``learner.meta()``, in that order. ``scheduler``: stepped once per iteration
-    (``ReduceLROnPlateau``: once per validation, with 1 - accuracy). ``clip_value`` bounds every element of the
-    meta-gradient, then ``clip_norm`` the norm of the whole. ``out``: the folder of ``last.pt``, ``best.pt`` (by
-    validation) and ``metrics.jsonl``; without it nothing is written. The global random generator, which a network may
-    read, is seeded from (``seed``, iteration) in each iteration and put back, so that on a CPU a resumed run is the
-    unbroken one to the bit. ``world``: the processes that share the tasks out; rank 0 alone writes, and only it should
-    have listeners. All must hold the same state at the start and at every checkpoint.
+    ``optimizer``: over the values of ``learner.meta()``, in that order. ``scheduler``: stepped once
+    per iteration (``ReduceLROnPlateau``: once per validation, with 1 - accuracy). ``clip_value``
+    bounds every element of the meta-gradient, then ``clip_norm`` the norm of the whole. ``out``:
+    the folder of ``last.pt``, ``best.pt`` (by validation) and ``metrics.jsonl``; without it nothing
+    is written. The global random generator, which a network may read, is seeded from (``seed``,
+    iteration) in each iteration and put back, so that on a CPU a resumed run is the unbroken one to
+    the bit. ``world``: the processes that share the tasks out; rank 0 alone writes, and only it
+    should have listeners. All must hold the same state at the start and at every checkpoint.
     """
 
     def __init__(
@@ -102,14 +107,27 @@ class MetaTrainer:
             ("checkpoint_every", checkpoint_every, 1),
         ):
             if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}; choose a larger one")
+                raise ValueError(
+                    f"{name} must be at least {least}, got {value}; choose a larger one"
+                )
         if world.size > n_tasks:
             raise ValueError(
-                f"there must be a task for every process, got n_tasks={n_tasks} and {world.size} processes; start fewer, "
+                f"there must be a task for every process, got n_tasks={n_tasks} and {world.size} "
+                "processes; start fewer, "
                 "or raise meta.n_tasks (which is another run)"
             )
-        self.learner, self.stream, self.optimizer, self.scheduler = learner, stream, optimizer, scheduler
-        self.iterations, self.n_tasks, self.clip_value, self.clip_norm = iterations, n_tasks, clip_value, clip_norm
+        self.learner, self.stream, self.optimizer, self.scheduler = (
+            learner,
+            stream,
+            optimizer,
+            scheduler,
+        )
+        self.iterations, self.n_tasks, self.clip_value, self.clip_norm = (
+            iterations,
+            n_tasks,
+            clip_value,
+            clip_norm,
+        )
         self.validation, self.checkpoint_every, self.seed = validation, checkpoint_every, seed
         self.out = None if out is None else Path(out)
         self.identity = Identity() if identity is None else identity
@@ -117,12 +135,15 @@ class MetaTrainer:
         self.counters = Counters()
         self._saved: Counters | None = None
 
-    # -- the loop ------------------------------------------------------------------------------------------------------
+    # -- the loop
+    # ----------------------------------------------------------------------------------------------
 
     def fit(self, *, minutes: float | None = None) -> Counters:
-        """Train to the end, or for about ``minutes``; SIGINT and SIGTERM save and raise :class:`Interrupted`.
+        """Train to the end, or for about ``minutes``; SIGINT and SIGTERM save and raise
+        :class:`Interrupted`.
 
-        :class:`Diverged` when a number is no longer finite; ``last.pt`` is then the last good state.
+        :class:`Diverged` when a number is no longer finite; ``last.pt`` is then the last good
+        state.
         """
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         try:
@@ -135,8 +156,14 @@ class MetaTrainer:
                 self._loop(lambda: stop.signum is not None or time.monotonic() >= deadline)
                 signum = self.world.largest(stop.signum or 0)
             if signum:
-                kept = "nothing was saved, there being no output folder" if self.out is None else f"saved in {self.out}"
-                raise Interrupted(f"stopped by a signal after iteration {self.counters.iteration}; {kept}", signum)
+                kept = (
+                    "nothing was saved, there being no output folder"
+                    if self.out is None
+                    else f"saved in {self.out}"
+                )
+                raise Interrupted(
+                    f"stopped by a signal after iteration {self.counters.iteration}; {kept}", signum
+                )
         finally:
             for listener in self.listeners:
                 listener.close()
@@ -154,7 +181,8 @@ class MetaTrainer:
             self.step()
 
     def step(self) -> MetaGradient:
-        """One meta-iteration: draw tasks, differentiate, clip, step, and check that every number is finite.
+        """One meta-iteration: draw tasks, differentiate, clip, step, and check that every number is
+        finite.
 
         The host reads from the device twice: before the optimizer moves anything, and after.
         """
@@ -163,14 +191,24 @@ class MetaTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         with self._randomness(now):
             result = backward(learner, draw, n_tasks=self.n_tasks, world=self.world)
-            gradients = {name: value.grad for name, value in learner.meta().items() if value.grad is not None}
-            checks = _finite("value", {"the meta-objective": result.value}) | _finite("gradient", gradients)
-            means = {name.removeprefix("query_"): value.mean() for name, value in result.stats.items()}
-            numbers = self._read({"objective": result.value, **means, "grad_norm": self._clip()}, checks)
+            gradients = {
+                name: value.grad for name, value in learner.meta().items() if value.grad is not None
+            }
+            checks = _finite("value", {"the meta-objective": result.value}) | _finite(
+                "gradient", gradients
+            )
+            means = {
+                name.removeprefix("query_"): value.mean() for name, value in result.stats.items()
+            }
+            numbers = self._read(
+                {"objective": result.value, **means, "grad_norm": self._clip()}, checks
+            )
             self.optimizer.step()
             if learner.norm == "running":
                 learner.update_statistics([draw(j) for j in range(self.n_tasks)])
-        self._read({}, _finite("value", {name: value.detach() for name, value in learner.meta().items()}))
+        self._read(
+            {}, _finite("value", {name: value.detach() for name, value in learner.meta().items()})
+        )
         rate = self.optimizer.param_groups[0]["lr"]
         if self.scheduler is not None and not isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step()
@@ -197,7 +235,9 @@ class MetaTrainer:
     def _clip(self) -> Tensor:
         """Clip as configured; the norm of the whole meta-gradient before any clipping."""
         parameters = list(self.learner.meta().values())
-        norm = torch.nn.utils.get_total_norm([value.grad for value in parameters if value.grad is not None])
+        norm = torch.nn.utils.get_total_norm(
+            [value.grad for value in parameters if value.grad is not None]
+        )
         if self.clip_value is not None:
             clip_grad_value_(parameters, self.clip_value)
         if self.clip_norm is not None:
@@ -205,29 +245,48 @@ class MetaTrainer:
         return norm
 
     def _read(self, numbers: Params, checks: Params) -> dict[str, float]:
-        """The numbers as Python's, in one transfer; :class:`Diverged` with the first check that is false."""
+        """The numbers as Python's, in one transfer; :class:`Diverged` with the first check that is
+        false.
+        """
         like = next(iter({**numbers, **checks}.values()))
         kind = like.dtype if like.is_floating_point() else torch.float32
-        read = torch.stack([one.to(device=like.device, dtype=kind) for one in [*numbers.values(), *checks.values()]]).tolist()
-        broken = next((name for name, passed in zip(checks, read[len(numbers) :], strict=True) if not passed), None)
+        read = torch.stack(
+            [
+                one.to(device=like.device, dtype=kind)
+                for one in [*numbers.values(), *checks.values()]
+            ]
+        ).tolist()
+        broken = next(
+            (name for name, passed in zip(checks, read[len(numbers) :], strict=True) if not passed),
+            None,
+        )
         if broken is not None:
-            where = "there is no output folder" if self.out is None else f"{self.out / 'last.pt'} is the last good state"
+            where = (
+                "there is no output folder"
+                if self.out is None
+                else f"{self.out / 'last.pt'} is the last good state"
+            )
             raise Diverged(
                 f"{broken} is not finite in meta-iteration {self.counters.iteration + 1}; {where}: "
                 "lower meta_lr or task_lr, or set clip_norm"
             )
         return dict(zip(numbers, read, strict=False))
 
-    # -- validation ----------------------------------------------------------------------------------------------------
+    # -- validation
+    # ----------------------------------------------------------------------------------------------
 
     def _validate_if_due(self, stopping: Callable[[], bool]) -> bool:
-        """Validate where it is due; False if that was cut short (it is then done again after a resume)."""
+        """Validate where it is due; False if that was cut short (it is then done again after a
+        resume).
+        """
         here, plan = self.counters.iteration, self.validation
         due = plan is not None and here > 0 and (here % plan.every == 0 or here == self.iterations)
         if plan is None or not due or self.counters.validated == here:
             return True
         with self._randomness(-here):
-            found = scores(self.learner, plan.stream, n_tasks=plan.tasks, world=self.world, stopping=stopping)
+            found = scores(
+                self.learner, plan.stream, n_tasks=plan.tasks, world=self.world, stopping=stopping
+            )
         if found is None:
             return False
         loss, accuracy = (column.mean().item() for column in found)
@@ -247,7 +306,8 @@ class MetaTrainer:
         for listener in self.listeners:
             listener.record({"kind": kind, "iteration": self.counters.iteration, **numbers})
 
-    # -- state ---------------------------------------------------------------------------------------------------------
+    # -- state
+    # ----------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """Everything that a checkpoint holds."""
@@ -255,7 +315,10 @@ class MetaTrainer:
             "weights": self.learner.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-            "random": {"seed": self.seed, "next": seeding.seed("iteration", self.seed, self.counters.iteration)},
+            "random": {
+                "seed": self.seed,
+                "next": seeding.seed("iteration", self.seed, self.counters.iteration),
+            },
             "counters": asdict(self.counters),
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
@@ -264,7 +327,9 @@ class MetaTrainer:
         }
 
     def save(self) -> None:
-        """Write ``last.pt`` unless it already holds this very state; :class:`Drifted` unless it is that of all processes."""
+        """Write ``last.pt`` unless it already holds this very state; :class:`Drifted` unless it is
+        that of all processes.
+        """
         if self.out is not None and self._saved != self.counters:
             self._demand_no_drift()
             if self.world.rank == 0:
@@ -276,26 +341,30 @@ class MetaTrainer:
             self.world.demand_equal(checkpoint.digests(self.state()))
 
     def resume(self, state: dict[str, Any], *, any_threads: bool = False) -> None:
-        """Continue from a checkpoint's state, before the listeners are made: later lines of ``metrics.jsonl`` are dropped.
+        """Continue from a checkpoint's state, before the listeners are made: later lines of
+        ``metrics.jsonl`` are dropped.
 
-        ``ValueError`` if it belongs to another configuration or other images, or was computed with another number of
-        threads (the bits would differ) and ``any_threads`` does not allow that.
+        ``ValueError`` if it belongs to another configuration or other images, or was computed with
+        another number of threads (the bits would differ) and ``any_threads`` does not allow that.
         """
         mine, theirs = self.identity.config_digest, state["config_digest"]
         if theirs != mine:
             raise ValueError(
-                f"the checkpoint must come from this configuration, but its digest is {theirs[:12]}, not {mine[:12]}; "
+                "the checkpoint must come from this configuration, but its digest is "
+                f"{theirs[:12]}, not {mine[:12]}; "
                 "choose another --out, or the old configuration"
             )
         if state["data_digest"] != self.identity.data_digest:
             raise ValueError(
-                "the images must be those that the run began with, but the set has another digest; restore them, or start "
+                "the images must be those that the run began with, but the set has another digest; "
+                "restore them, or start "
                 "again in another folder"
             )
         threads = torch.get_num_threads()
         if state["threads"] != threads and not any_threads:
             raise ValueError(
-                f"resuming must use the checkpoint's {state['threads']} threads, got {threads}, which would change the bits; "
+                f"resuming must use the checkpoint's {state['threads']} threads, got {threads}, "
+                "which would change the bits; "
                 f"set threads={state['threads']}, or allow it with --any-threads"
             )
         restore_weights(self.learner, state)
@@ -303,13 +372,22 @@ class MetaTrainer:
             self.optimizer.load_state_dict(state["optimizer"])
             _check_shapes(self.optimizer)
             if self.scheduler is not None:
-                self.scheduler.load_state_dict(_as_types_of(self.scheduler.state_dict(), state["scheduler"]))
+                self.scheduler.load_state_dict(
+                    _as_types_of(self.scheduler.state_dict(), state["scheduler"])
+                )
             self.counters = Counters(**state["counters"])
         except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
-            raise ValueError(f"the checkpoint must fit this run, but {_short(error)}; start again in another folder") from error
+            raise ValueError(
+                f"the checkpoint must fit this run, but {_short(error)}; start again in another "
+                "folder"
+            ) from error
         self._saved = self.counters
         if self.out is not None and self.world.rank == 0:
-            truncate_metrics(self.out / "metrics.jsonl", iteration=self.counters.iteration, validated=self.counters.validated)
+            truncate_metrics(
+                self.out / "metrics.jsonl",
+                iteration=self.counters.iteration,
+                validated=self.counters.validated,
+            )
 
 
 def _finite(what: str, tensors: Params) -> Params:
@@ -318,12 +396,16 @@ def _finite(what: str, tensors: Params) -> Params:
 
 
 def restore_weights(learner: MetaLearner, state: dict[str, Any]) -> None:
-    """Copy a checkpoint's weights into a learner of the same configuration; ``ValueError`` if they do not fit."""
+    """Copy a checkpoint's weights into a learner of the same configuration; ``ValueError`` if they
+    do not fit.
+    """
     try:
         learner.load_state_dict(state["weights"])
     except RuntimeError as error:
         raise ValueError(
-            f"the checkpoint's weights must fit its configuration, but {_short(error)}; use another copy"
+            f"the checkpoint's weights must fit its configuration, but {_short(error)}; use "
+            "another "
+            "copy"
         ) from error
 
 
@@ -331,12 +413,20 @@ def _check_shapes(optimizer: Optimizer) -> None:
     """Every tensor that an optimizer keeps for a parameter must broadcast to it."""
     for parameter, kept in optimizer.state.items():
         for name, value in kept.items():
-            if isinstance(value, Tensor) and torch.broadcast_shapes(value.shape, parameter.shape) != parameter.shape:
-                raise ValueError(f"{name} of shape {tuple(value.shape)} is kept for a parameter of {tuple(parameter.shape)}")
+            if (
+                isinstance(value, Tensor)
+                and torch.broadcast_shapes(value.shape, parameter.shape) != parameter.shape
+            ):
+                raise ValueError(
+                    f"{name} of shape {tuple(value.shape)} is kept for a parameter of "
+                    f"{tuple(parameter.shape)}"
+                )
 
 
 def _as_types_of(now: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
-    """``stored`` with the dictionary classes that a scheduler needs (a ``Counter`` of milestones) and a checkpoint flattens."""
+    """``stored`` with the dictionary classes that a scheduler needs (a ``Counter`` of milestones)
+    and a checkpoint flattens.
+    """
     return {k: type(now[k])(v) if isinstance(now.get(k), dict) else v for k, v in stored.items()}
 
 

@@ -1,4 +1,6 @@
-"""Networks, one per file, the norm layer that is exact under every transform, and the door for a user's own module."""
+"""Networks, one per file, the norm layer that is exact under every transform, and the door for a
+user's own module.
+"""
 
 from mdtheory.models.base import models
 from mdtheory.models.norm import (
@@ -9,8 +11,8 @@ from mdtheory.models.norm import (
     set_policy,
     statistics_over_first,
 )
-from mdtheory.models.prepare import prepare
-from mdtheory.models.probe import probe
+from mdtheory.models.user.prepare import prepare
+from mdtheory.models.user.probe import probe
 
 __all__ = [
     "POLICIES",

@@ -8,16 +8,18 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from mdtheory.registry import Registry
+from mdtheory.core.registry import Registry
 
 models = Registry("model", "mdtheory.models")
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, torch's initialisers draw on the CPU from ``seed``; outside, the global generators are as they were.
+    """Inside, torch's initialisers draw on the CPU from ``seed``; outside, the global generators
+    are as they were.
 
-    Only the CPU generator is seeded: ``torch.manual_seed`` would move the accelerators' generators too.
+    Only the CPU generator is seeded: ``torch.manual_seed`` would move the accelerators' generators
+    too.
     """
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.random.default_generator.manual_seed(seed)
@@ -31,8 +33,13 @@ def at_least(name: str, value: int, least: int) -> None:
 
 
 def check_images(x: Tensor, in_channels: int, image_size: int) -> Tensor:
-    """``x`` itself, if its shape is (N, in_channels, image_size, image_size); ``ValueError`` otherwise. shape: as x"""
+    """``x`` itself, if its shape is (N, in_channels, image_size, image_size); ``ValueError``
+    otherwise. shape: as x
+    """
     expected = (in_channels, image_size, image_size)
     if tuple(x.shape[1:]) != expected:
-        raise ValueError(f"images must have shape (N, {', '.join(map(str, expected))}), got {tuple(x.shape)}; resize them")
+        raise ValueError(
+            f"images must have shape (N, {', '.join(map(str, expected))}), got {tuple(x.shape)}; "
+            "resize them"
+        )
     return x

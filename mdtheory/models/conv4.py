@@ -1,11 +1,13 @@
-"""The four-block convolutional network of few-shot learning, with the official MetaMiDA code's tensors and order."""
+"""The four-block convolutional network of few-shot learning, with the official MetaMiDA code's
+tensors and order.
+"""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mdtheory import kernels
+from mdtheory.kernels import conv_norm_pool
 from mdtheory.models.base import at_least, check_images, models, seeded
 from mdtheory.models.norm import BatchStatNorm
 
@@ -16,8 +18,9 @@ SMALLEST = 2**DEPTH
 class ConvBlock(nn.Module):
     """norm(conv3x3(x)), pooled 2x2 and rectified. shapes: (N, in, H, W) -> (N, out, H // 2, W // 2)
 
-    The official order is ReLU, then max-pool. Both commute, being monotone, and pooling first rectifies a quarter of the
-    values. Values are equal; gradients are equal except where two values of one window tie above zero.
+    The official order is ReLU, then max-pool. Both commute, being monotone, and pooling first
+    rectifies a quarter of the values. Values are equal; gradients are equal except where two values
+    of one window tie above zero.
     """
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -27,26 +30,49 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """One block, by :mod:`mdtheory.kernels` where it can be. shape: (N, out, H // 2, W // 2)"""
-        weight, bias, gamma, beta = self.conv.weight, self.conv.bias, self.norm.weight, self.norm.bias
-        if bias is None or gamma is None or beta is None or not self._is_usual() or not kernels.suits(x, weight, gamma, beta):
+        weight, bias, gamma, beta = (
+            self.conv.weight,
+            self.conv.bias,
+            self.norm.weight,
+            self.norm.bias,
+        )
+        if (
+            bias is None
+            or gamma is None
+            or beta is None
+            or not self._is_usual()
+            or not conv_norm_pool.suits(x, weight, gamma, beta)
+        ):
             return F.relu(F.max_pool2d(self.norm(self.conv(x)), 2))
-        return kernels.conv_norm_pool(x, weight, bias, gamma, beta, eps=self.norm.eps, counted=self.norm.counted(x))
+        return conv_norm_pool.conv_norm_pool(
+            x, weight, bias, gamma, beta, eps=self.norm.eps, counted=self.norm.counted(x)
+        )
 
     def _is_usual(self) -> bool:
-        """Whether both layers do what they were built for, nothing hooked on: only then may their forward passes be skipped."""
-        usual = type(self.conv).forward is nn.Conv2d.forward and type(self.norm).forward is BatchStatNorm.forward
-        hooks = (layer._forward_hooks or layer._forward_pre_hooks for layer in (self.conv, self.norm))
+        """Whether both layers do what they were built for, nothing hooked on: only then may their
+        forward passes be skipped.
+        """
+        usual = (
+            type(self.conv).forward is nn.Conv2d.forward
+            and type(self.norm).forward is BatchStatNorm.forward
+        )
+        hooks = (
+            layer._forward_hooks or layer._forward_pre_hooks for layer in (self.conv, self.norm)
+        )
         return usual and not any(hooks) and self.norm.normalises_by_batch()
 
 
 @models.register("conv4")
 class Conv4(nn.Module):
-    """4 x {3x3 convolution with bias, batch norm, ReLU, 2x2 max-pool}, then a linear classifier (vinyals2016matching).
+    """4 x {3x3 convolution with bias, batch norm, ReLU, 2x2 max-pool}, then a linear classifier
+    (vinyals2016matching).
 
-    shapes: (N, in_channels, image_size, image_size) -> (N, n_way). Tensors, in order: ``blocks.<i>.conv.weight``,
-    ``blocks.<i>.conv.bias``, ``blocks.<i>.norm.weight``, ``blocks.<i>.norm.bias`` for i = 0..3, ``classifier.weight``,
-    ``classifier.bias`` (18; 121,093 numbers at 64 channels, 84 x 84 RGB and 5-way; 463,365 at 128 channels). First values
-    are torch's own initialisers, drawn from ``seed``. A convolution's bias cancels in batch statistics: its gradient is 0.
+    shapes: (N, in_channels, image_size, image_size) -> (N, n_way). Tensors, in order:
+    ``blocks.<i>.conv.weight``, ``blocks.<i>.conv.bias``, ``blocks.<i>.norm.weight``,
+    ``blocks.<i>.norm.bias`` for i = 0..3, ``classifier.weight``, ``classifier.bias`` (18; 121,093
+    numbers at 64 channels, 84 x 84 RGB and 5-way; 463,365 at 128 channels). First values are
+    torch's own initialisers, drawn from ``seed``. A convolution's bias cancels in batch statistics:
+    its gradient is 0.
     """
 
     def __init__(
@@ -60,14 +86,22 @@ class Conv4(nn.Module):
     ):
         super().__init__()
         at_least("image_size", image_size, SMALLEST)
-        for name, value in {"in_channels": in_channels, "n_way": n_way, "channels": channels}.items():
+        for name, value in {
+            "in_channels": in_channels,
+            "n_way": n_way,
+            "channels": channels,
+        }.items():
             at_least(name, value, 1)
         self.in_channels, self.image_size = in_channels, image_size
         widths = [in_channels] + [channels] * DEPTH
         with seeded(seed):
-            self.blocks = nn.Sequential(*(ConvBlock(widths[i], widths[i + 1]) for i in range(DEPTH)))
+            self.blocks = nn.Sequential(
+                *(ConvBlock(widths[i], widths[i + 1]) for i in range(DEPTH))
+            )
             self.classifier = nn.Linear(channels * (image_size // SMALLEST) ** 2, n_way)
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores. shape: (N, n_way)"""
-        return self.classifier(self.blocks(check_images(x, self.in_channels, self.image_size)).flatten(1))
+        return self.classifier(
+            self.blocks(check_images(x, self.in_channels, self.image_size)).flatten(1)
+        )

@@ -1,7 +1,8 @@
 """Batch normalisation written out by hand, with its statistics named by a policy.
 
-The native layer gives silently wrong gradients when one differentiates from outside through ``vmap(grad(loss))``, and
-it changes buffers in every training pass; this one is plain arithmetic, exact under every transform of ``torch.func``.
+The native layer gives silently wrong gradients when one differentiates from outside through
+``vmap(grad(loss))``, and it changes buffers in every training pass; this one is plain arithmetic,
+exact under every transform of ``torch.func``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from mdtheory.registry import unknown
+from mdtheory.core.registry import unknown
 
 Policy = Literal["transductive", "support", "running"]
 POLICIES: tuple[str, ...] = get_args(Policy)
@@ -27,7 +28,8 @@ _collecting: ContextVar[bool] = ContextVar("collecting_statistics", default=Fals
 
 @contextmanager
 def statistics_over_first(n: int) -> Iterator[None]:
-    """Inside, layers of policy "support" take their statistics from the first ``n`` items and apply them to all.
+    """Inside, layers of policy "support" take their statistics from the first ``n`` items and apply
+    them to all.
 
     Errors: ``ValueError`` for n < 1 here, and in a layer whose batch holds fewer than ``n`` items.
     """
@@ -42,9 +44,11 @@ def statistics_over_first(n: int) -> Iterator[None]:
 
 @contextmanager
 def collecting_statistics() -> Iterator[None]:
-    """Inside, every forward pass normalises by its batch and updates the running buffers: the only place where they change.
+    """Inside, every forward pass normalises by its batch and updates the running buffers: the only
+    place where they change.
 
-    Gradients are off inside, so that no differentiated pass can ever have this side effect. Not under ``vmap``.
+    Gradients are off inside, so that no differentiated pass can ever have this side effect. Not
+    under ``vmap``.
     """
     token = _collecting.set(True)
     try:
@@ -61,17 +65,21 @@ def check_policy(policy: str) -> None:
 
 
 class BatchStatNorm(nn.Module):
-    """y = weight (x - mean) / sqrt(var + eps) + bias per channel, over all items and positions (ioffe2015batch, alg. 1).
+    """y = weight (x - mean) / sqrt(var + eps) + bias per channel, over all items and positions
+    (ioffe2015batch, alg. 1).
 
-    shapes: x and y (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W); weight, bias, running_mean, running_var (C,).
-    ``var`` is the biased variance. Which items give mean and variance:
+    shapes: x and y (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W); weight, bias, running_mean,
+    running_var (C,). ``var`` is the biased variance. Which items give mean and variance:
 
-    - "transductive": the batch at hand, in training and in evaluation (the official MetaMiDA code; queries see each other);
-    - "support": inside :func:`statistics_over_first` the first n items only, elsewhere the batch at hand;
+    - "transductive": the batch at hand, in training and in evaluation (the official MetaMiDA code;
+      queries see each other);
+    - "support": inside :func:`statistics_over_first` the first n items only, elsewhere the batch at
+      hand;
     - "running": the batch in training mode, the running averages in evaluation mode.
 
-    Deviations from ``nn.BatchNorm2d``: the running buffers change only inside :func:`collecting_statistics` (with the
-    unbiased variance, as there), and there is no ``num_batches_tracked``. One value per channel is refused as there.
+    Deviations from ``nn.BatchNorm2d``: the running buffers change only inside
+    :func:`collecting_statistics` (with the unbiased variance, as there), and there is no
+    ``num_batches_tracked``. One value per channel is refused as there.
     """
 
     weight: nn.Parameter | None
@@ -99,7 +107,10 @@ class BatchStatNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise a batch. shape: as x"""
         if x.dim() < 2 or x.shape[1] != self.channels:
-            raise ValueError(f"x must have shape (N, {self.channels}, ...), got {tuple(x.shape)}; put the channels second")
+            raise ValueError(
+                f"x must have shape (N, {self.channels}, ...), got {tuple(x.shape)}; put the "
+                "channels second"
+            )
         if self._uses_stored():
             centred, var = x - _per_channel(self.running_mean, x), _per_channel(self.running_var, x)
         else:
@@ -111,14 +122,21 @@ class BatchStatNorm(nn.Module):
         return y if self.bias is None else y + _per_channel(self.bias, x)
 
     def normalises_by_batch(self) -> bool:
-        """Whether a pass here and now has no side effect and takes its statistics from the batch."""
+        """Whether a pass here and now has no side effect and takes its statistics from the
+        batch.
+        """
         return not self._uses_stored() and not _collecting.get()
 
     def counted(self, x: Tensor) -> int:
-        """How many items, from the first, give the statistics; ``ValueError`` below 2 values per channel."""
+        """How many items, from the first, give the statistics; ``ValueError`` below 2 values per
+        channel.
+        """
         n = self._count(x)
         if n * math.prod(x.shape[2:]) < 2:
-            raise ValueError(f"a batch must give at least 2 values per channel, got shape {tuple(x.shape)}; use more items")
+            raise ValueError(
+                f"a batch must give at least 2 values per channel, got shape {tuple(x.shape)}; use "
+                "more items"
+            )
         return n
 
     def _uses_stored(self) -> bool:
@@ -126,7 +144,9 @@ class BatchStatNorm(nn.Module):
         return self.policy == "running" and not self.training and not _collecting.get()
 
     def _centred(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x minus the mean, and the biased variance, of the items that count. shapes: as x, (1, C, 1, ...)"""
+        """x minus the mean, and the biased variance, of the items that count. shapes: as x, (1, C,
+        1, ...)
+        """
         n = self.counted(x)
         axes = [0, *range(2, x.dim())]
         whole = n == x.shape[0]
@@ -146,7 +166,10 @@ class BatchStatNorm(nn.Module):
         if n is None or self.policy != "support" or _collecting.get():
             return x.shape[0]
         if x.shape[0] < n:
-            raise ValueError(f"the batch must hold the {n} support items first, got {x.shape[0]} items; pass support and query")
+            raise ValueError(
+                f"the batch must hold the {n} support items first, got {x.shape[0]} items; pass "
+                "support and query"
+            )
         return n
 
     def extra_repr(self) -> str:
@@ -155,9 +178,11 @@ class BatchStatNorm(nn.Module):
 
 
 class FixedStatNorm(BatchStatNorm):
-    """Always the running averages, which never change: what a ``BatchNorm`` in evaluation mode is, for good.
+    """Always the running averages, which never change: what a ``BatchNorm`` in evaluation mode is,
+    for good.
 
-    :func:`set_policy` and :func:`collecting_statistics` leave it alone; weight and bias may still be learned.
+    :func:`set_policy` and :func:`collecting_statistics` leave it alone; weight and bias may still
+    be learned.
     """
 
     def _uses_stored(self) -> bool:
@@ -170,7 +195,9 @@ def _per_channel(v: Tensor, x: Tensor) -> Tensor:
 
 
 def set_policy(model: nn.Module, policy: str) -> nn.Module:
-    """Give every :class:`BatchStatNorm` of ``model`` (but not :class:`FixedStatNorm`) this policy; returns ``model``."""
+    """Give every :class:`BatchStatNorm` of ``model`` (but not :class:`FixedStatNorm`) this policy;
+    returns ``model``.
+    """
     check_policy(policy)
     for module in model.modules():
         if isinstance(module, BatchStatNorm) and not isinstance(module, FixedStatNorm):

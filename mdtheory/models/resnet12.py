@@ -15,9 +15,11 @@ SLOPE = 0.1
 
 
 class Residual(nn.Module):
-    """leaky(norm(conv3x3)) twice, norm(conv3x3), plus norm(conv1x1(x)), pooled 2x2, leaky. (N, in, H, W) -> (N, out, H/2, W/2)
+    """leaky(norm(conv3x3)) twice, norm(conv3x3), plus norm(conv1x1(x)), pooled 2x2, leaky. (N, in,
+    H, W) -> (N, out, H/2, W/2)
 
-    The shapes above round H / 2 and W / 2 down. Pooling before the last leaky ReLU equals the usual order, as in ``conv4``.
+    The shapes above round H / 2 and W / 2 down. Pooling before the last leaky ReLU equals the usual
+    order, as in ``conv4``.
     """
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -41,11 +43,13 @@ class Residual(nn.Module):
 
 @models.register("resnet12")
 class ResNet12(nn.Module):
-    """Four residual stages, global average pool, linear classifier (lee2019metaoptnet, sec. 4.1; oreshkin2018tadam).
+    """Four residual stages, global average pool, linear classifier (lee2019metaoptnet, sec. 4.1;
+    oreshkin2018tadam).
 
-    shapes: (N, in_channels, image_size, image_size) -> (N, n_way). ``widths``: the channels of the stages; 64, 160, 320,
-    640 give 12,424,320 numbers before the classifier. Convolutions start Kaiming-normal (fan out, leaky ReLU of slope
-    0.1), drawn from ``seed``. Deviation: no dropout or DropBlock, which would draw new noise in every task step.
+    shapes: (N, in_channels, image_size, image_size) -> (N, n_way). ``widths``: the channels of the
+    stages; 64, 160, 320, 640 give 12,424,320 numbers before the classifier. Convolutions start
+    Kaiming-normal (fan out, leaky ReLU of slope 0.1), drawn from ``seed``. Deviation: no dropout or
+    DropBlock, which would draw new noise in every task step.
     """
 
     def __init__(
@@ -59,18 +63,31 @@ class ResNet12(nn.Module):
     ):
         super().__init__()
         if len(widths) < 1:
-            raise ValueError("widths must name at least one stage, got none; (64, 160, 320, 640) is the usual choice")
+            raise ValueError(
+                "widths must name at least one stage, got none; (64, 160, 320, 640) is the usual "
+                "choice"
+            )
         at_least("image_size", image_size, 2 ** len(widths))
-        for name, value in [("in_channels", in_channels), ("n_way", n_way), *(("widths", width) for width in widths)]:
+        for name, value in [
+            ("in_channels", in_channels),
+            ("n_way", n_way),
+            *(("widths", width) for width in widths),
+        ]:
             at_least(name, value, 1)
         self.in_channels, self.image_size = in_channels, image_size
         with seeded(seed):
-            self.stages = nn.Sequential(*(Residual(before, after) for before, after in pairwise([in_channels, *widths])))
+            self.stages = nn.Sequential(
+                *(Residual(before, after) for before, after in pairwise([in_channels, *widths]))
+            )
             self.classifier = nn.Linear(widths[-1], n_way)
             for module in self.stages.modules():
                 if isinstance(module, nn.Conv2d):
-                    nn.init.kaiming_normal_(module.weight, a=SLOPE, mode="fan_out", nonlinearity="leaky_relu")
+                    nn.init.kaiming_normal_(
+                        module.weight, a=SLOPE, mode="fan_out", nonlinearity="leaky_relu"
+                    )
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores. shape: (N, n_way)"""
-        return self.classifier(self.stages(check_images(x, self.in_channels, self.image_size)).mean((2, 3)))
+        return self.classifier(
+            self.stages(check_images(x, self.in_channels, self.image_size)).mean((2, 3))
+        )

@@ -1,4 +1,6 @@
-"""A small vision transformer, to adapt a part of a network: its head, its norms, or single projections."""
+"""A small vision transformer, to adapt a part of a network: its head, its norms, or single
+projections.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from mdtheory.models.base import at_least, check_images, models, seeded
 
 
 class Attention(nn.Module):
-    """softmax(Q K^T / sqrt(d)) V for each head, then a projection (vaswani2017attention, eq. (1)). shape: (N, T, width)
+    """softmax(Q K^T / sqrt(d)) V for each head, then a projection (vaswani2017attention, eq. (1)).
+    shape: (N, T, width)
 
     Written out by hand: torch's fused attention has no second derivative on the CPU.
     """
@@ -24,13 +27,19 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mix the tokens. shape: (N, T, width)"""
         n, tokens, width = x.shape
-        q, k, v = self.qkv(x).view(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = (
+            self.qkv(x).view(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        )
         scores = q @ k.transpose(-2, -1) / (width // self.heads) ** 0.5
-        return self.projection((torch.softmax(scores, dim=-1) @ v).transpose(1, 2).reshape(n, tokens, width))
+        return self.projection(
+            (torch.softmax(scores, dim=-1) @ v).transpose(1, 2).reshape(n, tokens, width)
+        )
 
 
 class EncoderBlock(nn.Module):
-    """x + attention(norm(x)), then the same with a GELU perceptron of four times the width. shape: (N, T, width)"""
+    """x + attention(norm(x)), then the same with a GELU perceptron of four times the width. shape:
+    (N, T, width)
+    """
 
     def __init__(self, width: int, *, heads: int):
         super().__init__()
@@ -48,11 +57,13 @@ class EncoderBlock(nn.Module):
 
 @models.register("vit")
 class VisionTransformer(nn.Module):
-    """Patches, learned positions, pre-norm encoder blocks, mean over tokens, linear classifier (dosovitskiy2021image).
+    """Patches, learned positions, pre-norm encoder blocks, mean over tokens, linear classifier
+    (dosovitskiy2021image).
 
-    shapes: (N, in_channels, image_size, image_size) -> (N, n_way). ``patch`` divides ``image_size`` and ``heads`` divides
-    ``width``. ``*norm*`` matches all norms, ``classifier.*`` the head. First values are torch's own initialisers,
-    positions N(0, 0.02^2), drawn from ``seed``. Deviations: mean pooling instead of a class token, and no dropout.
+    shapes: (N, in_channels, image_size, image_size) -> (N, n_way). ``patch`` divides ``image_size``
+    and ``heads`` divides ``width``. ``*norm*`` matches all norms, ``classifier.*`` the head. First
+    values are torch's own initialisers, positions N(0, 0.02^2), drawn from ``seed``. Deviations:
+    mean pooling instead of a class token, and no dropout.
     """
 
     def __init__(
@@ -68,13 +79,25 @@ class VisionTransformer(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
-        sizes = {"in_channels": in_channels, "n_way": n_way, "patch": patch, "depth": depth, "heads": heads, "width": width}
+        sizes = {
+            "in_channels": in_channels,
+            "n_way": n_way,
+            "patch": patch,
+            "depth": depth,
+            "heads": heads,
+            "width": width,
+        }
         for name, value in sizes.items():
             at_least(name, value, 1)
         if image_size < patch or image_size % patch:
-            raise ValueError(f"patch must divide image_size, got {patch} and {image_size}; choose e.g. patch={image_size}")
+            raise ValueError(
+                f"patch must divide image_size, got {patch} and {image_size}; choose e.g. "
+                f"patch={image_size}"
+            )
         if width % heads:
-            raise ValueError(f"heads must divide width, got {heads} and {width}; choose e.g. heads=1")
+            raise ValueError(
+                f"heads must divide width, got {heads} and {width}; choose e.g. heads=1"
+            )
         self.in_channels, self.image_size = in_channels, image_size
         with seeded(seed):
             self.patches = nn.Conv2d(in_channels, width, kernel_size=patch, stride=patch)
@@ -85,5 +108,9 @@ class VisionTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores. shape: (N, n_way)"""
-        tokens = self.patches(check_images(x, self.in_channels, self.image_size)).flatten(2).transpose(1, 2)
+        tokens = (
+            self.patches(check_images(x, self.in_channels, self.image_size))
+            .flatten(2)
+            .transpose(1, 2)
+        )
         return self.classifier(self.norm(self.blocks(tokens + self.positions)).mean(1))

@@ -1,1 +1,3 @@
-"""One claim a file; the file's name starts with the claim's id in small letters. How: see :mod:`proofs_check.claim`."""
+"""One claim a file; the file's name starts with the claim's id in small letters. How: see
+:mod:`proofs_check.claim`.
+"""

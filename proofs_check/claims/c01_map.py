@@ -1,8 +1,8 @@
 r"""C01: the regularised loss is a maximum a posteriori estimate.
 
-*Proof.* Bayes: $-\log p(\phi|y,X)=-\log p(y|\phi;X)-\log p(\phi)+\log p(y|X)=f+R+\text{const}$ in $\phi$, the prior
-independent of $X$. The constant holds $R$'s normaliser: it may be dropped while $\theta$ is fixed, and not when
-$R(\cdot;\theta)$ is compared across $\theta$.
+*Proof.* Bayes: $-\log p(\phi|y,X)=-\log p(y|\phi;X)-\log p(\phi)+\log p(y|X)=f+R+\text{const}$ in
+$\phi$, the prior independent of $X$. The constant holds $R$'s normaliser: it may be dropped while
+$\theta$ is fixed, and not when $R(\cdot;\theta)$ is compared across $\theta$.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from mdtheory.geometry.base import geometries
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import EPISODE, hessian_of, problem_of, vector
 from proofs_check.run import Run
+from proofs_check.tools.models import EPISODE, hessian_of, problem_of, vector
 
 _MAP = (
     r"\arg\max_\phi p(\phi|y,X)=\arg\min_\phi\mathcal L(\phi)+\mathcal R(\phi),"
@@ -28,13 +28,19 @@ claim = Claim(
     id="C01",
     title="Regularised loss minimisation is MAP estimation",
     source="Motivating context, conventional supervised learning",
-    printed=Statement(then=_MAP, given={"densities": r"p(y|\phi;X)>0,\ p(\phi)>0\text{ independent of }X"}),
+    printed=Statement(
+        then=_MAP, given={"densities": r"p(y|\phi;X)>0,\ p(\phi)>0\text{ independent of }X"}
+    ),
     amended=Statement(
-        then=_MAP + r";\ \text{across }\theta,\ \mathcal R(\cdot;\theta)\text{ with its normaliser}",
+        then=_MAP
+        + r";\ \text{across }\theta,\ \mathcal R(\cdot;\theta)\text{ with its normaliser}",
         given={"densities": r"p(y|\phi;X)>0,\ p(\phi)>0\text{ independent of }X"},
         parts={
             "bayes": r"-\log p(\phi|y,X)=\mathcal L+\mathcal R+\text{const in }\phi",
-            "normaliser": r"\int e^{-\mathcal R(\phi;\theta)}d\phi=1\ \forall\theta\text{ only with its normaliser}",
+            "normaliser": (
+                r"\int e^{-\mathcal R(\phi;\theta)}d\phi=1\ \forall\theta\text{ only with "
+                r"its normaliser}"
+            ),
         },
     ),
     expected=Verdict("HOLDS", "PROVED"),
@@ -58,8 +64,12 @@ def _bayes(run: Run, regularised: Callable[[sp.Expr, sp.Expr], sp.Expr]) -> None
 
 
 @claim.check("symbolic", about="printed")
-def same_minimisers(run: Run, *, regularised: Callable[[sp.Expr, sp.Expr], sp.Expr] = objective) -> None:
-    """-log posterior - (f + R) does not depend on phi, for arbitrary positive densities: the same minimisers."""
+def same_minimisers(
+    run: Run, *, regularised: Callable[[sp.Expr, sp.Expr], sp.Expr] = objective
+) -> None:
+    """-log posterior - (f + R) does not depend on phi, for arbitrary positive densities: the same
+    minimisers.
+    """
     _bayes(run, regularised)
 
 
@@ -77,50 +87,82 @@ bayes.mutant("R halved", regularised=lambda f, r: f + r / 2)
 
 @claim.check("symbolic", part="normaliser")
 def normalised_across_theta(
-    run: Run, *, normaliser: Callable[[sp.Symbol], sp.Expr] = lambda lam: -sp.log(lam / (2 * sp.pi)) / 2
+    run: Run,
+    *,
+    normaliser: Callable[[sp.Symbol], sp.Expr] = lambda lam: -sp.log(lam / (2 * sp.pi)) / 2,
 ) -> None:
-    """Gaussian R with precision lambda: its density integrates to one for every lambda; then the type-II optimum is 1/phi^2."""
+    """Gaussian R with precision lambda: its density integrates to one for every lambda; then the
+    type-II optimum is 1/phi^2.
+    """
     phi, lam = sp.Symbol("phi", real=True), sp.Symbol("lambda", positive=True)
     r = lam * phi**2 / 2 + normaliser(lam)
     run.zero(sp.integrate(sp.exp(-r), (phi, -sp.oo, sp.oo)) - 1, "integral of the prior")
     best = sp.solve(sp.diff(r, lam), lam)
-    run.that(best == [1 / phi**2], "argmin of R over lambda at fixed phi; without a normaliser it would be lambda = 0")
+    run.that(
+        best == [1 / phi**2],
+        "argmin of R over lambda at fixed phi; without a normaliser it would be lambda = 0",
+    )
 
 
-normalised_across_theta.mutant("theta-dependent normaliser dropped", normaliser=lambda lam: sp.log(2 * sp.pi) / 2)
+normalised_across_theta.mutant(
+    "theta-dependent normaliser dropped", normaliser=lambda lam: sp.log(2 * sp.pi) / 2
+)
 
 
-def library_objective(x: Tensor, y: Tensor, noise: float, anchor: Tensor, precision: Tensor) -> Callable[[Tensor], Tensor]:
+def library_objective(
+    x: Tensor, y: Tensor, noise: float, anchor: Tensor, precision: Tensor
+) -> Callable[[Tensor], Tensor]:
     """The library's task objective: Gaussian loss plus the penalty of geometry ``prior``."""
     geometry = geometries.get("prior")()
     geometry.build({"phi": anchor})
     problem, meta = problem_of(
-        lambda v: 0.5 * (y - x @ v).square().sum() / noise**2, anchor, task_lr=1.0, n_steps=0, geometry=geometry
+        lambda v: 0.5 * (y - x @ v).square().sum() / noise**2,
+        anchor,
+        task_lr=1.0,
+        n_steps=0,
+        geometry=geometry,
     )
     meta["geometry.log_precision.phi"] = precision.log()
     return lambda phi: problem.task_objective(meta, {"phi": phi}, EPISODE)[0]
 
 
 @claim.check("exact", part="bayes")
-def library_is_the_posterior(run: Run, *, build: Callable[..., Callable[[Tensor], Tensor]] = library_objective) -> None:
-    """The library's objective is the -log posterior of the *joint* Gaussian of (phi, y), conditioned by blocks, + const."""
+def library_is_the_posterior(
+    run: Run, *, build: Callable[..., Callable[[Tensor], Tensor]] = library_objective
+) -> None:
+    """The library's objective is the -log posterior of the *joint* Gaussian of (phi, y),
+    conditioned by blocks, + const.
+    """
     rng = np.random.default_rng(1)
     x, y = rng.standard_normal((2, 4)), rng.standard_normal(2)
     anchor, precision, noise = rng.standard_normal(4), rng.uniform(0.5, 2.0, 4), 0.7
-    found = build(*(torch.tensor(v) for v in (x, y)), noise, torch.tensor(anchor), torch.tensor(precision))
+    found = build(
+        *(torch.tensor(v) for v in (x, y)), noise, torch.tensor(anchor), torch.tensor(precision)
+    )
     prior = np.diag(1 / precision)
     gain = prior @ x.T @ np.linalg.inv(x @ prior @ x.T + noise**2 * np.eye(2))
     mean, inverse = anchor + gain @ (y - x @ anchor), np.linalg.inv(prior - gain @ x @ prior)
     constants = []
     for point in rng.standard_normal((6, 4)):
-        constants.append(float(found(torch.tensor(point))) - 0.5 * (point - mean) @ inverse @ (point - mean))
+        constants.append(
+            float(found(torch.tensor(point))) - 0.5 * (point - mean) @ inverse @ (point - mean)
+        )
     run.at_most(np.ptp(constants), 1e-12, what="spread of the constant over phi")
     scalar = build(vector(1.0)[None], vector(2.0), 1.0, vector(0.0), vector(1.0))
     at = float(-torch.func.grad(scalar)(vector(0.0)) / hessian_of(scalar)(vector(0.0)).squeeze())
-    run.quantity("MAP at y=2, s=1, theta=0, lambda=1", at, tolerance=1e-12, theory=1.0, meaning="(y/s^2)/(1/s^2 + lambda)")
+    run.quantity(
+        "MAP at y=2, s=1, theta=0, lambda=1",
+        at,
+        tolerance=1e-12,
+        theory=1.0,
+        meaning="(y/s^2)/(1/s^2 + lambda)",
+    )
 
 
 library_is_the_posterior.mutant(
-    "precision for covariance", build=lambda x, y, s, a, precision: library_objective(x, y, s, a, 1 / precision)
+    "precision for covariance",
+    build=lambda x, y, s, a, precision: library_objective(x, y, s, a, 1 / precision),
 )
-library_is_the_posterior.mutant("noise variance not squared", build=lambda x, y, s, a, p: library_objective(x, y, s**0.5, a, p))
+library_is_the_posterior.mutant(
+    "noise variance not squared", build=lambda x, y, s, a, p: library_objective(x, y, s**0.5, a, p)
+)

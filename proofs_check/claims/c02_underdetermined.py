@@ -1,9 +1,11 @@
-r"""C02: with d >> N, rely on an informative prior; a Gaussian one makes underdetermined regression well posed.
+r"""C02: with d >> N, rely on an informative prior; a Gaussian one makes underdetermined regression
+well posed.
 
-*Proof.* $\frac1{2s^2}\|y-X\phi\|^2+\frac12\|\phi-\theta\|_\Lambda^2$ has Hessian $X^\top X/s^2+\Lambda$; for
-$\Lambda\succeq0$ it is $\succ0$ iff $\ker X\cap\ker\Lambda=0$. Its minimiser is $\theta+(X^\top X/s^2+\Lambda)^{-1}
-X^\top(y-X\theta)/s^2$. For $\Lambda=\lambda I$ the correction lies in $\mathrm{row}X$, for $(X^\top X/s^2+\lambda I)^{-1}$
-maps $\mathrm{row}X$ to itself; for correlated $\Lambda$ it leaks.
+*Proof.* $\frac1{2s^2}\|y-X\phi\|^2+\frac12\|\phi-\theta\|_\Lambda^2$ has Hessian $X^\top
+X/s^2+\Lambda$; for $\Lambda\succeq0$ it is $\succ0$ iff $\ker X\cap\ker\Lambda=0$. Its minimiser is
+$\theta+(X^\top X/s^2+\Lambda)^{-1} X^\top(y-X\theta)/s^2$. For $\Lambda=\lambda I$ the correction
+lies in $\mathrm{row}X$, for $(X^\top X/s^2+\lambda I)^{-1}$ maps $\mathrm{row}X$ to itself; for
+correlated $\Lambda$ it leaks.
 """
 
 from __future__ import annotations
@@ -17,16 +19,20 @@ from torch import Tensor
 
 from mdtheory.geometry.base import Geometry, geometries
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import descend
 from proofs_check.run import Run
+from proofs_check.tools.models import descend
 
-_UNIQUE = r"\text{the MAP estimate of }\phi\text{ in linear regression with }d\gg N\text{ is unique}"
+_UNIQUE = (
+    r"\text{the MAP estimate of }\phi\text{ in linear regression with }d\gg N\text{ is unique}"
+)
 
 claim = Claim(
     id="C02",
     title="d >> N: rely on an informative R; a Gaussian prior cures underdetermined regression",
     source="Motivating context",
-    printed=Statement(then=_UNIQUE, given={"prior": r"\phi\sim\mathcal N(\theta,\Lambda^{-1}),\ \Lambda\succeq0"}),
+    printed=Statement(
+        then=_UNIQUE, given={"prior": r"\phi\sim\mathcal N(\theta,\Lambda^{-1}),\ \Lambda\succeq0"}
+    ),
     amended=Statement(
         then=_UNIQUE,
         given={
@@ -36,12 +42,21 @@ claim = Claim(
         parts={
             "unique": r"X^\top X/s^2+\Lambda\succ0\iff\ker X\cap\ker\Lambda=0",
             "map": r"\phi_{\rm MAP}=\theta+(X^\top X/s^2+\Lambda)^{-1}X^\top(y-X\theta)/s^2",
-            "kernel": r"\Lambda=\lambda I:\ \Pi_{\ker X}\phi_{\rm MAP}=\Pi_{\ker X}\theta;\text{ false for correlated }\Lambda",
-            "limit": r"\lambda\to0\text{ and GD from }\theta\text{ with }K\to\infty\text{ give the same }\theta+X^+(y-X\theta)",
+            "kernel": (
+                r"\Lambda=\lambda I:\ \Pi_{\ker X}\phi_{\rm MAP}=\Pi_{\ker X}\theta;\text{ "
+                r"false for correlated }\Lambda"
+            ),
+            "limit": (
+                r"\lambda\to0\text{ and GD from }\theta\text{ with }K\to\infty\text{ give the "
+                r"same }\theta+X^+(y-X\theta)"
+            ),
         },
     ),
     expected=Verdict("NEEDS_CONDITIONS", "PROVED"),
-    remark="For networks 'must rely on R' is no theorem: the implicit bias of GD already selects a solution.",
+    remark=(
+        "For networks 'must rely on R' is no theorem: the implicit bias of GD already selects a "
+        "solution."
+    ),
 )
 
 X = np.array([[1.0, 2.0, 0.0, -1.0], [0.0, 1.0, 1.0, 1.0]])
@@ -57,7 +72,9 @@ def full_rank(weight: np.ndarray) -> bool:
 
 @claim.check("counterexample", about="printed", drops=("kernel",))
 def prior_on_the_row_space(run: Run, *, weight: np.ndarray = X.T @ X) -> None:
-    """Lambda = X^T X (a prior supported on row X): a whole plane of MAP estimates, so the prior does not help."""
+    """Lambda = X^T X (a prior supported on row X): a whole plane of MAP estimates, so the prior
+    does not help.
+    """
     run.that(not full_rank(weight), "the Hessian is singular")
     shift = KERNEL @ np.ones(4)
     values = [float((X @ p) @ (X @ p) + p @ weight @ p) for p in (np.zeros(4), shift)]
@@ -70,12 +87,20 @@ prior_on_the_row_space.mutant("Lambda = I", weight=np.eye(4))
 
 @claim.check("symbolic", part="unique")
 def kernels(run: Run, *, share: int = 1) -> None:
-    """v^T(X^T X/s^2 + Lambda)v = |X v|^2/s^2 + |C v|^2 with Lambda = C^T C: zero iff v lies in both kernels."""
+    """v^T(X^T X/s^2 + Lambda)v = |X v|^2/s^2 + |C v|^2 with Lambda = C^T C: zero iff v lies in both
+    kernels.
+    """
     x, c, v = (sp.Matrix(2, 3, sp.symbols(f"{n}0:6", real=True)) for n in "xcu")
     s, v = sp.Symbol("s", positive=True), v.row(0).T
     form = (v.T * (x.T * x / s**2 + share * c.T * c) * v)[0]
-    run.zero(form - (x * v).dot(x * v) / s**2 - (c * v).dot(c * v), "the quadratic form is a sum of two squares")
-    run.that(full_rank(KERNEL) and not full_rank(X.T @ X), "rank test: Lambda = projection onto ker X, and X^T X")
+    run.zero(
+        form - (x * v).dot(x * v) / s**2 - (c * v).dot(c * v),
+        "the quadratic form is a sum of two squares",
+    )
+    run.that(
+        full_rank(KERNEL) and not full_rank(X.T @ X),
+        "rank test: Lambda = projection onto ker X, and X^T X",
+    )
 
 
 kernels.mutant("Lambda subtracted", share=-1)
@@ -98,18 +123,28 @@ def regression(y: np.ndarray, noise: float = 1.0) -> Callable[[Tensor], Tensor]:
 def solved(y: np.ndarray, anchor: np.ndarray, precision: np.ndarray, noise: float) -> np.ndarray:
     """The library's solver run to convergence on loss plus penalty."""
     top = np.linalg.eigvalsh(X.T @ X / noise**2 + np.diag(precision))[-1]
-    end = descend(regression(y, noise), torch.tensor(anchor), task_lr=1 / top, n_steps=300, geometry=prior_geometry(precision))
+    end = descend(
+        regression(y, noise),
+        torch.tensor(anchor),
+        task_lr=1 / top,
+        n_steps=300,
+        geometry=prior_geometry(precision),
+    )
     return end.numpy()
 
 
 def closed(y: np.ndarray, anchor: np.ndarray, precision: np.ndarray, noise: float) -> np.ndarray:
     """theta + (X^T X/s^2 + Lambda)^{-1} X^T (y - X theta)/s^2."""
-    return anchor + np.linalg.solve(X.T @ X / noise**2 + np.diag(precision), X.T @ (y - X @ anchor) / noise**2)
+    return anchor + np.linalg.solve(
+        X.T @ X / noise**2 + np.diag(precision), X.T @ (y - X @ anchor) / noise**2
+    )
 
 
 @claim.check("symbolic", part="map")
 def stationary(run: Run, *, noise_power: int = 2) -> None:
-    """The closed form solves X^T(X phi - y)/s^2 + Lambda (phi - theta) = 0, symbolically for N = 1, d = 2."""
+    """The closed form solves X^T(X phi - y)/s^2 + Lambda (phi - theta) = 0, symbolically for N = 1,
+    d = 2.
+    """
     x, theta, y, s = (
         sp.Matrix([sp.symbols("x1 x2")]),
         sp.Matrix(sp.symbols("t1 t2")),
@@ -118,7 +153,9 @@ def stationary(run: Run, *, noise_power: int = 2) -> None:
     )
     weight = sp.diag(*sp.symbols("l1 l2", positive=True))
     phi = theta + (x.T * x / s**2 + weight).inv() * x.T * (y - (x * theta)[0]) / s**noise_power
-    run.zero(x.T * ((x * phi)[0] - y) / s**2 + weight * (phi - theta), "gradient at the closed form")
+    run.zero(
+        x.T * ((x * phi)[0] - y) / s**2 + weight * (phi - theta), "gradient at the closed form"
+    )
 
 
 stationary.mutant("s in place of s^2", noise_power=1)
@@ -126,21 +163,36 @@ stationary.mutant("s in place of s^2", noise_power=1)
 
 @claim.check("property", part="map")
 def library_reaches_the_map(run: Run, *, form: Callable[..., np.ndarray] = closed) -> None:
-    """Geometry ``prior`` solved to convergence equals the closed form, for random y, theta, precisions and noise."""
+    """Geometry ``prior`` solved to convergence equals the closed form, for random y, theta,
+    precisions and noise.
+    """
     for seed in range(4):
         rng = np.random.default_rng(seed)
-        y, anchor, precision = rng.standard_normal(2), rng.standard_normal(4), rng.uniform(0.5, 2.0, 4)
+        y, anchor, precision = (
+            rng.standard_normal(2),
+            rng.standard_normal(4),
+            rng.uniform(0.5, 2.0, 4),
+        )
         noise = rng.uniform(0.8, 2.0)
-        run.close(solved(y, anchor, precision, noise), form(y, anchor, precision, noise), tolerance=1e-8, what="MAP")
+        run.close(
+            solved(y, anchor, precision, noise),
+            form(y, anchor, precision, noise),
+            tolerance=1e-8,
+            what="MAP",
+        )
 
 
-library_reaches_the_map.mutant("covariance for precision", form=lambda y, a, p, s: closed(y, a, 1 / p, s))
+library_reaches_the_map.mutant(
+    "covariance for precision", form=lambda y, a, p, s: closed(y, a, 1 / p, s)
+)
 library_reaches_the_map.mutant("noise forgotten", form=lambda y, a, p, s: closed(y, a, p, 1.0))
 
 
 @claim.check("exact", part="kernel")
 def data_never_correct_the_kernel(run: Run, *, precision: np.ndarray = ISOTROPIC) -> None:
-    """Lambda = lambda I on the library: the component in ker X stays theta's; X^T w stays in row X under the inverse."""
+    """Lambda = lambda I on the library: the component in ker X stays theta's; X^T w stays in row X
+    under the inverse.
+    """
     anchor, y = np.array([1.0, -2.0, 0.5, 3.0]), np.array([2.0, -1.0])
     end = solved(y, anchor, precision, 1.0)
     run.close(KERNEL @ end, KERNEL @ anchor, tolerance=1e-10, what="component in ker X")
@@ -151,20 +203,33 @@ def data_never_correct_the_kernel(run: Run, *, precision: np.ndarray = ISOTROPIC
     run.zero(inside, "push-through: (X^T X + lambda I) X^T = X^T (X X^T + lambda I)")
 
 
-data_never_correct_the_kernel.mutant("a Lambda correlated with row X (leakage)", precision=np.array([0.2, 3.0, 0.5, 1.5]))
+data_never_correct_the_kernel.mutant(
+    "a Lambda correlated with row X (leakage)", precision=np.array([0.2, 3.0, 0.5, 1.5])
+)
 
 
 @claim.check("exact", part="limit")
 def ridgeless(
-    run: Run, *, end: Callable[[np.ndarray, np.ndarray], np.ndarray] = lambda a, y: a + np.linalg.pinv(X) @ (y - X @ a)
+    run: Run,
+    *,
+    end: Callable[[np.ndarray, np.ndarray], np.ndarray] = lambda a, y: (
+        a + np.linalg.pinv(X) @ (y - X @ a)
+    ),
 ) -> None:
-    """MAML's GD with K = 400, and the MAP with lambda = 1e-9, both reach theta + X^+(y - X theta)."""
+    """MAML's GD with K = 400, and the MAP with lambda = 1e-9, both reach theta + X^+(y - X
+    theta).
+    """
     anchor, y = np.array([1.0, -2.0, 0.5, 3.0]), np.array([2.0, -1.0])
     top = np.linalg.eigvalsh(X.T @ X)[-1]
     descended = descend(regression(y), torch.tensor(anchor), task_lr=1 / top, n_steps=400).numpy()
     run.close(descended, end(anchor, y), tolerance=1e-10, what="gradient descent")
     for small in (1e-2, 1e-4, 1e-6):
-        run.close(closed(y, anchor, small * np.ones(4), 1.0), end(anchor, y), tolerance=10 * small, what=f"lambda = {small}")
+        run.close(
+            closed(y, anchor, small * np.ones(4), 1.0),
+            end(anchor, y),
+            tolerance=10 * small,
+            what=f"lambda = {small}",
+        )
 
 
 ridgeless.mutant("the minimum-norm solution", end=lambda a, y: np.linalg.pinv(X) @ y)

@@ -1,9 +1,11 @@
 r"""C03: the bilevel problem of the poster, with an explicit R or an implicit one.
 
-*Proof.* The inner minimiser must be a singleton and $C^1$ in $\theta$, for which strong convexity suffices. Differentiate
-$\nabla f(\phi^*)+\Lambda(\phi^*-\theta)=0$: $(\nabla^2f+\Lambda)\partial_\theta\phi^*=\Lambda$. In the implicit form for MAML
-the argmin contains no $\theta$; with $f$ $\mu$-strongly convex $\partial_\theta\hat\phi=\prod_k(I-\alpha H_k)$, of norm at most
-$(1-\alpha\mu)^K$. For least squares $\bar\phi(\theta)$ is the projection of $\theta$ onto the solutions.
+*Proof.* The inner minimiser must be a singleton and $C^1$ in $\theta$, for which strong convexity
+suffices. Differentiate $\nabla f(\phi^*)+\Lambda(\phi^*-\theta)=0$:
+$(\nabla^2f+\Lambda)\partial_\theta\phi^*=\Lambda$. In the implicit form for MAML the argmin
+contains no $\theta$; with $f$ $\mu$-strongly convex $\partial_\theta\hat\phi=\prod_k(I-\alpha
+H_k)$, of norm at most $(1-\alpha\mu)^K$. For least squares $\bar\phi(\theta)$ is the projection of
+$\theta$ onto the solutions.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ from torch import Tensor
 
 from mdtheory.geometry.base import Geometry, geometries
 from mdtheory.inner.estimators import estimators
-from proofs_check import hypergradient as hg
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import EPISODE, descend, hessian_of, problem_of, vector
 from proofs_check.run import Run
+from proofs_check.tools import hypergradient as hg
+from proofs_check.tools.models import EPISODE, descend, hessian_of, problem_of, vector
 
 _WELL_POSED = (
-    r"\min_\theta\sum_t\mathcal L_t^{\rm val}(\phi_t^*(\theta)),\ \phi_t^*(\theta)=\arg\min_\phi\mathcal L_t^{\rm trn}(\phi)"
+    r"\min_\theta\sum_t\mathcal L_t^{\rm val}(\phi_t^*(\theta)),\ \phi_t^*(\theta)=\arg\min_\phi"
+    r"\mathcal L_t^{\rm trn}(\phi)"
     r"+\mathcal R(\phi;\theta)\text{ is a well-posed, differentiable problem in }\theta"
 )
 
@@ -34,13 +37,22 @@ claim = Claim(
     printed=Statement(then=_WELL_POSED),
     amended=Statement(
         then=_WELL_POSED,
-        given={"singleton": r"f_t+\mathcal R(\cdot;\theta)\text{ strongly convex near the singleton }\phi_t^*(\theta)"},
+        given={
+            "singleton": (
+                r"f_t+\mathcal R(\cdot;\theta)\text{ strongly convex near the singleton }"
+                r"\phi_t^*(\theta)"
+            )
+        },
         parts={
-            "ift": r"\partial_\theta\phi^*=-(\nabla^2_{\phi\phi})^{-1}\nabla^2_{\phi\theta}=(\nabla^2f+\Lambda)^{-1}\Lambda"
+            "ift": r"\partial_\theta\phi^*=-(\nabla^2_{\phi\phi})^{-1}\nabla^2_{\phi\theta}=("
+            r"\nabla^2f+\Lambda)^{-1}\Lambda"
             r"\text{ for }R=\tfrac12\|\phi-\theta\|_\Lambda^2",
             "vanishing": r"\text{implicit form for MAML, }f\ \mu\text{-s.c.: }"
             r"\|\nabla_\theta\ell(\hat\phi(\theta))\|\le(1-\alpha\mu)^K\|\nabla\ell\|",
-            "projection": r"f\text{ least squares: }\bar\phi(\theta)\text{ projects }\theta,\ \partial_\theta\bar\phi=I-X^+X",
+            "projection": (
+                r"f\text{ least squares: }\bar\phi(\theta)\text{ projects }\theta,\ "
+                r"\partial_\theta\bar\phi=I-X^+X"
+            ),
         },
     ),
     expected=Verdict("NEEDS_CONDITIONS", "PROVED"),
@@ -57,11 +69,19 @@ def prior_geometry(precision: Tensor) -> Geometry:
 
 @claim.check("counterexample", about="printed", drops=("singleton",))
 def jump(run: Run, *, precision: float = 0.1) -> None:
-    """f = (phi^2-1)^2/4 + R with lambda = 0.1: phi*(theta) jumps from -1 to 1 as theta passes 0, where it is no singleton."""
+    """f = (phi^2-1)^2/4 + R with lambda = 0.1: phi*(theta) jumps from -1 to 1 as theta passes 0,
+    where it is no singleton.
+    """
     ends = []
     for theta in (-1e-9, 1e-9):
         geometry = prior_geometry(vector(precision))
-        end = descend(lambda v: (0.25 * (v**2 - 1) ** 2).sum(), vector(theta), task_lr=0.3, n_steps=200, geometry=geometry)
+        end = descend(
+            lambda v: (0.25 * (v**2 - 1) ** 2).sum(),
+            vector(theta),
+            task_lr=0.3,
+            n_steps=200,
+            geometry=geometry,
+        )
         ends.append(float(end))
     run.above(ends[1] - ends[0], 1.5, what="jump of the minimiser for a change of theta by 2e-9")
 
@@ -70,8 +90,12 @@ jump.mutant("a strongly convex sum", precision=3.0)
 
 
 @claim.check("symbolic", part="ift")
-def derivative(run: Run, *, form: Callable[[sp.Matrix, sp.Matrix], sp.Matrix] = lambda h, w: (h + w).inv() * w) -> None:
-    """Stationarity H(phi - c) + Lambda(phi - theta) = 0 with symmetric H, Lambda of size 2, differentiated in theta."""
+def derivative(
+    run: Run, *, form: Callable[[sp.Matrix, sp.Matrix], sp.Matrix] = lambda h, w: (h + w).inv() * w
+) -> None:
+    """Stationarity H(phi - c) + Lambda(phi - theta) = 0 with symmetric H, Lambda of size 2,
+    differentiated in theta.
+    """
     a, b, d, p, q, r = sp.symbols("a b d p q r", positive=True)
     hessian, weight = sp.Matrix([[a, b], [b, d]]), sp.Matrix([[p, q], [q, r]])
     theta, centre = sp.Matrix(sp.symbols("t1 t2")), sp.Matrix(sp.symbols("c1 c2"))
@@ -83,8 +107,14 @@ derivative.mutant("order swapped", form=lambda h, w: w * (h + w).inv())
 
 
 @claim.check("exact", part="ift")
-def library_jacobian(run: Run, *, form: Callable[[Tensor, Tensor], Tensor] = lambda h, w: torch.linalg.solve(h + w, w)) -> None:
-    """The implicit estimator's gradient by the anchor equals ((H + Lambda)^{-1} Lambda)^T grad l on a non-quadratic loss."""
+def library_jacobian(
+    run: Run,
+    *,
+    form: Callable[[Tensor, Tensor], Tensor] = lambda h, w: torch.linalg.solve(h + w, w),
+) -> None:
+    """The implicit estimator's gradient by the anchor equals ((H + Lambda)^{-1} Lambda)^T grad l on
+    a non-quadratic loss.
+    """
     precision, anchor = vector(0.5, 2.0), vector(0.3, -0.2)
     mix = torch.tensor([[1.0, 0.4], [0.4, 0.8]], dtype=torch.float64)
 
@@ -94,24 +124,42 @@ def library_jacobian(run: Run, *, form: Callable[[Tensor, Tensor], Tensor] = lam
     def query(v: Tensor) -> Tensor:
         return (v * vector(1.0, -2.0)).sum() + v[0] ** 2
 
-    problem, meta = problem_of(task, anchor, task_lr=0.2, n_steps=200, query=query, geometry=prior_geometry(precision))
-    found = estimators.get("implicit")(tolerance=1e-14)(problem, meta, [EPISODE]).grads["anchor.phi"]
+    problem, meta = problem_of(
+        task, anchor, task_lr=0.2, n_steps=200, query=query, geometry=prior_geometry(precision)
+    )
+    found = estimators.get("implicit")(tolerance=1e-14)(problem, meta, [EPISODE]).grads[
+        "anchor.phi"
+    ]
     best = descend(task, anchor, task_lr=0.2, n_steps=200, geometry=prior_geometry(precision))
     hessian = hessian_of(task)(best)
-    run.close(found, form(hessian, precision.diag()).T @ torch.func.grad(query)(best), tolerance=1e-9, what="meta-gradient")
+    run.close(
+        found,
+        form(hessian, precision.diag()).T @ torch.func.grad(query)(best),
+        tolerance=1e-9,
+        what="meta-gradient",
+    )
 
 
 library_jacobian.mutant("order swapped", form=lambda h, w: torch.linalg.solve(h + w, w).T)
 
 
 @claim.check("certificate", part="vanishing")
-def product_of_contractions(run: Run, *, gain: Callable[[sp.Expr], sp.Expr] = lambda x: 1 - x) -> None:
-    """|1 - alpha eta| <= 1 - alpha mu for mu <= eta <= L, alpha <= 1/L: both signs, so each factor has that norm at most."""
+def product_of_contractions(
+    run: Run, *, gain: Callable[[sp.Expr], sp.Expr] = lambda x: 1 - x
+) -> None:
+    """|1 - alpha eta| <= 1 - alpha mu for mu <= eta <= L, alpha <= 1/L: both signs, so each factor
+    has that norm at most.
+    """
     mu = sp.Symbol("mu", positive=True)
-    above, beyond = sp.symbols("above beyond", nonnegative=True)  # eta = mu + above, 1/alpha = eta + beyond
+    above, beyond = sp.symbols(
+        "above beyond", nonnegative=True
+    )  # eta = mu + above, 1/alpha = eta + beyond
     alpha = 1 / (mu + above + beyond)
     room = gain(alpha * mu) - (1 - alpha * (mu + above))
-    run.that(sp.simplify(room).is_nonnegative, f"1 - alpha mu - (1 - alpha eta) = {sp.simplify(room)} >= 0")
+    run.that(
+        sp.simplify(room).is_nonnegative,
+        f"1 - alpha mu - (1 - alpha eta) = {sp.simplify(room)} >= 0",
+    )
     run.that(sp.simplify(1 - alpha * (mu + above)).is_nonnegative, "no factor is negative")
 
 
@@ -120,22 +168,37 @@ product_of_contractions.mutant("1 - 2 alpha mu", gain=lambda x: 1 - 2 * x)
 
 @claim.check("exact", part="vanishing")
 def meta_gradient_vanishes(run: Run, *, estimator: str = "unrolled") -> None:
-    """The library's unrolled gradient for K = 1, 10, 40 against (1 - alpha mu)^K |grad l|; equality on the flat eigenvector."""
+    """The library's unrolled gradient for K = 1, 10, 40 against (1 - alpha mu)^K |grad l|; equality
+    on the flat eigenvector.
+    """
     weights = vector(0.1, 1.0)
 
     def task(v: Tensor, t: Tensor) -> Tensor:
         return 0.5 * (weights * v) @ v + 0.0 * t.sum()
 
     for k in (1, 10, 40):
-        for query, equal in ((lambda v, t: v[0] + 0.0 * t.sum(), True), (lambda v, t: v.sum() + 0.0 * t.sum(), False)):
+        for query, equal in (
+            (lambda v, t: v[0] + 0.0 * t.sum(), True),
+            (lambda v, t: v.sum() + 0.0 * t.sum(), False),
+        ):
             start = vector(1.0, 2.0)
-            _, found = hg.unrolled_gradients(task, query, start, vector(0.0), alpha=1.0, n_steps=k, estimator=estimator)
-            size = float(torch.linalg.vector_norm(torch.func.grad(lambda v, q=query: q(v, vector(0.0)))(start)))
+            _, found = hg.unrolled_gradients(
+                task, query, start, vector(0.0), alpha=1.0, n_steps=k, estimator=estimator
+            )
+            size = float(
+                torch.linalg.vector_norm(
+                    torch.func.grad(lambda v, q=query: q(v, vector(0.0)))(start)
+                )
+            )
             ratio = float(torch.linalg.vector_norm(found)) / (0.9**k * size)
             run.at_most(ratio, 1.0, what=f"|meta-gradient| / bound at K = {k}", slack=1e-12)
             if equal:
                 run.quantity(
-                    f"|meta-gradient|/bound, flat direction, K={k}", ratio, tolerance=1e-9, theory=1.0, meaning="(1-alpha mu)^K"
+                    f"|meta-gradient|/bound, flat direction, K={k}",
+                    ratio,
+                    tolerance=1e-9,
+                    theory=1.0,
+                    meaning="(1-alpha mu)^K",
                 )
 
 
@@ -144,9 +207,13 @@ meta_gradient_vanishes.mutant("detached inner loop (first order)", estimator="fi
 
 @claim.check("exact", part="projection")
 def least_squares(
-    run: Run, *, jacobian: Callable[[np.ndarray], np.ndarray] = lambda x: np.eye(3) - np.linalg.pinv(x) @ x
+    run: Run,
+    *,
+    jacobian: Callable[[np.ndarray], np.ndarray] = lambda x: np.eye(3) - np.linalg.pinv(x) @ x,
 ) -> None:
-    """K = 300 on one equation in three unknowns: the library's limit is theta's projection, its Jacobian I - X^+ X."""
+    """K = 300 on one equation in three unknowns: the library's limit is theta's projection, its
+    Jacobian I - X^+ X.
+    """
     x, y, theta = np.array([[1.0, 2.0, -1.0]]), np.array([3.0]), np.array([0.5, -1.0, 2.0])
 
     def task(v: Tensor) -> Tensor:
@@ -154,7 +221,12 @@ def least_squares(
 
     alpha = 0.5 / float((x @ x.T)[0, 0])
     end = descend(task, torch.tensor(theta), task_lr=alpha, n_steps=60)
-    run.close(end, torch.tensor(theta + np.linalg.pinv(x) @ (y - x @ theta)), tolerance=1e-12, what="projection of theta")
+    run.close(
+        end,
+        torch.tensor(theta + np.linalg.pinv(x) @ (y - x @ theta)),
+        tolerance=1e-12,
+        what="projection of theta",
+    )
     rows = []
     for i in range(3):
         _, row = hg.unrolled_gradients(
@@ -162,7 +234,9 @@ def least_squares(
             alpha=alpha, n_steps=60,
         )  # fmt: skip
         rows.append(row)
-    run.close(torch.stack(rows), torch.tensor(jacobian(x)), tolerance=1e-12, what="Jacobian of the limit")
+    run.close(
+        torch.stack(rows), torch.tensor(jacobian(x)), tolerance=1e-12, what="Jacobian of the limit"
+    )
     a, b, c = sp.symbols("a b c", real=True)
     row = sp.Matrix([[a, b, c]])
     project = sp.eye(3) - row.T * row / row.dot(row)

@@ -1,11 +1,13 @@
-r"""C04: "after K iterations the solver approximates the global optimum". It approaches a stationary point.
+r"""C04: "after K iterations the solver approximates the global optimum". It approaches a stationary
+point.
 
-*Counterexample.* $f(x)=\frac14(x^2-1)^2+\frac1{10}x$ from $x^0=0.9$ with $\alpha=1/8\le1/L$ on $[-1.2,1.2]$: the start lies in
-the basin of the worse of two minima.
+*Counterexample.* $f(x)=\frac14(x^2-1)^2+\frac1{10}x$ from $x^0=0.9$ with $\alpha=1/8\le1/L$ on
+$[-1.2,1.2]$: the start lies in the basin of the worse of two minima.
 
-*Proofs of the amendment* ($\alpha=1/L$). Descent: $f(\phi^+)\le f(\phi)-\frac1{2L}\|u\|^2$ (C12). Sum over $k$: part
-(stationary). With PL, $\|u\|^2\ge2\mu(f-f^*)$: part (pl). Convex: $f(\phi^+)-f^*\le\langle u,\phi-\phi^*\rangle-
-\frac1{2L}\|u\|^2=\frac L2(\|\phi-\phi^*\|^2-\|\phi^+-\phi^*\|^2)$; sum and monotonicity: part (convex).
+*Proofs of the amendment* ($\alpha=1/L$). Descent: $f(\phi^+)\le f(\phi)-\frac1{2L}\|u\|^2$ (C12).
+Sum over $k$: part (stationary). With PL, $\|u\|^2\ge2\mu(f-f^*)$: part (pl). Convex:
+$f(\phi^+)-f^*\le\langle u,\phi-\phi^*\rangle- \frac1{2L}\|u\|^2=\frac
+L2(\|\phi-\phi^*\|^2-\|\phi^+-\phi^*\|^2)$; sum and monotonicity: part (convex).
 """
 
 from __future__ import annotations
@@ -18,18 +20,23 @@ import torch
 from torch import Tensor
 
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import descend, hessian_of, path, vector
 from proofs_check.run import Run
-from proofs_check.strategies import Loss, for_all, pl_losses
+from proofs_check.tools.models import descend, hessian_of, path, vector
+from proofs_check.tools.strategies import Loss, for_all, pl_losses
 
 claim = Claim(
     id="C04",
     title="After K iterations the solver approximates the global optimum",
     source="Bilevel optimization for meta-learning, MAML",
-    printed=Statement(then=r"\hat\phi_t(\theta)=\phi_t^K(\theta)\approx\phi_t^*(\theta)\in\arg\min_\phi f(\phi)"),
+    printed=Statement(
+        then=r"\hat\phi_t(\theta)=\phi_t^K(\theta)\approx\phi_t^*(\theta)\in\arg\min_\phi f(\phi)"
+    ),
     amended=Statement(
         given={"smooth": r"f\ L\text{-smooth, bounded below},\ \alpha=1/L"},
-        then=r"\hat\phi_t\text{ approaches stationarity; optimality only in value, and only if }f\text{ is convex or PL}",
+        then=(
+            r"\hat\phi_t\text{ approaches stationarity; optimality only in value, and only if }f"
+            r"\text{ is convex or PL}"
+        ),
         parts={
             "stationary": r"\min_{k<K}\|\nabla f(\phi^k)\|^2\le 2L\Delta_0/K",
             "pl": r"f\ \mu\text{-PL}\Rightarrow f(\phi^K)-f^*\le(1-\mu/L)^K\Delta_0",
@@ -53,18 +60,35 @@ def gap_to_global(f: Callable[[Tensor], Tensor], phi: Tensor) -> float:
 
 
 @claim.check("counterexample", about="printed")
-def wrong_basin(run: Run, *, distance_to_optimum: Callable[..., float] = gap_to_global, start: float = 0.9) -> None:
-    """The library's MAML solver converges (|f'| < 1e-12) at a value 0.2 above the global minimum."""
+def wrong_basin(
+    run: Run, *, distance_to_optimum: Callable[..., float] = gap_to_global, start: float = 0.9
+) -> None:
+    """The library's MAML solver converges (|f'| < 1e-12) at a value 0.2 above the global
+    minimum.
+    """
     end = descend(double_well, vector(start), task_lr=0.125, n_steps=400)
-    curvature = [float(hessian_of(double_well)(point)) for point in path(double_well, vector(start), task_lr=0.125, n_steps=9)]
+    curvature = [
+        float(hessian_of(double_well)(point))
+        for point in path(double_well, vector(start), task_lr=0.125, n_steps=9)
+    ]
     run.at_most(max(curvature), 8.0, what="alpha <= 1/L along the path")
     run.at_most(float(torch.func.grad(double_well)(end).abs()), 1e-12, what="it has converged")
     run.above(distance_to_optimum(double_well, end), 0.1, what="gap to the global minimum")
     run.quantity(
-        "f at the limit", float(double_well(end)), tolerance=1e-4, theory=0.0974, meaning="1/4(x^2-1)^2+x/10 from x0=0.9"
+        "f at the limit",
+        float(double_well(end)),
+        tolerance=1e-4,
+        theory=0.0974,
+        meaning="1/4(x^2-1)^2+x/10 from x0=0.9",
     )
     low = float(double_well(end)) - gap_to_global(double_well, end)
-    run.quantity("global minimum of f", low, tolerance=1e-4, theory=-0.1024, meaning="minimum of 1/4(x^2-1)^2+x/10")
+    run.quantity(
+        "global minimum of f",
+        low,
+        tolerance=1e-4,
+        theory=-0.1024,
+        meaning="minimum of 1/4(x^2-1)^2+x/10",
+    )
 
 
 wrong_basin.mutant(
@@ -76,18 +100,29 @@ wrong_basin.mutant("a start in the good basin", start=-0.9)
 
 @claim.check("symbolic", part="stationary")
 def telescoped_descent(run: Run, *, constant: int = 2) -> None:
-    """Summing Delta_k - Delta_{k+1} >= |u_k|^2/(2L) over k < K, each |u_k|^2 at least the minimum m."""
+    """Summing Delta_k - Delta_{k+1} >= |u_k|^2/(2L) over k < K, each |u_k|^2 at least the minimum
+    m.
+    """
     big_l, minimum, start, steps = sp.symbols("L m Delta K", positive=True)
-    lost = steps * minimum / (2 * big_l)  # at least this much is lost in K steps, and at most Delta_0
-    run.zero(sp.solve(sp.Eq(lost, start), minimum)[0] - constant * big_l * start / steps, "min |u|^2 <= 2 L Delta_0 / K")
-    run.quantity("textbook nonconvex constant", constant, meaning="min |grad f|^2 <= 2 L Delta_0 / K")
+    lost = (
+        steps * minimum / (2 * big_l)
+    )  # at least this much is lost in K steps, and at most Delta_0
+    run.zero(
+        sp.solve(sp.Eq(lost, start), minimum)[0] - constant * big_l * start / steps,
+        "min |u|^2 <= 2 L Delta_0 / K",
+    )
+    run.quantity(
+        "textbook nonconvex constant", constant, meaning="min |grad f|^2 <= 2 L Delta_0 / K"
+    )
 
 
 telescoped_descent.mutant("constant 1", constant=1)
 
 
 @claim.check("symbolic", part="pl")
-def linear_rate(run: Run, *, factor: Callable[[sp.Expr, sp.Expr], sp.Expr] = lambda mu, big_l: 1 - mu / big_l) -> None:
+def linear_rate(
+    run: Run, *, factor: Callable[[sp.Expr, sp.Expr], sp.Expr] = lambda mu, big_l: 1 - mu / big_l
+) -> None:
     """Delta - |u|^2/(2L) with |u|^2 >= 2 mu Delta contracts by 1 - mu/L (not claimed tight)."""
     mu, big_l, gap = sp.symbols("mu L Delta", positive=True)
     run.zero(gap - 2 * mu * gap / (2 * big_l) - factor(mu, big_l) * gap, "one step under PL")
@@ -98,10 +133,17 @@ linear_rate.mutant("1 - mu/(2L)", factor=lambda mu, big_l: 1 - mu / (2 * big_l))
 
 @claim.check("certificate", part="convex")
 def convex_value(run: Run, *, coefficient: sp.Expr = sp.S.Half) -> None:
-    """<u, x> - |u|^2/(2L) = L/2 (|x|^2 - |x - u/L|^2) for x = phi - phi*; K steps telescope to L D^2 / 2."""
+    """<u, x> - |u|^2/(2L) = L/2 (|x|^2 - |x - u/L|^2) for x = phi - phi*; K steps telescope to L
+    D^2 / 2.
+    """
     big_l, x, u = sp.symbols("L x u", positive=True)
-    run.zero(u * x - u**2 / (2 * big_l) - coefficient * big_l * (x**2 - (x - u / big_l) ** 2), "three-point identity")
-    run.quantity("textbook convex constant", coefficient, meaning="f(phi^K) - f* <= c L D^2 / K with c = 1/2")
+    run.zero(
+        u * x - u**2 / (2 * big_l) - coefficient * big_l * (x**2 - (x - u / big_l) ** 2),
+        "three-point identity",
+    )
+    run.quantity(
+        "textbook convex constant", coefficient, meaning="f(phi^K) - f* <= c L D^2 / K with c = 1/2"
+    )
 
 
 convex_value.mutant("coefficient 1/4", coefficient=sp.Rational(1, 4))
@@ -109,12 +151,18 @@ convex_value.mutant("coefficient 1/4", coefficient=sp.Rational(1, 4))
 
 @claim.check("property", part="pl")
 def library_reaches_pl_optimum(run: Run, *, faster: float = 1.0) -> None:
-    """The solver on PL losses that are not strongly convex: the gap stays below (1 - mu/L)^K Delta_0."""
+    """The solver on PL losses that are not strongly convex: the gap stays below (1 - mu/L)^K
+    Delta_0.
+    """
     grid = torch.linspace(0.01, 6.0, 24001, dtype=torch.float64)
     slopes, values = 2 * grid + 3 * torch.sin(2 * grid), grid**2 + 3 * torch.sin(grid) ** 2
     mu = float((slopes**2 / (2 * values)).min())
     run.quantity(
-        "PL modulus of x^2+3sin^2 x on [-6,6]", mu, tolerance=1e-4, theory=0.1755, meaning="min f'^2 / (2 f), by a grid"
+        "PL modulus of x^2+3sin^2 x on [-6,6]",
+        mu,
+        tolerance=1e-4,
+        theory=0.1755,
+        meaning="min f'^2 / (2 f), by a grid",
     )
 
     @for_all(loss=pl_losses())
@@ -124,7 +172,10 @@ def library_reaches_pl_optimum(run: Run, *, faster: float = 1.0) -> None:
         for k, point in enumerate(points):
             bound = (1 - faster * loss.mu / loss.big_l) ** k * gap
             run.at_most(
-                float(loss.function(point)) - loss.lowest, bound, slack=1e-12 * (1 + gap), what=f"gap of {loss.name} at k = {k}"
+                float(loss.function(point)) - loss.lowest,
+                bound,
+                slack=1e-12 * (1 + gap),
+                what=f"gap of {loss.name} at k = {k}",
             )
 
 

@@ -1,15 +1,19 @@
-r"""C05: the implicit-prior lemma of Grant et al. (2018): K steps of MAML are a Gaussian MAP estimate, in the right norm.
+r"""C05: the implicit-prior lemma of Grant et al. (2018): K steps of MAML are a Gaussian MAP
+estimate, in the right norm.
 
-*Proof of (quadratic).* All matrices are functions of $H$, so one eigenvalue $\eta$ at a time, $r=1-\alpha\eta$,
-$s_K=\alpha\sum_{k<K}r^k$. GD from $\theta$ on $q$: $\delta_{k+1}=r\delta_k-\alpha g$, hence $\delta_K=-s_Kg$. The penalised
-problem has $(\eta+\lambda)\delta=-g$, so $\lambda=1/s_K-\eta=r^K/s_K$, because $s_K\eta=1-r^K$; and it is a minimum because
+*Proof of (quadratic).* All matrices are functions of $H$, so one eigenvalue $\eta$ at a time,
+$r=1-\alpha\eta$, $s_K=\alpha\sum_{k<K}r^k$. GD from $\theta$ on $q$: $\delta_{k+1}=r\delta_k-\alpha
+g$, hence $\delta_K=-s_Kg$. The penalised problem has $(\eta+\lambda)\delta=-g$, so
+$\lambda=1/s_K-\eta=r^K/s_K$, because $s_K\eta=1-r^K$; and it is a minimum because
 $\eta+\lambda=1/s_K>0$.
 
-*Proof of the error bounds.* $\nabla f(\phi)=g+H(\phi-\theta)+R$, $\|R\|\le\frac\rho2\|\phi-\theta\|^2$ (Taylor); with
-$e_k=\phi^k-\psi^k$, $e_{k+1}=(I-\alpha H)e_k-\alpha R(\phi^k)$. Convex, $\alpha\le1/L$: $\|I-\alpha H\|\le1$ and gradient norms
-do not increase, so $\|\phi^k-\theta\|\le\alpha kG$. Strongly convex: $\|I-\alpha H\|\le1-\alpha\mu$ and
-$\|\phi^k-\theta\|\le G/\mu$. Nonconvex: $1+\alpha L$ and $G((1+\alpha L)^k-1)/L$. Sum. For (true_loss):
-$\nabla(f+\frac12\|\cdot-\theta\|_\Lambda^2)(\psi^K)=R(\psi^K)$, and that function is $m$-strongly convex.
+*Proof of the error bounds.* $\nabla f(\phi)=g+H(\phi-\theta)+R$,
+$\|R\|\le\frac\rho2\|\phi-\theta\|^2$ (Taylor); with $e_k=\phi^k-\psi^k$, $e_{k+1}=(I-\alpha
+H)e_k-\alpha R(\phi^k)$. Convex, $\alpha\le1/L$: $\|I-\alpha H\|\le1$ and gradient norms do not
+increase, so $\|\phi^k-\theta\|\le\alpha kG$. Strongly convex: $\|I-\alpha H\|\le1-\alpha\mu$ and
+$\|\phi^k-\theta\|\le G/\mu$. Nonconvex: $1+\alpha L$ and $G((1+\alpha L)^k-1)/L$. Sum. For
+(true_loss): $\nabla(f+\frac12\|\cdot-\theta\|_\Lambda^2)(\psi^K)=R(\psi^K)$, and that function is
+$m$-strongly convex.
 """
 
 from __future__ import annotations
@@ -23,36 +27,63 @@ import torch
 from hypothesis import strategies as st
 
 from mdtheory.geometry.base import geometries
-from proofs_check import prior
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import descend, vector
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, hessians, rates, seeds, vectors
+from proofs_check.tools import prior
+from proofs_check.tools.models import descend, vector
+from proofs_check.tools.strategies import for_all, hessians, rates, seeds, vectors
 
 claim = Claim(
     id="C05",
     title="MAML's implicit prior (lemma of Grant et al. 2018)",
     source="Bilevel optimization for meta-learning, Lemma",
     printed=Statement(
-        given={"taylor": r"\text{second-order Taylor approximation of }\mathcal L_t^{\rm trn}\text{ at }\theta"},
-        then=r"\hat\phi_t(\theta)\approx\arg\min_\phi\mathcal L_t^{\rm trn}(\phi)+\tfrac12\|\phi-\theta\|_2^2",
+        given={
+            "taylor": (
+                r"\text{second-order Taylor approximation of }\mathcal L_t^{\rm trn}\text{ at "
+                r"}\theta"
+            )
+        },
+        then=(
+            r"\hat\phi_t(\theta)\approx\arg\min_\phi\mathcal L_t^{\rm trn}(\phi)+\tfrac12\|\phi-"
+            r"\theta\|_2^2"
+        ),
     ),
     amended=Statement(
         given={
-            "taylor": r"q\text{ the Taylor model of order 2 of }f\text{ at }\theta,\ H=\nabla^2f(\theta),\ g=\nabla f(\theta)",
-            "sum": r"S_K=\alpha\sum_{k<K}(I-\alpha H)^k\succ0\ (K\text{ odd, or }\alpha\eta<2\ \forall\eta\in\mathrm{spec}H)",
+            "taylor": (
+                r"q\text{ the Taylor model of order 2 of }f\text{ at }\theta,\ H=\nabla^2f("
+                r"\theta),\ g=\nabla f(\theta)"
+            ),
+            "sum": (
+                r"S_K=\alpha\sum_{k<K}(I-\alpha H)^k\succ0\ (K\text{ odd, or }\alpha\eta<2\ "
+                r"\forall\eta\in\mathrm{spec}H)"
+            ),
         },
-        then=r"\psi^K=\arg\min_\phi q(\phi)+\tfrac12\|\phi-\theta\|_{\Lambda}^2,\quad\Lambda=S_K^{-1}-H=(I-\alpha H)^KS_K^{-1}",
+        then=(
+            r"\psi^K=\arg\min_\phi q(\phi)+\tfrac12\|\phi-\theta\|_{\Lambda}^2,\quad"
+            r"\Lambda=S_K^{-1}-H=(I-\alpha H)^KS_K^{-1}"
+        ),
         parts={
-            "quadratic": r"\psi^K=\arg\min q+\tfrac12\|\cdot-\theta\|_\Lambda^2\text{ for GD on }q,\text{ any signature of }H",
-            "inverse": r"\Lambda^{-1}=\alpha\sum_{j=1}^K(I-\alpha H)^{-j}\text{ if }1\notin\mathrm{spec}(\alpha H)",
+            "quadratic": (
+                r"\psi^K=\arg\min q+\tfrac12\|\cdot-\theta\|_\Lambda^2\text{ for GD on }q,"
+                r"\text{ any signature of }H"
+            ),
+            "inverse": (
+                r"\Lambda^{-1}=\alpha\sum_{j=1}^K(I-\alpha H)^{-j}\text{ if }1\notin"
+                r"\mathrm{spec}(\alpha H)"
+            ),
             "condition": r"S_K\succ0\iff K\text{ odd or }\alpha\eta<2\ \forall\eta",
             "one_step": r"K=1:\ \phi^1=\psi^1\text{ for every twice differentiable }f",
-            "convex": r"\|\phi^K-\psi^K\|\le\rho\alpha^3G^2\tfrac{K(K-1)(2K-1)}{12}\ (f\text{ convex},\ \alpha\le1/L)",
+            "convex": (
+                r"\|\phi^K-\psi^K\|\le\rho\alpha^3G^2\tfrac{K(K-1)(2K-1)}{12}\ (f\text{ "
+                r"convex},\ \alpha\le1/L)"
+            ),
             "strong": r"\|\phi^K-\psi^K\|\le\tfrac{\rho G^2}{2\mu^3}\ (f\ \mu\text{-s.c.})",
             "nonconvex": r"\|\phi^K-\psi^K\|\le\sum_{k<K}\gamma^{K-1-k}\tfrac{\alpha\rho}2"
             r"\bigl[G\tfrac{\gamma^k-1}L\bigr]^2,\ \gamma=1+\alpha L",
-            "true_loss": r"\|\arg\min(f+\tfrac12\|\cdot-\theta\|_\Lambda^2)-\psi^K\|\le\tfrac{\rho\|S_Kg\|^2}{2m},"
+            "true_loss": r"\|\arg\min(f+\tfrac12\|\cdot-\theta\|_\Lambda^2)-\psi^K\|\le\tfrac{\rho"
+            r"\|S_Kg\|^2}{2m},"
             r"\ m=\mu+\lambda_{\min}(\Lambda)",
             "pgd": r"\text{PGD: }\Lambda_P^{-1}=\alpha\sum_{j=1}^K(I-\alpha PH)^{-j}P",
         },
@@ -63,13 +94,26 @@ claim = Claim(
 
 @claim.check("counterexample", about="printed")
 def unweighted_norm(run: Run, *, library: Callable[..., torch.Tensor] = descend) -> None:
-    """f = phi^2/4, alpha = 1, K = 3, theta = 1 (its own Taylor model): GD gives 1/8, the printed argmin 2/3."""
+    """f = phi^2/4, alpha = 1, K = 3, theta = 1 (its own Taylor model): GD gives 1/8, the printed
+    argmin 2/3.
+    """
     reached = library(lambda phi: 0.25 * phi @ phi, vector(1.0), task_lr=1.0, n_steps=3)
     printed = Fraction(1) / (1 + Fraction(1, 2))  # eta phi + (phi - 1) = 0
     run.close(reached, float((1 - Fraction(1, 2)) ** 3), tolerance=1e-15, what="GD")
     run.above(abs(float(reached) - float(printed)), 0.5, what="distance of the two")
-    run.quantity("GD, eta=1/2, alpha=1, K=3, theta=1", float(reached), tolerance=1e-12, theory=0.125, meaning="phi^3")
-    run.quantity("printed argmin in the same case", printed, theory=Fraction(2, 3), meaning="argmin f + (phi - 1)^2/2")
+    run.quantity(
+        "GD, eta=1/2, alpha=1, K=3, theta=1",
+        float(reached),
+        tolerance=1e-12,
+        theory=0.125,
+        meaning="phi^3",
+    )
+    run.quantity(
+        "printed argmin in the same case",
+        printed,
+        theory=Fraction(2, 3),
+        meaning="argmin f + (phi - 1)^2/2",
+    )
 
 
 unweighted_norm.mutant("the prior's own minimiser", library=lambda *a, **k: vector(2 / 3))
@@ -82,19 +126,32 @@ def weight(r: sp.Expr, s: sp.Expr, n_steps: sp.Expr) -> sp.Expr:
 
 @claim.check("symbolic", part="quadratic")
 def closed_form(run: Run, *, form: Callable[..., sp.Expr] = weight) -> None:
-    """Per eigenvalue, by induction in a symbolic K: delta_K = -s_K g, and (eta + lambda) delta_K = -g; also at eta = 0."""
-    alpha, n, g = sp.Symbol("alpha", positive=True), sp.Symbol("K", integer=True, positive=True), sp.Symbol("g")
+    """Per eigenvalue, by induction in a symbolic K: delta_K = -s_K g, and (eta + lambda) delta_K =
+    -g; also at eta = 0.
+    """
+    alpha, n, g = (
+        sp.Symbol("alpha", positive=True),
+        sp.Symbol("K", integer=True, positive=True),
+        sp.Symbol("g"),
+    )
     r = sp.Symbol("r", nonzero=True)
     eta = (1 - r) / alpha
     s = alpha * (1 - r**n) / (1 - r)  # the geometric sum; r = 1 separately below
     run.zero(sp.simplify(s.subs(n, 1) - alpha), "s_1 = alpha")
     run.zero(r * s + alpha - s.subs(n, n + 1), "s_{K+1} = alpha + r s_K")
-    run.zero(r * (-s * g) - alpha * g - (-s.subs(n, n + 1) * g), "delta_{K+1} = r delta_K - alpha g")
+    run.zero(
+        r * (-s * g) - alpha * g - (-s.subs(n, n + 1) * g), "delta_{K+1} = r delta_K - alpha g"
+    )
     run.zero((eta + form(r, s, n)) * s - 1, "stationarity of the penalised problem")
     flat = form(sp.Integer(1), alpha * n, n)  # r = 1, s_K = alpha K
     run.zero(flat * alpha * n - 1, "stationarity at eta = 0")
     at = sp.Rational(1, 10), 5
-    run.quantity("lambda at eta=0, alpha=1/10, K=5", flat.subs({alpha: at[0], n: at[1]}), theory=2, meaning="1/(alpha K)")
+    run.quantity(
+        "lambda at eta=0, alpha=1/10, K=5",
+        flat.subs({alpha: at[0], n: at[1]}),
+        theory=2,
+        meaning="1/(alpha K)",
+    )
 
 
 closed_form.mutant("exponent K + 1", form=lambda r, s, n: r ** (n + 1) / s)
@@ -104,55 +161,90 @@ closed_form.mutant("unweighted", form=lambda r, s, n: sp.Integer(1))
 
 @claim.check("symbolic", part="inverse")
 def boxed_sum(run: Run, *, first: int = 1) -> None:
-    """c_K = s_K/r^K has c_1 = alpha/r, c_{K+1} = c_K + alpha r^{-(K+1)}: the boxed sum, and the form with 1 - r^K."""
+    """c_K = s_K/r^K has c_1 = alpha/r, c_{K+1} = c_K + alpha r^{-(K+1)}: the boxed sum, and the
+    form with 1 - r^K.
+    """
     alpha, n = sp.Symbol("alpha", positive=True), sp.Symbol("K", integer=True, positive=True)
     r = sp.Symbol("r", nonzero=True)
     c = alpha * (1 - r**n) / (1 - r) / r**n
     run.zero(c.subs(n, 1) - alpha * r ** (-first), "the first term")
     run.zero(c.subs(n, n + 1) - c - alpha * r ** -(n + first), "each further term")
     eta = (1 - r) / alpha
-    run.zero(1 / c - eta * r**n / (1 - r**n), "H (I - aH)^K [I - (I - aH)^K]^{-1} for nonsingular H")
+    run.zero(
+        1 / c - eta * r**n / (1 - r**n), "H (I - aH)^K [I - (I - aH)^K]^{-1} for nonsingular H"
+    )
 
 
 boxed_sum.mutant("sum from j = 0", first=0)
 
 
 @claim.check("exact", part="inverse")
-def boxed_sum_is_no_algorithm(run: Run, *, n_steps: int = 10, precision: Callable[..., np.ndarray] = prior.precision) -> None:
-    """alpha H in [-1, 0.95]: the boxed sum has condition 10^13 at K = 10; inverted in float64 it is wrong, S_K^{-1} is not."""
-    most, least = (sum(r**-j for j in range(1, n_steps + 1)) for r in (Fraction(1, 20), Fraction(2)))
+def boxed_sum_is_no_algorithm(
+    run: Run, *, n_steps: int = 10, precision: Callable[..., np.ndarray] = prior.precision
+) -> None:
+    """alpha H in [-1, 0.95]: the boxed sum has condition 10^13 at K = 10; inverted in float64 it is
+    wrong, S_K^{-1} is not.
+    """
+    most, least = (
+        sum(r**-j for j in range(1, n_steps + 1)) for r in (Fraction(1, 20), Fraction(2))
+    )
     condition = run.quantity(
-        f"condition of the boxed sum, K={n_steps}", most / least, meaning="spectrum of alpha H in [-1, 0.95]"
+        f"condition of the boxed sum, K={n_steps}",
+        most / least,
+        meaning="spectrum of alpha H in [-1, 0.95]",
     )
     run.above(condition, 10**13, what="condition")
     turn, _ = np.linalg.qr(np.random.default_rng(5).standard_normal((3, 3)))
     hessian = (turn * [-1.0, 0.3, 0.95]) @ turn.T
-    s = (turn * [float(sum((1 - x) ** k for k in range(n_steps))) for x in (-1.0, 0.3, 0.95)]) @ turn.T
+    s = (
+        turn * [float(sum((1 - x) ** k for k in range(n_steps))) for x in (-1.0, 0.3, 0.95)]
+    ) @ turn.T
 
     def residual(lam: np.ndarray) -> float:
         return float(np.abs((hessian + lam) @ s - np.eye(3)).max())
 
-    run.at_most(residual(precision(hessian, 1.0, n_steps)), 1e-10, what="residual of (I - aH)^K S_K^{-1}")
-    run.above(residual(np.linalg.inv(prior.covariance(hessian, 1.0, n_steps))), 1e-6, what="residual of the inverted sum")
+    run.at_most(
+        residual(precision(hessian, 1.0, n_steps)), 1e-10, what="residual of (I - aH)^K S_K^{-1}"
+    )
+    run.above(
+        residual(np.linalg.inv(prior.covariance(hessian, 1.0, n_steps))),
+        1e-6,
+        what="residual of the inverted sum",
+    )
 
 
 boxed_sum_is_no_algorithm.mutant("K = 5", n_steps=5)
-boxed_sum_is_no_algorithm.mutant("the inverted sum", precision=lambda h, a, k: np.linalg.inv(prior.covariance(h, a, k)))
+boxed_sum_is_no_algorithm.mutant(
+    "the inverted sum", precision=lambda h, a, k: np.linalg.inv(prior.covariance(h, a, k))
+)
 
 
 @claim.check("exact", part="quadratic")
 def rational_matrices(run: Run, *, shift: int = 0) -> None:
-    """Exact 2x2 rationals, K = 1, 2, 3, 5, H definite, indefinite, singular, zero: GD is the penalised stationary point."""
+    """Exact 2x2 rationals, K = 1, 2, 3, 5, H definite, indefinite, singular, zero: GD is the
+    penalised stationary point.
+    """
     alpha, half, third = sp.Rational(2, 3), sp.Rational(1, 2), sp.Rational(1, 3)
-    for entries in ([1, third, third, half], [half, third, third, -half], [half, half, half, half], [0, 0, 0, 0]):
+    for entries in (
+        [1, third, third, half],
+        [half, third, third, -half],
+        [half, half, half, half],
+        [0, 0, 0, 0],
+    ):
         hessian, g, eye = sp.Matrix(2, 2, entries), sp.Matrix([1, -2]), sp.eye(2)
         for steps in (1, 2, 3, 5):
             delta, s = sp.zeros(2, 1), sp.zeros(2)
             for k in range(steps):
-                delta, s = delta - alpha * (g + hessian * delta), s + alpha * (eye - alpha * hessian) ** k
+                delta, s = (
+                    delta - alpha * (g + hessian * delta),
+                    s + alpha * (eye - alpha * hessian) ** k,
+                )
             lam = (eye - alpha * hessian) ** (steps + shift) * s.inv()
             run.zero((hessian + lam) * delta + g, f"stationarity, H = {entries}, K = {steps}")
-            run.that(((hessian + lam) * s).equals(eye) and (lam - lam.T).is_zero_matrix, "H + Lambda = S_K^{-1}")
+            run.that(
+                ((hessian + lam) * s).equals(eye) and (lam - lam.T).is_zero_matrix,
+                "H + Lambda = S_K^{-1}",
+            )
 
 
 rational_matrices.mutant("exponent K + 1", shift=1)
@@ -167,14 +259,23 @@ def nan_at_singular(hessian: np.ndarray, alpha: float, n_steps: int) -> np.ndarr
 
 
 @claim.check("property", part="quadratic")
-def library_gd_is_the_map(run: Run, *, precision: Callable[..., np.ndarray] = prior.precision, centre: str = "theta") -> None:
-    """The library's K-step MAML on random quadratics (spectrum of alpha H in [-1, 0.95], zeros included), residual <= 1e-10."""
+def library_gd_is_the_map(
+    run: Run, *, precision: Callable[..., np.ndarray] = prior.precision, centre: str = "theta"
+) -> None:
+    """The library's K-step MAML on random quadratics (spectrum of alpha H in [-1, 0.95], zeros
+    included), residual <= 1e-10.
+    """
 
     @for_all(data=st.data(), scaled=hessians(-1.0, 0.95), alpha=rates(), n_steps=st.integers(1, 10))
     def _(data: st.DataObject, scaled: np.ndarray, alpha: float, n_steps: int) -> None:
         d = len(scaled)
         hessian, g, anchor = scaled / alpha, data.draw(vectors(d)), data.draw(vectors(d))
-        reached = descend(prior.quadratic(hessian, g, anchor), torch.tensor(anchor), task_lr=alpha, n_steps=n_steps).numpy()
+        reached = descend(
+            prior.quadratic(hessian, g, anchor),
+            torch.tensor(anchor),
+            task_lr=alpha,
+            n_steps=n_steps,
+        ).numpy()
         lam = precision(hessian, alpha, n_steps)
         around = anchor if centre == "theta" else reached
         residual = g + hessian @ (reached - anchor) + lam @ (reached - around)
@@ -182,21 +283,33 @@ def library_gd_is_the_map(run: Run, *, precision: Callable[..., np.ndarray] = pr
         run.at_most(np.abs(residual).max() / size, 1e-10, what=f"residual at K = {n_steps}")
 
 
-library_gd_is_the_map.mutant("exponent K + 1", precision=lambda h, a, k: prior.precision(h, a, k) @ (np.eye(len(h)) - a * h))
+library_gd_is_the_map.mutant(
+    "exponent K + 1", precision=lambda h, a, k: prior.precision(h, a, k) @ (np.eye(len(h)) - a * h)
+)
 library_gd_is_the_map.mutant("unweighted norm", precision=lambda h, a, k: np.eye(len(h)))
 library_gd_is_the_map.mutant("prior centred at phi^K", centre="phi^K")
 library_gd_is_the_map.mutant("dividing by I - (I - aH)^K at singular H", precision=nan_at_singular)
-library_gd_is_the_map.mutant("inverting the boxed sum", precision=lambda h, a, k: np.linalg.inv(prior.covariance(h, a, k)))
+library_gd_is_the_map.mutant(
+    "inverting the boxed sum", precision=lambda h, a, k: np.linalg.inv(prior.covariance(h, a, k))
+)
 
 
 @claim.check("exact", part="condition")
-def positive_sum(run: Run, *, allowed: Callable[[Fraction, int], bool] = lambda x, k: k % 2 == 1 or x < 2) -> None:
-    """Signs of s_K/alpha = sum r^k, exactly: r^K has the sign of r for odd K; for even K, 1 - r^K > 0 iff 0 < x < 2 (x > 0)."""
+def positive_sum(
+    run: Run, *, allowed: Callable[[Fraction, int], bool] = lambda x, k: k % 2 == 1 or x < 2
+) -> None:
+    """Signs of s_K/alpha = sum r^k, exactly: r^K has the sign of r for odd K; for even K, 1 - r^K >
+    0 iff 0 < x < 2 (x > 0).
+    """
     for k in range(1, 9):
         for x in (Fraction(n, 4) for n in range(-12, 17)):
             total = sum((1 - x) ** j for j in range(k))
             run.that((total > 0) == allowed(x, k), f"sign of S_K at alpha eta = {x}, K = {k}")
-    run.quantity("largest alpha*eta with S_K > 0, K even", 2, meaning="S_K is singular at alpha eta = 2 for even K")
+    run.quantity(
+        "largest alpha*eta with S_K > 0, K even",
+        2,
+        meaning="S_K is singular at alpha eta = 2 for even K",
+    )
 
 
 positive_sum.mutant("alpha eta < 2 demanded of odd K too", allowed=lambda x, k: x < 2)
@@ -205,11 +318,15 @@ positive_sum.mutant("nothing demanded", allowed=lambda x, k: True)
 
 @claim.check("exact", part="one_step")
 def one_step_is_exact(run: Run, *, steps: int = 1) -> None:
-    """H + Lambda_1 = I/alpha whatever H, so psi^1 = theta - alpha g = phi^1; the library on a loss far from quadratic."""
+    """H + Lambda_1 = I/alpha whatever H, so psi^1 = theta - alpha g = phi^1; the library on a loss
+    far from quadratic.
+    """
     h, alpha = sp.symbols("eta alpha")
     run.zero(h + (1 - alpha * h) / alpha - 1 / alpha, "eta + lambda_1 = 1/alpha")
     f, _, _ = prior.logistic(np.array([[3.0, 1.0], [-2.0, 4.0], [0.5, -1.0]]))
-    gap = prior.deviation(lambda phi: f(phi) + torch.sin(phi).sum(), vector(0.3, -0.4), alpha=0.7, n_steps=steps)
+    gap = prior.deviation(
+        lambda phi: f(phi) + torch.sin(phi).sum(), vector(0.3, -0.4), alpha=0.7, n_steps=steps
+    )
     run.at_most(gap, 1e-15, what="deviation of GD from its Taylor model at K = 1")
 
 
@@ -217,8 +334,12 @@ one_step_is_exact.mutant("two steps", steps=2)
 
 
 @claim.check("certificate", part="convex")
-def convex_bound(run: Run, *, constant: Callable[[sp.Expr], sp.Expr] = prior.error_constant) -> None:
-    """Gradient norms do not increase (multipliers on co-coercivity), and sum_{k<K} alpha rho/2 (alpha k G)^2 is the bound."""
+def convex_bound(
+    run: Run, *, constant: Callable[[sp.Expr], sp.Expr] = prior.error_constant
+) -> None:
+    """Gradient norms do not increase (multipliers on co-coercivity), and sum_{k<K} alpha rho/2
+    (alpha k G)^2 is the bound.
+    """
     alpha, rho, big_g, n, k, big_l = sp.symbols("alpha rho G K k L", positive=True)
     d, g = sp.symbols("d g")  # d = g_+ - g; quadratic forms, so scalars stand for vectors
     cocoercive = d * (-alpha * g) - d**2 / big_l  # >= 0
@@ -227,9 +348,15 @@ def convex_bound(run: Run, *, constant: Callable[[sp.Expr], sp.Expr] = prior.err
     total = sp.summation(alpha * rho / 2 * (alpha * k * big_g) ** 2, (k, 0, n - 1))
     run.zero(total - rho * alpha**3 * big_g**2 * constant(n), "the sum of all remainders")
     for steps in (2, 3, 4, 5):
-        run.quantity(f"K(K-1)(2K-1)/12 at K={steps}", sp.nsimplify(constant(sp.Integer(steps))), meaning="error constant")
+        run.quantity(
+            f"K(K-1)(2K-1)/12 at K={steps}",
+            sp.nsimplify(constant(sp.Integer(steps))),
+            meaning="error constant",
+        )
     run.quantity(
-        "leading coefficient of the error constant", sp.limit(constant(n) / n**3, n, sp.oo), meaning="alpha^3 K^3 rho G^2/6"
+        "leading coefficient of the error constant",
+        sp.limit(constant(n) / n**3, n, sp.oo),
+        meaning="alpha^3 K^3 rho G^2/6",
     )
 
 
@@ -239,18 +366,34 @@ convex_bound.mutant("K^3/6", constant=lambda n: n**3 / 6)
 
 @claim.check("exact", part="convex")
 def convex_bound_attained(run: Run, *, bound: Callable[..., float] = prior.convex_error) -> None:
-    """The library's GD: equality at K = 2 on the cubic, ratio -> 1 for K = 3, 4, 5 as alpha L K -> 0, and never above 1."""
+    """The library's GD: equality at K = 2 on the cubic, ratio -> 1 for K = 3, 4, 5 as alpha L K ->
+    0, and never above 1.
+    """
     rho = 0.3
     f = prior.cubic(-1.0, 0.5, rho, 0.9)
-    ratio = prior.deviation(f, vector(0.0), alpha=0.9, n_steps=2) / bound(rho=rho, alpha=0.9, slope=1.0, n_steps=2)
-    run.quantity("deviation/bound, cubic, K=2", ratio, tolerance=1e-12, theory=1.0, meaning="equality on the cubic")
+    ratio = prior.deviation(f, vector(0.0), alpha=0.9, n_steps=2) / bound(
+        rho=rho, alpha=0.9, slope=1.0, n_steps=2
+    )
+    run.quantity(
+        "deviation/bound, cubic, K=2",
+        ratio,
+        tolerance=1e-12,
+        theory=1.0,
+        meaning="equality on the cubic",
+    )
     for steps in (3, 4, 5):
         f = prior.cubic(-1.0, 0.0, 1.0, 1.0)
         ratio = prior.deviation(f, vector(0.0), alpha=1e-4, n_steps=steps) / bound(
             rho=1.0, alpha=1e-4, slope=1.0, n_steps=steps
         )
         run.at_most(ratio, 1.0, what=f"validity at K = {steps}", slack=1e-9)
-        run.quantity(f"deviation/bound, cubic, alpha L K -> 0, K={steps}", ratio, tolerance=1e-4, theory=1.0, meaning="tight")
+        run.quantity(
+            f"deviation/bound, cubic, alpha L K -> 0, K={steps}",
+            ratio,
+            tolerance=1e-4,
+            theory=1.0,
+            meaning="tight",
+        )
 
 
 def for_other_steps(shift: int) -> Callable[..., float]:
@@ -259,7 +402,9 @@ def for_other_steps(shift: int) -> Callable[..., float]:
 
 
 convex_bound_attained.mutant("exponent K + 1", bound=for_other_steps(1))
-convex_bound_attained.mutant("half the constant", bound=lambda **how: 0.5 * prior.convex_error(**how))
+convex_bound_attained.mutant(
+    "half the constant", bound=lambda **how: 0.5 * prior.convex_error(**how)
+)
 
 
 @claim.check("property", part="convex")
@@ -273,28 +418,50 @@ def convex_bound_on_logistic(run: Run, *, bound: Callable[..., float] = prior.co
         anchor, alpha = torch.tensor(rng.standard_normal(2)), share / big_l
         slope = float(torch.linalg.vector_norm(torch.func.grad(f)(anchor)))
         limit = bound(rho=rho, alpha=alpha, slope=slope, n_steps=n_steps)
-        run.at_most(prior.deviation(f, anchor, alpha=alpha, n_steps=n_steps), limit, what="deviation", slack=1e-14)
+        run.at_most(
+            prior.deviation(f, anchor, alpha=alpha, n_steps=n_steps),
+            limit,
+            what="deviation",
+            slack=1e-14,
+        )
 
 
 convex_bound_on_logistic.mutant(
-    "alpha^3 rho G^2 / 100, whatever K", bound=lambda *, n_steps, **how: prior.convex_error(n_steps=2, **how) / 50
+    "alpha^3 rho G^2 / 100, whatever K",
+    bound=lambda *, n_steps, **how: prior.convex_error(n_steps=2, **how) / 50,
 )
 
 
 @claim.check("certificate", part="strong")
 def strong_bound(run: Run, *, power: int = 3) -> None:
-    """The sum is (1 - (1 - alpha mu)^K) rho G^2/(2 mu^3); the library approaches it as K grows and rho falls."""
+    """The sum is (1 - (1 - alpha mu)^K) rho G^2/(2 mu^3); the library approaches it as K grows and
+    rho falls.
+    """
     q, mu, rho, big_g, k, n = sp.symbols("q mu rho G k K", positive=True)
     alpha = (1 - q) / mu
     total = sp.summation(q ** (n - 1 - k) * alpha * rho / 2 * (big_g / mu) ** 2, (k, 0, n - 1))
-    run.zero(sp.simplify(total - (1 - q**n) * rho * big_g**2 / (2 * mu**power)), "geometric sum of the remainders")
+    run.zero(
+        sp.simplify(total - (1 - q**n) * rho * big_g**2 / (2 * mu**power)),
+        "geometric sum of the remainders",
+    )
     constant = sp.limit(total.subs(q, sp.S.Half), n, sp.oo) * mu**power / (rho * big_g**2)
-    run.quantity("constant of rho G^2/mu^3", sp.simplify(constant), theory=0.5, meaning="all K, strongly convex")
+    run.quantity(
+        "constant of rho G^2/mu^3",
+        sp.simplify(constant),
+        theory=0.5,
+        meaning="all K, strongly convex",
+    )
     f = prior.cubic(-1.0, 1.0, 1e-3, 2.0)
     gap = prior.deviation(f, vector(0.0), alpha=0.9, n_steps=40)
     run.at_most(gap, prior.strong_error(rho=1e-3, mu=1.0, slope=1.0), what="validity")
     ratio = gap / prior.strong_error(rho=1e-3, mu=1.0, slope=1.0)
-    run.quantity("deviation/(rho G^2/(2 mu^3)), K=40", ratio, tolerance=3e-3, theory=1.0, meaning="tight as rho -> 0, K -> oo")
+    run.quantity(
+        "deviation/(rho G^2/(2 mu^3)), K=40",
+        ratio,
+        tolerance=3e-3,
+        theory=1.0,
+        meaning="tight as rho -> 0, K -> oo",
+    )
 
 
 strong_bound.mutant("mu^2", power=2)
@@ -302,38 +469,61 @@ strong_bound.mutant("mu^2", power=2)
 
 @claim.check("certificate", part="nonconvex")
 def nonconvex_bound(run: Run, *, bound: Callable[..., float] = prior.nonconvex_error) -> None:
-    """x_{k+1} = x_k + alpha (G + L x_k) gives the travel; the library attains it at curvature -L as rho -> 0."""
+    """x_{k+1} = x_k + alpha (G + L x_k) gives the travel; the library attains it at curvature -L as
+    rho -> 0.
+    """
     alpha, big_l, big_g, k = sp.symbols("alpha L G k", positive=True)
     travel = big_g * ((1 + alpha * big_l) ** k - 1) / big_l
-    run.zero(travel + alpha * (big_g + big_l * travel) - travel.subs(k, k + 1), "how far GD can travel")
+    run.zero(
+        travel + alpha * (big_g + big_l * travel) - travel.subs(k, k + 1), "how far GD can travel"
+    )
     for steps in (2, 4, 6):
         f = prior.cubic(-1.0, -1.0, 1e-6, 100.0)
         limit = bound(rho=1e-6, alpha=0.5, slope=1.0, n_steps=steps, big_l=1.0)
         ratio = prior.deviation(f, vector(0.0), alpha=0.5, n_steps=steps) / limit
         run.quantity(
-            f"deviation/bound at curvature -L, K={steps}", ratio, tolerance=1e-3, theory=1.0, meaning="tight as rho -> 0"
+            f"deviation/bound at curvature -L, K={steps}",
+            ratio,
+            tolerance=1e-3,
+            theory=1.0,
+            meaning="tight as rho -> 0",
         )
         run.at_most(ratio, 1.0, what="validity", slack=1e-8)
 
 
-nonconvex_bound.mutant("the convex bound on a nonconvex loss", bound=lambda *, big_l, **how: prior.convex_error(**how))
+nonconvex_bound.mutant(
+    "the convex bound on a nonconvex loss", bound=lambda *, big_l, **how: prior.convex_error(**how)
+)
 
 
 @claim.check("certificate", part="true_loss")
 def true_loss_bound(run: Run, *, half: float = 0.5) -> None:
-    """The true loss inside the argmin: |R(psi)|/m with |R| <= rho/2 |S_K g|^2; tight as rho -> 0, and not zero at K = 1."""
+    """The true loss inside the argmin: |R(psi)|/m with |R| <= rho/2 |S_K g|^2; tight as rho -> 0,
+    and not zero at K = 1.
+    """
     for steps in (1, 3):
         rho, alpha, eta = 1e-4, 0.5, 1.0
         f = prior.cubic(-1.0, eta, rho, 2.0)
         lam = float(prior.precision(np.array([[eta]]), alpha, steps)[0, 0])
-        model = float(descend(prior.quadratic([[eta]], [-1.0], [0.0]), vector(0.0), task_lr=alpha, n_steps=steps))
+        model = float(
+            descend(
+                prior.quadratic([[eta]], [-1.0], [0.0]), vector(0.0), task_lr=alpha, n_steps=steps
+            )
+        )
         penalised = descend(
-            lambda phi, w=lam, f=f: f(phi) + 0.5 * w * phi @ phi, vector(0.0), task_lr=0.5 / (eta + lam), n_steps=60
+            lambda phi, w=lam, f=f: f(phi) + 0.5 * w * phi @ phi,
+            vector(0.0),
+            task_lr=0.5 / (eta + lam),
+            n_steps=60,
         )
         ratio = abs(float(penalised) - model) / (half * rho * model**2 / (eta + lam))
         run.at_most(ratio, 1.0, what="validity", slack=1e-9)
         run.quantity(
-            f"|m_hat - psi|/bound, K={steps}", ratio, tolerance=1e-3, theory=1.0, meaning="extra term, tight; K=1 not exact"
+            f"|m_hat - psi|/bound, K={steps}",
+            ratio,
+            tolerance=1e-3,
+            theory=1.0,
+            meaning="extra term, tight; K=1 not exact",
         )
 
 
@@ -343,14 +533,30 @@ true_loss_bound.mutant("rho", half=1.0)
 
 @claim.check("exact", part="pgd")
 def preconditioned(
-    run: Run, *, conjugated: Callable[[sp.Matrix, sp.Matrix], sp.Matrix] = lambda inner, root: root * inner * root
+    run: Run,
+    *,
+    conjugated: Callable[[sp.Matrix, sp.Matrix], sp.Matrix] = lambda inner, root: (
+        root * inner * root
+    ),
 ) -> None:
-    """With phi = P^{1/2} psi the inner sum is conjugated by P^{1/2}: alpha sum (I - alpha P H)^{-j} P, exactly, K = 1, 2, 3."""
-    root, hessian, alpha = sp.Matrix([[2, 1], [1, 3]]) / 4, sp.Matrix([[1, 2], [2, -1]]) / 3, sp.Rational(1, 2)
+    """With phi = P^{1/2} psi the inner sum is conjugated by P^{1/2}: alpha sum (I - alpha P H)^{-j}
+    P, exactly, K = 1, 2, 3.
+    """
+    root, hessian, alpha = (
+        sp.Matrix([[2, 1], [1, 3]]) / 4,
+        sp.Matrix([[1, 2], [2, -1]]) / 3,
+        sp.Rational(1, 2),
+    )
     metric, eye = root * root, sp.eye(2)
     for steps in (1, 2, 3):
-        inner = sum((alpha * (eye - alpha * root * hessian * root) ** -j for j in range(1, steps + 1)), sp.zeros(2))
-        outer = sum((alpha * (eye - alpha * metric * hessian) ** -j * metric for j in range(1, steps + 1)), sp.zeros(2))
+        inner = sum(
+            (alpha * (eye - alpha * root * hessian * root) ** -j for j in range(1, steps + 1)),
+            sp.zeros(2),
+        )
+        outer = sum(
+            (alpha * (eye - alpha * metric * hessian) ** -j * metric for j in range(1, steps + 1)),
+            sp.zeros(2),
+        )
         run.zero(conjugated(inner, root) - outer, f"K = {steps}")
 
 
@@ -358,8 +564,12 @@ preconditioned.mutant("no conjugation", conjugated=lambda inner, root: inner)
 
 
 @claim.check("property", part="pgd")
-def library_metasgd_is_the_map(run: Run, *, right: Callable[[np.ndarray], np.ndarray] = lambda p: p) -> None:
-    """The library's Meta-SGD (P diagonal) on random quadratics with alpha P H well inside (-1, 0.95)."""
+def library_metasgd_is_the_map(
+    run: Run, *, right: Callable[[np.ndarray], np.ndarray] = lambda p: p
+) -> None:
+    """The library's Meta-SGD (P diagonal) on random quadratics with alpha P H well inside (-1,
+    0.95).
+    """
 
     @for_all(data=st.data(), scaled=hessians(-0.5, 0.5), n_steps=st.integers(1, 5))
     def _(data: st.DataObject, scaled: np.ndarray, n_steps: int) -> None:
@@ -370,11 +580,25 @@ def library_metasgd_is_the_map(run: Run, *, right: Callable[[np.ndarray], np.nda
         geometry.build({"phi": torch.zeros(d, dtype=torch.float64)})
         geometry.rule.scale.phi.data = torch.tensor(logs)
         f = prior.quadratic(scaled, g, np.zeros(d))
-        reached = descend(f, torch.zeros(d, dtype=torch.float64), task_lr=alpha, n_steps=n_steps, geometry=geometry).numpy()
+        reached = descend(
+            f,
+            torch.zeros(d, dtype=torch.float64),
+            task_lr=alpha,
+            n_steps=n_steps,
+            geometry=geometry,
+        ).numpy()
         back = np.linalg.inv(np.eye(d) - alpha * p[:, None] * scaled)
-        inverse = alpha * sum(np.linalg.matrix_power(back, j) for j in range(1, n_steps + 1)) @ np.diag(right(p))
+        inverse = (
+            alpha
+            * sum(np.linalg.matrix_power(back, j) for j in range(1, n_steps + 1))
+            @ np.diag(right(p))
+        )
         residual = inverse @ (g + scaled @ reached) + reached
-        run.at_most(np.abs(residual).max() / (1 + np.abs(reached).max()), 1e-9, what="Lambda_P^{-1} grad q + phi - theta")
+        run.at_most(
+            np.abs(residual).max() / (1 + np.abs(reached).max()),
+            1e-9,
+            what="Lambda_P^{-1} grad q + phi - theta",
+        )
 
 
 library_metasgd_is_the_map.mutant("P forgotten on the right", right=np.ones_like)
@@ -382,13 +606,20 @@ library_metasgd_is_the_map.mutant("P forgotten on the right", right=np.ones_like
 
 @claim.check("experiment", part="nonconvex")
 def real_network(run: Run, *, bound: Callable[..., float] = prior.nonconvex_error) -> None:
-    """MAML's own K steps on a 13-parameter tanh network, against the bound with the L and rho met along the path."""
+    """MAML's own K steps on a 13-parameter tanh network, against the bound with the L and rho met
+    along the path.
+    """
     f, anchor = prior.tanh_network()
     for steps in (2, 3, 5):
         gap, limit = prior.network_deviation(f, anchor, alpha=0.1, n_steps=steps, bound=bound)
         run.above(gap, 0.0, what="the network is not quadratic")
         run.at_most(gap, limit, what=f"deviation at K = {steps}")
-        run.quantity(f"network: deviation/bound, K={steps}", gap / limit, tolerance=1e-3, meaning="13-parameter tanh net")
+        run.quantity(
+            f"network: deviation/bound, K={steps}",
+            gap / limit,
+            tolerance=1e-3,
+            meaning="13-parameter tanh net",
+        )
 
 
 real_network.mutant("bound a hundredth", bound=lambda **how: prior.nonconvex_error(**how) / 100)

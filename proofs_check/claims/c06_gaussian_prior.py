@@ -1,9 +1,12 @@
-r"""C06: the implicit Gaussian prior N(theta, Lambda^{-1}) exists exactly where Lambda is positive definite.
+r"""C06: the implicit Gaussian prior N(theta, Lambda^{-1}) exists exactly where Lambda is positive
+definite.
 
-*Proof.* Per eigenvalue, $x=\alpha\eta$, $r=1-x$: $\lambda=r^K/s_K$ with $s_K=\alpha\sum_{k<K}r^k$ (C05). For $x<1$, $r>0$
-and so $\lambda>0$: every symmetric $H\prec I/\alpha$, indefinite or singular too. At $x=1$, $r=0$. For $x>1$, $r<0$: $r^K$ has
-the sign of $(-1)^K$, and $s_K>0$ unless $K$ is even and $x\ge2$. $1/\lambda=\alpha\sum_{j=1}^Kr^{-j}$ has derivative
-$-\alpha\sum_jjr^{-j-1}<0$ in $r>0$, so it increases and $\lambda$ decreases with $\eta$ on $(-\infty,1/\alpha)$.
+*Proof.* Per eigenvalue, $x=\alpha\eta$, $r=1-x$: $\lambda=r^K/s_K$ with $s_K=\alpha\sum_{k<K}r^k$
+(C05). For $x<1$, $r>0$ and so $\lambda>0$: every symmetric $H\prec I/\alpha$, indefinite or
+singular too. At $x=1$, $r=0$. For $x>1$, $r<0$: $r^K$ has the sign of $(-1)^K$, and $s_K>0$ unless
+$K$ is even and $x\ge2$. $1/\lambda=\alpha\sum_{j=1}^Kr^{-j}$ has derivative
+$-\alpha\sum_jjr^{-j-1}<0$ in $r>0$, so it increases and $\lambda$ decreases with $\eta$ on
+$(-\infty,1/\alpha)$.
 """
 
 from __future__ import annotations
@@ -16,11 +19,11 @@ import numpy as np
 import sympy as sp
 from hypothesis import strategies as st
 
-from proofs_check import prior
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import descend, vector
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, hessians, rates
+from proofs_check.tools import prior
+from proofs_check.tools.models import descend, vector
+from proofs_check.tools.strategies import for_all, hessians, rates
 
 _PRIOR = r"p(\phi_t;\theta)=\mathcal N(\theta,\Lambda_t^{-1})\text{ is a (proper) Gaussian prior}"
 
@@ -30,18 +33,35 @@ claim = Claim(
     source="Bilevel optimization for meta-learning, after the Lemma",
     printed=Statement(then=_PRIOR),
     amended=Statement(
-        given={"rate": r"\alpha H\prec I,\ H=\nabla^2f(\theta)\text{ symmetric, possibly indefinite or singular}"},
+        given={
+            "rate": (
+                r"\alpha H\prec I,\ H=\nabla^2f(\theta)\text{ symmetric, possibly indefinite or "
+                r"singular}"
+            )
+        },
         then=_PRIOR,
         parts={
-            "value": r"r=1-\alpha\eta:\ \lambda=\eta r^K/(1-r^K)=1/(\alpha\sum_1^Kr^{-j}),\ \eta+\lambda=\eta/(1-r^K)",
+            "value": (
+                r"r=1-\alpha\eta:\ \lambda=\eta r^K/(1-r^K)=1/(\alpha\sum_1^Kr^{-j}),\ \eta+"
+                r"\lambda=\eta/(1-r^K)"
+            ),
             "proper": r"\alpha\eta<1\Rightarrow\lambda>0,\ \eta+\lambda>0",
-            "table": r"\lambda=0\text{ at }\alpha\eta=1;\text{ beyond, the sign table in }(\alpha\eta,\ K\bmod2)",
-            "decreasing": r"\lambda\text{ falls with }\eta\in(-\infty,1/\alpha):\text{ flat directions are held more tightly}",
+            "table": (
+                r"\lambda=0\text{ at }\alpha\eta=1;\text{ beyond, the sign table in }(\alpha"
+                r"\eta,\ K\bmod2)"
+            ),
+            "decreasing": (
+                r"\lambda\text{ falls with }\eta\in(-\infty,1/\alpha):\text{ flat "
+                r"directions are held more tightly}"
+            ),
         },
     ),
     expected=Verdict("NEEDS_CONDITIONS", "PROVED"),
     uses=("C05",),
-    remark="Lambda_t depends on the task's own training data: an empirical regulariser, not a prior in the Bayesian sense.",
+    remark=(
+        "Lambda_t depends on the task's own training data: an empirical regulariser, not a prior "
+        "in the Bayesian sense."
+    ),
 )
 
 Sign = int | str
@@ -66,19 +86,33 @@ def table(x: Fraction, odd: bool) -> tuple[Sign, bool]:
 
 
 def gd_implies(eta: float, alpha: float, n_steps: int) -> float:
-    """The lambda with which the library's GD on eta/2 phi^2 + phi from 0 is a penalised minimiser: -1/delta - eta."""
-    delta = float(descend(lambda phi: (0.5 * eta * phi**2 + phi).sum(), vector(0.0), task_lr=alpha, n_steps=n_steps))
+    """The lambda with which the library's GD on eta/2 phi^2 + phi from 0 is a penalised minimiser:
+    -1/delta - eta.
+    """
+    delta = float(
+        descend(
+            lambda phi: (0.5 * eta * phi**2 + phi).sum(),
+            vector(0.0),
+            task_lr=alpha,
+            n_steps=n_steps,
+        )
+    )
     return -1.0 / delta - eta
 
 
 @claim.check("counterexample", about="printed", drops=("rate",))
 def improper_beyond_one(run: Run, *, x: float = 1.5) -> None:
-    """alpha eta = 3/2, K = 3: the library's GD is a penalised minimiser with lambda = -1/6 < 0 only: no Gaussian."""
+    """alpha eta = 3/2, K = 3: the library's GD is a penalised minimiser with lambda = -1/6 < 0
+    only: no Gaussian.
+    """
     found = gd_implies(x, 1.0, 3)
     run.above(0.0, found, what="lambda is negative")
     run.close(found, float(weight(Fraction(x), 3)), tolerance=1e-12, what="closed form")
     run.quantity(
-        "alpha*lambda at alpha*eta=3/2, K=3", weight(Fraction(x), 3), theory=Fraction(-1, 6), meaning="negative weight"
+        "alpha*lambda at alpha*eta=3/2, K=3",
+        weight(Fraction(x), 3),
+        theory=Fraction(-1, 6),
+        meaning="negative weight",
     )
 
 
@@ -86,9 +120,15 @@ improper_beyond_one.mutant("alpha eta = 1/2", x=0.5)
 
 
 @claim.check("symbolic", part="value")
-def value(run: Run, *, sum_to_eta: Callable[..., sp.Expr] = lambda eta, r, n: eta / (1 - r**n)) -> None:
+def value(
+    run: Run, *, sum_to_eta: Callable[..., sp.Expr] = lambda eta, r, n: eta / (1 - r**n)
+) -> None:
     """r^K/s_K = eta r^K/(1 - r^K) and eta + lambda = 1/s_K = eta/(1 - r^K), K symbolic."""
-    alpha, n, r = sp.Symbol("alpha", positive=True), sp.Symbol("K", integer=True, positive=True), sp.Symbol("r", nonzero=True)
+    alpha, n, r = (
+        sp.Symbol("alpha", positive=True),
+        sp.Symbol("K", integer=True, positive=True),
+        sp.Symbol("r", nonzero=True),
+    )
     eta = (1 - r) / alpha
     s = alpha * (1 - r**n) / (1 - r)
     run.zero(r**n / s - eta * r**n / (1 - r**n), "lambda")
@@ -100,16 +140,28 @@ value.mutant("eta r^K / (1 - r^K) itself", sum_to_eta=lambda eta, r, n: eta * r*
 
 @claim.check("exact", part="proper")
 def proper_below_one(run: Run, *, limit: Fraction = Fraction(1)) -> None:
-    """alpha eta < 1, K = 1..8: lambda > 0 and eta + lambda > 0, in rationals; both are sums and powers of r > 0 (see above)."""
+    """alpha eta < 1, K = 1..8: lambda > 0 and eta + lambda > 0, in rationals; both are sums and
+    powers of r > 0 (see above).
+    """
     for n_steps in range(1, 9):
         for x in (Fraction(n, 8) for n in range(-24, 33)):
             found = weight(x, n_steps)
             if x < limit:
-                run.that(found is not None and found > 0 and x + found > 0, f"alpha eta = {x}, K = {n_steps}")
+                run.that(
+                    found is not None and found > 0 and x + found > 0,
+                    f"alpha eta = {x}, K = {n_steps}",
+                )
     r = sp.Symbol("r", positive=True)
-    run.that(all((r**n / sum(r**k for k in range(n))).is_positive for n in range(1, 9)), "lambda > 0 for every r > 0")
+    run.that(
+        all((r**n / sum(r**k for k in range(n))).is_positive for n in range(1, 9)),
+        "lambda > 0 for every r > 0",
+    )
     run.that(weight(limit, 3) == 0, "improper at the limit")
-    run.quantity("sup of alpha*eta with a proper prior", limit, meaning="Lambda is positive definite iff alpha eta < 1, K odd")
+    run.quantity(
+        "sup of alpha*eta with a proper prior",
+        limit,
+        meaning="Lambda is positive definite iff alpha eta < 1, K odd",
+    )
 
 
 proper_below_one.mutant("alpha < 2/L", limit=Fraction(2))
@@ -124,23 +176,49 @@ def sign_table(run: Run, *, says: Callable[[Fraction, bool], tuple[Sign, bool]] 
             found, (sign, valid) = weight(x, n_steps), says(x, n_steps % 2 == 1)
             here = "inf" if found is None else (found > 0) - (found < 0)
             run.that(here == sign, f"sign of lambda at alpha eta = {x}, K = {n_steps}: {here}")
-            run.that((found is not None and x + found > 0) == valid, f"argmin at alpha eta = {x}, K = {n_steps}")
-    run.quantity("alpha*eta of the flat (improper) prior", 1, meaning="lambda = 0 at alpha = 1/L in the top direction")
+            run.that(
+                (found is not None and x + found > 0) == valid,
+                f"argmin at alpha eta = {x}, K = {n_steps}",
+            )
+    run.quantity(
+        "alpha*eta of the flat (improper) prior",
+        1,
+        meaning="lambda = 0 at alpha = 1/L in the top direction",
+    )
     even = next(x for x in (Fraction(n, 8) for n in range(9, 33)) if weight(x, 2) is None)
-    run.quantity("alpha*eta where lambda is infinite, K even", even, theory=2, meaning="lambda^{-1} = 0: S_K is singular")
-    run.quantity("alpha*lambda at alpha*eta=3/2, K=2", weight(Fraction(3, 2), 2), meaning="positive again for even K")
+    run.quantity(
+        "alpha*eta where lambda is infinite, K even",
+        even,
+        theory=2,
+        meaning="lambda^{-1} = 0: S_K is singular",
+    )
+    run.quantity(
+        "alpha*lambda at alpha*eta=3/2, K=2",
+        weight(Fraction(3, 2), 2),
+        meaning="positive again for even K",
+    )
 
 
-sign_table.mutant("positive on (1, 2) for odd K too", says=lambda x, odd: (1, True) if x < 2 else table(x, odd))
+sign_table.mutant(
+    "positive on (1, 2) for odd K too", says=lambda x, odd: (1, True) if x < 2 else table(x, odd)
+)
 sign_table.mutant("argmin valid for even K beyond 2", says=lambda x, odd: (table(x, odd)[0], True))
-sign_table.mutant("lambda = 0 at 2 for even K", says=lambda x, odd: (0, False) if x == 2 and not odd else table(x, odd))
+sign_table.mutant(
+    "lambda = 0 at 2 for even K",
+    says=lambda x, odd: (0, False) if x == 2 and not odd else table(x, odd),
+)
 
 
 @claim.check("symbolic", part="decreasing")
 def decreasing(run: Run, *, sign: int = 1) -> None:
-    """d(1/lambda)/dr = -alpha sum j r^{-j-1} < 0 for r > 0; the exact values fall along a grid of eta."""
+    """d(1/lambda)/dr = -alpha sum j r^{-j-1} < 0 for r > 0; the exact values fall along a grid of
+    eta.
+    """
     r, alpha, j = sp.symbols("r alpha j", positive=True)
-    run.that(sp.simplify(sign * sp.diff(alpha * r ** (-j), r)).is_negative, "each term of 1/lambda falls with r")
+    run.that(
+        sp.simplify(sign * sp.diff(alpha * r ** (-j), r)).is_negative,
+        "each term of 1/lambda falls with r",
+    )
     for n_steps in range(1, 7):
         values = [weight(Fraction(n, 16), n_steps) for n in range(-48, 16)]
         run.that(all(a > b for a, b in pairwise(values)), f"lambda falls with eta at K = {n_steps}")
@@ -151,19 +229,28 @@ decreasing.mutant("increasing", sign=-1)
 
 @claim.check("property", part="proper")
 def library_prior_is_proper(run: Run, *, step: float = 1.0) -> None:
-    """Random symmetric H, alpha H <= 0.95 I: Lambda, H + Lambda positive definite; GD has that lambda per eigenvalue."""
+    """Random symmetric H, alpha H <= 0.95 I: Lambda, H + Lambda positive definite; GD has that
+    lambda per eigenvalue.
+    """
 
     @for_all(scaled=hessians(-1.0, 0.95), alpha=rates(), n_steps=st.integers(1, 8))
     def _(scaled: np.ndarray, alpha: float, n_steps: int) -> None:
         hessian = step * scaled / alpha
         lam = prior.precision(hessian, alpha, n_steps)
         run.above(np.linalg.eigvalsh(lam)[0] * alpha, -1e-13, what="smallest eigenvalue of Lambda")
-        run.above(np.linalg.eigvalsh(hessian + lam)[0], 0.0, what="smallest eigenvalue of H + Lambda")
+        run.above(
+            np.linalg.eigvalsh(hessian + lam)[0], 0.0, what="smallest eigenvalue of H + Lambda"
+        )
 
     for eta in (-1.0, 0.0, 0.3, 0.95):
         for n_steps in (1, 2, 5):
             closed = float(prior.precision(np.array([[eta]]), 1.0, n_steps)[0, 0])
-            run.close(gd_implies(step * eta, 1.0, n_steps), closed, tolerance=1e-10, what=f"eta = {eta}, K = {n_steps}")
+            run.close(
+                gd_implies(step * eta, 1.0, n_steps),
+                closed,
+                tolerance=1e-10,
+                what=f"eta = {eta}, K = {n_steps}",
+            )
 
 
 library_prior_is_proper.mutant("spectrum up to 1.9", step=2.0)

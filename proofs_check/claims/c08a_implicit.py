@@ -1,9 +1,11 @@
-r"""C08a: the hypergradient error of approximate implicit differentiation (AID) is linear in |phi_hat - phi_bar|.
+r"""C08a: the hypergradient error of approximate implicit differentiation (AID) is linear in
+|phi_hat - phi_bar|.
 
-*Proof.* The gradient is $\nabla_\theta\ell-GH^{-1}\nabla_\phi\ell$. With hats at $\hat\phi$ and stars at $\phi^*$ telescope
-$\hat G\hat H^{-1}\hat b-GH^{-1}b=\hat G\hat H^{-1}(\hat b-b)+(\hat G-G)\hat H^{-1}b+G\hat H^{-1}(H-\hat H)H^{-1}b$ and
-bound factor by factor: $\|\hat G\|\le J$, $\|\hat H^{-1}\|\le1/\mu$, $\|b\|=M$. An error $\varepsilon$ of the linear solve adds
-$\hat G\varepsilon$.
+*Proof.* The gradient is $\nabla_\theta\ell-GH^{-1}\nabla_\phi\ell$. With hats at $\hat\phi$ and
+stars at $\phi^*$ telescope $\hat G\hat H^{-1}\hat b-GH^{-1}b=\hat G\hat H^{-1}(\hat b-b)+(\hat
+G-G)\hat H^{-1}b+G\hat H^{-1}(H-\hat H)H^{-1}b$ and bound factor by factor: $\|\hat G\|\le J$,
+$\|\hat H^{-1}\|\le1/\mu$, $\|b\|=M$. An error $\varepsilon$ of the linear solve adds $\hat
+G\varepsilon$.
 """
 
 from __future__ import annotations
@@ -18,32 +20,40 @@ from torch import Tensor
 
 from mdtheory.inner.estimators import TaskGradient, estimators
 from mdtheory.inner.estimators.implicit import Implicit
-from proofs_check import hypergradient as hg
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import hessian_of, vector
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, seeds
+from proofs_check.tools import hypergradient as hg
+from proofs_check.tools.models import hessian_of, vector
+from proofs_check.tools.strategies import for_all, seeds
 
-_LINEAR = r"\|\widehat{\nabla F}(\hat\phi)-\nabla F\|\le C\,\|\hat\phi-\phi^*\|,\ C\text{ independent of }\hat\phi\text{ and }K"
+_LINEAR = (
+    r"\|\widehat{\nabla F}(\hat\phi)-\nabla F\|\le C\,\|\hat\phi-\phi^*\|,\ C\text{ "
+    r"independent of }\hat\phi\text{ and }K"
+)
 
 claim = Claim(
     id="C08a",
     title="Hypergradient error is linear in the distance: implicit differentiation",
     source="Bilevel optimization for meta-learning, accuracy versus complexity (Zhang et al. 2023)",
-    printed=Statement(then=_LINEAR, given={"inner": r"\hat\phi\text{ approximates }\phi^*=\arg\min_\phi f(\phi,\theta)"}),
+    printed=Statement(
+        then=_LINEAR,
+        given={"inner": r"\hat\phi\text{ approximates }\phi^*=\arg\min_\phi f(\phi,\theta)"},
+    ),
     amended=Statement(
         then=_LINEAR,
         given={
             "inner": r"\hat\phi\text{ approximates }\phi^*=\arg\min_\phi f(\phi,\theta)",
             "convex": r"f(\cdot,\theta)\ \mu\text{-strongly convex}",
-            "smooth": r"\nabla^2_{\phi\phi}f\ \rho\text{-},\ G=\nabla^2_{\theta\phi}f\ \tau\text{-},"
+            "smooth": r"\nabla^2_{\phi\phi}f\ \rho\text{-},\ G=\nabla^2_{\theta\phi}f\ \tau"
+            r"\text{-},"
             r"\ \nabla_\phi\ell\ L_\ell\text{-},\ \nabla_\theta\ell\ L'\text{-Lipschitz in }\phi;"
             r"\ \|G\|\le J,\ M=\|\nabla_\phi\ell(\phi^*)\|",
         },
         parts={
             "bound": r"C=L'+\tfrac{JL_\ell}\mu+\tfrac{M\tau}\mu+\tfrac{MJ\rho}{\mu^2}",
             "solve": r"\text{an inexact solve }v+\varepsilon\text{ adds at most }J\|\varepsilon\|",
-            "tight": r"f=\tfrac\mu2p^2+\tfrac\rho6p^3-\theta(Jp-\tfrac\tau2p^2),\ \ell=-Mp+\tfrac{L_\ell}2p^2+L'\theta p:"
+            "tight": r"f=\tfrac\mu2p^2+\tfrac\rho6p^3-\theta(Jp-\tfrac\tau2p^2),\ \ell=-Mp+"
+            r"\tfrac{L_\ell}2p^2+L'\theta p:"
             r"\ \text{error}/p\to C\text{ as }p\to0^+",
         },
     ),
@@ -58,12 +68,16 @@ class WrongSign(Implicit):
         right = super().task_gradient(problem, meta, episode, noise)
         state = problem.start(meta, noise)
         direct = torch.func.grad(lambda own: problem.query_loss(own, state, episode)[0])(meta)
-        return right._replace(grads={name: 2 * direct[name] - value for name, value in right.grads.items()})
+        return right._replace(
+            grads={name: 2 * direct[name] - value for name, value in right.grads.items()}
+        )
 
 
 @claim.check("counterexample", about="printed", drops=("convex",))
 def without_strong_convexity(run: Run, *, ridge: float = 0.0) -> None:
-    """f = p^4/4 - theta p: error/distance at phi_hat = 1.1 phi* grows like 1/theta, without bound."""
+    """f = p^4/4 - theta p: error/distance at phi_hat = 1.1 phi* grows like 1/theta, without
+    bound.
+    """
     ratios = []
     for theta in (1e-3, 1e-6, 1e-9):
 
@@ -86,7 +100,9 @@ without_strong_convexity.mutant("with a ridge mu = 1", ridge=1.0)
 
 @claim.check("counterexample", about="printed", drops=("smooth",))
 def without_a_lipschitz_hessian(run: Run, *, power: float = 2.5) -> None:
-    """f = p^2/2 + |p|^{5/2} - theta p at theta = 0: the error is of order sqrt(distance), so error/distance is unbounded."""
+    """f = p^2/2 + |p|^{5/2} - theta p at theta = 0: the error is of order sqrt(distance), so
+    error/distance is unbounded.
+    """
 
     def task(p: Tensor, t: Tensor) -> Tensor:
         return (0.5 * p**2 + p.abs() ** power - t * p).sum()
@@ -106,8 +122,12 @@ without_a_lipschitz_hessian.mutant("|p|^3: a Lipschitz Hessian", power=3.0)
 
 @claim.check("certificate", part="bound")
 def telescoping(run: Run, *, sign: int = 1) -> None:
-    """The three-factor telescope as an identity of non-commuting symbols, and its norms' sum as the constant C."""
-    g1, g2, h1, h2, k1, k2, b1, b2 = sp.symbols("G1 G2 H1 H2 K1 K2 b1 b2", commutative=False)  # K = H^{-1}
+    """The three-factor telescope as an identity of non-commuting symbols, and its norms' sum as the
+    constant C.
+    """
+    g1, g2, h1, h2, k1, k2, b1, b2 = sp.symbols(
+        "G1 G2 H1 H2 K1 K2 b1 b2", commutative=False
+    )  # K = H^{-1}
     telescope = g1 * k1 * (b1 - b2) + (g1 - g2) * k1 * b2 + sign * g2 * k1 * (h2 - h1) * k2 * b2
     expanded = sp.expand(telescope).subs(k1 * h2 * k2, k1).subs(k1 * h1 * k2, k2)
     run.that(sp.expand(expanded - (g1 * k1 * b1 - g2 * k2 * b2)) == 0, f"the telescope: {expanded}")
@@ -128,9 +148,14 @@ def bound(*, drop: str = "") -> Callable[[hg.Bilevel, float], float]:
 
 @claim.check("property", part="bound")
 def library_estimator(
-    run: Run, *, limit: Callable[[hg.Bilevel, float], float] = hg.implicit_bound, kind: type = Implicit
+    run: Run,
+    *,
+    limit: Callable[[hg.Bilevel, float], float] = hg.implicit_bound,
+    kind: type = Implicit,
 ) -> None:
-    """The library's implicit estimator on random strongly convex problems, at distances from 1e-3 to 1 of the minimiser."""
+    """The library's implicit estimator on random strongly convex problems, at distances from 1e-3
+    to 1 of the minimiser.
+    """
 
     @for_all(seed=st.integers(0, 40), direction=seeds(), size=st.floats(-3.0, 0.0))
     def _(seed: int, direction: int, size: float) -> None:
@@ -140,7 +165,12 @@ def library_estimator(
         near = b.best + e * shift / torch.linalg.vector_norm(shift)
         truth = hg.implicit_gradient(b.task, b.query, b.best, b.theta)
         found = hg.implicit_gradient(b.task, b.query, near, b.theta, kind(cg_tolerance=1e-14))
-        run.at_most(float(torch.linalg.vector_norm(found - truth)), limit(b, e), what=f"error at distance {e:.2g}", slack=1e-9)
+        run.at_most(
+            float(torch.linalg.vector_norm(found - truth)),
+            limit(b, e),
+            what=f"error at distance {e:.2g}",
+            slack=1e-9,
+        )
 
 
 library_estimator.mutant("the whole implicit part dropped", limit=lambda b, e: b.direct * e)
@@ -149,13 +179,18 @@ library_estimator.mutant("+ instead of - in the implicit term", kind=WrongSign)
 
 @claim.check("exact", part="bound")
 def library_gradient_is_right(run: Run, *, kind: type = Implicit) -> None:
-    """At phi* the library's estimator equals central differences of theta -> l(phi*(theta), theta), phi* by Newton."""
+    """At phi* the library's estimator equals central differences of theta -> l(phi*(theta), theta),
+    phi* by Newton.
+    """
     b = hg.random_bilevel(3)
     found = hg.implicit_gradient(b.task, b.query, b.best, b.theta, kind(cg_tolerance=1e-14))
     for i in range(3):
         step = torch.zeros(3, dtype=torch.float64)
         step[i] = 1e-4
-        values = [b.query(hg.newton(lambda v, t=t: b.task(v, t), b.best), t) for t in (b.theta + step, b.theta - step)]
+        values = [
+            b.query(hg.newton(lambda v, t=t: b.task(v, t), b.best), t)
+            for t in (b.theta + step, b.theta - step)
+        ]
         run.close(found[i], (values[0] - values[1]) / 2e-4, tolerance=1e-6, what=f"coordinate {i}")
 
 
@@ -164,7 +199,9 @@ library_gradient_is_right.mutant("+ instead of - in the implicit term", kind=Wro
 
 @claim.check("exact", part="solve")
 def inexact_solve(run: Run, *, allowance: float = 1.0) -> None:
-    """CG stopped after one or two steps: the extra error is exactly -G epsilon, at most J |epsilon|, and nearly that once."""
+    """CG stopped after one or two steps: the extra error is exactly -G epsilon, at most J
+    |epsilon|, and nearly that once.
+    """
     closest = 0.0
     for seed in range(12):
         b = hg.random_bilevel(seed)
@@ -173,15 +210,29 @@ def inexact_solve(run: Run, *, allowance: float = 1.0) -> None:
             rough = estimators.get("implicit")(cg_steps=steps, cg_tolerance=0.0)
             found = hg.implicit_gradient(b.task, b.query, b.best, b.theta, rough)
             error, mixed = solve_error(b, steps)
-            run.close(found - exact, -mixed @ error, tolerance=1e-10, what=f"extra error = -G epsilon, seed {seed}")
-            extra, size = (float(torch.linalg.vector_norm(value)) for value in (found - exact, error))
-            run.at_most(extra, allowance * b.j * size, what=f"extra error, seed {seed}, {steps} steps", slack=1e-12)
+            run.close(
+                found - exact,
+                -mixed @ error,
+                tolerance=1e-10,
+                what=f"extra error = -G epsilon, seed {seed}",
+            )
+            extra, size = (
+                float(torch.linalg.vector_norm(value)) for value in (found - exact, error)
+            )
+            run.at_most(
+                extra,
+                allowance * b.j * size,
+                what=f"extra error, seed {seed}, {steps} steps",
+                slack=1e-12,
+            )
             closest = max(closest, extra / (b.j * size))
     run.above(closest, 0.5, what="the allowance is nearly used somewhere")
 
 
 def solve_error(b: hg.Bilevel, steps: int) -> tuple[Tensor, Tensor]:
-    """epsilon = v_steps - H^{-1} grad l by dense conjugate gradients, written out, and G. shapes: (d,), (p, d)"""
+    """epsilon = v_steps - H^{-1} grad l by dense conjugate gradients, written out, and G. shapes:
+    (d,), (p, d)
+    """
     hessian = hessian_of(lambda v: b.task(v, b.theta))(b.best)
     right = torch.func.grad(lambda v: b.query(v, b.theta))(b.best)
     v, residual = torch.zeros_like(right), right
@@ -199,8 +250,12 @@ inexact_solve.mutant("nothing", allowance=0.0)
 
 
 @claim.check("exact", part="tight")
-def all_four_terms_add(run: Run, *, limit: Callable[[hg.Bilevel, float], float] = hg.implicit_bound) -> None:
-    """The attaining family at theta = 0 on the library's estimator: error/p at p = 1e-6 is C to six digits."""
+def all_four_terms_add(
+    run: Run, *, limit: Callable[[hg.Bilevel, float], float] = hg.implicit_bound
+) -> None:
+    """The attaining family at theta = 0 on the library's estimator: error/p at p = 1e-6 is C to six
+    digits.
+    """
     mu, rho, tau, j, big_lq, direct, m = 0.5, 0.7, 0.3, 1.1, 0.9, 0.4, 1.3
 
     def task(p: Tensor, t: Tensor) -> Tensor:
@@ -215,9 +270,20 @@ def all_four_terms_add(run: Run, *, limit: Callable[[hg.Bilevel, float], float] 
     for p in (1e-2, 1e-4, 1e-6):
         found = hg.implicit_gradient(task, query, vector(p), vector(0.0))
         errors.append(float((found - truth).abs()) / limit(at, p))
-    run.quantity("AID error/(C e), attaining family", errors[-1], tolerance=1e-4, theory=1.0, meaning="all four terms add")
+    run.quantity(
+        "AID error/(C e), attaining family",
+        errors[-1],
+        tolerance=1e-4,
+        theory=1.0,
+        meaning="all four terms add",
+    )
     run.at_most(max(errors), 1.0, what="validity along the family", slack=1e-8)
-    example = sp.Rational(2, 5) + sp.Rational(11 * 9, 50) + sp.Rational(13 * 3, 50) + sp.Rational(13 * 11 * 7, 250)
+    example = (
+        sp.Rational(2, 5)
+        + sp.Rational(11 * 9, 50)
+        + sp.Rational(13 * 3, 50)
+        + sp.Rational(13 * 11 * 7, 250)
+    )
     run.quantity(
         "C at mu=.5,rho=.7,tau=.3,J=1.1,Ll=.9,L'=.4,M=1.3",
         example,
@@ -226,5 +292,10 @@ def all_four_terms_add(run: Run, *, limit: Callable[[hg.Bilevel, float], float] 
     )
 
 
-for dropped, words in (("rho", "M J rho/mu^2"), ("tau", "M tau/mu"), ("big_lq", "J Ll/mu"), ("direct", "L'")):
+for dropped, words in (
+    ("rho", "M J rho/mu^2"),
+    ("tau", "M tau/mu"),
+    ("big_lq", "J Ll/mu"),
+    ("direct", "L'"),
+):
     all_four_terms_add.mutant(f"{words} dropped", limit=bound(drop=dropped))

@@ -1,11 +1,14 @@
-r"""C08b: the same statement for the unrolled gradient, which is what MAML uses. False; what holds has an extra factor K.
+r"""C08b: the same statement for the unrolled gradient, which is what MAML uses. False; what holds
+has an extra factor K.
 
-*Counterexample.* $\theta$ the initialisation: distance 0 after one step, yet $\nabla_\theta\ell(\hat\phi)=(0.9^K,0)\ne0$.
+*Counterexample.* $\theta$ the initialisation: distance 0 after one step, yet
+$\nabla_\theta\ell(\hat\phi)=(0.9^K,0)\ne0$.
 
-*Proof of the amendment.* $J_k=\partial_\theta\phi^k$, $J_*=\partial_\theta\phi^*$: $J_k-J_*=(I-\alpha H_{k-1})(J_{k-1}-J_*)
--\alpha(H_{k-1}-H_*)J_*-\alpha(G_{k-1}-G_*)^\top$ with $\|J_*\|\le J/\mu$ and $\|\phi^{k-1}-\phi^*\|\le q^{k-1}D$. Since
-$\sum_{k\le K}q^{K-k}q^{k-1}=Kq^{K-1}$, the bound on $E_K$ follows; the error is $\nabla_\theta\hat\ell-\nabla_\theta\ell
-+J_K^\top\hat b-J_*^\top b$.
+*Proof of the amendment.* $J_k=\partial_\theta\phi^k$, $J_*=\partial_\theta\phi^*$:
+$J_k-J_*=(I-\alpha H_{k-1})(J_{k-1}-J_*) -\alpha(H_{k-1}-H_*)J_*-\alpha(G_{k-1}-G_*)^\top$ with
+$\|J_*\|\le J/\mu$ and $\|\phi^{k-1}-\phi^*\|\le q^{k-1}D$. Since $\sum_{k\le
+K}q^{K-k}q^{k-1}=Kq^{K-1}$, the bound on $E_K$ follows; the error is
+$\nabla_\theta\hat\ell-\nabla_\theta\ell +J_K^\top\hat b-J_*^\top b$.
 """
 
 from __future__ import annotations
@@ -18,31 +21,49 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from proofs_check import hypergradient as hg
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import descend, hessian_of, vector
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, seeds
+from proofs_check.tools import hypergradient as hg
+from proofs_check.tools.models import descend, hessian_of, vector
+from proofs_check.tools.strategies import for_all, seeds
 
 claim = Claim(
     id="C08b",
     title="Hypergradient error is linear in the distance: unrolled, as in MAML",
     source="Bilevel optimization for meta-learning, accuracy versus complexity (Zhang et al. 2023)",
     printed=Statement(
-        then=r"\|\nabla_\theta\ell(\hat\phi_t(\theta))-\nabla_\theta\ell(\bar\phi_t(\theta))\|\le C\|\hat\phi_t-\bar\phi_t\|"
+        then=(
+            r"\|\nabla_\theta\ell(\hat\phi_t(\theta))-\nabla_\theta\ell(\bar\phi_t(\theta))\|\le C"
+            r"\|\hat\phi_t-\bar\phi_t\|"
+        )
     ),
     amended=Statement(
         given={
-            "inner": r"f(\cdot,\theta)\ \mu\text{-s.c.},\ L\text{-smooth},\ \alpha\le1/L,\ q=1-\alpha\mu,\ D=\|\phi^0-\phi^*\|",
-            "smooth": r"\text{Lipschitz constants }\rho,\tau,L_\ell,L'\text{ and }J,M\text{ as in C08a}",
+            "inner": (
+                r"f(\cdot,\theta)\ \mu\text{-s.c.},\ L\text{-smooth},\ \alpha\le1/L,\ q=1-"
+                r"\alpha\mu,\ D=\|\phi^0-\phi^*\|"
+            ),
+            "smooth": (
+                r"\text{Lipschitz constants }\rho,\tau,L_\ell,L'\text{ and }J,M\text{ as in "
+                r"C08a}"
+            ),
         },
         then=r"\text{error}\le L'e_K+\tfrac{JL_\ell}\mu e_K+(M+L_\ell e_K)E_K,\quad "
         r"E_K\le q^KE_0+\alpha\bigl(\tfrac{\rho J}\mu+\tau\bigr)Kq^{K-1}D",
         parts={
-            "jacobian": r"E_K=\|\partial_\theta(\phi^K-\phi^*)\|\le q^KE_0+\alpha(\tfrac{\rho J}\mu+\tau)Kq^{K-1}D",
-            "error": r"\text{error}\le L'e_K+\tfrac{JL_\ell}\mu e_K+(M+L_\ell e_K)E_K,\ e_K=\|\phi^K-\phi^*\|",
-            "tight": r"f=\tfrac\mu2p^2+\tfrac\rho6p^3-\theta p,\ \partial\phi^0=\tfrac1\mu,\ \ell=p:\ "
-            r"E_K/(\tfrac{\alpha\rho}\mu Kq^{K-1}D)\to1,\ \text{error}/e_K\to\tfrac{\alpha\rho}{\mu q}K\text{ as }D\to0",
+            "jacobian": (
+                r"E_K=\|\partial_\theta(\phi^K-\phi^*)\|\le q^KE_0+\alpha(\tfrac{\rho J}"
+                r"\mu+\tau)Kq^{K-1}D"
+            ),
+            "error": (
+                r"\text{error}\le L'e_K+\tfrac{JL_\ell}\mu e_K+(M+L_\ell e_K)E_K,\ e_K=\|"
+                r"\phi^K-\phi^*\|"
+            ),
+            "tight": r"f=\tfrac\mu2p^2+\tfrac\rho6p^3-\theta p,\ \partial\phi^0=\tfrac1\mu,\ "
+            r"\ell=p:\ "
+            r"E_K/(\tfrac{\alpha\rho}\mu Kq^{K-1}D)\to1,\ \text{error}/e_K\to\tfrac{\alpha\rho}{"
+            r"\mu "
+            r"q}K\text{ as }D\to0",
         },
     ),
     expected=Verdict("FALSE", "PROVED"),
@@ -51,8 +72,12 @@ claim = Claim(
 
 
 @claim.check("counterexample", about="printed")
-def zero_distance_nonzero_error(run: Run, *, estimator: str = "unrolled", flat: float = 0.1) -> None:
-    """f = (0.1 x1^2 + x2^2)/2, alpha = 1, theta = (0, 2), l = x1 + x2: phi_hat = phi_bar = 0, gradient (0.9^K, 0), not 0."""
+def zero_distance_nonzero_error(
+    run: Run, *, estimator: str = "unrolled", flat: float = 0.1
+) -> None:
+    """f = (0.1 x1^2 + x2^2)/2, alpha = 1, theta = (0, 2), l = x1 + x2: phi_hat = phi_bar = 0,
+    gradient (0.9^K, 0), not 0.
+    """
     weights, start = vector(flat, 1.0), vector(0.0, 2.0)
 
     def task(v: Tensor, t: Tensor) -> Tensor:
@@ -62,12 +87,22 @@ def zero_distance_nonzero_error(run: Run, *, estimator: str = "unrolled", flat: 
         end = descend(lambda v: task(v, v), start, task_lr=1.0, n_steps=k)
         run.close(end, torch.zeros(2), tolerance=0.0, what="the distance to phi_bar = 0")
         _, found = hg.unrolled_gradients(
-            task, lambda v, t: v.sum() + 0.0 * t.sum(), start, vector(0.0), alpha=1.0, n_steps=k, estimator=estimator
+            task,
+            lambda v, t: v.sum() + 0.0 * t.sum(),
+            start,
+            vector(0.0),
+            alpha=1.0,
+            n_steps=k,
+            estimator=estimator,
         )
         run.close(found, vector(0.9**k, 0.0), tolerance=1e-14, what=f"meta-gradient at K = {k}")
         if k in (1, 10):
             run.quantity(
-                f"gradient error at distance 0, K={k}", float(found[0]), tolerance=1e-12, theory=0.9**k, meaning="0.9^K"
+                f"gradient error at distance 0, K={k}",
+                float(found[0]),
+                tolerance=1e-12,
+                theory=0.9**k,
+                meaning="0.9^K",
             )
 
 
@@ -77,11 +112,15 @@ zero_distance_nonzero_error.mutant("a well-conditioned task", flat=1.0)
 
 @claim.check("certificate", part="jacobian")
 def recursion(run: Run, *, transported: int = 1) -> None:
-    """J_k - J_* as an identity of non-commuting symbols (J_* from H J + G^T = 0), and the sum of the remainders."""
+    """J_k - J_* as an identity of non-commuting symbols (J_* from H J + G^T = 0), and the sum of
+    the remainders.
+    """
     a, h, hs, gs, g, j, js = sp.symbols("a H Hs Gs G J Js", commutative=False)
     step = j - a * (h * j + g)  # J_k = (I - a H) J_{k-1} - a G^T
     claimed = (j - js) - a * h * (j - js) - transported * a * (h - hs) * js - a * (g - gs)
-    rest = sp.expand(step - js - claimed).subs(a * hs * js, -a * gs)  # stationarity: H_* J_* = -G_*^T
+    rest = sp.expand(step - js - claimed).subs(
+        a * hs * js, -a * gs
+    )  # stationarity: H_* J_* = -G_*^T
     run.that(sp.expand(rest) == 0, f"J_k - J_*: {rest} is left over")
     q, k, n = sp.symbols("q k K", positive=True)
     total = sp.summation(sp.powsimp(q ** (n - k) * q ** (k - 1)), (k, 1, n))
@@ -95,7 +134,10 @@ recursion.mutant("the term with H - H_* dropped", transported=0)
 def assembled(run: Run, *, cross: int = 1) -> None:
     """J_K^T b_hat - J_*^T b = (J_K - J_*)^T b_hat + J_*^T (b_hat - b); |b_hat| <= M + L_l e."""
     jk, js, bh, b = sp.symbols("Jk Js bh b", commutative=False)
-    run.that(sp.expand(jk * bh - js * b - cross * (jk - js) * bh - js * (bh - b)) == 0, "the product rule of differences")
+    run.that(
+        sp.expand(jk * bh - js * b - cross * (jk - js) * bh - js * (bh - b)) == 0,
+        "the product rule of differences",
+    )
     m, big_lq, e, big_e, j, mu, direct = sp.symbols("M Ll e E J mu Lp", positive=True)
     run.zero(
         direct * e
@@ -120,19 +162,32 @@ def without_k(b: hg.Bilevel, *, n_steps: int, **how: float) -> float:
 
 
 @claim.check("property", part="jacobian")
-def library_jacobian(run: Run, *, limit: Callable[..., float] = hg.jacobian_bound, estimator: str = "unrolled") -> None:
-    """Random strongly convex problems: the library's unrolled Jacobian by theta against the bound, K up to 6."""
+def library_jacobian(
+    run: Run, *, limit: Callable[..., float] = hg.jacobian_bound, estimator: str = "unrolled"
+) -> None:
+    """Random strongly convex problems: the library's unrolled Jacobian by theta against the bound,
+    K up to 6.
+    """
 
-    @for_all(seed=st.integers(0, 40), direction=seeds(), n_steps=st.integers(1, 6), share=st.floats(0.2, 1.0))
+    @for_all(
+        seed=st.integers(0, 40),
+        direction=seeds(),
+        n_steps=st.integers(1, 6),
+        share=st.floats(0.2, 1.0),
+    )
     def _(seed: int, direction: int, n_steps: int, share: float) -> None:
         b, start, alpha = _start(seed, direction, share)
         columns = []
         for query in [lambda v, t, i=i: v[i] + 0.0 * t.sum() for i in range(3)]:
             columns.append(
-                hg.unrolled_gradients(b.task, query, start, b.theta, alpha=alpha, n_steps=n_steps, estimator=estimator)[0]
+                hg.unrolled_gradients(
+                    b.task, query, start, b.theta, alpha=alpha, n_steps=n_steps, estimator=estimator
+                )[0]
             )
         jacobian, best = torch.stack(columns), minimiser_jacobian(b)
-        found, first = (float(torch.linalg.matrix_norm(value, 2)) for value in (jacobian - best, best))
+        found, first = (
+            float(torch.linalg.matrix_norm(value, 2)) for value in (jacobian - best, best)
+        )
         distance = float(torch.linalg.vector_norm(start - b.best))
         bound = limit(b, alpha=alpha, n_steps=n_steps, distance=distance, start=first)
         run.at_most(found, bound, what=f"E_K at K = {n_steps}", slack=1e-10)
@@ -151,33 +206,53 @@ def minimiser_jacobian(b: hg.Bilevel) -> Tensor:
     return -torch.linalg.solve(hessian, mixed)
 
 
-library_jacobian.mutant("a hundredth of the bound", limit=lambda b, **how: hg.jacobian_bound(b, **how) / 100)
+library_jacobian.mutant(
+    "a hundredth of the bound", limit=lambda b, **how: hg.jacobian_bound(b, **how) / 100
+)
 library_jacobian.mutant("first-order gradient", estimator="first_order")
 
 
 @claim.check("property", part="error")
 def library_error(run: Run, *, share_of_m: float = 1.0) -> None:
-    """The library's whole unrolled hypergradient against the true one (C08a's estimator at phi*)."""
+    """The library's whole unrolled hypergradient against the true one (C08a's estimator at
+    phi*).
+    """
 
     @for_all(seed=st.integers(0, 40), direction=seeds(), n_steps=st.integers(1, 12))
     def _(seed: int, direction: int, n_steps: int) -> None:
         b, start, alpha = _start(seed, direction, 1.0)
         truth = hg.implicit_gradient(b.task, b.query, b.best, b.theta)
-        found, _ = hg.unrolled_gradients(b.task, b.query, start, b.theta, alpha=alpha, n_steps=n_steps)
+        found, _ = hg.unrolled_gradients(
+            b.task, b.query, start, b.theta, alpha=alpha, n_steps=n_steps
+        )
         end = descend(lambda v: b.task(v, b.theta), start, task_lr=alpha, n_steps=n_steps)
-        e, first = float(torch.linalg.vector_norm(end - b.best)), float(torch.linalg.matrix_norm(minimiser_jacobian(b), 2))
+        e, first = (
+            float(torch.linalg.vector_norm(end - b.best)),
+            float(torch.linalg.matrix_norm(minimiser_jacobian(b), 2)),
+        )
         distance = float(torch.linalg.vector_norm(start - b.best))
-        jacobian = hg.jacobian_bound(b, alpha=alpha, n_steps=n_steps, distance=distance, start=first)
+        jacobian = hg.jacobian_bound(
+            b, alpha=alpha, n_steps=n_steps, distance=distance, start=first
+        )
         bound = hg.unrolled_bound(b, e=e, jacobian=share_of_m * jacobian)
-        run.at_most(float(torch.linalg.vector_norm(found - truth)), bound, what=f"error at K = {n_steps}", slack=1e-10)
+        run.at_most(
+            float(torch.linalg.vector_norm(found - truth)),
+            bound,
+            what=f"error at K = {n_steps}",
+            slack=1e-10,
+        )
 
 
 library_error.mutant("as if E_K were 0: linear in the distance", share_of_m=0.0)
 
 
 @claim.check("exact", part="tight")
-def attained(run: Run, *, limit: Callable[..., float] = hg.jacobian_bound, estimator: str = "unrolled") -> None:
-    """The attaining family with d phi^0 = 1/mu at D = 1e-7: both ratios reach their limits for K = 1, 3, 10."""
+def attained(
+    run: Run, *, limit: Callable[..., float] = hg.jacobian_bound, estimator: str = "unrolled"
+) -> None:
+    """The attaining family with d phi^0 = 1/mu at D = 1e-7: both ratios reach their limits for K =
+    1, 3, 10.
+    """
     mu, rho, alpha, distance = 0.5, 0.8, 0.9, 1e-7
     q = 1 - alpha * mu
 
@@ -194,9 +269,17 @@ def attained(run: Run, *, limit: Callable[..., float] = hg.jacobian_bound, estim
         )
         error = abs(float(by_theta + by_start / mu) - 1 / mu)
         ratio = error / limit(family, alpha=alpha, n_steps=k, distance=distance, start=0.0)
-        run.quantity(f"E_K/bound, attaining family, K={k}", ratio, tolerance=1e-5, theory=1.0, meaning="tends to 1 as D -> 0")
+        run.quantity(
+            f"E_K/bound, attaining family, K={k}",
+            ratio,
+            tolerance=1e-5,
+            theory=1.0,
+            meaning="tends to 1 as D -> 0",
+        )
         run.at_most(ratio, 1.0, what="validity", slack=1e-7)
-        end = float(descend(lambda p: task(p, vector(0.0)), vector(distance), task_lr=alpha, n_steps=k))
+        end = float(
+            descend(lambda p: task(p, vector(0.0)), vector(distance), task_lr=alpha, n_steps=k)
+        )
         slope = alpha * rho / (mu * q) * k
         run.quantity(
             f"error/distance at mu=.5,rho=.8,alpha=.9, K={k}",

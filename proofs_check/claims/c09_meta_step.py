@@ -1,8 +1,9 @@
 r"""C09: the meta-level SGD step with a mini-batch of tasks.
 
-*Proof.* Each task is in a uniform subset of size $b$ with probability $b/T$: the mean of the batch has expectation
-$\frac1T\sum_tg_t$. Pairs are in it with probability $\frac{b(b-1)}{T(T-1)}$, which gives the variance. The step's gradient is
-exact for the truncated $F_K(\theta)=\sum_t\ell_t(\phi_t^K(\theta))$, and so biased for $F$ by C08b.
+*Proof.* Each task is in a uniform subset of size $b$ with probability $b/T$: the mean of the batch
+has expectation $\frac1T\sum_tg_t$. Pairs are in it with probability $\frac{b(b-1)}{T(T-1)}$, which
+gives the variance. The step's gradient is exact for the truncated
+$F_K(\theta)=\sum_t\ell_t(\phi_t^K(\theta))$, and so biased for $F$ by C08b.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ import sympy as sp
 import torch
 from torch import Tensor, nn
 
+from mdtheory.core.types import Episode
 from mdtheory.data.synthetic import LeastSquaresStream
 from mdtheory.geometry.base import geometries
 from mdtheory.inner import Problem, solve
 from mdtheory.inner.estimators import estimators
-from mdtheory.typing import Episode
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 
 _STEP = (
-    r"\mathbb E\,\tfrac1{|\mathcal T^r|}\sum_{t\in\mathcal T^r}\nabla_\theta\mathcal L_t^{\rm val}(\hat\phi_t)"
+    r"\mathbb E\,\tfrac1{|\mathcal T^r|}\sum_{t\in\mathcal T^r}\nabla_\theta\mathcal L_t^{\rm val}("
+    r"\hat\phi_t)"
     r"\ \propto\ \nabla_\theta\sum_{t=1}^T\mathcal L_t^{\rm val}(\hat\phi_t)"
 )
 
@@ -35,10 +37,21 @@ claim = Claim(
     printed=Statement(then=_STEP),
     amended=Statement(
         then=_STEP,
-        given={"uniform": r"\mathcal T^r\text{ uniform without replacement, }|\mathcal T^r|=b;\ \hat\phi_t=\phi_t^K"},
+        given={
+            "uniform": (
+                r"\mathcal T^r\text{ uniform without replacement, }|\mathcal T^r|=b;\ \hat"
+                r"\phi_t=\phi_t^K"
+            )
+        },
         parts={
-            "mean": r"\text{unbiased for }\tfrac1T\sum_t\nabla\ell_t(\hat\phi_t)\text{: the factor }T\text{ sits in }\beta",
-            "variance": r"\text{variance }\tfrac{\sigma^2}b\tfrac{T-b}{T-1},\ \sigma^2=\tfrac1T\sum\|g_t-\bar g\|^2",
+            "mean": (
+                r"\text{unbiased for }\tfrac1T\sum_t\nabla\ell_t(\hat\phi_t)\text{: the factor "
+                r"}T\text{ sits in }\beta"
+            ),
+            "variance": (
+                r"\text{variance }\tfrac{\sigma^2}b\tfrac{T-b}{T-1},\ \sigma^2=\tfrac1T\sum"
+                r"\|g_t-\bar g\|^2"
+            ),
             "truncated": r"\text{it is a gradient of }F_K,\text{ hence biased for }F",
         },
     ),
@@ -50,9 +63,17 @@ TASKS = 6
 
 
 def library_gradients(episodes: Sequence[Episode]) -> Tensor:
-    """The library's unrolled meta-gradient over these tasks: K = 3 steps of MAML on least squares. shape: (4,)"""
+    """The library's unrolled meta-gradient over these tasks: K = 3 steps of MAML on least squares.
+    shape: (4,)
+    """
     model = nn.Linear(4, 1, bias=False, dtype=torch.float64)
-    problem = Problem(model=model, geometry=geometries.get("maml")(), loss=nn.functional.mse_loss, n_steps=3, task_lr=0.05)
+    problem = Problem(
+        model=model,
+        geometry=geometries.get("maml")(),
+        loss=nn.functional.mse_loss,
+        n_steps=3,
+        task_lr=0.05,
+    )
     meta = {"anchor.weight": torch.linspace(-1, 1, 4, dtype=torch.float64)[None]}
     return estimators.get("unrolled")()(problem, meta, episodes).grads["anchor.weight"][0]
 
@@ -65,12 +86,16 @@ def tasks() -> list[Episode]:
 
 @claim.check("counterexample", about="printed", drops=("uniform",))
 def unequal_sampling(run: Run, *, weights: Sequence[int] = (3, 1, 1, 1, 1, 1)) -> None:
-    """One task drawn three times as often: the expected step is not along the gradient of the sum."""
+    """One task drawn three times as often: the expected step is not along the gradient of the
+    sum.
+    """
     each = torch.stack([library_gradients([task]) for task in tasks()])
     share = torch.tensor(weights, dtype=torch.float64) / sum(weights)
     expected, total = share @ each, each.sum(0)
     cosine = torch.nn.functional.cosine_similarity(expected, total, dim=0)
-    run.above(1 - float(cosine), 1e-3, what="angle between the expected step and the objective's gradient")
+    run.above(
+        1 - float(cosine), 1e-3, what="angle between the expected step and the objective's gradient"
+    )
 
 
 unequal_sampling.mutant("uniform sampling", weights=(1, 1, 1, 1, 1, 1))
@@ -78,24 +103,39 @@ unequal_sampling.mutant("uniform sampling", weights=(1, 1, 1, 1, 1, 1))
 
 @claim.check("symbolic", part="mean")
 def inclusion(run: Run, *, factor: Callable[[sp.Symbol], sp.Expr] = lambda t: 1 / t) -> None:
-    """P(t in batch) = C(T-1, b-1)/C(T, b) = b/T, so each task has the weight 1/T in the expected mean."""
+    """P(t in batch) = C(T-1, b-1)/C(T, b) = b/T, so each task has the weight 1/T in the expected
+    mean.
+    """
     t, b = sp.symbols("T b", integer=True, positive=True)
     chance = sp.gammasimp(sp.binomial(t - 1, b - 1) / sp.binomial(t, b))
     run.zero(sp.simplify(chance / b - factor(t)), "expected weight of a task")
-    run.quantity("beta of the mean over beta of the sum, T=6", sp.simplify(b / chance).subs(t, TASKS), meaning="T")
+    run.quantity(
+        "beta of the mean over beta of the sum, T=6",
+        sp.simplify(b / chance).subs(t, TASKS),
+        meaning="T",
+    )
 
 
 inclusion.mutant("unbiased for the sum", factor=lambda t: sp.Integer(1))
 
 
 @claim.check("exact", part="mean")
-def library_batches(run: Run, *, weight: Callable[[int, int], float] = lambda size, b: 1.0, target: float = 1 / TASKS) -> None:
-    """All subsets of 6 tasks, b = 1..6: the mean of the estimator's gradients is 1/6 of the sum; also for a partial batch."""
+def library_batches(
+    run: Run,
+    *,
+    weight: Callable[[int, int], float] = lambda size, b: 1.0,
+    target: float = 1 / TASKS,
+) -> None:
+    """All subsets of 6 tasks, b = 1..6: the mean of the estimator's gradients is 1/6 of the sum;
+    also for a partial batch.
+    """
     episodes = tasks()
     total = sum(library_gradients([task]) for task in episodes)
     for b in range(1, TASKS + 1):
         drawn = [library_gradients(batch) for batch in combinations(episodes, b)]
-        run.close(sum(drawn) / len(drawn), target * total, tolerance=1e-12, what=f"expectation at b = {b}")
+        run.close(
+            sum(drawn) / len(drawn), target * total, tolerance=1e-12, what=f"expectation at b = {b}"
+        )
     parts = [episodes[:4], episodes[4:]]  # an epoch of nominal b = 4 with a partial last batch
     epoch = sum(len(part) * weight(len(part), 4) * library_gradients(part) for part in parts)
     run.close(epoch, total, tolerance=1e-12, what="an epoch with a partial last batch")
@@ -106,8 +146,12 @@ library_batches.mutant("partial batch divided by the nominal b", weight=lambda s
 
 
 @claim.check("exact", part="variance")
-def variance(run: Run, *, correction: Callable[[int, int], Fraction] = lambda t, b: Fraction(t - b, t - 1)) -> None:
-    """Exhaustive enumeration in rationals, T = 6, b = 1..6, and by the pair probability b(b-1)/(T(T-1)) for any T, b."""
+def variance(
+    run: Run, *, correction: Callable[[int, int], Fraction] = lambda t, b: Fraction(t - b, t - 1)
+) -> None:
+    """Exhaustive enumeration in rationals, T = 6, b = 1..6, and by the pair probability
+    b(b-1)/(T(T-1)) for any T, b.
+    """
     values = [Fraction(n) for n in (3, -1, 4, 1, -5, 9)]
     mean = sum(values) / TASKS
     spread = sum((value - mean) ** 2 for value in values) / TASKS
@@ -117,7 +161,9 @@ def variance(run: Run, *, correction: Callable[[int, int], Fraction] = lambda t,
         run.that(found == spread / b * correction(TASKS, b), f"variance at b = {b}")
         run.quantity(f"variance factor at T=6, b={b}", found / spread, meaning="(T-b)/(b(T-1))")
     t, b = sp.symbols("T b", positive=True)
-    off = -1 / (t - 1)  # sum over pairs of centred values, per sigma^2 T, is minus the sum of squares
+    off = -1 / (
+        t - 1
+    )  # sum over pairs of centred values, per sigma^2 T, is minus the sum of squares
     whole = (b / t * t + b * (b - 1) / (t * (t - 1)) * t * (t - 1) * off) / b**2
     run.zero(whole - (t - b) / (b * (t - 1)), "variance by pairs")
 
@@ -128,10 +174,18 @@ variance.mutant("(T-b)/T", correction=lambda t, b: Fraction(t - b, t))
 
 @claim.check("exact", part="truncated")
 def gradient_of_the_truncated_objective(run: Run, *, steps: int = 3) -> None:
-    """Central differences of the library's query loss after exactly K = 3 steps (exact: it is a quadratic of the start)."""
+    """Central differences of the library's query loss after exactly K = 3 steps (exact: it is a
+    quadratic of the start).
+    """
     episode = tasks()[0]
     model = nn.Linear(4, 1, bias=False, dtype=torch.float64)
-    problem = Problem(model=model, geometry=geometries.get("maml")(), loss=nn.functional.mse_loss, n_steps=steps, task_lr=0.05)
+    problem = Problem(
+        model=model,
+        geometry=geometries.get("maml")(),
+        loss=nn.functional.mse_loss,
+        n_steps=steps,
+        task_lr=0.05,
+    )
     start, found = torch.linspace(-1, 1, 4, dtype=torch.float64)[None], library_gradients([episode])
 
     def value(at: Tensor) -> float:

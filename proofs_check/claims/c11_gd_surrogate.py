@@ -1,8 +1,8 @@
 r"""C11: gradient descent minimises the linearisation plus a proximal term.
 
 *Proof.* The surrogate is a strongly convex quadratic in $\phi$ for every $\alpha>0$; its gradient
-$u+(\phi-\psi)/\alpha$ vanishes exactly at $\phi=\psi-\alpha u$. Nothing is asked of $f$ but a gradient at $\psi$. (The poster's
-display lacks the transpose.)
+$u+(\phi-\psi)/\alpha$ vanishes exactly at $\phi=\psi-\alpha u$. Nothing is asked of $f$ but a
+gradient at $\psi$. (The poster's display lacks the transpose.)
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from proofs_check import hypergradient as hg
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import descend, vector
 from proofs_check.run import Run
+from proofs_check.tools import hypergradient as hg
+from proofs_check.tools.models import descend, vector
 
 claim = Claim(
     id="C11",
@@ -24,7 +24,10 @@ claim = Claim(
     source="Prior art on accelerated task-specific optimization, GD recap",
     printed=Statement(
         given={"differentiable": r"f\text{ differentiable at }\phi^{k-1},\ \alpha>0"},
-        then=r"\phi^{k-1}-\alpha u=\arg\min_\phi f(\phi^{k-1})+u^\top(\phi-\phi^{k-1})+\tfrac1{2\alpha}\|\phi-\phi^{k-1}\|_2^2",
+        then=(
+            r"\phi^{k-1}-\alpha u=\arg\min_\phi f(\phi^{k-1})+u^\top(\phi-\phi^{k-1})+\tfrac1{2"
+            r"\alpha}\|\phi-\phi^{k-1}\|_2^2"
+        ),
     ),
     expected=Verdict("HOLDS", "PROVED"),
 )
@@ -36,15 +39,23 @@ def proximal(difference: sp.Matrix, alpha: sp.Symbol) -> sp.Expr:
 
 
 @claim.check("symbolic", about="printed")
-def unique_minimiser(run: Run, *, prox: Callable[[sp.Matrix, sp.Symbol], sp.Expr] = proximal) -> None:
-    """Hessian I/alpha > 0 and the only stationary point is psi - alpha u, for arbitrary u, psi in three dimensions."""
+def unique_minimiser(
+    run: Run, *, prox: Callable[[sp.Matrix, sp.Symbol], sp.Expr] = proximal
+) -> None:
+    """Hessian I/alpha > 0 and the only stationary point is psi - alpha u, for arbitrary u, psi in
+    three dimensions.
+    """
     phi, psi, u = (sp.Matrix(sp.symbols(f"{n}1:4", real=True)) for n in ("p", "q", "u"))
     alpha = sp.Symbol("alpha", positive=True)
     surrogate = u.dot(phi - psi) + prox(phi - psi, alpha)
     run.zero(sp.hessian(surrogate, list(phi)) - sp.eye(3) / alpha, "Hessian of the surrogate")
     (solution,) = sp.solve([sp.diff(surrogate, x) for x in phi], list(phi), dict=True)
     run.zero(phi.subs(solution) - (psi - alpha * u), "stationary point")
-    run.quantity("surrogate curvature times alpha", sp.Integer(1), meaning="Hessian of the surrogate is I/alpha")
+    run.quantity(
+        "surrogate curvature times alpha",
+        sp.Integer(1),
+        meaning="Hessian of the surrogate is I/alpha",
+    )
 
 
 unique_minimiser.mutant("1/alpha for 1/(2 alpha)", prox=lambda v, a: v.dot(v) / a)
@@ -58,11 +69,15 @@ def loss(phi: Tensor) -> Tensor:
 
 @claim.check("exact", about="printed")
 def library_step(run: Run, *, half: float = 0.5) -> None:
-    """The library's step equals a Newton minimisation of the surrogate, for alpha from 0.01 to 100."""
+    """The library's step equals a Newton minimisation of the surrogate, for alpha from 0.01 to
+    100.
+    """
     psi = vector(0.7, -1.2, 0.4)
     u = torch.func.grad(loss)(psi)
     for alpha in (0.01, 1.0, 100.0):
-        best = hg.newton(lambda p, a=alpha: u @ (p - psi) + half / a * (p - psi).square().sum(), psi)
+        best = hg.newton(
+            lambda p, a=alpha: u @ (p - psi) + half / a * (p - psi).square().sum(), psi
+        )
         found = descend(loss, psi, task_lr=alpha, n_steps=1)
         run.close(found, best, tolerance=1e-13 * alpha + 1e-13, what=f"step at alpha = {alpha}")
 

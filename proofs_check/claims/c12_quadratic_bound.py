@@ -1,9 +1,11 @@
-r"""C12: the quadratic model of gradient descent majorises the loss for alpha <= 1/L. (Also the model of how to write a claim.)
+r"""C12: the quadratic model of gradient descent majorises the loss for alpha <= 1/L. (Also the
+model of how to write a claim.)
 
-*Proof.* The gap $Q_\alpha(\phi;\psi)-f(\phi)$ is the Bregman divergence of $w=\|\cdot\|^2/(2\alpha)-f$ (``gap_is_bregman``,
-by algebra). It is non-negative for all $\phi,\psi$ iff $w$ is convex, the first-order characterisation of convexity.
-If $\nabla f$ is $L$-Lipschitz, $\langle\nabla w(x)-\nabla w(y),x-y\rangle\ge(1/\alpha-L)\|x-y\|^2$, so $\alpha\le1/L$
-suffices; for $f=\frac L2x^2$ the gap is $\frac12(1/\alpha-L)(x-y)^2$, so no larger step does (``tight``).
+*Proof.* The gap $Q_\alpha(\phi;\psi)-f(\phi)$ is the Bregman divergence of
+$w=\|\cdot\|^2/(2\alpha)-f$ (``gap_is_bregman``, by algebra). It is non-negative for all $\phi,\psi$
+iff $w$ is convex, the first-order characterisation of convexity. If $\nabla f$ is $L$-Lipschitz,
+$\langle\nabla w(x)-\nabla w(y),x-y\rangle\ge(1/\alpha-L)\|x-y\|^2$, so $\alpha\le1/L$ suffices; for
+$f=\frac L2x^2$ the gap is $\frac12(1/\alpha-L)(x-y)^2$, so no larger step does (``tight``).
 """
 
 from __future__ import annotations
@@ -16,30 +18,49 @@ import torch
 from torch import Tensor
 
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import descend, vector
 from proofs_check.run import Run
-from proofs_check.strategies import Loss, for_all, smooth_losses
+from proofs_check.tools.models import descend, vector
+from proofs_check.tools.strategies import Loss, for_all, smooth_losses
 
-_THEN = r"f(\phi)\le f(\psi)+\nabla f(\psi)^\top(\phi-\psi)+\frac1{2\alpha}\|\phi-\psi\|_2^2\quad\forall\phi,\psi"
+_THEN = (
+    r"f(\phi)\le f(\psi)+\nabla f(\psi)^\top(\phi-\psi)+\frac1{2\alpha}\|\phi-\psi\|_2^2\quad"
+    r"\forall\phi,\psi"
+)
 
 claim = Claim(
     id="C12",
     title="GD's surrogate is a quadratic upper bound for 0 < alpha <= 1/L",
     source="Prior art on accelerated task-specific optimization, GD recap",
     printed=Statement(
-        then=_THEN, given={"rate": r"0<\alpha\le 1/L", "smooth": r"f=\mathcal L_t^{\rm trn}\text{ is }L\text{-smooth}"}
+        then=_THEN,
+        given={
+            "rate": r"0<\alpha\le 1/L",
+            "smooth": r"f=\mathcal L_t^{\rm trn}\text{ is }L\text{-smooth}",
+        },
     ),
     amended=Statement(
         then=_THEN + r"\iff \tfrac1{2\alpha}\|\cdot\|^2-f\text{ is convex}",
         given={"smooth": r"f\text{ is }L\text{-smooth}"},
         parts={
-            "iff": r"Q_\alpha-f=D_w,\ w=\tfrac1{2\alpha}\|\cdot\|^2-f;\ Q_\alpha\ge f\ \forall\psi\iff w\text{ convex}",
-            "tight": r"\text{for }f=\tfrac L2x^2\text{ the gap is }\tfrac12(\tfrac1\alpha-L)(x-y)^2,\ <0\text{ for }\alpha>1/L",
-            "descent": r"f(\phi-\alpha u)\le f(\phi)-\alpha(1-\tfrac{\alpha L}2)\|u\|^2,\ u=\nabla f(\phi)",
+            "iff": (
+                r"Q_\alpha-f=D_w,\ w=\tfrac1{2\alpha}\|\cdot\|^2-f;\ Q_\alpha\ge f\ \forall\psi"
+                r"\iff w\text{ convex}"
+            ),
+            "tight": (
+                r"\text{for }f=\tfrac L2x^2\text{ the gap is }\tfrac12(\tfrac1"
+                r"\alpha-L)(x-y)^2,\ <0\text{ for }\alpha>1/L"
+            ),
+            "descent": (
+                r"f(\phi-\alpha u)\le f(\phi)-\alpha(1-\tfrac{\alpha L}2)\|u\|^2,\ u=\nabla "
+                r"f(\phi)"
+            ),
         },
     ),
     expected=Verdict("HOLDS", "PROVED"),
-    remark="A ReLU network is not C^1 and deep losses have no global L: there the statement is local at best.",
+    remark=(
+        "A ReLU network is not C^1 and deep losses have no global L: there the statement is "
+        "local at best."
+    ),
 )
 
 
@@ -52,7 +73,11 @@ def surrogate_gap(f: Callable[[Tensor], Tensor], phi: Tensor, psi: Tensor, alpha
 def quadratic_model(f: sp.Function, x: sp.Matrix, y: sp.Matrix, alpha: sp.Symbol) -> sp.Expr:
     """f(y) + grad f(y)^T (x - y) + |x - y|^2 / (2 alpha)."""
     slope = [sp.diff(f(*y), entry) for entry in y]
-    return f(*y) + sum(s * (a - b) for s, a, b in zip(slope, x, y, strict=True)) + (x - y).dot(x - y) / (2 * alpha)
+    return (
+        f(*y)
+        + sum(s * (a - b) for s, a, b in zip(slope, x, y, strict=True))
+        + (x - y).dot(x - y) / (2 * alpha)
+    )
 
 
 @claim.check("symbolic", part="iff")
@@ -73,40 +98,75 @@ def gap_is_bregman(run: Run, *, model: Callable[..., sp.Expr] = quadratic_model)
 
 
 gap_is_bregman.mutant(
-    "1/alpha in place of 1/(2 alpha)", model=lambda f, x, y, a: quadratic_model(f, x, y, a) + (x - y).dot(x - y) / (2 * a)
+    "1/alpha in place of 1/(2 alpha)",
+    model=lambda f, x, y, a: quadratic_model(f, x, y, a) + (x - y).dot(x - y) / (2 * a),
 )
 
 
 @claim.check("certificate", about="printed")
-def smoothness_suffices(run: Run, *, largest_rate: Callable[[sp.Symbol], sp.Expr] = lambda big_l: 1 / big_l) -> None:
-    """<grad w(x) - grad w(y), x - y> = |x - y|^2 / alpha - <grad f(x) - grad f(y), x - y> >= 0 for every alpha <= 1/L."""
+def smoothness_suffices(
+    run: Run, *, largest_rate: Callable[[sp.Symbol], sp.Expr] = lambda big_l: 1 / big_l
+) -> None:
+    """<grad w(x) - grad w(y), x - y> = |x - y|^2 / alpha - <grad f(x) - grad f(y), x - y> >= 0 for
+    every alpha <= 1/L.
+    """
     big_l, share, square, cosine = sp.symbols("L t D c", positive=True)
-    inner = cosine * big_l * square  # <grad f(x) - grad f(y), x - y> = c L |x - y|^2 with c <= 1 by Cauchy-Schwarz
+    inner = (
+        cosine * big_l * square
+    )  # <grad f(x) - grad f(y), x - y> = c L |x - y|^2 with c <= 1 by Cauchy-Schwarz
     alpha = largest_rate(big_l) * share / (1 + share)  # every alpha strictly below the largest
     worst = sp.simplify((square / alpha - inner).subs(cosine, 1))
     run.that(worst.is_nonnegative, f"monotonicity of grad w: {worst} >= 0")
-    run.zero((square / largest_rate(big_l) - inner).subs(cosine, 1), "slack at the largest rate and c = 1")
+    run.zero(
+        (square / largest_rate(big_l) - inner).subs(cosine, 1),
+        "slack at the largest rate and c = 1",
+    )
 
 
 smoothness_suffices.mutant("alpha <= 2/L", largest_rate=lambda big_l: 2 / big_l)
-smoothness_suffices.mutant("alpha <= 1.01/L", largest_rate=lambda big_l: sp.Rational(101, 100) / big_l)
+smoothness_suffices.mutant(
+    "alpha <= 1.01/L", largest_rate=lambda big_l: sp.Rational(101, 100) / big_l
+)
 
 
 @claim.check("exact", part="tight")
-def tight(run: Run, *, gap: Callable[[Fraction, Fraction], Fraction] = lambda alpha, big_l: (1 / alpha - big_l) / 2) -> None:
+def tight(
+    run: Run,
+    *,
+    gap: Callable[[Fraction, Fraction], Fraction] = lambda alpha, big_l: (1 / alpha - big_l) / 2,
+) -> None:
     """f = L/2 x^2: the gap changes sign exactly at alpha = 1/L."""
     for big_l in (Fraction(1, 3), Fraction(1), Fraction(7)):
         for factor in (Fraction(1, 2), Fraction(1), Fraction(101, 100), Fraction(2)):
             alpha = factor / big_l
-            measured = surrogate_gap(lambda v, c=float(big_l): 0.5 * c * v @ v, vector(3.0), vector(1.0), float(alpha))
-            run.close(measured, float(4 * gap(alpha, big_l)), tolerance=1e-12, what=f"gap at alpha = {factor}/L")
-            run.that((gap(alpha, big_l) < 0) == (factor > 1), f"sign of the gap at alpha = {factor}/L")
-    run.quantity("gap at alpha=1.01/L, L=1, |x-y|=1", gap(Fraction(101, 100), Fraction(1)), meaning="(1/alpha - L)/2 < 0")
-    run.quantity("largest majorising rate times L", Fraction(1), meaning="alpha L at which the gap of L/2 x^2 is zero")
+            measured = surrogate_gap(
+                lambda v, c=float(big_l): 0.5 * c * v @ v, vector(3.0), vector(1.0), float(alpha)
+            )
+            run.close(
+                measured,
+                float(4 * gap(alpha, big_l)),
+                tolerance=1e-12,
+                what=f"gap at alpha = {factor}/L",
+            )
+            run.that(
+                (gap(alpha, big_l) < 0) == (factor > 1), f"sign of the gap at alpha = {factor}/L"
+            )
+    run.quantity(
+        "gap at alpha=1.01/L, L=1, |x-y|=1",
+        gap(Fraction(101, 100), Fraction(1)),
+        meaning="(1/alpha - L)/2 < 0",
+    )
+    run.quantity(
+        "largest majorising rate times L",
+        Fraction(1),
+        meaning="alpha L at which the gap of L/2 x^2 is zero",
+    )
 
 
 tight.mutant("gap (1/alpha - L)", gap=lambda alpha, big_l: 1 / alpha - big_l)
-tight.mutant("gap with upper curvature halved", gap=lambda alpha, big_l: (1 / alpha - big_l / 2) / 2)
+tight.mutant(
+    "gap with upper curvature halved", gap=lambda alpha, big_l: (1 / alpha - big_l / 2) / 2
+)
 
 
 def decrease(alpha: float, big_l: float) -> float:
@@ -116,21 +176,40 @@ def decrease(alpha: float, big_l: float) -> float:
 
 @claim.check("certificate", part="descent")
 def descent_follows(run: Run, *, rate: Callable[..., sp.Expr] = decrease) -> None:
-    """The bound of part (iff) with 1/alpha = L at phi - alpha u is the descent inequality, and L/2 x^2 attains it."""
+    """The bound of part (iff) with 1/alpha = L at phi - alpha u is the descent inequality, and L/2
+    x^2 attains it.
+    """
     alpha, big_l, u, f0 = sp.symbols("alpha L u f0", positive=True)
-    run.zero(f0 - alpha * u**2 + big_l / 2 * (alpha * u) ** 2 - (f0 - rate(alpha, big_l) * u**2), "Q_{1/L}(phi - alpha u)")
+    run.zero(
+        f0 - alpha * u**2 + big_l / 2 * (alpha * u) ** 2 - (f0 - rate(alpha, big_l) * u**2),
+        "Q_{1/L}(phi - alpha u)",
+    )
     at_limit = sp.simplify(rate(1 / big_l, big_l) * big_l)
-    run.quantity("guaranteed decrease at alpha=1/L, times L/|u|^2", at_limit, theory=0.5, meaning="alpha (1 - alpha L/2)")
+    run.quantity(
+        "guaranteed decrease at alpha=1/L, times L/|u|^2",
+        at_limit,
+        theory=0.5,
+        meaning="alpha (1 - alpha L/2)",
+    )
     x = sp.Symbol("x")
-    run.zero(big_l / 2 * (x - alpha * big_l * x) ** 2 - big_l / 2 * x**2 + rate(alpha, big_l) * (big_l * x) ** 2, "attained")
+    run.zero(
+        big_l / 2 * (x - alpha * big_l * x) ** 2
+        - big_l / 2 * x**2
+        + rate(alpha, big_l) * (big_l * x) ** 2,
+        "attained",
+    )
 
 
 descent_follows.mutant("alpha (1 - alpha L)", rate=lambda alpha, big_l: alpha * (1 - alpha * big_l))
 
 
 @claim.check("property", about="printed")
-def library_step_descends(run: Run, *, factor: float = 1.0, step: Callable[..., Tensor] = descend) -> None:
-    """The library's MAML step on smooth losses, the top eigenvector included: below the surrogate, and descent as promised."""
+def library_step_descends(
+    run: Run, *, factor: float = 1.0, step: Callable[..., Tensor] = descend
+) -> None:
+    """The library's MAML step on smooth losses, the top eigenvector included: below the surrogate,
+    and descent as promised.
+    """
 
     @for_all(loss=smooth_losses())
     def _(loss: Loss) -> None:
@@ -138,9 +217,21 @@ def library_step_descends(run: Run, *, factor: float = 1.0, step: Callable[..., 
         after = step(f, loss.start, task_lr=alpha, n_steps=1)
         square = torch.func.grad(f)(loss.start).square().sum()
         slack = 1e-12 * (1 + float(loss.start.square().sum()))
-        run.at_most(-surrogate_gap(f, after, loss.start, alpha), 0.0, slack=slack, what="f above its surrogate")
-        run.at_most(f(after), f(loss.start) - 0.5 / loss.big_l * square, slack=slack, what="less descent than promised")
+        run.at_most(
+            -surrogate_gap(f, after, loss.start, alpha),
+            0.0,
+            slack=slack,
+            what="f above its surrogate",
+        )
+        run.at_most(
+            f(after),
+            f(loss.start) - 0.5 / loss.big_l * square,
+            slack=slack,
+            what="less descent than promised",
+        )
 
 
 library_step_descends.mutant("a step of 1.01/L", factor=1.01)
-library_step_descends.mutant("ascent", step=lambda f, start, **how: 2 * start - descend(f, start, **how))
+library_step_descends.mutant(
+    "ascent", step=lambda f, start, **how: 2 * start - descend(f, start, **how)
+)

@@ -1,8 +1,9 @@
 r"""C13: the quadratic bound of GD is not adaptive to the step, the task or the coordinate.
 
-*Proof.* The surrogate's Hessian is $\frac1\alpha I$ at every $(k,t)$. Equivalently, GD is equivariant under orthogonal maps: it
-cannot prefer a coordinate. Mirror descent's surrogate has Hessian $\frac1\alpha\nabla^2h$ at the iterate: it adapts to $k$ and
-$t$, but only through the iterate.
+*Proof.* The surrogate's Hessian is $\frac1\alpha I$ at every $(k,t)$. Equivalently, GD is
+equivariant under orthogonal maps: it cannot prefer a coordinate. Mirror descent's surrogate has
+Hessian $\frac1\alpha\nabla^2h$ at the iterate: it adapts to $k$ and $t$, but only through the
+iterate.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import torch
 from torch import Tensor
 
 from mdtheory.geometry.base import geometries
-from mdtheory.mirror.base import MirrorMap
+from mdtheory.maps.base import MirrorMap
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import built, descend, hessian_of, vector
 from proofs_check.run import Run
+from proofs_check.tools.models import built, descend, hessian_of, vector
 
 claim = Claim(
     id="C13",
@@ -29,10 +30,19 @@ claim = Claim(
     ),
     amended=Statement(
         given={"scalar": r"\alpha\text{ one constant scalar}"},
-        then=r"\text{GD's surrogate has curvature }\tfrac1\alpha I;\ \text{MD's }\tfrac1\alpha\nabla^2h\text{ at the iterate}",
+        then=(
+            r"\text{GD's surrogate has curvature }\tfrac1\alpha I;\ \text{MD's }\tfrac1\alpha"
+            r"\nabla^2h\text{ at the iterate}"
+        ),
         parts={
-            "constant": r"\nabla^2Q_\alpha=\tfrac1\alpha I,\text{ and GD is equivariant under orthogonal maps}",
-            "mirror": r"\nabla^2_\phi\tfrac1\alpha D_h(\phi,\phi^{k-1})|_{\phi^{k-1}}=\tfrac1\alpha\nabla^2h(\phi^{k-1})",
+            "constant": (
+                r"\nabla^2Q_\alpha=\tfrac1\alpha I,\text{ and GD is equivariant under "
+                r"orthogonal maps}"
+            ),
+            "mirror": (
+                r"\nabla^2_\phi\tfrac1\alpha D_h(\phi,\phi^{k-1})|_{\phi^{k-1}}=\tfrac1\alpha"
+                r"\nabla^2h(\phi^{k-1})"
+            ),
         },
     ),
     expected=Verdict("HOLDS", "PROVED"),
@@ -42,12 +52,16 @@ claim = Claim(
 
 @claim.check("symbolic", about="printed")
 def constant_curvature(
-    run: Run, *, rate: Callable[[sp.Matrix], sp.Expr] = lambda psi: sp.Symbol("alpha", positive=True)
+    run: Run,
+    *,
+    rate: Callable[[sp.Matrix], sp.Expr] = lambda psi: sp.Symbol("alpha", positive=True),
 ) -> None:
     """The Hessian of the surrogate contains neither psi nor u, whatever the loss and the task."""
     phi, psi, u = (sp.Matrix(sp.symbols(f"{n}1:3", real=True)) for n in ("p", "q", "u"))
     surrogate = u.dot(phi - psi) + (phi - psi).dot(phi - psi) / (2 * rate(psi))
-    run.zero(sp.hessian(surrogate, list(phi)) - sp.eye(2) / sp.Symbol("alpha", positive=True), "Hessian")
+    run.zero(
+        sp.hessian(surrogate, list(phi)) - sp.eye(2) / sp.Symbol("alpha", positive=True), "Hessian"
+    )
 
 
 constant_curvature.mutant("a step that depends on the iterate", rate=lambda psi: 1 + psi.dot(psi))
@@ -55,7 +69,9 @@ constant_curvature.mutant("a step that depends on the iterate", rate=lambda psi:
 
 @claim.check("exact", part="constant")
 def equivariance(run: Run, *, geometry: str = "maml") -> None:
-    """The library's GD on f(Q^T phi) from Q phi_0 is Q times GD on f: five steps, a rotation by 0.7."""
+    """The library's GD on f(Q^T phi) from Q phi_0 is Q times GD on f: five steps, a rotation by
+    0.7.
+    """
     c, s = float(sp.cos(0.7)), float(sp.sin(0.7))
     turn = torch.tensor([[c, -s], [s, c]], dtype=torch.float64)
 
@@ -83,19 +99,36 @@ equivariance.mutant("Meta-SGD's diagonal", geometry="metasgd")
 
 @claim.check("exact", part="mirror")
 def mirror_curvature(
-    run: Run, *, slug: str = "entropy", curvature: Callable[[Tensor], Tensor] = lambda phi: (1 / phi).diag()
+    run: Run,
+    *,
+    slug: str = "entropy",
+    curvature: Callable[[Tensor], Tensor] = lambda phi: (1 / phi).diag(),
 ) -> None:
-    """The Hessian of the library's D_h(., psi) at psi is the inverse of the Hessian of h* there, and changes with psi."""
+    """The Hessian of the library's D_h(., psi) at psi is the inverse of the Hessian of h* there,
+    and changes with psi.
+    """
     seen = []
     for psi in (vector(0.5, 2.0), vector(1.0, 4.0)):
         h: MirrorMap = built(slug, psi)
         found = hessian_of(lambda p, h=h, psi=psi: h.bregman({}, {"phi": p}, {"phi": psi}))(psi)
         z = h.inverse({}, {"phi": psi})["phi"]
         conjugate = hessian_of(lambda v, h=h: h.conjugate({}, {"phi": v}))(z)
-        run.close(found @ conjugate, torch.eye(2), tolerance=1e-12, what="Hessian of h times Hessian of h*")
-        run.close(found, curvature(psi), tolerance=1e-12, what="Hessian of the negative entropy, diag(1/phi)")
+        run.close(
+            found @ conjugate,
+            torch.eye(2),
+            tolerance=1e-12,
+            what="Hessian of h times Hessian of h*",
+        )
+        run.close(
+            found,
+            curvature(psi),
+            tolerance=1e-12,
+            what="Hessian of the negative entropy, diag(1/phi)",
+        )
         seen.append(found)
-    run.above(float((seen[0] - seen[1]).abs().max()), 0.1, what="change of the curvature with the iterate")
+    run.above(
+        float((seen[0] - seen[1]).abs().max()), 0.1, what="change of the curvature with the iterate"
+    )
 
 
 mirror_curvature.mutant("h quadratic: no adaptation", slug="identity")

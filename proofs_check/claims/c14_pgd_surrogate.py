@@ -1,9 +1,11 @@
-r"""C14: preconditioned GD minimises the linearisation plus a proximal term in the norm of P^{-1}; P must be symmetric.
+r"""C14: preconditioned GD minimises the linearisation plus a proximal term in the norm of P^{-1}; P
+must be symmetric.
 
-*Proof.* With $P=P^\top\succ0$ the surrogate's gradient is $u+\frac1\alpha P^{-1}(\phi-\psi)$, zero exactly at
-$\psi-\alpha Pu$. A quadratic form sees only the symmetric part: in general the minimiser is
-$\psi-\alpha(\operatorname{sym}P^{-1})^{-1}u$, and $\operatorname{sym}P^{-1}=P^{-1}\operatorname{sym}(P)P^{-\top}$. The gap
-to $f$ is $D_w$ with $w=\frac1{2\alpha}\|\cdot\|_{P^{-1}}^2-f$ (as in C12).
+*Proof.* With $P=P^\top\succ0$ the surrogate's gradient is $u+\frac1\alpha P^{-1}(\phi-\psi)$, zero
+exactly at $\psi-\alpha Pu$. A quadratic form sees only the symmetric part: in general the minimiser
+is $\psi-\alpha(\operatorname{sym}P^{-1})^{-1}u$, and
+$\operatorname{sym}P^{-1}=P^{-1}\operatorname{sym}(P)P^{-\top}$. The gap to $f$ is $D_w$ with
+$w=\frac1{2\alpha}\|\cdot\|_{P^{-1}}^2-f$ (as in C12).
 """
 
 from __future__ import annotations
@@ -17,11 +19,14 @@ from torch import Tensor
 
 from mdtheory.geometry.base import geometries
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import descend, mirror, point, vector
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, seeds
+from proofs_check.tools.models import descend, mirror, point, vector
+from proofs_check.tools.strategies import for_all, seeds
 
-_PGD = r"\phi^{k-1}-\alpha Pu=\arg\min_\phi{\rm lin}(f,\phi^{k-1})(\phi)+\tfrac1{2\alpha}\|\phi-\phi^{k-1}\|_{P^{-1}}^2"
+_PGD = (
+    r"\phi^{k-1}-\alpha Pu=\arg\min_\phi{\rm lin}(f,\phi^{k-1})(\phi)+\tfrac1{2\alpha}\|\phi-"
+    r"\phi^{k-1}\|_{P^{-1}}^2"
+)
 
 claim = Claim(
     id="C14",
@@ -33,9 +38,13 @@ claim = Claim(
         given={"spd": r"P=P^\top\succ0"},
         parts={
             "argmin": r"\text{the minimiser is }\phi^{k-1}-\alpha Pu",
-            "nonsymmetric": r"\text{otherwise it is }\phi^{k-1}-\alpha(\operatorname{sym}P^{-1})^{-1}u,"
+            "nonsymmetric": r"\text{otherwise it is "
+            r"}\phi^{k-1}-\alpha(\operatorname{sym}P^{-1})^{-1}u,"
             r"\ \operatorname{sym}(P^{-1})\succ0\iff\operatorname{sym}P\succ0",
-            "majoriser": r"\text{it majorises }f\text{ for all base points iff }\nabla^2f\preceq\tfrac1\alpha P^{-1}",
+            "majoriser": (
+                r"\text{it majorises }f\text{ for all base points iff }\nabla^2f\preceq"
+                r"\tfrac1\alpha P^{-1}"
+            ),
         },
     ),
     expected=Verdict("NEEDS_CONDITIONS", "PROVED"),
@@ -51,53 +60,84 @@ def minimiser(precondition: np.ndarray, u: np.ndarray, alpha: float) -> np.ndarr
 
 
 def metacurvature_step(precondition: np.ndarray, u: Tensor, alpha: float) -> Tensor:
-    """The displacement of the library's MetaCurvature on a (2, 1) tensor with M_out = P. shape: (2,)"""
+    """The displacement of the library's MetaCurvature on a (2, 1) tensor with M_out = P. shape:
+    (2,)
+    """
     start = torch.zeros(2, 1, dtype=torch.float64)
     geometry = geometries.get("metacurvature")()
     geometry.build({"phi": start})
     geometry.get_parameter("rule.curvature.out.phi").data = torch.tensor(precondition)
-    return descend(lambda v: (u[:, None] * v).sum(), start, task_lr=alpha, n_steps=1, geometry=geometry)[:, 0]
+    return descend(
+        lambda v: (u[:, None] * v).sum(), start, task_lr=alpha, n_steps=1, geometry=geometry
+    )[:, 0]
 
 
 @claim.check("counterexample", about="printed", drops=("spd",))
 def shear(run: Run, *, precondition: np.ndarray = SHEAR) -> None:
-    """P = ((1,1),(0,1)): the library's preconditioned step is not the argmin, which uses ((4/3,2/3),(2/3,4/3))."""
+    """P = ((1,1),(0,1)): the library's preconditioned step is not the argmin, which uses
+    ((4/3,2/3),(2/3,4/3)).
+    """
     u = vector(1.0, -1.0)
     step = metacurvature_step(precondition, u, 0.5).numpy()
-    run.close(step, -0.5 * precondition @ u.numpy(), tolerance=1e-15, what="the library's step is -alpha P u")
-    run.above(np.abs(step - minimiser(precondition, u.numpy(), 0.5)).max(), 0.1, what="distance to the argmin")
+    run.close(
+        step,
+        -0.5 * precondition @ u.numpy(),
+        tolerance=1e-15,
+        what="the library's step is -alpha P u",
+    )
+    run.above(
+        np.abs(step - minimiser(precondition, u.numpy(), 0.5)).max(),
+        0.1,
+        what="distance to the argmin",
+    )
 
 
 shear.mutant("a symmetric P", precondition=SHEAR @ SHEAR.T)
 
 
 @claim.check("symbolic", part="argmin")
-def unique_minimiser(run: Run, *, weight: Callable[[sp.Matrix], sp.Matrix] = lambda p: p.inv()) -> None:
-    """P = C C^T + (no more) with a symbolic C: the surrogate's only stationary point is psi - alpha P u."""
+def unique_minimiser(
+    run: Run, *, weight: Callable[[sp.Matrix], sp.Matrix] = lambda p: p.inv()
+) -> None:
+    """P = C C^T + (no more) with a symbolic C: the surrogate's only stationary point is psi - alpha
+    P u.
+    """
     a, b, c, alpha = sp.symbols("a b c alpha", positive=True)
     root = sp.Matrix([[a, 0], [b, c]])
     metric = root * root.T
     step, u = sp.Matrix(sp.symbols("d1 d2")), sp.Matrix(sp.symbols("u1 u2"))
     surrogate = u.dot(step) + step.dot(weight(metric) * step) / (2 * alpha)
     gradient = sp.Matrix([sp.diff(surrogate, x) for x in step])
-    run.zero(gradient.subs(dict(zip(step, -alpha * metric * u, strict=True))), "gradient at psi - alpha P u")
+    run.zero(
+        gradient.subs(dict(zip(step, -alpha * metric * u, strict=True))),
+        "gradient at psi - alpha P u",
+    )
 
 
 unique_minimiser.mutant("P^{-1} used as the preconditioner", weight=lambda p: p)
 
 
 @claim.check("symbolic", part="nonsymmetric")
-def symmetric_part(run: Run, *, inverse: Callable[[sp.Matrix], sp.Matrix] = lambda p: (p.inv() + p.inv().T) / 2) -> None:
-    """sym(P^{-1}) = P^{-1} sym(P) P^{-T} (a congruence: the same signs), and the shear's numbers, exactly."""
+def symmetric_part(
+    run: Run, *, inverse: Callable[[sp.Matrix], sp.Matrix] = lambda p: (p.inv() + p.inv().T) / 2
+) -> None:
+    """sym(P^{-1}) = P^{-1} sym(P) P^{-T} (a congruence: the same signs), and the shear's numbers,
+    exactly.
+    """
     p = sp.Matrix(2, 2, sp.symbols("p1:5"))
     run.zero(inverse(p) - p.inv() * (p + p.T) / 2 * p.inv().T, "congruence")
     seen = inverse(sp.Matrix([[1, 1], [0, 1]])).inv()
     expected = sp.Matrix([[4, 2], [2, 4]]) / 3
     run.zero(seen - expected, "what the prox makes of the shear")
     run.quantity(
-        "diagonal of the shear's effective P", seen[0, 0], theory=4 / 3, meaning="(sym P^{-1})^{-1} for P = ((1,1),(0,1))"
+        "diagonal of the shear's effective P",
+        seen[0, 0],
+        theory=4 / 3,
+        meaning="(sym P^{-1})^{-1} for P = ((1,1),(0,1))",
     )
-    run.quantity("off-diagonal of the shear's effective P", seen[0, 1], theory=2 / 3, meaning="the same")
+    run.quantity(
+        "off-diagonal of the shear's effective P", seen[0, 1], theory=2 / 3, meaning="the same"
+    )
 
 
 symmetric_part.mutant("inverse of the symmetric part", inverse=lambda p: ((p + p.T) / 2).inv())
@@ -105,18 +145,26 @@ symmetric_part.mutant("inverse of the symmetric part", inverse=lambda p: ((p + p
 
 @claim.check("property", part="argmin")
 def library_step(run: Run, *, used: Callable[[np.ndarray], np.ndarray] = lambda p: p) -> None:
-    """The library's mirror descent with h = |.|^2_{P^{-1}}/2 takes exactly the PGD step, for random SPD P."""
+    """The library's mirror descent with h = |.|^2_{P^{-1}}/2 takes exactly the PGD step, for random
+    SPD P.
+    """
 
     @for_all(seed=seeds())
     def _(seed: int) -> None:
         rng = np.random.default_rng(seed)
         root, u, start = rng.standard_normal((3, 3)), rng.standard_normal(3), rng.standard_normal(3)
         metric = root @ root.T + 0.1 * np.eye(3)
-        geometry = mirror("quadratic", torch.zeros(3, dtype=torch.float64), matrix={"phi": torch.tensor(metric)})
+        geometry = mirror(
+            "quadratic", torch.zeros(3, dtype=torch.float64), matrix={"phi": torch.tensor(metric)}
+        )
         z = torch.linalg.solve(torch.tensor(metric), torch.tensor(start))
         run.close(point(geometry.map, z), torch.tensor(start), tolerance=1e-8, what="start")
-        found = descend(lambda v: torch.tensor(u) @ v, z, task_lr=0.3, n_steps=1, geometry=geometry).numpy()
-        run.close(found - start, minimiser(used(metric), u, 0.3), tolerance=1e-8, what="displacement")
+        found = descend(
+            lambda v: torch.tensor(u) @ v, z, task_lr=0.3, n_steps=1, geometry=geometry
+        ).numpy()
+        run.close(
+            found - start, minimiser(used(metric), u, 0.3), tolerance=1e-8, what="displacement"
+        )
 
 
 library_step.mutant("P^{-1} used as the preconditioner", used=np.linalg.inv)
@@ -124,8 +172,12 @@ library_step.mutant("P^{-1} used as the preconditioner", used=np.linalg.inv)
 
 @claim.check("exact", part="majoriser")
 def majorises(run: Run, *, limit: float = 1.0) -> None:
-    """f = x^T H x/2: the gap is d^T(P^{-1}/alpha - H)d/2, so its sign is that matrix's; negative just beyond the limit."""
-    p, h, d = (sp.Matrix(2, n, sp.symbols(f"{c}1:{2 * n + 1}")) for c, n in (("p", 2), ("h", 2), ("d", 1)))
+    """f = x^T H x/2: the gap is d^T(P^{-1}/alpha - H)d/2, so its sign is that matrix's; negative
+    just beyond the limit.
+    """
+    p, h, d = (
+        sp.Matrix(2, n, sp.symbols(f"{c}1:{2 * n + 1}")) for c, n in (("p", 2), ("h", 2), ("d", 1))
+    )
     alpha, x = sp.Symbol("alpha", positive=True), sp.Matrix(sp.symbols("x1 x2"))
     h = (h + h.T) / 2
 
@@ -135,10 +187,16 @@ def majorises(run: Run, *, limit: float = 1.0) -> None:
     gap = f(x) + (h * x).dot(d) + d.dot(p * d) / (2 * alpha) - f(x + d)
     run.zero(gap - d.dot((p / alpha - h) * d) / 2, "gap of the surrogate")
     hessian, metric = np.array([[2.0, 0.5], [0.5, 1.0]]), np.array([[1.0, 0.3], [0.3, 2.0]])
-    largest = 1 / np.linalg.eigvals(metric @ hessian).real.max()  # alpha H <= P^{-1} iff alpha <= 1/lambda_max(P H)
+    largest = (
+        1 / np.linalg.eigvals(metric @ hessian).real.max()
+    )  # alpha H <= P^{-1} iff alpha <= 1/lambda_max(P H)
     for factor in (0.99, 1.01):
-        smallest = np.linalg.eigvalsh(np.linalg.inv(metric) / (limit * factor * largest) - hessian)[0]
-        run.that((smallest > 0) == (factor < 1), f"majorisation at alpha = {factor} times the limit")
+        smallest = np.linalg.eigvalsh(np.linalg.inv(metric) / (limit * factor * largest) - hessian)[
+            0
+        ]
+        run.that(
+            (smallest > 0) == (factor < 1), f"majorisation at alpha = {factor} times the limit"
+        )
 
 
 majorises.mutant("twice the limit", limit=2.0)

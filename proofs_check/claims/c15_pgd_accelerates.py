@@ -1,7 +1,9 @@
-r"""C15: a preconditioner can accelerate GD: an existence claim. Some P accelerate, others slow down.
+r"""C15: a preconditioner can accelerate GD: an existence claim. Some P accelerate, others slow
+down.
 
-*Proof.* In $\psi=P^{-1/2}\phi$ PGD is GD on $f(P^{1/2}\psi)$, whose Hessian is $P^{1/2}\nabla^2fP^{1/2}$. Hence C07(a) with
-$\mu_P,L_P$: contraction by $1-\mu_P/L_P$ in the norm of $P^{-1}$. The guarantee improves iff $\kappa_P<\kappa$.
+*Proof.* In $\psi=P^{-1/2}\phi$ PGD is GD on $f(P^{1/2}\psi)$, whose Hessian is
+$P^{1/2}\nabla^2fP^{1/2}$. Hence C07(a) with $\mu_P,L_P$: contraction by $1-\mu_P/L_P$ in the norm
+of $P^{-1}$. The guarantee improves iff $\kappa_P<\kappa$.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ import torch
 from torch import Tensor
 
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import descend, mirror, vector
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, seeds
+from proofs_check.tools.models import descend, mirror, vector
+from proofs_check.tools.strategies import for_all, seeds
 
 claim = Claim(
     id="C15",
@@ -26,11 +28,17 @@ claim = Claim(
     printed=Statement(then=r"\exists f,P:\text{ PGD with }P\text{ converges faster than GD}"),
     amended=Statement(
         given={
-            "spectrum": r"\mathrm{spec}(P^{1/2}\nabla^2fP^{1/2})\subset[\mu_P,L_P],\ \alpha=1/L_P,\ \kappa_P=L_P/\mu_P",
+            "spectrum": (
+                r"\mathrm{spec}(P^{1/2}\nabla^2fP^{1/2})\subset[\mu_P,L_P],\ \alpha=1/L_P,\ "
+                r"\kappa_P=L_P/\mu_P"
+            ),
         },
         then=r"\text{the guarantee improves iff }\kappa_P<\kappa",
         parts={
-            "rate": r"\|\phi^K-\phi^*\|_{P^{-1}}\le(1-\mu_P/L_P)^K\|\phi^0-\phi^*\|_{P^{-1}},\text{ attained}",
+            "rate": (
+                r"\|\phi^K-\phi^*\|_{P^{-1}}\le(1-\mu_P/L_P)^K\|\phi^0-\phi^*\|_{P^{-1}},\text{ "
+                r"attained}"
+            ),
             "helps": r"f\text{ quadratic},\ P=H^{-1}:\text{ one step}",
             "hurts": r"H=P=\mathrm{diag}(1,10):\ \kappa_P=100>\kappa=10",
         },
@@ -40,10 +48,14 @@ claim = Claim(
 )
 
 
-def pgd(f: Callable[[Tensor], Tensor], start: Tensor, metric: Tensor, *, alpha: float, n_steps: int) -> Tensor:
+def pgd(
+    f: Callable[[Tensor], Tensor], start: Tensor, metric: Tensor, *, alpha: float, n_steps: int
+) -> Tensor:
     """The library's mirror descent with h = |.|^2_{P^{-1}}/2, from phi^0 = start. shape: (d,)"""
     geometry = mirror("quadratic", start, matrix={"phi": metric})
-    return descend(f, torch.linalg.solve(metric, start), task_lr=alpha, n_steps=n_steps, geometry=geometry)
+    return descend(
+        f, torch.linalg.solve(metric, start), task_lr=alpha, n_steps=n_steps, geometry=geometry
+    )
 
 
 HESSIAN = torch.tensor([[3.0, 1.0], [1.0, 0.5]], dtype=torch.float64)
@@ -59,7 +71,9 @@ def _one_step(run: Run, metric: Tensor) -> None:
 
 @claim.check("exact", about="printed")
 def newton_in_one_step(run: Run, *, metric: Tensor = NEWTON) -> None:
-    """P = H^{-1} reaches the minimiser in one step of the library; GD at its best rate is still away after 20."""
+    """P = H^{-1} reaches the minimiser in one step of the library; GD at its best rate is still
+    away after 20.
+    """
     _one_step(run, metric)
     top = float(torch.linalg.eigvalsh(HESSIAN)[-1])
     slow = descend(lambda v: 0.5 * v @ HESSIAN @ v, vector(1.0, -2.0), task_lr=1 / top, n_steps=20)
@@ -88,13 +102,31 @@ def condition(hessian: sp.Matrix, metric: sp.Matrix) -> sp.Expr:
 
 @claim.check("exact", part="hurts")
 def any_metric_accelerates(run: Run, *, metric: tuple[int, int] = (1, 10)) -> None:
-    """H = P = diag(1, 10): kappa_P = 100, the rate 1 - 1/100 per step against 1 - 1/10, on the library too."""
+    """H = P = diag(1, 10): kappa_P = 100, the rate 1 - 1/100 per step against 1 - 1/10, on the
+    library too.
+    """
     h, p = sp.diag(1, 10), sp.diag(*metric)
-    run.quantity("kappa_P at H=P=diag(1,10)", condition(h, p), theory=100, meaning="kappa is 10: P slows down")
+    run.quantity(
+        "kappa_P at H=P=diag(1,10)",
+        condition(h, p),
+        theory=100,
+        meaning="kappa is 10: P slows down",
+    )
     run.quantity("kappa at H=diag(1,10)", condition(h, sp.eye(2)), theory=10, meaning="without P")
     dense, weights = torch.diag(vector(*map(float, metric))), vector(1.0, 10.0)
-    end = pgd(lambda v: 0.5 * (weights * v) @ v, vector(1.0, 0.0), dense, alpha=1 / float(10 * metric[1]), n_steps=10)
-    run.close(end[0], float(Fraction(99, 100) ** 10), tolerance=1e-12, what="flat coordinate after ten steps")
+    end = pgd(
+        lambda v: 0.5 * (weights * v) @ v,
+        vector(1.0, 0.0),
+        dense,
+        alpha=1 / float(10 * metric[1]),
+        n_steps=10,
+    )
+    run.close(
+        end[0],
+        float(Fraction(99, 100) ** 10),
+        tolerance=1e-12,
+        what="flat coordinate after ten steps",
+    )
 
 
 any_metric_accelerates.mutant("any P accelerates: P = H^{-1}", metric=(10, 1))
@@ -104,11 +136,20 @@ any_metric_accelerates.mutant("any P accelerates: P = H^{-1}", metric=(10, 1))
 def change_of_variables(
     run: Run, *, side: Callable[[sp.Matrix, sp.Matrix], sp.Matrix] = lambda root, u: root * root * u
 ) -> None:
-    """psi = P^{-1/2} phi: GD on f(P^{1/2} psi) moves phi by -alpha P u, and |phi|_{P^{-1}} = |psi|."""
+    """psi = P^{-1/2} phi: GD on f(P^{1/2} psi) moves phi by -alpha P u, and |phi|_{P^{-1}} =
+    |psi|.
+    """
     root = sp.Matrix([[2, 1], [1, 3]]) * sp.Symbol("c", positive=True)
-    psi, u, alpha = sp.Matrix(sp.symbols("s1 s2")), sp.Matrix(sp.symbols("u1 u2")), sp.Symbol("alpha")
+    psi, u, alpha = (
+        sp.Matrix(sp.symbols("s1 s2")),
+        sp.Matrix(sp.symbols("u1 u2")),
+        sp.Symbol("alpha"),
+    )
     phi = root * psi
-    run.zero(root * (psi - alpha * root * u) - (phi - alpha * side(root, u)), "the step, chain rule: gradient root * u")
+    run.zero(
+        root * (psi - alpha * root * u) - (phi - alpha * side(root, u)),
+        "the step, chain rule: gradient root * u",
+    )
     run.zero(phi.dot((root * root).inv() * phi) - psi.dot(psi), "the norms")
 
 
@@ -117,7 +158,9 @@ change_of_variables.mutant("P^{1/2} for P", side=lambda root, u: root * u)
 
 @claim.check("property", part="rate")
 def library_rate(run: Run, *, condition_power: float = 1.0) -> None:
-    """Random H and P: the library's PGD obeys the rate, and attains it from the flat eigenvector of P H."""
+    """Random H and P: the library's PGD obeys the rate, and attains it from the flat eigenvector of
+    P H.
+    """
 
     @for_all(seed=seeds())
     def _(seed: int) -> None:
@@ -127,9 +170,21 @@ def library_rate(run: Run, *, condition_power: float = 1.0) -> None:
         half = torch.linalg.cholesky(metric)
         values, vectors = torch.linalg.eigh(half.T @ hessian @ half)
         rate = 1 - float(values[0] / values[-1]) ** condition_power
-        for direction, attains in ((vectors[:, 0], True), (torch.tensor(rng.standard_normal(3)), False)):
-            end = pgd(lambda v: 0.5 * v @ hessian @ v, half @ direction, metric, alpha=1 / float(values[-1]), n_steps=4)
-            ratio = float(torch.linalg.vector_norm(torch.linalg.solve(half, end)) / torch.linalg.vector_norm(direction))
+        for direction, attains in (
+            (vectors[:, 0], True),
+            (torch.tensor(rng.standard_normal(3)), False),
+        ):
+            end = pgd(
+                lambda v: 0.5 * v @ hessian @ v,
+                half @ direction,
+                metric,
+                alpha=1 / float(values[-1]),
+                n_steps=4,
+            )
+            ratio = float(
+                torch.linalg.vector_norm(torch.linalg.solve(half, end))
+                / torch.linalg.vector_norm(direction)
+            )
             run.at_most(ratio, rate**4, slack=1e-9, what="|phi^4| / |phi^0| in the norm of P^{-1}")
             if attains:
                 run.close(ratio, rate**4, tolerance=1e-9, what="attained")

@@ -1,8 +1,10 @@
-r"""C16: the families P(theta_P) of the literature as preconditioners; what makes each a descent method.
+r"""C16: the families P(theta_P) of the literature as preconditioners; what makes each a descent
+method.
 
-*Proof.* $\langle u,Pu\rangle=\langle u,\operatorname{sym}(P)u\rangle$, so the step $-\alpha Pu$ descends to first order for
-every $u\ne0$ iff $\operatorname{sym}P\succ0$. Positive diagonals have it, free ones need not; a product of free mode matrices
-need be neither symmetric nor definite; warped GD has $P=JJ^\top\succeq0$ at the current state.
+*Proof.* $\langle u,Pu\rangle=\langle u,\operatorname{sym}(P)u\rangle$, so the step $-\alpha Pu$
+descends to first order for every $u\ne0$ iff $\operatorname{sym}P\succ0$. Positive diagonals have
+it, free ones need not; a product of free mode matrices need be neither symmetric nor definite;
+warped GD has $P=JJ^\top\succeq0$ at the current state.
 """
 
 from __future__ import annotations
@@ -17,11 +19,14 @@ from torch import Tensor
 
 from mdtheory.geometry.base import Geometry, geometries
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import descend, vector
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, vectors
+from proofs_check.tools.models import descend, vector
+from proofs_check.tools.strategies import for_all, vectors
 
-_DESCENT = r"\phi^k=\phi^{k-1}-\alpha P(\theta_P)u\text{ descends, with }P\text{ diagonal, block-diagonal, low-rank, ...}"
+_DESCENT = (
+    r"\phi^k=\phi^{k-1}-\alpha P(\theta_P)u\text{ descends, with }P\text{ diagonal, "
+    r"block-diagonal, low-rank, ...}"
+)
 
 claim = Claim(
     id="C16",
@@ -34,7 +39,10 @@ claim = Claim(
         parts={
             "descent": r"\langle u,Pu\rangle>0\ \forall u\ne0\iff\operatorname{sym}P\succ0",
             "metasgd": r"\text{Meta-SGD with rates }e^a\text{ has it; with free rates it need not}",
-            "metacurvature": r"\text{Meta-Curvature: }P=M_o\otimes M_i\text{ need be neither symmetric nor definite}",
+            "metacurvature": (
+                r"\text{Meta-Curvature: }P=M_o\otimes M_i\text{ need be neither "
+                r"symmetric nor definite}"
+            ),
             "warpgrad": r"\text{WarpGrad: }P=JJ^\top\text{ of the warp, dependent on the state}",
         },
     ),
@@ -62,10 +70,18 @@ def metacurvature(shape: tuple[int, int], out: Tensor, inner: Tensor) -> Geometr
 
 @claim.check("counterexample", about="printed", drops=("definite",))
 def indefinite(run: Run, *, sign: float = -1.0) -> None:
-    """P = diag(1, -1), free Meta-SGD rates of the library: the loss rises at every step from (0, 1), for every rate."""
+    """P = diag(1, -1), free Meta-SGD rates of the library: the loss rises at every step from (0,
+    1), for every rate.
+    """
     f = lambda v: 0.5 * v @ v  # noqa: E731
     for alpha in (1e-3, 0.1, 0.5):
-        end = descend(f, vector(0.0, 1.0), task_lr=alpha, n_steps=5, geometry=metasgd("free", vector(1.0, sign)))
+        end = descend(
+            f,
+            vector(0.0, 1.0),
+            task_lr=alpha,
+            n_steps=5,
+            geometry=metasgd("free", vector(1.0, sign)),
+        )
         run.above(float(f(end)), 0.5, what=f"loss after five steps at rate {alpha}")
 
 
@@ -84,16 +100,27 @@ symmetric_part_decides.mutant("P + P^T", share=sp.S.One)
 
 @claim.check("exact", part="metasgd")
 def exponential_rates(run: Run, *, form: str = "exp") -> None:
-    """Whatever the parameters, the library's step on <u, phi> lowers it: -alpha sum e^a u^2 < 0, to the last bit's sign."""
+    """Whatever the parameters, the library's step on <u, phi> lowers it: -alpha sum e^a u^2 < 0, to
+    the last bit's sign.
+    """
 
     @for_all(u=vectors(4), a=vectors(4), alpha=st.floats(1e-3, 1.0))
     def _(u: np.ndarray, a: np.ndarray, alpha: float) -> None:
         slope, logs = torch.tensor(u), torch.tensor(a).clamp(-30, 30)
         end = descend(
-            lambda v: slope @ v, torch.zeros(4, dtype=torch.float64), task_lr=alpha, n_steps=1, geometry=metasgd(form, logs)
+            lambda v: slope @ v,
+            torch.zeros(4, dtype=torch.float64),
+            task_lr=alpha,
+            n_steps=1,
+            geometry=metasgd(form, logs),
         )
         run.above(0.0, float(slope @ end), what="change of the loss to first order")
-        run.close(end, -alpha * logs.exp() * slope, tolerance=1e-12 * float(end.abs().max()), what="P = diag(e^a)")
+        run.close(
+            end,
+            -alpha * logs.exp() * slope,
+            tolerance=1e-12 * float(end.abs().max()),
+            what="P = diag(e^a)",
+        )
 
 
 exponential_rates.mutant("free rates", form="free")
@@ -101,7 +128,9 @@ exponential_rates.mutant("free rates", form="free")
 
 @claim.check("exact", part="metacurvature")
 def unconstrained_modes(run: Run, *, out: Tensor | None = None) -> None:
-    """P = M_o (x) M_i on the library's step (dense, 4 x 4); with these M_o, M_i not symmetric, and <u, P u> < 0 for some u."""
+    """P = M_o (x) M_i on the library's step (dense, 4 x 4); with these M_o, M_i not symmetric, and
+    <u, P u> < 0 for some u.
+    """
     out = torch.tensor([[1.0, 4.0], [0.0, 1.0]], dtype=torch.float64) if out is None else out
     inner = torch.tensor([[1.0, 0.0], [0.5, 1.0]], dtype=torch.float64)
     rows = []
@@ -109,13 +138,19 @@ def unconstrained_modes(run: Run, *, out: Tensor | None = None) -> None:
         slope = unit.reshape(2, 2)
         start = torch.zeros(2, 2, dtype=torch.float64)
         end = descend(
-            lambda v, s=slope: (s * v).sum(), start, task_lr=1.0, n_steps=1, geometry=metacurvature((2, 2), out, inner)
+            lambda v, s=slope: (s * v).sum(),
+            start,
+            task_lr=1.0,
+            n_steps=1,
+            geometry=metacurvature((2, 2), out, inner),
         )
         rows.append(-end.reshape(-1))
     p = torch.stack(rows, dim=1)
     run.close(p, torch.kron(out, inner), tolerance=1e-15, what="P is the Kronecker product")
     run.above(float((p - p.T).abs().max()), 0.1, what="asymmetry")
-    run.above(0.0, float(torch.linalg.eigvalsh((p + p.T) / 2)[0]), what="smallest eigenvalue of sym P")
+    run.above(
+        0.0, float(torch.linalg.eigvalsh((p + p.T) / 2)[0]), what="smallest eigenvalue of sym P"
+    )
 
 
 unconstrained_modes.mutant("M_o = I", out=torch.eye(2, dtype=torch.float64))
@@ -123,13 +158,23 @@ unconstrained_modes.mutant("M_o = I", out=torch.eye(2, dtype=torch.float64))
 
 @claim.check("symbolic", part="warpgrad")
 def warp(run: Run, *, bend: Callable[[sp.Expr], sp.Expr] = sp.tanh) -> None:
-    """GD through a warp w: the warped point moves by -alpha J J^T u + O(alpha^2), positive semidefinite, and J changes."""
+    """GD through a warp w: the warped point moves by -alpha J J^T u + O(alpha^2), positive
+    semidefinite, and J changes.
+    """
     x, y, alpha, p, q = sp.symbols("x y alpha p q", real=True)
     warped = sp.Matrix([bend(x) + x, y + bend(x) * x])
     jacobian, u = warped.jacobian([x, y]), sp.Matrix([p, q])
-    moved = warped.subs({x: x - alpha * (jacobian.T * u)[0], y: y - alpha * (jacobian.T * u)[1]}, simultaneous=True)
-    run.zero(sp.diff(moved, alpha).subs(alpha, 0) + jacobian * jacobian.T * u, "first order of the warped step")
-    run.zero(u.dot(jacobian * jacobian.T * u) - (jacobian.T * u).dot(jacobian.T * u), "u^T P u is a square")
+    moved = warped.subs(
+        {x: x - alpha * (jacobian.T * u)[0], y: y - alpha * (jacobian.T * u)[1]}, simultaneous=True
+    )
+    run.zero(
+        sp.diff(moved, alpha).subs(alpha, 0) + jacobian * jacobian.T * u,
+        "first order of the warped step",
+    )
+    run.zero(
+        u.dot(jacobian * jacobian.T * u) - (jacobian.T * u).dot(jacobian.T * u),
+        "u^T P u is a square",
+    )
     run.that(sp.simplify(sp.diff((jacobian * jacobian.T)[0, 0], x)) != 0, "P depends on the state")
 
 

@@ -1,8 +1,10 @@
 r"""C17: the Bregman divergence and its quadratic example.
 
-*Proof.* $D_h\ge0$ is the first-order characterisation of convexity; for $\sigma$-strongly convex $h$ apply it to
-$h-\frac\sigma2\|\cdot\|^2$. Strict convexity gives equality only at equal arguments. Duality: with $z_i=\nabla h(\phi_i)$ and
-Fenchel's equality $h(\phi_i)+h^*(z_i)=\langle\phi_i,z_i\rangle$, both sides are $h(\phi_1)+h^*(z_2)-\langle\phi_1,z_2\rangle$.
+*Proof.* $D_h\ge0$ is the first-order characterisation of convexity; for $\sigma$-strongly convex
+$h$ apply it to $h-\frac\sigma2\|\cdot\|^2$. Strict convexity gives equality only at equal
+arguments. Duality: with $z_i=\nabla h(\phi_i)$ and Fenchel's equality
+$h(\phi_i)+h^*(z_i)=\langle\phi_i,z_i\rangle$, both sides are
+$h(\phi_1)+h^*(z_2)-\langle\phi_1,z_2\rangle$.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mdtheory.mirror.base import MirrorMap
+from mdtheory.maps.base import MirrorMap
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import built, dual, vector
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, seeds
+from proofs_check.tools.models import built, dual, vector
+from proofs_check.tools.strategies import for_all, seeds
 
 claim = Claim(
     id="C17",
@@ -27,15 +29,24 @@ claim = Claim(
     source="Learning loss geometry priors via mirror descent",
     printed=Statement(
         given={"h": r"h\text{ differentiable and strongly convex}"},
-        then=r"h=\tfrac12\|\cdot\|_{P^{-1}}^2\Rightarrow D_h(\phi,\psi)=\tfrac12\|\phi-\psi\|_{P^{-1}}^2",
+        then=(
+            r"h=\tfrac12\|\cdot\|_{P^{-1}}^2\Rightarrow D_h(\phi,\psi)=\tfrac12\|\phi-\psi"
+            r"\|_{P^{-1}}^2"
+        ),
     ),
     amended=Statement(
         given={"h": r"h\text{ differentiable and convex}"},
         then=r"D_h\ge0,\text{ and more as }h\text{ is better}",
         parts={
-            "example": r"h=\tfrac12\|\cdot\|_{P^{-1}}^2\Rightarrow D_h(\phi,\psi)=\tfrac12\|\phi-\psi\|_{P^{-1}}^2",
+            "example": (
+                r"h=\tfrac12\|\cdot\|_{P^{-1}}^2\Rightarrow D_h(\phi,\psi)=\tfrac12\|\phi-"
+                r"\psi\|_{P^{-1}}^2"
+            ),
             "nonnegative": r"D_h\ge0;\ =0\text{ iff }\phi=\psi\text{ for strictly convex }h",
-            "strong": r"h\ \sigma\text{-s.c.}\Rightarrow D_h(\phi,\psi)\ge\tfrac\sigma2\|\phi-\psi\|^2",
+            "strong": (
+                r"h\ \sigma\text{-s.c.}\Rightarrow D_h(\phi,\psi)\ge\tfrac\sigma2\|\phi-\psi"
+                r"\|^2"
+            ),
             "duality": r"D_h(\phi_1,\phi_2)=D_{h^*}(z_2,z_1),\ z_i=\nabla h(\phi_i)",
         },
     ),
@@ -49,7 +60,9 @@ def divergence(h: MirrorMap, x: Tensor, y: Tensor) -> Tensor:
 
 
 def conjugate_divergence(h: MirrorMap, x: Tensor, y: Tensor) -> Tensor:
-    """D_{h*}(x, y) = h*(x) - h*(y) - <grad h*(y), x - y>, from the library's conjugate and point."""
+    """D_{h*}(x, y) = h*(x) - h*(y) - <grad h*(y), x - y>, from the library's conjugate and
+    point.
+    """
     value, slope = (lambda v: h.conjugate(h.own(), {"phi": v})), h.point(h.own(), {"phi": y})["phi"]
     return value(x) - value(y) - slope @ (x - y)
 
@@ -66,13 +79,19 @@ def without_slope(h: MirrorMap, x: Tensor, y: Tensor) -> Tensor:
 
 def _example(run: Run, half: sp.Expr) -> None:
     a, b, c = sp.symbols("a b c", real=True)
-    weight, x, y = sp.Matrix([[a, b], [b, c]]), sp.Matrix(sp.symbols("x1 x2")), sp.Matrix(sp.symbols("y1 y2"))
+    weight, x, y = (
+        sp.Matrix([[a, b], [b, c]]),
+        sp.Matrix(sp.symbols("x1 x2")),
+        sp.Matrix(sp.symbols("y1 y2")),
+    )
 
     def h(v: sp.Matrix) -> sp.Expr:
         return half * v.dot(weight * v)
 
     slope = sp.Matrix([sp.diff(h(y), v) for v in y])
-    run.zero(h(x) - h(y) - slope.dot(x - y) - (x - y).dot(weight * (x - y)) / 2, "D_h of the quadratic")
+    run.zero(
+        h(x) - h(y) - slope.dot(x - y) - (x - y).dot(weight * (x - y)) / 2, "D_h of the quadratic"
+    )
 
 
 @claim.check("symbolic", about="printed")
@@ -85,14 +104,26 @@ quadratic_example.mutant("h without its 1/2", half=sp.S.One)
 
 
 @claim.check("exact", part="example")
-def library_example(run: Run, *, form: Callable[[MirrorMap, Tensor, Tensor], Tensor] = divergence) -> None:
+def library_example(
+    run: Run, *, form: Callable[[MirrorMap, Tensor, Tensor], Tensor] = divergence
+) -> None:
     """The library's quadratic map with a dense P, a diagonal P and the identity."""
     dense = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=torch.float64)
     x, y = vector(1.0, -2.0), vector(0.3, 0.4)
     for matrix, metric in ((dense, dense), (vector(2.0, 0.5), torch.diag(vector(2.0, 0.5)))):
         h = built("quadratic", x, matrix={"phi": matrix})
-        run.close(form(h, x, y), 0.5 * (x - y) @ torch.linalg.solve(metric, x - y), tolerance=1e-13, what="D_h")
-    run.close(form(built("identity", x), x, y), 0.5 * (x - y) @ (x - y), tolerance=1e-13, what="D_h of the identity")
+        run.close(
+            form(h, x, y),
+            0.5 * (x - y) @ torch.linalg.solve(metric, x - y),
+            tolerance=1e-13,
+            what="D_h",
+        )
+    run.close(
+        form(built("identity", x), x, y),
+        0.5 * (x - y) @ (x - y),
+        tolerance=1e-13,
+        what="D_h of the identity",
+    )
     _example(run, sp.S.Half)
 
 
@@ -101,25 +132,34 @@ library_example.mutant("h(x) - h(y) only", form=without_slope)
 
 @claim.check("symbolic", part="nonnegative")
 def first_order(run: Run, *, sign: int = 1) -> None:
-    """D_h(x, y) = integral of (x - t) h''(t) from y to x, by integration by parts: h'' >= 0 makes it >= 0, > 0 if h'' > 0."""
+    """D_h(x, y) = integral of (x - t) h''(t) from y to x, by integration by parts: h'' >= 0 makes
+    it >= 0, > 0 if h'' > 0.
+    """
     x, y, t = sp.symbols("x y t", real=True)
     h = t**4 + 3 * t**2 + sp.exp(t)  # the antiderivative below is checked for any h
     generic = sp.Function("h")(t)
     anti = (x - t) * sp.diff(generic, t) + sign * generic
     run.zero(sp.diff(anti, t) - (x - t) * sp.diff(generic, t, 2), "antiderivative of (x - t) h''")
     value = sp.integrate(sp.expand((x - t) * sp.diff(h, t, 2)), (t, y, x))
-    run.zero(value - (h.subs(t, x) - h.subs(t, y) - sp.diff(h, t).subs(t, y) * (x - y)), "D_h as an integral")
+    run.zero(
+        value - (h.subs(t, x) - h.subs(t, y) - sp.diff(h, t).subs(t, y) * (x - y)),
+        "D_h as an integral",
+    )
 
 
 first_order.mutant("sign of the boundary term", sign=-1)
 
 
 @claim.check("property", part="nonnegative")
-def library_nonnegative(run: Run, *, form: Callable[[MirrorMap, Tensor, Tensor], Tensor] = divergence) -> None:
+def library_nonnegative(
+    run: Run, *, form: Callable[[MirrorMap, Tensor, Tensor], Tensor] = divergence
+) -> None:
     """Every closed map of the library, on near and far pairs: D_h > 0, and 0 at equal arguments."""
 
     @for_all(
-        slug=st.sampled_from(["entropy", "hypentropy", "barrier", "pnorm", "quadratic"]), seed=seeds(), size=st.floats(-3, 1)
+        slug=st.sampled_from(["entropy", "hypentropy", "barrier", "pnorm", "quadratic"]),
+        seed=seeds(),
+        size=st.floats(-3, 1),
     )
     def _(slug: str, seed: int, size: float) -> None:
         draws = np.random.default_rng(seed).standard_normal((2, 3))
@@ -135,14 +175,19 @@ library_nonnegative.mutant("h(x) - h(y) only", form=without_slope)
 
 @claim.check("symbolic", part="strong")
 def strong_bound(run: Run, *, factor: sp.Expr = sp.S.Half) -> None:
-    """D is linear in h: D_h = D_{h - sigma/2 |.|^2} + sigma/2 |x - y|^2; equality for h = sigma/2 |.|^2."""
+    """D is linear in h: D_h = D_{h - sigma/2 |.|^2} + sigma/2 |x - y|^2; equality for h = sigma/2
+    |.|^2.
+    """
     sigma, x, y = sp.symbols("sigma x y", real=True)
     h = sp.Function("h")
 
     def d(f: Callable[[sp.Expr], sp.Expr]) -> sp.Expr:
         return f(x) - f(y) - sp.diff(f(y), y) * (x - y)
 
-    run.zero(d(h) - d(lambda v: h(v) - sigma * v**2 / 2) - factor * sigma * (x - y) ** 2, "D_h minus the convex rest")
+    run.zero(
+        d(h) - d(lambda v: h(v) - sigma * v**2 / 2) - factor * sigma * (x - y) ** 2,
+        "D_h minus the convex rest",
+    )
 
 
 strong_bound.mutant("sigma for sigma/2", factor=sp.S.One)
@@ -150,7 +195,9 @@ strong_bound.mutant("sigma for sigma/2", factor=sp.S.One)
 
 @claim.check("property", part="strong")
 def library_strong(run: Run, *, scale: float = 1.0) -> None:
-    """p-norm maps, p in (1, 2], sigma = p - 1 in the p-norm; attained by the identity map; sigma = 1/L of the library."""
+    """p-norm maps, p in (1, 2], sigma = p - 1 in the p-norm; attained by the identity map; sigma =
+    1/L of the library.
+    """
 
     @for_all(p=st.floats(1.1, 2.0), seed=seeds())
     def _(p: float, seed: int) -> None:
@@ -158,12 +205,21 @@ def library_strong(run: Run, *, scale: float = 1.0) -> None:
         h = built("pnorm", x, p=p)
         sigma = scale / h.curvature({})[1]
         run.close(1 / h.curvature({})[1], p - 1, tolerance=1e-12, what="the library's modulus")
-        run.at_most(0.5 * sigma * (x - y).square().sum(), divergence(h, x, y), slack=1e-12, what="sigma/2 |x - y|^2")
+        run.at_most(
+            0.5 * sigma * (x - y).square().sum(),
+            divergence(h, x, y),
+            slack=1e-12,
+            what="sigma/2 |x - y|^2",
+        )
 
     x, y = vector(1.0, 2.0), vector(0.5, -1.0)
     attained = divergence(built("identity", x), x, y) / (0.5 * scale * (x - y).square().sum())
     run.quantity(
-        "D_h/(sigma/2 |x-y|^2), identity", float(attained), tolerance=1e-12, theory=1.0, meaning="attained by sigma/2 |.|^2"
+        "D_h/(sigma/2 |x-y|^2), identity",
+        float(attained),
+        tolerance=1e-12,
+        theory=1.0,
+        meaning="attained by sigma/2 |.|^2",
     )
 
 
@@ -177,22 +233,31 @@ def fenchel(run: Run, *, order: tuple[int, int] = (1, 0)) -> None:
     star = [p * s - v for p, s, v in zip(phi, z, value, strict=True)]
     primal = value[0] - value[1] - z[1] * (phi[0] - phi[1])
     i, j = order
-    run.zero(primal - (star[i] - star[j] - phi[j] * (z[i] - z[j])), "D_h(phi_1, phi_2) - D_{h*}(z_2, z_1)")
+    run.zero(
+        primal - (star[i] - star[j] - phi[j] * (z[i] - z[j])),
+        "D_h(phi_1, phi_2) - D_{h*}(z_2, z_1)",
+    )
 
 
 fenchel.mutant("arguments not swapped", order=(0, 1))
 
 
 @claim.check("property", part="duality")
-def library_duality(run: Run, *, form: Callable[[MirrorMap, Tensor, Tensor], Tensor] = divergence) -> None:
-    """D_h(phi_1, phi_2) = D_{h*}(z_2, z_1) with the library's potential, conjugate, point and inverse."""
+def library_duality(
+    run: Run, *, form: Callable[[MirrorMap, Tensor, Tensor], Tensor] = divergence
+) -> None:
+    """D_h(phi_1, phi_2) = D_{h*}(z_2, z_1) with the library's potential, conjugate, point and
+    inverse.
+    """
 
     @for_all(slug=st.sampled_from(["entropy", "hypentropy", "barrier", "pnorm"]), seed=seeds())
     def _(slug: str, seed: int) -> None:
         x, y = torch.tensor(np.exp(np.random.default_rng(seed).standard_normal((2, 3))))
         h = built(slug, x)
         other = conjugate_divergence(h, dual(h, y), dual(h, x))
-        run.close(form(h, x, y), other, tolerance=1e-10 * (1 + float(other)), what=f"duality of {slug}")
+        run.close(
+            form(h, x, y), other, tolerance=1e-10 * (1 + float(other)), what=f"duality of {slug}"
+        )
 
 
 library_duality.mutant("swapped arguments of D_h", form=swapped)

@@ -1,8 +1,8 @@
 r"""C18: "non-quadratic upper bounds": the Bregman surrogate bounds f only if h dominates f.
 
-*Proof.* The gap is $D_{h/\alpha-f}$ (algebra, as in C12), non-negative for all pairs iff $\frac1\alpha h-f$ is convex. If
-$h$ is $\sigma$-s.c. and $f$ $L$-smooth, then $\langle\nabla w(x)-\nabla w(y),x-y\rangle\ge(\frac\sigma\alpha-L)\|x-y\|^2$ for
-$w=\frac1\alpha h-f$.
+*Proof.* The gap is $D_{h/\alpha-f}$ (algebra, as in C12), non-negative for all pairs iff
+$\frac1\alpha h-f$ is convex. If $h$ is $\sigma$-s.c. and $f$ $L$-smooth, then $\langle\nabla
+w(x)-\nabla w(y),x-y\rangle\ge(\frac\sigma\alpha-L)\|x-y\|^2$ for $w=\frac1\alpha h-f$.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mdtheory.mirror.base import MirrorMap
+from mdtheory.maps.base import MirrorMap
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import built, vector
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, seeds
+from proofs_check.tools.models import built, vector
+from proofs_check.tools.strategies import for_all, seeds
 
 _BOUND = r"f(\phi)\le{\rm lin}(f,\psi)(\phi)+\tfrac1\alpha D_h(\phi,\psi)\quad\forall\phi,\psi"
 
@@ -27,7 +27,10 @@ claim = Claim(
     id="C18",
     title="Bregman divergences give non-quadratic upper bounds",
     source="Learning loss geometry priors via mirror descent",
-    printed=Statement(then=_BOUND, given={"domain": r"h,f\text{ differentiable on the same open convex set, }h\text{ s.c.}"}),
+    printed=Statement(
+        then=_BOUND,
+        given={"domain": r"h,f\text{ differentiable on the same open convex set, }h\text{ s.c.}"},
+    ),
     amended=Statement(
         then=_BOUND,
         given={
@@ -35,9 +38,18 @@ claim = Claim(
             "dominates": r"\tfrac1\alpha h-f\text{ convex}",
         },
         parts={
-            "iff": r"\text{the gap is }D_{h/\alpha-f}:\text{ the bound holds iff }\tfrac1\alpha h-f\text{ is convex}",
-            "sufficient": r"h\ \sigma\text{-s.c., }f\ L\text{-smooth: }\alpha\le\sigma/L=1/(L\,L_{h^*})\text{ suffices; sharp}",
-            "relative": r"\text{without any }L\text{: }f=\sum a_ix_i-b_i\log x_i,\ h=-\sum\log x_i,\ \alpha\le1/\max b_i",
+            "iff": (
+                r"\text{the gap is }D_{h/\alpha-f}:\text{ the bound holds iff }\tfrac1\alpha h-f"
+                r"\text{ is convex}"
+            ),
+            "sufficient": (
+                r"h\ \sigma\text{-s.c., }f\ L\text{-smooth: }\alpha\le\sigma/L=1/(L"
+                r"\,L_{h^*})\text{ suffices; sharp}"
+            ),
+            "relative": (
+                r"\text{without any }L\text{: }f=\sum a_ix_i-b_i\log x_i,\ h=-\sum\log x_i,"
+                r"\ \alpha\le1/\max b_i"
+            ),
         },
     ),
     expected=Verdict("NEEDS_CONDITIONS", "PROVED"),
@@ -45,30 +57,47 @@ claim = Claim(
 )
 
 
-def gap(h: MirrorMap, f: Callable[[Tensor], Tensor], phi: Tensor, psi: Tensor, alpha: float) -> float:
+def gap(
+    h: MirrorMap, f: Callable[[Tensor], Tensor], phi: Tensor, psi: Tensor, alpha: float
+) -> float:
     """lin(f, psi)(phi) + D_h(phi, psi)/alpha - f(phi), with the library's divergence."""
     slope = torch.func.grad(f)(psi)
-    return float(f(psi) + slope @ (phi - psi) + h.bregman(h.own(), {"phi": phi}, {"phi": psi}) / alpha - f(phi))
+    return float(
+        f(psi)
+        + slope @ (phi - psi)
+        + h.bregman(h.own(), {"phi": phi}, {"phi": psi}) / alpha
+        - f(phi)
+    )
 
 
 @claim.check("counterexample", about="printed", drops=("dominates",))
 def quartic(run: Run, *, power: int = 4) -> None:
-    """h = x^2/2 (strongly convex), f = x^4: for every alpha the bound fails at psi = 0, phi = 1/sqrt(alpha)."""
+    """h = x^2/2 (strongly convex), f = x^4: for every alpha the bound fails at psi = 0, phi =
+    1/sqrt(alpha).
+    """
     for alpha in (1e-4, 1e-2, 1.0):
         far = vector(alpha**-0.5)
-        found = gap(built("identity", far), lambda v: (v.abs() ** power).sum(), far, vector(0.0), alpha)
+        found = gap(
+            built("identity", far), lambda v: (v.abs() ** power).sum(), far, vector(0.0), alpha
+        )
         run.above(0.0, found, what=f"gap at alpha = {alpha}")
     alpha = sp.Symbol("alpha", positive=True)
     at = 1 / sp.sqrt(alpha)
-    run.that(sp.simplify(at**2 / (2 * alpha) - at**power).is_negative, "the gap, for every alpha > 0")
+    run.that(
+        sp.simplify(at**2 / (2 * alpha) - at**power).is_negative, "the gap, for every alpha > 0"
+    )
 
 
 quartic.mutant("f = x^2: dominated for small alpha", power=2)
 
 
 @claim.check("symbolic", part="iff")
-def gap_is_a_divergence(run: Run, *, scale: Callable[[sp.Symbol], sp.Expr] = lambda a: 1 / a) -> None:
-    """lin f + D_h/alpha - f = D_{h/alpha - f} for arbitrary functions of two variables; convexity is D_w >= 0 for all pairs."""
+def gap_is_a_divergence(
+    run: Run, *, scale: Callable[[sp.Symbol], sp.Expr] = lambda a: 1 / a
+) -> None:
+    """lin f + D_h/alpha - f = D_{h/alpha - f} for arbitrary functions of two variables; convexity
+    is D_w >= 0 for all pairs.
+    """
     x, y = (sp.Matrix(sp.symbols(f"{n}1 {n}2")) for n in "xy")
     alpha, f, h = sp.Symbol("alpha", positive=True), sp.Function("f"), sp.Function("h")
 
@@ -83,14 +112,24 @@ gap_is_a_divergence.mutant("alpha for 1/alpha", scale=lambda a: a)
 
 
 @claim.check("certificate", part="sufficient")
-def strong_convexity_suffices(run: Run, *, limit: Callable[..., sp.Expr] = lambda sigma, big_l: sigma / big_l) -> None:
-    """<grad w, .> >= (sigma/alpha - L)|x - y|^2 >= 0 for alpha <= sigma/L; h = sigma/2 x^2, f = L/2 x^2 leaves no slack."""
+def strong_convexity_suffices(
+    run: Run, *, limit: Callable[..., sp.Expr] = lambda sigma, big_l: sigma / big_l
+) -> None:
+    """<grad w, .> >= (sigma/alpha - L)|x - y|^2 >= 0 for alpha <= sigma/L; h = sigma/2 x^2, f = L/2
+    x^2 leaves no slack.
+    """
     sigma, big_l, square, share = sp.symbols("sigma L D t", positive=True)
     alpha = limit(sigma, big_l) * share / (1 + share)
-    run.that(sp.simplify(sigma * square / alpha - big_l * square).is_nonnegative, "monotonicity of grad w below the limit")
+    run.that(
+        sp.simplify(sigma * square / alpha - big_l * square).is_nonnegative,
+        "monotonicity of grad w below the limit",
+    )
     run.zero(sigma / limit(sigma, big_l) - big_l, "slack of the extreme pair at the limit")
     run.quantity(
-        "largest alpha L/sigma", sp.simplify(limit(sigma, big_l) * big_l / sigma), theory=1, meaning="alpha <= sigma/L"
+        "largest alpha L/sigma",
+        sp.simplify(limit(sigma, big_l) * big_l / sigma),
+        theory=1,
+        meaning="alpha <= sigma/L",
     )
 
 
@@ -99,7 +138,9 @@ strong_convexity_suffices.mutant("alpha <= 4/L", limit=lambda sigma, big_l: 4 * 
 
 @claim.check("property", part="sufficient")
 def library_maps(run: Run, *, factor: float = 1.0) -> None:
-    """The library's p-norm (p <= 2, L_{h*} = q - 1) and quadratic maps, smooth losses with their top direction: gap >= 0."""
+    """The library's p-norm (p <= 2, L_{h*} = q - 1) and quadratic maps, smooth losses with their
+    top direction: gap >= 0.
+    """
 
     @for_all(p=st.one_of(st.just(2.0), st.floats(1.2, 2.0)), seed=seeds(), top=st.booleans())
     def _(p: float, seed: int, top: bool) -> None:
@@ -120,12 +161,19 @@ library_maps.mutant("alpha = 1.01/L", factor=1.01)
 
 @claim.check("symbolic", part="relative")
 def burg(run: Run, *, limit: Callable[[sp.Symbol], sp.Expr] = lambda b: 1 / b) -> None:
-    """(h/alpha - f)'' = (1/alpha - b)/x^2 per coordinate: non-negative iff alpha <= 1/b, although f'' is unbounded."""
+    """(h/alpha - f)'' = (1/alpha - b)/x^2 per coordinate: non-negative iff alpha <= 1/b, although
+    f'' is unbounded.
+    """
     x, a, b, alpha = sp.symbols("x a b alpha", positive=True)
     curvature = sp.diff(-sp.log(x) / alpha - (a * x - b * sp.log(x)), x, 2)
     run.zero(curvature - (1 / alpha - b) / x**2, "curvature of h/alpha - f")
     run.zero(curvature.subs(alpha, limit(b)), "zero at the limit")
-    run.quantity("largest alpha*b for Burg entropy", sp.simplify(limit(b) * b), theory=1, meaning="alpha <= 1/max b")
+    run.quantity(
+        "largest alpha*b for Burg entropy",
+        sp.simplify(limit(b) * b),
+        theory=1,
+        meaning="alpha <= 1/max b",
+    )
 
 
 burg.mutant("2/b", limit=lambda b: 2 / b)
@@ -133,12 +181,17 @@ burg.mutant("2/b", limit=lambda b: 2 / b)
 
 @claim.check("property", part="relative")
 def library_burg(run: Run, *, factor: float = 1.0) -> None:
-    """The library's log-barrier on Poisson losses, pairs up to a factor of e^10 apart: gap >= 0 at alpha = 1/max b."""
+    """The library's log-barrier on Poisson losses, pairs up to a factor of e^10 apart: gap >= 0 at
+    alpha = 1/max b.
+    """
 
     @for_all(seed=seeds(), size=st.floats(0.1, 10.0))
     def _(seed: int, size: float) -> None:
         rng = np.random.default_rng(seed)
-        a, b, x = (torch.tensor(v) for v in (rng.uniform(0, 2, 3), rng.uniform(0.1, 2, 3), rng.uniform(0.5, 2, 3)))
+        a, b, x = (
+            torch.tensor(v)
+            for v in (rng.uniform(0, 2, 3), rng.uniform(0.1, 2, 3), rng.uniform(0.5, 2, 3))
+        )
         y = x * torch.exp(size * torch.tensor(rng.uniform(-1, 1, 3)))
         alpha = factor / float(b.max())
         found = gap(built("barrier", x), lambda v: a @ v - b @ v.log(), y, x, alpha)

@@ -1,9 +1,10 @@
 r"""C19: the closed form of the mirror descent step.
 
-*Proof.* $\langle u,\phi\rangle+\frac1\alpha D_h(\phi,\psi)=\frac1\alpha[h(\phi)-\langle z,\phi\rangle]+\text{const}$ with
-$z=\nabla h(\psi)-\alpha u$. For $\sigma$-s.c. $h$ on $\mathbb R^d$ this has a unique minimiser for every $z$, the unique
-element of $\partial h^*(z)$. Without it (or a Legendre $h$ whose $\nabla h$ is onto) $z$ may leave $\mathrm{dom}\,h^*$ and no
-minimiser exists.
+*Proof.* $\langle u,\phi\rangle+\frac1\alpha D_h(\phi,\psi)=\frac1\alpha[h(\phi)-\langle
+z,\phi\rangle]+\text{const}$ with $z=\nabla h(\psi)-\alpha u$. For $\sigma$-s.c. $h$ on $\mathbb
+R^d$ this has a unique minimiser for every $z$, the unique element of $\partial h^*(z)$. Without it
+(or a Legendre $h$ whose $\nabla h$ is onto) $z$ may leave $\mathrm{dom}\,h^*$ and no minimiser
+exists.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch import Tensor
 
-from mdtheory.mirror.base import MirrorMap
+from mdtheory.maps.base import MirrorMap
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import FromPotential, built, descend, dual, mirror, vector
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, seeds
+from proofs_check.tools.models import FromPotential, built, descend, dual, mirror, vector
+from proofs_check.tools.strategies import for_all, seeds
 
 _CLOSED = (
     r"\arg\min_\phi{\rm lin}(f,\phi^{k-1})(\phi)+\tfrac1\alpha D_h(\phi,\phi^{k-1})"
@@ -32,12 +33,20 @@ claim = Claim(
     id="C19",
     title="Closed form of the mirror descent iteration",
     source="Learning loss geometry priors via mirror descent",
-    printed=Statement(then=_CLOSED, given={"h": r"h\text{ differentiable, with some }\mathrm{dom}\,h"}),
+    printed=Statement(
+        then=_CLOSED, given={"h": r"h\text{ differentiable, with some }\mathrm{dom}\,h"}
+    ),
     amended=Statement(
         then=_CLOSED,
-        given={"h": r"h\text{ differentiable}", "strong": r"h:\mathbb R^d\to\mathbb R\ \sigma\text{-strongly convex}"},
+        given={
+            "h": r"h\text{ differentiable}",
+            "strong": r"h:\mathbb R^d\to\mathbb R\ \sigma\text{-strongly convex}",
+        },
         parts={
-            "rewritten": r"\text{it is}=\tfrac1\alpha[h(\phi)-\langle z,\phi\rangle]+\text{const},\ z=\nabla h(\psi)-\alpha u",
+            "rewritten": (
+                r"\text{it is}=\tfrac1\alpha[h(\phi)-\langle z,\phi\rangle]+\text{const},\ "
+                r"z=\nabla h(\psi)-\alpha u"
+            ),
             "minimiser": r"\text{its unique minimiser is }\nabla h^*(z)",
         },
     ),
@@ -54,7 +63,9 @@ def cosh_map(scale: float) -> MirrorMap:
 def library_step(h: MirrorMap, psi: Tensor, u: Tensor, alpha: float) -> Tensor:
     """One step of the library's mirror descent from psi with the linear loss <u, .>."""
     geometry = mirror(h, psi)
-    return descend(lambda v: u @ v, dual(geometry.map, psi), task_lr=alpha, n_steps=1, geometry=geometry)
+    return descend(
+        lambda v: u @ v, dual(geometry.map, psi), task_lr=alpha, n_steps=1, geometry=geometry
+    )
 
 
 def ascent(h: MirrorMap, psi: Tensor, u: Tensor, alpha: float) -> Tensor:
@@ -71,11 +82,18 @@ def maps_swapped(h: MirrorMap, psi: Tensor, u: Tensor, alpha: float) -> Tensor:
 
 @claim.check("counterexample", about="printed", drops=("strong",))
 def leaves_the_domain(run: Run, *, alpha: float = 1.0) -> None:
-    """Log-barrier, psi = 1, u = -2: the objective -2 phi + D_h is unbounded below, and the library refuses z = 1."""
+    """Log-barrier, psi = 1, u = -2: the objective -2 phi + D_h is unbounded below, and the library
+    refuses z = 1.
+    """
     psi, u = vector(1.0), vector(-2.0)
     h = built("barrier", psi)
-    run.raises(ValueError, lambda: library_step(h, psi, u, alpha), "the library's step outside dom h*")
-    far = [float(u @ x + h.bregman({}, {"phi": x}, {"phi": psi}) / alpha) for x in (vector(1e2), vector(1e4), vector(1e6))]
+    run.raises(
+        ValueError, lambda: library_step(h, psi, u, alpha), "the library's step outside dom h*"
+    )
+    far = [
+        float(u @ x + h.bregman({}, {"phi": x}, {"phi": psi}) / alpha)
+        for x in (vector(1e2), vector(1e4), vector(1e6))
+    ]
     run.above(-1e5, far[2], what="objective at 10^6")
     run.that(far[0] > far[1] > far[2], "the objective keeps falling")
 
@@ -99,15 +117,21 @@ rewritten.mutant("+ alpha u", sign=1)
 
 @claim.check("certificate", part="minimiser")
 def strongly_convex_minimiser(run: Run, *, inverse: Callable[..., Tensor] = library_step) -> None:
-    """h - <z, .> is sigma-s.c., so its stationary point (unique, C20) is the minimiser: grad h(phi) = z to 1e-11."""
+    """h - <z, .> is sigma-s.c., so its stationary point (unique, C20) is the minimiser: grad h(phi)
+    = z to 1e-11.
+    """
     for scale in (0.1, 1.0, 5.0):
         h, psi, u = cosh_map(scale), vector(0.3, -1.0), vector(2.0, -1.5)
         for alpha in (0.1, 1.0, 10.0):
             found = inverse(h, psi, u, alpha)
             residual = dual(h, found) - (dual(h, psi) - alpha * u)
-            run.close(residual, torch.zeros(2), tolerance=1e-11 * (1 + alpha), what="grad h(phi) - z")
+            run.close(
+                residual, torch.zeros(2), tolerance=1e-11 * (1 + alpha), what="grad h(phi) - z"
+            )
     x, sigma = sp.symbols("x sigma", positive=True)
-    run.that(sp.diff(sigma * x**2 / 2 + sp.cosh(x), x, 2).is_positive, "the example is strongly convex")
+    run.that(
+        sp.diff(sigma * x**2 / 2 + sp.cosh(x), x, 2).is_positive, "the example is strongly convex"
+    )
 
 
 strongly_convex_minimiser.mutant("+ alpha u", inverse=ascent)
@@ -116,9 +140,15 @@ strongly_convex_minimiser.mutant("grad h and grad h* swapped", inverse=maps_swap
 
 @claim.check("property", part="minimiser")
 def numeric_argmin(run: Run, *, step: Callable[..., Tensor] = library_step) -> None:
-    """BFGS on the surrogate itself against the library's step: cosh, p-norm and hypentropy maps, distance below 1e-5."""
+    """BFGS on the surrogate itself against the library's step: cosh, p-norm and hypentropy maps,
+    distance below 1e-5.
+    """
 
-    @for_all(kind=st.sampled_from(["cosh", "pnorm", "hypentropy"]), seed=seeds(), alpha=st.floats(0.1, 1.0))
+    @for_all(
+        kind=st.sampled_from(["cosh", "pnorm", "hypentropy"]),
+        seed=seeds(),
+        alpha=st.floats(0.1, 1.0),
+    )
     def _(kind: str, seed: int, alpha: float) -> None:
         rng = np.random.default_rng(seed)
         psi, u = (torch.tensor(v) for v in rng.standard_normal((2, 2)))
@@ -132,7 +162,9 @@ def numeric_argmin(run: Run, *, step: Callable[..., Tensor] = library_step) -> N
             return float(found), slope.numpy()
 
         best = minimize(surrogate, psi.numpy(), jac=True, method="BFGS", options={"gtol": 1e-9}).x
-        run.close(step(h, psi, u, alpha), torch.tensor(best), tolerance=1e-5, what=f"argmin with {kind}")
+        run.close(
+            step(h, psi, u, alpha), torch.tensor(best), tolerance=1e-5, what=f"argmin with {kind}"
+        )
 
 
 numeric_argmin.mutant("+ alpha u", step=ascent)

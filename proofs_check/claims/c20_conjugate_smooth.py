@@ -1,8 +1,9 @@
 r"""C20: property P1: the conjugate of a strongly convex h is convex and smooth.
 
-*Proof.* $h^*$ is a supremum of affine functions: convex. $h-\langle z,\cdot\rangle$ is closed, coercive and strictly convex, so
-it has a unique minimiser for every $z$: $\partial h^*(z)$ is a singleton, and $h^*$ is differentiable on $\mathbb R^d$
-(Rockafellar 23.5, 25.1). With $z_i\in\partial h(\phi_i)$ add the two inequalities of strong convexity:
+*Proof.* $h^*$ is a supremum of affine functions: convex. $h-\langle z,\cdot\rangle$ is closed,
+coercive and strictly convex, so it has a unique minimiser for every $z$: $\partial h^*(z)$ is a
+singleton, and $h^*$ is differentiable on $\mathbb R^d$ (Rockafellar 23.5, 25.1). With
+$z_i\in\partial h(\phi_i)$ add the two inequalities of strong convexity:
 $\sigma\|\phi_1-\phi_2\|^2\le\langle z_1-z_2,\phi_1-\phi_2\rangle$; then Cauchy-Schwarz.
 """
 
@@ -16,11 +17,11 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mdtheory.mirror.base import MirrorMap
+from mdtheory.maps.base import MirrorMap
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import FromPotential, built, point, vector
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, seeds
+from proofs_check.tools.models import FromPotential, built, point, vector
+from proofs_check.tools.strategies import for_all, seeds
 
 _SMOOTH = r"h^*\text{ is convex and }L_{h^*}\text{-smooth on }\mathbb R^d"
 
@@ -28,14 +29,22 @@ claim = Claim(
     id="C20",
     title="P1: the conjugate is convex and Lipschitz smooth",
     source="Learning loss geometry priors via mirror descent, P1",
-    printed=Statement(given={"strong": r"h\text{ proper, }\sigma\text{-strongly convex (closed)}"}, then=_SMOOTH),
+    printed=Statement(
+        given={"strong": r"h\text{ proper, }\sigma\text{-strongly convex (closed)}"}, then=_SMOOTH
+    ),
     amended=Statement(
         given={"strong": r"h\text{ proper, closed, }\sigma\text{-strongly convex}"},
         then=_SMOOTH + r",\ L_{h^*}=1/\sigma",
         parts={
-            "cocoercive": r"\langle\nabla h^*(z)-\nabla h^*(z'),z-z'\rangle\ge\sigma\|\nabla h^*(z)-\nabla h^*(z')\|^2",
+            "cocoercive": (
+                r"\langle\nabla h^*(z)-\nabla h^*(z'),z-z'\rangle\ge\sigma\|\nabla "
+                r"h^*(z)-\nabla h^*(z')\|^2"
+            ),
             "constant": r"L_{h^*}=1/\sigma,\text{ attained by }\tfrac\sigma2\|\cdot\|^2",
-            "needed": r"\text{fails without it: }x^4/4\ (\nabla h^*=z^{1/3}),\text{ softplus }(h^*(2)=+\infty)",
+            "needed": (
+                r"\text{fails without it: }x^4/4\ (\nabla h^*=z^{1/3}),\text{ softplus "
+                r"}(h^*(2)=+\infty)"
+            ),
         },
     ),
     expected=Verdict("HOLDS", "PROVED"),
@@ -51,11 +60,14 @@ def _assembled(run: Run, share: sp.Expr) -> None:
 
 @claim.check("certificate", about="printed")
 def smooth(run: Run, *, share: sp.Expr = sp.S.Half) -> None:
-    """The two inequalities add up to sigma |d phi|^2 <= <d z, d phi> <= |d z||d phi|, so |d phi| <= |d z|/sigma."""
+    """The two inequalities add up to sigma |d phi|^2 <= <d z, d phi> <= |d z||d phi|, so |d phi| <=
+    |d z|/sigma.
+    """
     _assembled(run, share)
     size, dual, sigma = sp.symbols("s d sigma", positive=True)
     run.zero(
-        sp.solve(sp.Eq(sigma * size**2, dual * size), size)[0] - dual / sigma, "largest |d phi| that Cauchy-Schwarz allows"
+        sp.solve(sp.Eq(sigma * size**2, dual * size), size)[0] - dual / sigma,
+        "largest |d phi| that Cauchy-Schwarz allows",
     )
 
 
@@ -72,16 +84,23 @@ cocoercive.mutant("sigma/4", share=sp.S.Half / 2)
 
 
 def strongly_convex(sigma: float) -> MirrorMap:
-    """h = sigma/2 |x|^2 + sum log cosh x: its curvature falls to sigma, and h* by the library's Newton inverse."""
+    """h = sigma/2 |x|^2 + sum log cosh x: its curvature falls to sigma, and h* by the library's
+    Newton inverse.
+    """
     return FromPotential(lambda v: (0.5 * sigma * v**2 + torch.cosh(v).log()).sum())
 
 
 @claim.check("property", part="cocoercive")
 def sampled_slopes(run: Run, *, modulus: Callable[[float], float] = lambda sigma: sigma) -> None:
-    """Numeric conjugates, p-norm and quadratic maps of the library on near and far pairs: sigma |d phi|^2 <= <d phi, d z>."""
+    """Numeric conjugates, p-norm and quadratic maps of the library on near and far pairs: sigma |d
+    phi|^2 <= <d phi, d z>.
+    """
 
     @for_all(
-        kind=st.sampled_from(["numeric", "pnorm", "quadratic"]), sigma=st.floats(0.1, 0.9), seed=seeds(), size=st.floats(-2, 1)
+        kind=st.sampled_from(["numeric", "pnorm", "quadratic"]),
+        sigma=st.floats(0.1, 0.9),
+        seed=seeds(),
+        size=st.floats(-2, 1),
     )
     def _(kind: str, sigma: float, seed: int, size: float) -> None:
         z, step = torch.tensor(np.random.default_rng(seed).standard_normal((2, 3)))
@@ -93,7 +112,12 @@ def sampled_slopes(run: Run, *, modulus: Callable[[float], float] = lambda sigma
         }[kind]()
         change, moved = point(h, other) - point(h, z), other - z
         slack = 1e-9 * float(moved.square().sum())
-        run.at_most(modulus(sigma) * change.square().sum(), change @ moved, slack=slack, what=f"cocoercivity of {kind}")
+        run.at_most(
+            modulus(sigma) * change.square().sum(),
+            change @ moved,
+            slack=slack,
+            what=f"cocoercivity of {kind}",
+        )
         run.at_most(change.norm(), moved.norm() / sigma, slack=1e-9, what="L_{h*} = 1/sigma")
 
 
@@ -108,7 +132,13 @@ def attained(run: Run, *, constant: Callable[[float], float] = lambda sigma: 1 /
         slope = float(point(h, vector(2.0)) - point(h, vector(1.0)))
         run.close(slope, constant(sigma), tolerance=1e-14, what=f"slope at sigma = {sigma}")
         run.close(h.curvature({})[1], constant(sigma), tolerance=1e-14, what="the library's bound")
-    run.quantity("sigma * L_{h*}", constant(0.25) * 0.25, tolerance=1e-12, theory=1.0, meaning="L_{h*} = 1/sigma")
+    run.quantity(
+        "sigma * L_{h*}",
+        constant(0.25) * 0.25,
+        tolerance=1e-12,
+        theory=1.0,
+        meaning="L_{h*} = 1/sigma",
+    )
 
 
 attained.mutant("L_{h*} = sigma", constant=lambda sigma: sigma)
@@ -116,7 +146,9 @@ attained.mutant("L_{h*} = sigma", constant=lambda sigma: sigma)
 
 @claim.check("counterexample", part="needed")
 def without_strong_convexity(run: Run, *, ridge: float = 0.0) -> None:
-    """x^4/4: grad h* = z^{1/3} has slopes without bound at 0. Softplus: 2x - softplus(x) -> oo, so h*(2) is infinite."""
+    """x^4/4: grad h* = z^{1/3} has slopes without bound at 0. Softplus: 2x - softplus(x) -> oo, so
+    h*(2) is infinite.
+    """
     slopes = []
     for z in (1e-3, 1e-6, 1e-9):
         roots = np.roots([1.0, 0.0, ridge, -z])
@@ -124,7 +156,11 @@ def without_strong_convexity(run: Run, *, ridge: float = 0.0) -> None:
         slopes.append(x / z)
     order = 1 - float(np.log10(slopes[1] / slopes[0])) / 3
     run.quantity(
-        "order of grad h* at 0, h=x^4/4", order, tolerance=1e-9, theory=1 / 3, meaning="z^{1/3}: no Lipschitz constant"
+        "order of grad h* at 0, h=x^4/4",
+        order,
+        tolerance=1e-9,
+        theory=1 / 3,
+        meaning="z^{1/3}: no Lipschitz constant",
     )
     run.above(slopes[2] / slopes[1], 50.0, what="growth of the slope, 10^3 closer again")
     far = [float(2 * v - torch.nn.functional.softplus(v)) for v in (vector(1e2), vector(1e4))]
@@ -143,13 +179,17 @@ def curvature_of(h: MirrorMap, z: Tensor) -> Tensor:
 
 @claim.check("property", part="constant")
 def numeric_curvature(run: Run, *, sigma_used: float = 1.0) -> None:
-    """Second derivatives of the library's numeric h*: eigenvalues in (0, 1/sigma], reaching it far out (log cosh is flat)."""
+    """Second derivatives of the library's numeric h*: eigenvalues in (0, 1/sigma], reaching it far
+    out (log cosh is flat).
+    """
     for sigma in (0.2, 0.7):
         h, top = strongly_convex(sigma), []
         for size in (0.0, 1.0, 10.0):
             values = torch.linalg.eigvalsh(curvature_of(h, size * vector(1.0, -2.0)))
             run.above(float(values[0]), 0.0, what="smallest curvature of h*")
-            run.at_most(float(values[-1]), sigma_used / sigma, slack=1e-8, what="largest curvature of h*")
+            run.at_most(
+                float(values[-1]), sigma_used / sigma, slack=1e-8, what="largest curvature of h*"
+            )
             top.append(float(values[-1]))
         run.close(max(top), 1 / sigma, tolerance=1e-6, what="attained far out")
 

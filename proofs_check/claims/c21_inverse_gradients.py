@@ -1,9 +1,11 @@
-r"""C21: property P2: grad h* is the inverse of grad h. True for strongly convex C^1 h; the poster's line drops the convexity.
+r"""C21: property P2: grad h* is the inverse of grad h. True for strongly convex C^1 h; the poster's
+line drops the convexity.
 
-The poster states strong convexity of $h$ two lines earlier as a standing assumption, but P2 is printed as "if
-$h\in C^1(\mathbb R^d)$": as printed it needs the condition.
+The poster states strong convexity of $h$ two lines earlier as a standing assumption, but P2 is
+printed as "if $h\in C^1(\mathbb R^d)$": as printed it needs the condition.
 
-*Proof.* $\phi=\nabla h^*(z)\iff z\in\partial h(\phi)=\{\nabla h(\phi)\}$ (Fenchel); C20 gives exactly one $\phi$ for every $z$.
+*Proof.* $\phi=\nabla h^*(z)\iff z\in\partial h(\phi)=\{\nabla h(\phi)\}$ (Fenchel); C20 gives
+exactly one $\phi$ for every $z$.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mdtheory.mirror.base import MirrorMap
+from mdtheory.maps.base import MirrorMap
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import FromPotential, built, dual, point, vector
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, seeds
+from proofs_check.tools.models import FromPotential, built, dual, point, vector
+from proofs_check.tools.strategies import for_all, seeds
 
 _INVERSE = r"\nabla h^*=(\nabla h)^{-1},\text{ a bijection of }\mathbb R^d"
 
@@ -34,10 +36,22 @@ claim = Claim(
         then=_INVERSE,
         given={"smooth": r"h\in C^1(\mathbb R^d)", "strong": r"h\text{ strongly convex}"},
         parts={
-            "bijection": r"\nabla h^*(\nabla h(\phi))=\phi,\ \nabla h(\nabla h^*(z))=z\ \forall\phi,z",
-            "softplus": r"\text{strict convexity alone: softplus, }\nabla h(\mathbb R)=(0,1);\ z-\alpha u\text{ can leave it}",
-            "smooth": r"\text{s.c. but not }C^1:\ |x|+\tfrac{x^2}2\text{ has the soft threshold, not injective}",
-            "not_necessary": r"x^4/4\text{ satisfies it: strictly convex, }C^1,\text{ supercoercive suffices}",
+            "bijection": (
+                r"\nabla h^*(\nabla h(\phi))=\phi,\ \nabla h(\nabla h^*(z))=z\ \forall"
+                r"\phi,z"
+            ),
+            "softplus": (
+                r"\text{strict convexity alone: softplus, }\nabla h(\mathbb R)=(0,1);\ z-"
+                r"\alpha u\text{ can leave it}"
+            ),
+            "smooth": (
+                r"\text{s.c. but not }C^1:\ |x|+\tfrac{x^2}2\text{ has the soft threshold, "
+                r"not injective}"
+            ),
+            "not_necessary": (
+                r"x^4/4\text{ satisfies it: strictly convex, }C^1,\text{ supercoercive "
+                r"suffices}"
+            ),
         },
     ),
     expected=Verdict("NEEDS_CONDITIONS", "PROVED"),
@@ -52,11 +66,18 @@ def huber_slope(x: Fraction) -> Fraction:
 
 @claim.check("counterexample", about="printed", drops=("strong",))
 def huber(run: Run, *, slope: Callable[[Fraction], Fraction] = huber_slope) -> None:
-    """Huber's function: grad h(2) = grad h(3) = 1, so grad h has no inverse; h* = z^2/2 + indicator of [-1, 1]."""
+    """Huber's function: grad h(2) = grad h(3) = 1, so grad h has no inverse; h* = z^2/2 + indicator
+    of [-1, 1].
+    """
     run.that(slope(Fraction(2)) == slope(Fraction(3)), "two points with the same gradient")
     far = [2 * x - (abs(x) - Fraction(1, 2)) for x in (Fraction(10), Fraction(10**6))]
     run.that(far[1] > far[0] > 0, "h*(2) = oo: 2x - h(x) has no bound")
-    run.quantity("edge of dom h* for Huber", slope(Fraction(100)), theory=1, meaning="h* = z^2/2 on [-1, 1], infinite outside")
+    run.quantity(
+        "edge of dom h* for Huber",
+        slope(Fraction(100)),
+        theory=1,
+        meaning="h* = z^2/2 on [-1, 1], infinite outside",
+    )
 
 
 huber.mutant("x^2/2 everywhere", slope=lambda x: x)
@@ -86,7 +107,9 @@ def relu_h(x: float) -> float:
 
 @claim.check("exact", part="bijection")
 def conjugate_undoes_the_gradient(run: Run, *, h: Callable[[float], float] = smooth_h) -> None:
-    """argmax of z x - h(x) by search, then h' by differences: back at z, for z on a grid through the centre."""
+    """argmax of z x - h(x) by search, then h' by differences: back at z, for z on a grid through
+    the centre.
+    """
     for z in np.linspace(-3, 3, 25):
         x = conjugate_point(h, float(z))
         slope = (h(x + 1e-5) - h(x - 1e-5)) / 2e-5
@@ -98,7 +121,9 @@ conjugate_undoes_the_gradient.mutant("a ReLU-based h", h=relu_h)
 
 @claim.check("certificate", part="bijection")
 def fenchel(run: Run, *, sign: int = -1) -> None:
-    """phi maximises <z, .> - h iff grad h(phi) = z: the first-order condition of a concave function, for arbitrary h."""
+    """phi maximises <z, .> - h iff grad h(phi) = z: the first-order condition of a concave
+    function, for arbitrary h.
+    """
     x, z = sp.symbols("x z")
     h = sp.Function("h")
     run.zero(sp.diff(z * x + sign * h(x), x) - (z - sp.diff(h(x), x)), "stationarity of z x - h(x)")
@@ -116,14 +141,30 @@ def closed(slug: str, like: Tensor) -> MirrorMap:
 def library_round_trip(run: Run, *, shift: float = 0.0) -> None:
     """Newton's inverse and every closed map of the library on R^d: both round trips to 1e-10."""
 
-    @for_all(kind=st.sampled_from(["numeric", "pnorm", "hypentropy", "quadratic"]), seed=seeds(), size=st.floats(-1, 0.6))
+    @for_all(
+        kind=st.sampled_from(["numeric", "pnorm", "hypentropy", "quadratic"]),
+        seed=seeds(),
+        size=st.floats(-1, 0.6),
+    )
     def _(kind: str, seed: int, size: float) -> None:
         phi = 10.0**size * torch.tensor(np.random.default_rng(seed).standard_normal(3))
-        h = FromPotential(lambda v: (0.5 * v**2 + torch.cosh(v)).sum()) if kind == "numeric" else closed(kind, phi)
+        h = (
+            FromPotential(lambda v: (0.5 * v**2 + torch.cosh(v)).sum())
+            if kind == "numeric"
+            else closed(kind, phi)
+        )
         back = point(h, dual(h, phi) + shift)
-        run.close(back, phi, tolerance=1e-10 * (1 + float(phi.abs().max())), what=f"grad h*(grad h(phi)) of {kind}")
         run.close(
-            dual(h, point(h, phi)), phi, tolerance=1e-9 * (1 + float(phi.abs().max())), what=f"grad h(grad h*(z)) of {kind}"
+            back,
+            phi,
+            tolerance=1e-10 * (1 + float(phi.abs().max())),
+            what=f"grad h*(grad h(phi)) of {kind}",
+        )
+        run.close(
+            dual(h, point(h, phi)),
+            phi,
+            tolerance=1e-9 * (1 + float(phi.abs().max())),
+            what=f"grad h(grad h*(z)) of {kind}",
         )
 
 
@@ -132,7 +173,9 @@ library_round_trip.mutant("z off by 0.01", shift=0.01)
 
 @claim.check("counterexample", part="softplus")
 def softplus(run: Run, *, ridge: float = 0.0) -> None:
-    """grad softplus lies in (0, 1): a dual step with alpha u = -1 from z = 1/2 leaves it; grad h* = logit inside."""
+    """grad softplus lies in (0, 1): a dual step with alpha u = -1 from z = 1/2 leaves it; grad h* =
+    logit inside.
+    """
     x = vector(-800.0, -5.0, 0.0, 5.0, 30.0)
     slope = torch.sigmoid(x) + ridge * x
     run.that(bool(((slope >= 0) & (slope <= 1)).all()), "the range of grad h")
@@ -140,9 +183,13 @@ def softplus(run: Run, *, ridge: float = 0.0) -> None:
     t = sp.Symbol("t", real=True)
     for end, place, theory in (("lower", -sp.oo, 0), ("upper", sp.oo, 1)):
         limit = sp.limit(sp.diff(sp.log(1 + sp.exp(t)), t) + sp.nsimplify(ridge) * t, t, place)
-        run.quantity(f"{end} end of grad softplus", limit, theory=theory, meaning="grad h(R) = (0, 1)")
+        run.quantity(
+            f"{end} end of grad softplus", limit, theory=theory, meaning="grad h(R) = (0, 1)"
+        )
     inside = vector(0.1, 0.5, 0.9)
-    run.close(torch.sigmoid(torch.logit(inside)), inside, tolerance=1e-15, what="round trip on (0, 1)")
+    run.close(
+        torch.sigmoid(torch.logit(inside)), inside, tolerance=1e-15, what="round trip on (0, 1)"
+    )
 
 
 softplus.mutant("softplus + x^2/20", ridge=0.1)
@@ -155,9 +202,18 @@ def soft_threshold(z: Tensor) -> Tensor:
 
 @claim.check("counterexample", part="smooth")
 def not_differentiable(run: Run, *, kink: float = 1.0) -> None:
-    """h = |x| + x^2/2: by search, grad h* = 0 at z = -0.5, 0, 0.5: not injective, so no inverse; it is the soft threshold."""
-    found = [conjugate_point(lambda x: kink * abs(x) + 0.5 * x * x, z) for z in (-0.5, 0.0, 0.5, 2.0)]
-    run.close(np.array(found), soft_threshold(vector(-0.5, 0.0, 0.5, 2.0)).numpy(), tolerance=1e-6, what="grad h*")
+    """h = |x| + x^2/2: by search, grad h* = 0 at z = -0.5, 0, 0.5: not injective, so no inverse; it
+    is the soft threshold.
+    """
+    found = [
+        conjugate_point(lambda x: kink * abs(x) + 0.5 * x * x, z) for z in (-0.5, 0.0, 0.5, 2.0)
+    ]
+    run.close(
+        np.array(found),
+        soft_threshold(vector(-0.5, 0.0, 0.5, 2.0)).numpy(),
+        tolerance=1e-6,
+        what="grad h*",
+    )
     run.at_most(abs(found[2] - found[0]), 1e-6, what="difference of two images")
 
 
@@ -166,7 +222,9 @@ not_differentiable.mutant("h = x^2/2", kink=0.0)
 
 @claim.check("exact", part="not_necessary")
 def quartic(run: Run, *, power: int = 3) -> None:
-    """x^4/4 is not strongly convex, yet x^3 is a bijection of R and the search finds its inverse z^{1/3}."""
+    """x^4/4 is not strongly convex, yet x^3 is a bijection of R and the search finds its inverse
+    z^{1/3}.
+    """
     x = sp.Symbol("x", real=True)
     run.that(sp.diff(x**4 / 4, x, 2).subs(x, 0) == 0, "curvature 0 at 0: not strongly convex")
     for z in (-8.0, -1.0, 0.001, 27.0):

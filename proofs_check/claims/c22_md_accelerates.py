@@ -1,9 +1,10 @@
 r"""C22: mirror descent with a proper h accelerates: an existence claim, with limits.
 
-*Proof.* (one_step) $h=f$ s.c., $\alpha=1$: $z^1=\nabla f(\phi^0)-\nabla f(\phi^0)=0$, so $\phi^1=\nabla f^*(0)=\arg\min f$.
-(rate) $h=f=x^4/4$, $\alpha=\frac12$: $z=x^3$ halves, $x$ contracts by $2^{-1/3}$, while GD is $\Theta(K^{-1/2})$ (C07 d).
-(bad) $h=50x^2$ on $x^2/2$: $100x-x$. In the worst case over $h$ the guarantee $LD_h/K$ (C07 g) is exact, a factor $2+1/K$
-above GD's own.
+*Proof.* (one_step) $h=f$ s.c., $\alpha=1$: $z^1=\nabla f(\phi^0)-\nabla f(\phi^0)=0$, so
+$\phi^1=\nabla f^*(0)=\arg\min f$. (rate) $h=f=x^4/4$, $\alpha=\frac12$: $z=x^3$ halves, $x$
+contracts by $2^{-1/3}$, while GD is $\Theta(K^{-1/2})$ (C07 d). (bad) $h=50x^2$ on $x^2/2$:
+$100x-x$. In the worst case over $h$ the guarantee $LD_h/K$ (C07 g) is exact, a factor $2+1/K$ above
+GD's own.
 """
 
 from __future__ import annotations
@@ -16,25 +17,36 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from mdtheory.mirror.base import MirrorMap
-from mdtheory.typing import Params
-from proofs_check import sdp
+from mdtheory.core.types import Params
+from mdtheory.maps.base import MirrorMap
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import FromPotential, descend, dual, mirror, vector
 from proofs_check.run import Run
+from proofs_check.tools import sdp
+from proofs_check.tools.models import FromPotential, descend, dual, mirror, vector
 
 claim = Claim(
     id="C22",
     title="MD with a proper h accelerates over GD",
     source="Learning loss geometry priors via mirror descent",
-    printed=Statement(then=r"\exists h,f:\text{ MD with }h\text{ has a better rate or constant than GD}"),
+    printed=Statement(
+        then=r"\exists h,f:\text{ MD with }h\text{ has a better rate or constant than GD}"
+    ),
     amended=Statement(
-        then=r"\text{some }h\text{ accelerate, in rate and in constant; others slow down; no }h\text{ helps in the worst case}",
+        then=(
+            r"\text{some }h\text{ accelerate, in rate and in constant; others slow down; no }h"
+            r"\text{ helps in the worst case}"
+        ),
         parts={
             "one_step": r"h=f\text{ s.c.},\ \alpha=1:\ \phi^1=\arg\min f",
-            "rate": r"f=x^4/4:\text{ GD }\Theta(K^{-1/2}),\ h=f,\alpha=\tfrac12:\text{ contraction }2^{-1/3}",
+            "rate": (
+                r"f=x^4/4:\text{ GD }\Theta(K^{-1/2}),\ h=f,\alpha=\tfrac12:\text{ contraction "
+                r"}2^{-1/3}"
+            ),
             "constant": r"LD_h(x^*,\phi^0)\text{ can be below }\tfrac12L_{\rm Eucl}D^2",
-            "worst": r"\sup_{f,h}(f(\phi^K)-f^*)=LD_h/K:\text{ a factor }2+\tfrac1K\text{ above GD's at }h=\tfrac12\|\cdot\|^2",
+            "worst": (
+                r"\sup_{f,h}(f(\phi^K)-f^*)=LD_h/K:\text{ a factor }2+\tfrac1K\text{ above "
+                r"GD's at }h=\tfrac12\|\cdot\|^2"
+            ),
             "bad": r"h=50x^2\text{ on }x^2/2:\text{ factor }0.99\text{ per step, against one step}",
         },
     ),
@@ -60,7 +72,9 @@ class Quartic(MirrorMap):
         return torch.stack([(value.abs() ** (4 / 3)).sum() * 0.75 for value in z.values()]).sum()
 
 
-def mirrored(h: MirrorMap, f: Callable[[Tensor], Tensor], start: Tensor, *, alpha: float, n_steps: int) -> Tensor:
+def mirrored(
+    h: MirrorMap, f: Callable[[Tensor], Tensor], start: Tensor, *, alpha: float, n_steps: int
+) -> Tensor:
     """The library's mirror descent from phi^0 = start. shape: (d,)"""
     geometry = mirror(h, start)
     return descend(f, dual(h, start), task_lr=alpha, n_steps=n_steps, geometry=geometry)
@@ -68,7 +82,12 @@ def mirrored(h: MirrorMap, f: Callable[[Tensor], Tensor], start: Tensor, *, alph
 
 def valley(phi: Tensor) -> Tensor:
     """A strongly convex, badly conditioned, non-quadratic loss with minimiser (1, -1)."""
-    return 20 * (phi[0] - 1) ** 2 + 0.05 * (phi[1] + 1) ** 2 + torch.cosh(phi[0] - 1) + 0.2 * torch.cosh(phi[1] + 1)
+    return (
+        20 * (phi[0] - 1) ** 2
+        + 0.05 * (phi[1] + 1) ** 2
+        + torch.cosh(phi[0] - 1)
+        + 0.2 * torch.cosh(phi[1] + 1)
+    )
 
 
 def euclidean(potential: Callable[[Tensor], Tensor]) -> MirrorMap:
@@ -84,8 +103,12 @@ def _one_step(run: Run, build: Callable[[Callable[[Tensor], Tensor]], MirrorMap]
 
 
 @claim.check("exact", about="printed")
-def exists(run: Run, *, build: Callable[[Callable[[Tensor], Tensor]], MirrorMap] = FromPotential) -> None:
-    """h = f on the library: the minimiser of a badly conditioned loss in one step; GD is at distance above 1 after 20."""
+def exists(
+    run: Run, *, build: Callable[[Callable[[Tensor], Tensor]], MirrorMap] = FromPotential
+) -> None:
+    """h = f on the library: the minimiser of a badly conditioned loss in one step; GD is at
+    distance above 1 after 20.
+    """
     _one_step(run, build)
 
 
@@ -93,7 +116,9 @@ exists.mutant("h = 20.5 |phi|^2", build=euclidean)
 
 
 @claim.check("exact", part="one_step")
-def newton_like(run: Run, *, build: Callable[[Callable[[Tensor], Tensor]], MirrorMap] = FromPotential) -> None:
+def newton_like(
+    run: Run, *, build: Callable[[Callable[[Tensor], Tensor]], MirrorMap] = FromPotential
+) -> None:
     """The same, and z^1 = 0 in symbols for any f."""
     _one_step(run, build)
     x, alpha = sp.Symbol("x"), sp.Integer(1)
@@ -106,16 +131,36 @@ newton_like.mutant("h = 20.5 |phi|^2", build=euclidean)
 
 @claim.check("exact", part="rate")
 def quartic(run: Run, *, rate: float = 0.5) -> None:
-    """x^4/4 from 1, K = 40 on the library: 0.18 by GD (alpha = 1/3), 2^{-40/3} by MD; the contraction is 2^{-1/3} per step."""
+    """x^4/4 from 1, K = 40 on the library: 0.18 by GD (alpha = 1/3), 2^{-40/3} by MD; the
+    contraction is 2^{-1/3} per step.
+    """
     f = lambda v: 0.25 * (v**4).sum()  # noqa: E731
     plain = descend(f, vector(1.0), task_lr=1 / 3, n_steps=40)
     bent = mirrored(Quartic(), f, vector(1.0), alpha=rate, n_steps=40)
-    run.quantity("GD on x^4/4, K=40", float(plain), tolerance=6e-3, theory=0.18, meaning="alpha = 1/3 from x = 1")
-    run.quantity("MD with h=f on x^4/4, K=40", float(bent), tolerance=5e-6, theory=9.9e-5, meaning="2^(-40/3) = 9.69e-5")
+    run.quantity(
+        "GD on x^4/4, K=40",
+        float(plain),
+        tolerance=6e-3,
+        theory=0.18,
+        meaning="alpha = 1/3 from x = 1",
+    )
+    run.quantity(
+        "MD with h=f on x^4/4, K=40",
+        float(bent),
+        tolerance=5e-6,
+        theory=9.9e-5,
+        meaning="2^(-40/3) = 9.69e-5",
+    )
     slow = descend(f, vector(1.0), task_lr=1 / 3, n_steps=4000)
     far = descend(f, vector(1.0), task_lr=1 / 3, n_steps=1000)
     order = float(torch.log(slow / far)) / math.log(4)
-    run.quantity("order of GD on x^4/4", order, tolerance=2e-3, theory=-0.5, meaning="x_K from K = 1000 to 4000: K^{-1/2}")
+    run.quantity(
+        "order of GD on x^4/4",
+        order,
+        tolerance=2e-3,
+        theory=-0.5,
+        meaning="x_K from K = 1000 to 4000: K^{-1/2}",
+    )
     z = sp.Symbol("z", positive=True)
     factor = sp.simplify(((z**3 - sp.Rational(rate) * z**3) ** sp.Rational(1, 3)) / z)
     run.zero(factor - sp.Rational(1, 2) ** sp.Rational(1, 3), "contraction in closed form")
@@ -132,7 +177,9 @@ def constants(run: Run, *, relative: Fraction = Fraction(1)) -> None:
     here = float(h.bregman({}, zero, one)) * float(relative)
     x = sp.Symbol("x", positive=True)
     there = sp.maximum(sp.diff(x**4 / 4, x, 2), x, sp.Interval(0, 1)) / 2
-    run.quantity("L D_h for h=f=x^4/4, D=1", here, tolerance=1e-12, theory=0.75, meaning="relative constant")
+    run.quantity(
+        "L D_h for h=f=x^4/4, D=1", here, tolerance=1e-12, theory=0.75, meaning="relative constant"
+    )
     run.quantity("L_Eucl D^2/2 for x^4/4, D=1", there, theory=1.5, meaning="Euclidean constant")
     run.above(float(there), here, what="the Euclidean constant")
 
@@ -142,12 +189,20 @@ constants.mutant("twice the relative constant", relative=Fraction(2))
 
 @claim.check("sdp", part="worst", rests_on="drori2014performance for GD's own constant at every K")
 def worst_case(run: Run, *, factor: Callable[[int], float] = lambda k: 2 + 1 / k) -> None:
-    """(L D^2/2)/K over the SDP's worst gap of GD is 2 + 1/K for K = 1..5, and the SDP over all h attains L D_h/K."""
+    """(L D^2/2)/K over the SDP's worst gap of GD is 2 + 1/K for K = 1..5, and the SDP over all h
+    attains L D_h/K.
+    """
     for k in (1, 2, 3, 4, 5):
-        run.close(sdp.mirror_descent(k) * k, 1.0, tolerance=1e-3, what=f"worst case over h, K = {k}")
+        run.close(
+            sdp.mirror_descent(k) * k, 1.0, tolerance=1e-3, what=f"worst case over h, K = {k}"
+        )
         ratio = 0.5 / k / sdp.convex_gap(k)
         run.quantity(
-            f"MD guarantee / GD worst case, K={k}", ratio, tolerance=1e-3, theory=factor(k), meaning="2 + 1/K at h = |.|^2/2"
+            f"MD guarantee / GD worst case, K={k}",
+            ratio,
+            tolerance=1e-3,
+            theory=factor(k),
+            meaning="2 + 1/K at h = |.|^2/2",
         )
 
 
@@ -157,11 +212,26 @@ worst_case.mutant("2 - 1/K", factor=lambda k: 2 - 1 / k)
 
 @claim.check("counterexample", part="bad")
 def bad_geometry(run: Run, *, scale: float = 100.0) -> None:
-    """h = 50 x^2 on x^2/2 at alpha = 1: the library contracts by 0.99 per step; GD is done after one."""
+    """h = 50 x^2 on x^2/2 at alpha = 1: the library contracts by 0.99 per step; GD is done after
+    one.
+    """
     f = lambda v: 0.5 * v @ v  # noqa: E731
-    end = mirrored(FromPotential(lambda v: 0.5 * scale * v @ v), f, vector(1.0), alpha=1.0, n_steps=10)
-    run.quantity("contraction with h=50x^2", float(end) ** 0.1, tolerance=1e-9, theory=0.99, meaning="factor per step on x^2/2")
-    run.close(descend(f, vector(1.0), task_lr=1.0, n_steps=1), vector(0.0), tolerance=0.0, what="GD after one step")
+    end = mirrored(
+        FromPotential(lambda v: 0.5 * scale * v @ v), f, vector(1.0), alpha=1.0, n_steps=10
+    )
+    run.quantity(
+        "contraction with h=50x^2",
+        float(end) ** 0.1,
+        tolerance=1e-9,
+        theory=0.99,
+        meaning="factor per step on x^2/2",
+    )
+    run.close(
+        descend(f, vector(1.0), task_lr=1.0, n_steps=1),
+        vector(0.0),
+        tolerance=0.0,
+        what="GD after one step",
+    )
 
 
 bad_geometry.mutant("only a good h is tried: h = f", scale=1.0)

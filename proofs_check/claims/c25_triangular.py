@@ -1,6 +1,8 @@
-r"""C25: the poster's display defines a block-triangular, invertible map with a known log-determinant. True: theorem T1.
+r"""C25: the poster's display defines a block-triangular, invertible map with a known
+log-determinant. True: theorem T1.
 
-The printed index ranges are corrected: encoders $e_1,\dots,e_{B-1}$, decoders $d_2,\dots,d_B$; $d_1$ is a pair of constants.
+The printed index ranges are corrected: encoders $e_1,\dots,e_{B-1}$, decoders $d_2,\dots,d_B$;
+$d_1$ is a pair of constants.
 """
 
 from __future__ import annotations
@@ -13,21 +15,32 @@ from itertools import pairwise, permutations
 import torch
 from torch import Tensor
 
-from proofs_check import iaf
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.iaf import Flat
-from proofs_check.models import vector
 from proofs_check.run import Run
+from proofs_check.tools import iaf
+from proofs_check.tools.iaf import Flat
+from proofs_check.tools.models import vector
 
 claim = Claim(
     id="C25",
     title="BlockIAF is block-triangular and invertible, with log-det",
     source="Learning inverse mirror map with a NN model, display",
     printed=Statement(
-        given={"map": r"[g(z)]_{\mathcal B_i}=[z]_{\mathcal B_i}\odot\sigma(\alpha_i)+\mu_i,\ \sigma>0,\ \text{any partition}"},
-        then=r"g\text{ is block-triangular and invertible, and }\log|\det J_g|=\sum_c\log\sigma(\alpha_c)",
+        given={
+            "map": (
+                r"[g(z)]_{\mathcal B_i}=[z]_{\mathcal B_i}\odot\sigma(\alpha_i)+\mu_i,\ "
+                r"\sigma>0,\ \text{any partition}"
+            )
+        },
+        then=(
+            r"g\text{ is block-triangular and invertible, and }\log|\det J_g|=\sum_c\log\sigma("
+            r"\alpha_c)"
+        ),
         parts={
-            "triangular": r"[g(z)]_{\mathcal B_i}\text{ depends on }z_{\mathcal B_1},\dots,z_{\mathcal B_i}\text{ only}",
+            "triangular": (
+                r"[g(z)]_{\mathcal B_i}\text{ depends on }z_{\mathcal B_1},\dots,z_{"
+                r"\mathcal B_i}\text{ only}"
+            ),
             "invertible": r"g^{-1}\text{ by back-substitution, block after block}",
             "log_det": r"\log|\det J_g|=\sum_c\log\sigma(\alpha_c)",
             "indices": r"e_1,\dots,e_{B-1},\ d_2,\dots,d_B;\ d_1\text{ constant}",
@@ -41,7 +54,9 @@ SIZES = (1, 2, 1)
 
 
 def dyadic(read: Callable[[Tensor], Tensor] = lambda z: z) -> Flat:
-    """Blocks of 1, 2, 1 coordinates with polynomial conditioners whose values at quarters are exact floats."""
+    """Blocks of 1, 2, 1 coordinates with polynomial conditioners whose values at quarters are exact
+    floats.
+    """
     return iaf.formula(
         lambda _: (vector(0.5), vector(0.25)),
         lambda z: (torch.cat([1 + z[:1] ** 2, 0.5 + 0 * z[:1]]), torch.cat([z[:1] / 2, -z[:1]])),
@@ -73,7 +88,9 @@ def as_is(map: Flat) -> Flat:
 
 @claim.check("exact", about="printed", part="triangular")
 def rational_values(run: Run, *, wrap: Callable[[Flat], Flat] = as_is) -> None:
-    """The library's value equals the rational one exactly, and moving a block never moves an earlier one."""
+    """The library's value equals the rational one exactly, and moving a block never moves an
+    earlier one.
+    """
     map = wrap(dyadic())
     for z in POINTS:
         at = map.at(vector(*map_floats(z)))
@@ -83,7 +100,10 @@ def rational_values(run: Run, *, wrap: Callable[[Flat], Flat] = as_is) -> None:
             moved[list(block)] += 0.75
             change = map.at(moved) - at
             earlier = [c for other in map.blocks[:i] for c in other]
-            run.that(not change[earlier].any() and bool(change[list(block)].all()), f"moving block {i + 1}")
+            run.that(
+                not change[earlier].any() and bool(change[list(block)].all()),
+                f"moving block {i + 1}",
+            )
 
 
 def map_floats(z: list[Fraction]) -> list[float]:
@@ -91,8 +111,13 @@ def map_floats(z: list[Fraction]) -> list[float]:
     return [float(value) for value in z]
 
 
-rational_values.mutant("impostor: a turn added", wrap=lambda m: m.altered(lambda z, phi: phi + iaf.turned(z)))
-rational_values.mutant("conditioners peek at their own block", wrap=lambda m: m.altered(lambda z, phi: phi + z.roll(-1)))
+rational_values.mutant(
+    "impostor: a turn added", wrap=lambda m: m.altered(lambda z, phi: phi + iaf.turned(z))
+)
+rational_values.mutant(
+    "conditioners peek at their own block",
+    wrap=lambda m: m.altered(lambda z, phi: phi + z.roll(-1)),
+)
 
 
 @claim.check("exact", about="printed", part="invertible")
@@ -102,10 +127,14 @@ def rational_inverse(run: Run, *, wrap: Callable[[Flat], Flat] = as_is) -> None:
     for z in POINTS:
         for far in (1, 64):
             point = vector(*(far * value for value in map_floats(z)))
-            run.close(map.inverse(map.at(point)) / far, point / far, tolerance=1e-13, what="g^-1(g(z))")
+            run.close(
+                map.inverse(map.at(point)) / far, point / far, tolerance=1e-13, what="g^-1(g(z))"
+            )
 
 
-rational_inverse.mutant("a shift that the inverse forgets", wrap=lambda m: m.altered(lambda z, phi: phi + 0.125))
+rational_inverse.mutant(
+    "a shift that the inverse forgets", wrap=lambda m: m.altered(lambda z, phi: phi + 0.125)
+)
 
 
 def determinant(rows: list[list[Fraction]]) -> Fraction:
@@ -113,35 +142,58 @@ def determinant(rows: list[list[Fraction]]) -> Fraction:
     n, total = len(rows), Fraction(0)
     for order in permutations(range(n)):
         inversions = sum(order[i] > order[j] for i in range(n) for j in range(i + 1, n))
-        total += (-1) ** inversions * math.prod((rows[i][order[i]] for i in range(n)), start=Fraction(1))
+        total += (-1) ** inversions * math.prod(
+            (rows[i][order[i]] for i in range(n)), start=Fraction(1)
+        )
     return total
 
 
 @claim.check("exact", about="printed", part="log_det")
 def rational_determinant(run: Run, *, wrap: Callable[[Flat], Flat] = as_is) -> None:
-    """det J by Leibniz' formula in rationals is the product of the scales, and the library's log-determinant is its log."""
+    """det J by Leibniz' formula in rationals is the product of the scales, and the library's
+    log-determinant is its log.
+    """
     map = wrap(dyadic())
     for z in POINTS:
         point = vector(*map_floats(z))
         rows = [[Fraction(v) for v in row] for row in map.jacobian(point).tolist()]
-        run.that(determinant(rows) == math.prod(by_hand(z)[1], start=Fraction(1)), "det J = product of the scales, exactly")
-        run.close(map.log_abs_det(point), math.log(abs(determinant(rows))), tolerance=1e-14, what="log |det J|")
+        run.that(
+            determinant(rows) == math.prod(by_hand(z)[1], start=Fraction(1)),
+            "det J = product of the scales, exactly",
+        )
+        run.close(
+            map.log_abs_det(point),
+            math.log(abs(determinant(rows))),
+            tolerance=1e-14,
+            what="log |det J|",
+        )
 
 
 rational_determinant.mutant("twice the map", wrap=lambda m: m.altered(lambda z, phi: 2 * phi))
-rational_determinant.mutant("impostor: a turn added", wrap=lambda m: m.altered(lambda z, phi: phi + iaf.turned(z)))
+rational_determinant.mutant(
+    "impostor: a turn added", wrap=lambda m: m.altered(lambda z, phi: phi + iaf.turned(z))
+)
 
 
 @claim.check("exact", about="printed", part="indices")
-def networks_of_the_library(run: Run, *, encoders: Callable[[int], range] = lambda n: range(1, n)) -> None:
-    """The library's MLP form with B = 1..5 blocks has encoders 1..B-1, decoders 2..B, and two vectors of constants."""
+def networks_of_the_library(
+    run: Run, *, encoders: Callable[[int], range] = lambda n: range(1, n)
+) -> None:
+    """The library's MLP form with B = 1..5 blocks has encoders 1..B-1, decoders 2..B, and two
+    vectors of constants.
+    """
     for n in range(1, 6):
         map = iaf.mlp([[k] for k in range(n)]).map
         names = {name.split(".")[0] + " " + name.split(".")[1] for name in map.own()}
         wanted = {f"encoders {i}" for i in encoders(n)} | {f"decoders {i}" for i in range(2, n + 1)}
-        run.that(names == wanted | {"first log_scale", "first shift"}, f"networks at B = {n}: {sorted(names)}")
+        run.that(
+            names == wanted | {"first log_scale", "first shift"},
+            f"networks at B = {n}: {sorted(names)}",
+        )
     for first, second in pairwise(range(2, 6)):
-        run.quantity(f"encoders at B={first}", len(encoders(first)), theory=second - 2, meaning="B - 1")
+        run.quantity(
+            f"encoders at B={first}", len(encoders(first)), theory=second - 2, meaning="B - 1"
+        )
 
 
 networks_of_the_library.mutant("one common range 1..B", encoders=lambda n: range(1, n + 1))

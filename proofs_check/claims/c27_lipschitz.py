@@ -1,9 +1,11 @@
-r"""C27: the poster's Lemma, second half: g is Lipschitz. False on R^d once a scale is not constant; true on bounded sets.
+r"""C27: the poster's Lemma, second half: g is Lipschitz. False on R^d once a scale is not constant;
+true on bounded sets.
 
-*Refutation.* $g=(z_1/2,z_2\,\mathrm{sigmoid}\,z_1)$: between $(0,t)$ and $(1,t)$ the difference quotient is at least
-$|t|(\mathrm{sigmoid}\,1-\mathrm{sigmoid}\,0)$. A bounded $\sigma$ does not help: its slope is multiplied by $z_i$. *What is
-true*: T2 (Lipschitz iff all scales are constant and all $\mu_i$ are Lipschitz) and T4 (explicit constants on a bounded set),
-the latter certified here for real weights by interval arithmetic.
+*Refutation.* $g=(z_1/2,z_2\,\mathrm{sigmoid}\,z_1)$: between $(0,t)$ and $(1,t)$ the difference
+quotient is at least $|t|(\mathrm{sigmoid}\,1-\mathrm{sigmoid}\,0)$. A bounded $\sigma$ does not
+help: its slope is multiplied by $z_i$. *What is true*: T2 (Lipschitz iff all scales are constant
+and all $\mu_i$ are Lipschitz) and T4 (explicit constants on a bounded set), the latter certified
+here for real weights by interval arithmetic.
 """
 
 from __future__ import annotations
@@ -15,16 +17,16 @@ from dataclasses import replace
 import sympy as sp
 import torch
 
-from mdtheory.geometry.triangular import Scale
-from proofs_check import iaf
+from mdtheory.maps.iaf.base import Scale
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.iaf import Flat
-from proofs_check.intervals import Box, Certificate, Undecided, certify
-from proofs_check.local import Constants, constants
-from proofs_check.models import vector
-from proofs_check.recheck import Rejected, recheck
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, seeds
+from proofs_check.tools import iaf
+from proofs_check.tools.iaf import Flat
+from proofs_check.tools.interval_recheck import Rejected, recheck
+from proofs_check.tools.intervals import Box, Certificate, Undecided, certify
+from proofs_check.tools.local_lipschitz import Constants, constants
+from proofs_check.tools.models import vector
+from proofs_check.tools.strategies import for_all, seeds
 
 claim = Claim(
     id="C27",
@@ -36,16 +38,23 @@ claim = Claim(
     ),
     amended=Statement(
         given={"map": r"\text{any partition, }\sigma>0"},
-        then=r"g\text{ is Lipschitz on }\mathbb R^d\text{ iff all scales are constant and all }\mu_i\text{ Lipschitz;}"
+        then=r"g\text{ is Lipschitz on }\mathbb R^d\text{ iff all scales are constant and all }"
+        r"\mu_i\text{ Lipschitz;}"
         r"\text{ on bounded sets, with T4's constant}",
         parts={
-            "constant": r"s\text{ constant: }\|g(z)-g(z')\|\le\max s\,\|\Delta\|+\mathrm{Lip}(\mu)\|\Delta\|",
+            "constant": (
+                r"s\text{ constant: }\|g(z)-g(z')\|\le\max s\,\|\Delta\|+\mathrm{Lip}(\mu)"
+                r"\|\Delta\|"
+            ),
             "local": r"|z_c|\le R_i:\ \mathrm{Lip}(g)\le\|M\|_2\ (T4)",
         },
     ),
     expected=Verdict("FALSE", "PROVED"),
     uses=("T2", "T4"),
-    remark="The official code's scale is exp, unbounded; there the growth in ||z|| is exponential (T4, exp).",
+    remark=(
+        "The official code's scale is exp, unbounded; there the growth in ||z|| is exponential "
+        "(T4, exp)."
+    ),
 )
 
 
@@ -66,11 +75,22 @@ def reflection() -> Flat:
 
 @claim.check("counterexample", about="printed")
 def bounded_scale(run: Run, *, make: Callable[[], Flat] = iaf.gated) -> None:
-    """sigma = sigmoid: the quotient exceeds any L at t = 2 L/delta, delta = sigmoid(1) - 1/2; L = 1, 10^3, 10^6, 10^9."""
+    """sigma = sigmoid: the quotient exceeds any L at t = 2 L/delta, delta = sigmoid(1) - 1/2; L =
+    1, 10^3, 10^6, 10^9.
+    """
     delta = 1 / (1 + math.exp(-1)) - 0.5
     for constant in (1.0, 1e3, 1e6, 1e9):
-        run.above(steepness(2 * constant / delta, make), constant, what=f"quotient against L = {constant:g}")
-    run.quantity("growth of the quotient per unit of |z_2|", delta, tolerance=1e-12, meaning="sigmoid(1) - sigmoid(0)")
+        run.above(
+            steepness(2 * constant / delta, make),
+            constant,
+            what=f"quotient against L = {constant:g}",
+        )
+    run.quantity(
+        "growth of the quotient per unit of |z_2|",
+        delta,
+        tolerance=1e-12,
+        meaning="sigmoid(1) - sigmoid(0)",
+    )
     run.close(steepness(1e9, make) / 1e9, delta, tolerance=1e-9, what="quotient / t")
 
 
@@ -86,7 +106,9 @@ def as_is(map: Flat) -> Flat:
 
 @claim.check("counterexample", about="printed")
 def every_live_map_refutes(run: Run, *, wrap: Callable[[Flat], Flat] = as_is) -> None:
-    """Both forms of the library, random partitions and weights, conditioners asserted alive: a quotient above 10^4."""
+    """Both forms of the library, random partitions and weights, conditioners asserted alive: a
+    quotient above 10^4.
+    """
 
     @for_all(map=iaf.block_maps(min_blocks=2), seed=seeds())
     def _(map: Flat, seed: int) -> None:
@@ -96,24 +118,37 @@ def every_live_map_refutes(run: Run, *, wrap: Callable[[Flat], Flat] = as_is) ->
         moved = pair.other - pair.z
         last = torch.isin(torch.arange(map.size), torch.tensor(map.blocks[-1]))
         before = torch.where(last, 0.0, moved)
-        far = torch.where(last, moved, 0.0) * 2e4 * float(torch.linalg.vector_norm(before)) / abs(pair.delta)
+        far = (
+            torch.where(last, moved, 0.0)
+            * 2e4
+            * float(torch.linalg.vector_norm(before))
+            / abs(pair.delta)
+        )
         base = torch.where(last, 0.0, pair.z)
         run.above(iaf.ratio(map, base + far, base + before + far), 1e4, what="difference quotient")
 
 
 every_live_map_refutes.mutant("dead conditioners", wrap=lambda m: m.altered(lambda z, _: 2 * z))
-every_live_map_refutes.mutant("impostor: Lipschitz, not monotone", wrap=lambda m: m.altered(lambda z, _: -z + iaf.turned(z)))
+every_live_map_refutes.mutant(
+    "impostor: Lipschitz, not monotone", wrap=lambda m: m.altered(lambda z, _: -z + iaf.turned(z))
+)
 
 
 @claim.check("certificate", part="constant")
 def constant_scales(run: Run, *, factor: float = 1.0) -> None:
-    """|g - g'|_2 <= s |y - w| + |mu - mu'|; s = 1/2 with a linear shift of slope m: ||J|| <= 1/2 + m, within 1% at m = 100."""
+    """|g - g'|_2 <= s |y - w| + |mu - mu'|; s = 1/2 with a linear shift of slope m: ||J|| <= 1/2 +
+    m, within 1% at m = 100.
+    """
     s, m = sp.symbols("s m", positive=True)
     square = sp.Matrix([[s, 0], [m, s]])
     gram = square.T * square
     room = (s + m) ** 2 * sp.eye(2) - gram
     run.that(
-        all(sp.expand(entry).is_nonnegative for entry in (room[0, 0], room[1, 1], sp.expand(room.det()))), "||J|| <= s + m"
+        all(
+            sp.expand(entry).is_nonnegative
+            for entry in (room[0, 0], room[1, 1], sp.expand(room.det()))
+        ),
+        "||J|| <= s + m",
     )
     norm = iaf.norm(iaf.shifted(100.0).jacobian(vector(3.0, -7.0)))
     run.at_most(norm, factor * 100.5, what="||J|| of the library's map")
@@ -125,14 +160,20 @@ constant_scales.mutant("twice", factor=2.0)
 
 
 def certified() -> tuple[Flat, Certificate]:
-    """A library map with random weights, three blocks, and its Lipschitz certificate on [-1/2, 1/2]^3."""
+    """A library map with random weights, three blocks, and its Lipschitz certificate on [-1/2,
+    1/2]^3.
+    """
     map = iaf.mlp([[1], [0], [2]], seed=11, size=0.4, hidden=3, code=1)
     return map, certify(map.map, Box.cube(0.5, 3), "lipschitz", tolerance=0.15, max_boxes=600)  # type: ignore[arg-type]
 
 
 @claim.check("certificate", part="local")
-def local_constant(run: Run, *, change: Callable[[Certificate], Certificate] = lambda certificate: certificate) -> None:
-    """Balls, then a second routine: attained <= Lip <= certified <= ||M||; no sampled pair is above the certificate."""
+def local_constant(
+    run: Run, *, change: Callable[[Certificate], Certificate] = lambda certificate: certificate
+) -> None:
+    """Balls, then a second routine: attained <= Lip <= certified <= ||M||; no sampled pair is above
+    the certificate.
+    """
     map, found = certified()
     found = change(found)
     try:
@@ -143,23 +184,53 @@ def local_constant(run: Run, *, change: Callable[[Certificate], Certificate] = l
     theorem = constants(map.map, found.box).lipschitz()  # type: ignore[arg-type]
     run.at_most(found.bound, theorem, what="certified against T4's")
     for k in range(40):
-        z, other = (map.random("c27", "box", part, k, scale=0.2).clamp(-0.5, 0.5) for part in ("z", "w"))
+        z, other = (
+            map.random("c27", "box", part, k, scale=0.2).clamp(-0.5, 0.5) for part in ("z", "w")
+        )
         run.at_most(iaf.ratio(map, z, other), found.bound, what="a sampled quotient")
-    run.quantity("certified local constant, B=3, |z|<=0.5", found.bound, tolerance=0.16, meaning="library's MLP form")
-    run.quantity("attained local constant, B=3, |z|<=0.5", found.attained, tolerance=0.16, meaning="||J|| at the witness")
-    run.quantity("T4's ||M||, B=3, |z|<=0.5", theorem, tolerance=1e-6, meaning="product of norms of the weights")
-    run.quantity("boxes of the certificate", len(found.leaves), meaning=f"{boxes} looked at by the second routine")
-    run.quantity("narrowest box of the certificate", found.width, tolerance=1e-9, meaning="where bisection stopped")
+    run.quantity(
+        "certified local constant, B=3, |z|<=0.5",
+        found.bound,
+        tolerance=0.16,
+        meaning="library's MLP form",
+    )
+    run.quantity(
+        "attained local constant, B=3, |z|<=0.5",
+        found.attained,
+        tolerance=0.16,
+        meaning="||J|| at the witness",
+    )
+    run.quantity(
+        "T4's ||M||, B=3, |z|<=0.5",
+        theorem,
+        tolerance=1e-6,
+        meaning="product of norms of the weights",
+    )
+    run.quantity(
+        "boxes of the certificate",
+        len(found.leaves),
+        meaning=f"{boxes} looked at by the second routine",
+    )
+    run.quantity(
+        "narrowest box of the certificate",
+        found.width,
+        tolerance=1e-9,
+        meaning="where bisection stopped",
+    )
 
 
 local_constant.mutant("a bound a fifth lower", change=lambda c: replace(c, bound=0.8 * c.bound))
 local_constant.mutant("a box left out", change=lambda c: replace(c, leaves=c.leaves[1:]))
-local_constant.mutant("a witness that claims too much", change=lambda c: replace(c, attained=1.2 * c.attained))
+local_constant.mutant(
+    "a witness that claims too much", change=lambda c: replace(c, attained=1.2 * c.attained)
+)
 
 
 @claim.check("certificate", part="local")
 def refuses_what_it_cannot_decide(run: Run, *, most: int = 12) -> None:
-    """With 12 enclosures 'below 2' stays open and decide() refuses; with 600 it is decided. Never a silent answer."""
+    """With 12 enclosures 'below 2' stays open and decide() refuses; with 600 it is decided. Never a
+    silent answer.
+    """
     map, box = iaf.mlp([[1], [0], [2]], seed=11, size=0.4, hidden=3, code=1), Box.cube(0.5, 3)
     level = certified()[1].bound + 0.02
     few = certify(map.map, box, "lipschitz", threshold=level, max_boxes=most)  # type: ignore[arg-type]
@@ -173,8 +244,12 @@ refuses_what_it_cannot_decide.mutant("enough boxes at once", most=600)
 
 
 @claim.check("property", part="local")
-def bound_needs_the_radius(run: Run, *, change: Callable[[Constants], Constants] = lambda c: c) -> None:
-    """Along the directed pairs of T2, far out, quotients stay below T4's bound for the box that holds them, and only there."""
+def bound_needs_the_radius(
+    run: Run, *, change: Callable[[Constants], Constants] = lambda c: c
+) -> None:
+    """Along the directed pairs of T2, far out, quotients stay below T4's bound for the box that
+    holds them, and only there.
+    """
 
     @for_all(seed=seeds())
     def _(seed: int) -> None:
@@ -183,10 +258,16 @@ def bound_needs_the_radius(run: Run, *, change: Callable[[Constants], Constants]
         radius = float(torch.stack([pair.z, pair.other]).abs().max())
         other = torch.stack([pair.other[0], pair.z[1]])
         bound = change(constants(map.map, Box.cube(radius, 2))).lipschitz()  # type: ignore[arg-type]
-        run.at_most(iaf.ratio(map, pair.z, other), bound, what=f"quotient at radius {radius:.3g}", slack=1e-9 * bound)
-        run.that(isinstance(map.map.scale, Scale), "the library's own scale")  # type: ignore[union-attr]
+        run.at_most(
+            iaf.ratio(map, pair.z, other),
+            bound,
+            what=f"quotient at radius {radius:.3g}",
+            slack=1e-9 * bound,
+        )
+        run.that(isinstance(map.map.scale, Scale), ("the library's own scale"))  # type: ignore[union-attr]
 
 
 bound_needs_the_radius.mutant(
-    "no R in the bound", change=lambda c: replace(c, radius=0 * c.radius, shifts=0 * c.shifts, top=0 * c.top + 1e-3)
+    "no R in the bound",
+    change=lambda c: replace(c, radius=0 * c.radius, shifts=0 * c.shifts, top=0 * c.top + 1e-3),
 )

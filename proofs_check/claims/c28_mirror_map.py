@@ -1,8 +1,10 @@
-r"""C28: "grad h* = g is a desirable choice". False as an identity: g is a gradient iff all its conditioners are constant (T3).
+r"""C28: "grad h* = g is a desirable choice". False as an identity: g is a gradient iff all its
+conditioners are constant (T3).
 
-*Refutation.* $g=\nabla H$ has no circulation. For $s\equiv\frac12$, $\mu_2=2z_1$ the circulation around the unit square is 2;
-every live map of the library has an asymmetric Jacobian. *What is left*: with constant conditioners the
-dual iteration is Meta-SGD, rate by rate; and no fixed preconditioner repairs a live scale.
+*Refutation.* $g=\nabla H$ has no circulation. For $s\equiv\frac12$, $\mu_2=2z_1$ the circulation
+around the unit square is 2; every live map of the library has an asymmetric Jacobian. *What is
+left*: with constant conditioners the dual iteration is Meta-SGD, rate by rate; and no fixed
+preconditioner repairs a live scale.
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ import torch
 from torch import Tensor
 
 from mdtheory.geometry.base import Geometry, geometries
-from mdtheory.mirror.base import MirrorMap
-from mdtheory.mirror.identity import Identity
-from proofs_check import iaf
+from mdtheory.maps.base import MirrorMap
+from mdtheory.maps.identity import Identity
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.iaf import Flat
-from proofs_check.models import path, vector
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, seeds
+from proofs_check.tools import iaf
+from proofs_check.tools.iaf import Flat
+from proofs_check.tools.models import path, vector
+from proofs_check.tools.strategies import for_all, seeds
 
 claim = Claim(
     id="C28",
@@ -35,17 +37,24 @@ claim = Claim(
     ),
     amended=Statement(
         given={"map": r"g\text{ a BlockIAF with continuous conditioners}"},
-        then=r"g=\nabla h^*\iff\text{all conditioners are constant; the dual iteration is then exactly Meta-SGD}",
+        then=(
+            r"g=\nabla h^*\iff\text{all conditioners are constant; the dual iteration is then "
+            r"exactly Meta-SGD}"
+        ),
         parts={
             "only_if": r"\text{the circulation vanishes only for constant conditioners}",
             "if": r"\text{constant: }h^*=\sum_c\tfrac{s_c}2z_c^2+\mu_cz_c",
             "metasgd": r"\phi^k=\phi^{k-1}-\alpha s\odot\nabla f(\phi^{k-1})",
-            "preconditioner": r"\text{no fixed }Q\succ0\text{ makes }JQ\text{ symmetric for a live differentiable last scale}",
+            "preconditioner": (
+                r"\text{no fixed }Q\succ0\text{ makes }JQ\text{ symmetric for a live "
+                r"differentiable last scale}"
+            ),
         },
     ),
     expected=Verdict("FALSE", "PROVED"),
     uses=("T3",),
-    remark="The model is a mirror map exactly when it is no more expressive than the Meta-SGD row of the poster's table. "
+    remark="The model is a mirror map exactly when it is no more expressive than the Meta-SGD row "
+    "of the poster's table. "
     "Gains may have other causes; they cannot be credited to an exact Bregman geometry.",
 )
 
@@ -56,7 +65,13 @@ def around_square(map: Flat) -> Fraction:
     total = Fraction(0)
     for here, there in pairwise(corners):
         mean = (map.at(here) + map.at(there)) / 2
-        total += sum((Fraction(float(m)) * Fraction(float(d)) for m, d in zip(mean, there - here, strict=True)), Fraction(0))
+        total += sum(
+            (
+                Fraction(float(m)) * Fraction(float(d))
+                for m, d in zip(mean, there - here, strict=True)
+            ),
+            Fraction(0),
+        )
     return total
 
 
@@ -66,13 +81,19 @@ def spd() -> Flat:
 
 
 @claim.check("counterexample", about="printed")
-def circulation_of_a_shift(run: Run, *, make: Callable[[], Flat] = lambda: iaf.shifted(2.0)) -> None:
-    """s = 1/2, mu_2 = 2 z_1 through the library's BlockIAF: the circulation around the unit square is exactly 2, curl 2."""
+def circulation_of_a_shift(
+    run: Run, *, make: Callable[[], Flat] = lambda: iaf.shifted(2.0)
+) -> None:
+    """s = 1/2, mu_2 = 2 z_1 through the library's BlockIAF: the circulation around the unit square
+    is exactly 2, curl 2.
+    """
     found = around_square(make())
     run.that(found == 2, f"circulation {found}")
     jacobian = make().jacobian(vector(0.3, 0.7))
     run.that(Fraction(float(jacobian[1, 0] - jacobian[0, 1])) == 2, "curl")
-    run.quantity("circulation around the unit square", found, theory=2, meaning="zero for every gradient")
+    run.quantity(
+        "circulation around the unit square", found, theory=2, meaning="zero for every gradient"
+    )
 
 
 circulation_of_a_shift.mutant("impostor: a gradient", make=spd)
@@ -86,7 +107,9 @@ def as_is(map: Flat) -> Flat:
 
 @claim.check("counterexample", about="printed")
 def every_live_map_is_no_gradient(run: Run, *, wrap: Callable[[Flat], Flat] = as_is) -> None:
-    """Both forms, random weights, conditioners asserted alive: J is not symmetric (entry by entry, J_ij = 0 != J_ji)."""
+    """Both forms, random weights, conditioners asserted alive: J is not symmetric (entry by entry,
+    J_ij = 0 != J_ji).
+    """
 
     @for_all(map=iaf.block_maps(min_blocks=2), seed=seeds())
     def _(map: Flat, seed: int) -> None:
@@ -99,22 +122,33 @@ def every_live_map_is_no_gradient(run: Run, *, wrap: Callable[[Flat], Flat] = as
         run.above(float((jacobian - jacobian.T).abs().max()), 1e-12, what="asymmetry")
 
 
-every_live_map_is_no_gradient.mutant("dead conditioners", wrap=lambda m: m.altered(lambda z, _: 2 * z))
-every_live_map_is_no_gradient.mutant("impostor: a gradient", wrap=lambda m: m.altered(lambda z, _: z + torch.tanh(z.sum())))
+every_live_map_is_no_gradient.mutant(
+    "dead conditioners", wrap=lambda m: m.altered(lambda z, _: 2 * z)
+)
+every_live_map_is_no_gradient.mutant(
+    "impostor: a gradient", wrap=lambda m: m.altered(lambda z, _: z + torch.tanh(z.sum()))
+)
 
 
 @claim.check("counterexample", about="printed")
 def type_says_so(run: Run, *, candidate: type = iaf.Formula) -> None:
     """The library's BlockIAF is a DualMap and no MirrorMap: it has no potential to be asked for."""
-    run.that(not issubclass(candidate, MirrorMap) and not hasattr(candidate, "bregman"), "it claims a Bregman divergence")
+    run.that(
+        not issubclass(candidate, MirrorMap) and not hasattr(candidate, "bregman"),
+        "it claims a Bregman divergence",
+    )
 
 
 type_says_so.mutant("a true mirror map", candidate=Identity)
 
 
 @claim.check("symbolic", part="only_if")
-def symmetric_and_triangular(run: Run, *, shift: Callable[[sp.Symbol], sp.Expr] = lambda a: sp.Function("m")(a)) -> None:
-    """C^1, two blocks: J_12 = 0, so symmetry is y s'(a) + m'(a) = 0 for all y: coefficients s' and m' vanish."""
+def symmetric_and_triangular(
+    run: Run, *, shift: Callable[[sp.Symbol], sp.Expr] = lambda a: sp.Function("m")(a)
+) -> None:
+    """C^1, two blocks: J_12 = 0, so symmetry is y s'(a) + m'(a) = 0 for all y: coefficients s' and
+    m' vanish.
+    """
     a, y = sp.symbols("a y", real=True)
     s = sp.Function("s")(a)
     entry = sp.Poly(sp.diff(s * y + shift(a), a), y)
@@ -144,7 +178,9 @@ def bend(phi: Tensor) -> Tensor:
 
 @claim.check("exact", part="metasgd")
 def bit_for_bit(run: Run, *, live: float = 0.0, rates: tuple[float, float] = (0.5, 1.5)) -> None:
-    """Scales 1/2 and 3/2, any shift: the library's dual iteration and its free-signed Meta-SGD agree to the last bit."""
+    """Scales 1/2 and 3/2, any shift: the library's dual iteration and its free-signed Meta-SGD
+    agree to the last bit.
+    """
     scales = (0.5, 1.5)
     map = iaf.formula(
         lambda _: (vector(scales[0]), vector(0.25)),
@@ -171,7 +207,10 @@ def rank_one_coefficient(run: Run, *, own: int = 0) -> None:
     v1 = sp.Symbol("v1", real=True)
     v = sp.Matrix([v1, own * v1])
     coefficient = sp.Matrix([[0, 0], list(v.T * sp.Matrix([[q11, q12], [q12, q22]]))])
-    run.zero(sp.expand((coefficient - coefficient.T)[1, 0] - q11 * v1), "the asymmetry of the z_2-coefficient")
+    run.zero(
+        sp.expand((coefficient - coefficient.T)[1, 0] - q11 * v1),
+        "the asymmetry of the z_2-coefficient",
+    )
 
 
 rank_one_coefficient.mutant("a scale that reads its own coordinate", own=1)

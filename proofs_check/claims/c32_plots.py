@@ -1,7 +1,8 @@
-r"""C32: the convergence plots. What curves of loss and gradient norm can show, and what the library's own curves show.
+r"""C32: the convergence plots. What curves of loss and gradient norm can show, and what the
+library's own curves show.
 
-*Proof of (separable).* Let $V$ give every support image $x$ of class $y$ the logits $e_y$ (there is one if the images are
-linearly independent). For the mean cross-entropy $F$ of a linear classifier,
+*Proof of (separable).* Let $V$ give every support image $x$ of class $y$ the logits $e_y$ (there is
+one if the images are linearly independent). For the mean cross-entropy $F$ of a linear classifier,
 $\langle\nabla F(W),V\rangle=-{\rm mean}(1-p_y(W))<0$ at every $W$: no stationary point exists. And
 $F(tV)=\log(1+(n-1)e^{-t})\downarrow0$: the infimum 0 is not attained.
 """
@@ -18,15 +19,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss, one_hot
 
-from mdtheory import tree
+from mdtheory.core import tree
+from mdtheory.core.seeding import generator
+from mdtheory.core.types import Episode, Params
 from mdtheory.inner.problem import Problem
 from mdtheory.meta.learner import MetaLearner
-from mdtheory.seeding import generator
-from mdtheory.typing import Episode, Params
-from proofs_check import trained
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.models import path, vector
 from proofs_check.run import Run
+from proofs_check.studies import trained_maps
+from proofs_check.tools.models import path, vector
 
 claim = Claim(
     id="C32",
@@ -34,24 +35,36 @@ claim = Claim(
     source="Numerical tests, task loss and gradient norm against k",
     printed=Statement(
         given={"runs": r"\text{trained learners, each from its own start}"},
-        then=r"\text{a versatile loss geometry accelerates: better initialization and faster reduction; "
+        then=r"\text{a versatile loss geometry accelerates: better initialization and faster "
+        r"reduction; "
         r"proximity to a stationary point}",
     ),
     amended=Statement(
         given={"runs": r"\text{trained learners}"},
-        then=r"\text{curves from a common }\phi^0\text{ compare geometries; a small }\|\nabla f\|\text{ is no proximity}",
+        then=(
+            r"\text{curves from a common }\phi^0\text{ compare geometries; a small }\|\nabla f\|"
+            r"\text{ is no proximity}"
+        ),
         parts={
             "gap": r"f=\tfrac18x^8:\ |f'(0.3)|=2.2\cdot10^{-4}\text{ at distance }0.3;\ "
             r"\|\nabla f\|\ge\mu\,{\rm dist}\Rightarrow{\rm dist}\le\|\nabla f\|/\mu,\text{ tight}",
-            "separable": r"\text{cross-entropy on separable data has no stationary point and no minimiser}",
-            "common": r"\text{own starts differ before any step; from }z^0=g^{-1}(\phi^0)\text{ all methods start alike}",
+            "separable": (
+                r"\text{cross-entropy on separable data has no stationary point and no "
+                r"minimiser}"
+            ),
+            "common": (
+                r"\text{own starts differ before any step; from }z^0=g^{-1}(\phi^0)\text{ all "
+                r"methods start alike}"
+            ),
             "far": r"\text{after }K\text{ steps the measured }\|\nabla f\|\text{ is far from }0;\ "
             r"\|\phi^k-\phi^{k-1}\|=\alpha\|\nabla f\|\text{ for MAML}",
         },
     ),
     expected=Verdict("EMPIRICAL", "SUPPORTED"),
-    remark="The runs here are 15 meta-iterations of a small network on glyphs: they say how the plots behave, not how good the "
-    "methods are. In them MetaMiDA's own start is the worse one, and its loss falls faster; from the common start "
+    remark="The runs here are 15 meta-iterations of a small network on glyphs: they say how the "
+    "plots behave, not how good the "
+    "methods are. In them MetaMiDA's own start is the worse one, and its loss falls faster; from "
+    "the common start "
     "the curves nearly coincide.",
 )
 
@@ -60,10 +73,16 @@ X0 = Fraction(3, 10)
 
 @claim.check("exact", part="gap")
 def small_gradient_far_away(run: Run, *, power: int = 8) -> None:
-    """f = x^8/8 at 0.3, exactly; |f'|/|x| = x^6 has no positive lower bound; 200 steps of the library leave x above 0.29."""
+    """f = x^8/8 at 0.3, exactly; |f'|/|x| = x^6 has no positive lower bound; 200 steps of the
+    library leave x above 0.29.
+    """
     slope = X0 ** (power - 1)
     run.quantity(
-        "|f'(0.3)| for f = x^8/8", slope, tolerance=5e-6, theory=2.2e-4, meaning="3^7/10^7, at distance 0.3 of the minimum"
+        "|f'(0.3)| for f = x^8/8",
+        slope,
+        tolerance=5e-6,
+        theory=2.2e-4,
+        meaning="3^7/10^7, at distance 0.3 of the minimum",
     )
     ratios = [Fraction(1, 10**k) ** (power - 2) for k in (1, 2, 3)]
     run.that(ratios == [Fraction(1, 10 ** (6 * k)) for k in (1, 2, 3)], "|f'|/dist = x^6")
@@ -71,9 +90,19 @@ def small_gradient_far_away(run: Run, *, power: int = 8) -> None:
     def f(v: Tensor) -> Tensor:
         return (v**power / power).sum()
 
-    run.close(torch.func.grad(f)(vector(float(X0))), float(slope), tolerance=1e-16, what="autograd's f'(0.3)")
+    run.close(
+        torch.func.grad(f)(vector(float(X0))),
+        float(slope),
+        tolerance=1e-16,
+        what="autograd's f'(0.3)",
+    )
     last = float(path(f, vector(float(X0)), task_lr=1 / (power - 1), n_steps=200)[-1])
-    run.quantity("x after 200 steps of 1/7 from 0.3", last, tolerance=1e-6, meaning="the library's steps on x^8/8")
+    run.quantity(
+        "x after 200 steps of 1/7 from 0.3",
+        last,
+        tolerance=1e-6,
+        meaning="the library's steps on x^8/8",
+    )
     run.above(last, 0.29, what="x after 200 steps")
 
 
@@ -82,13 +111,22 @@ small_gradient_far_away.mutant("x^2/2", power=2)
 
 
 @claim.check("exact", part="gap")
-def error_bound_is_what_is_missing(run: Run, *, bound: Callable[[Fraction, Fraction], Fraction] = lambda g, mu: g / mu) -> None:
-    """||grad f|| >= mu dist gives dist <= ||grad f||/mu by division; mu/2 x^2 attains it for each mu."""
+def error_bound_is_what_is_missing(
+    run: Run, *, bound: Callable[[Fraction, Fraction], Fraction] = lambda g, mu: g / mu
+) -> None:
+    """||grad f|| >= mu dist gives dist <= ||grad f||/mu by division; mu/2 x^2 attains it for each
+    mu.
+    """
     for mu in (Fraction(1, 7), Fraction(1), Fraction(5)):
         slope = float(torch.func.grad(lambda v, c=float(mu): c / 2 * v @ v)(vector(0.5)))
         run.close(slope, float(mu) / 2, tolerance=1e-16, what="the gradient of mu/2 x^2 at 1/2")
         run.that(bound(mu / 2, mu) == Fraction(1, 2), f"distance 1/2 is attained at mu = {mu}")
-        run.quantity(f"distance bound / distance, mu={mu}", bound(mu / 2, mu) * 2, theory=1, meaning="tight for mu/2 x^2")
+        run.quantity(
+            f"distance bound / distance, mu={mu}",
+            bound(mu / 2, mu) * 2,
+            theory=1,
+            meaning="tight for mu/2 x^2",
+        )
 
 
 error_bound_is_what_is_missing.mutant("||grad f||/(2 mu)", bound=lambda g, mu: g / (2 * mu))
@@ -97,7 +135,7 @@ error_bound_is_what_is_missing.mutant("||grad f||", bound=lambda g, mu: g)
 
 def few_shot() -> tuple[Tensor, Tensor]:
     """The support set of the first test task, flat. shapes: (5, 784), (5,)"""
-    (episode,) = trained.episodes(trained.config_of("maml", iterations=0), 1)
+    (episode,) = trained_maps.episodes(trained_maps.config_of("maml", iterations=0), 1)
     return episode.support_x.flatten(1), episode.support_y
 
 
@@ -114,9 +152,14 @@ def squares(outputs: Tensor, y: Tensor) -> Tensor:
 
 @claim.check("exact", part="separable")
 def no_finite_minimiser(
-    run: Run, *, data: Callable[[], tuple[Tensor, Tensor]] = few_shot, loss: Callable[..., Tensor] = cross_entropy
+    run: Run,
+    *,
+    data: Callable[[], tuple[Tensor, Tensor]] = few_shot,
+    loss: Callable[..., Tensor] = cross_entropy,
 ) -> None:
-    """A linear classifier on a real 5-way 1-shot support set: the identity at many W, the values along tV, and descent."""
+    """A linear classifier on a real 5-way 1-shot support set: the identity at many W, the values
+    along tV, and descent.
+    """
     x, y = data()
     n_way = int(y.max()) + 1
     v = torch.linalg.pinv(x) @ one_hot(y, n_way).double()
@@ -125,7 +168,13 @@ def no_finite_minimiser(
         return loss(x @ w.reshape(x.shape[1], n_way), y)
 
     for seed, size in enumerate((0.0, 0.1, 1.0, 10.0)):
-        w = size * torch.randn(v.numel(), generator=generator("proofs", "c32", seed), dtype=torch.float64) / 28
+        w = (
+            size
+            * torch.randn(
+                v.numel(), generator=generator("proofs", "c32", seed), dtype=torch.float64
+            )
+            / 28
+        )
         wrong = 1 - torch.softmax(x @ w.reshape(v.shape), 1)[torch.arange(len(y)), y]
         along = torch.func.grad(f)(w) @ v.reshape(-1)
         run.close(along, -wrong.mean(), tolerance=1e-9, what="<grad F(W), V> + mean(1 - p_y)")
@@ -139,7 +188,11 @@ def no_finite_minimiser(
     run.that(norms == sorted(norms), "the norm of the weights grows at every step of the library")
     value = float(f(30 * v.reshape(-1)))
     run.quantity(
-        "F(30 V), 5-way", value, tolerance=1e-15, theory=4 * 9.357622968840175e-14, meaning="log(1 + 4 e^-30), infimum 0"
+        "F(30 V), 5-way",
+        value,
+        tolerance=1e-15,
+        theory=4 * 9.357622968840175e-14,
+        meaning="log(1 + 4 e^-30), infimum 0",
     )
 
 
@@ -147,7 +200,8 @@ no_finite_minimiser.mutant("an image in two classes", data=confused)
 no_finite_minimiser.mutant("squared loss", loss=squares)
 
 
-# -- the library's own curves ---------------------------------------------------------------------------------------------
+# -- the library's own curves
+# ---------------------------------------------------------------------------------------------
 
 METHODS = ("maml", "metasgd", "metamida")
 ITERATIONS, RATE, TASKS, STEPS = 15, 0.01, 8, 6
@@ -155,7 +209,9 @@ ITERATIONS, RATE, TASKS, STEPS = 15, 0.01, 8, 6
 
 @dataclass(frozen=True)
 class Curve:
-    """Means over tasks at k = 0..K: f, ||grad f||, and ||phi^k - phi^{k-1}|| (k >= 1). shapes: (K + 1,), (K + 1,), (K,)"""
+    """Means over tasks at k = 0..K: f, ||grad f||, and ||phi^k - phi^{k-1}|| (k >= 1). shapes: (K +
+    1,), (K + 1,), (K,)
+    """
 
     loss: Tensor
     slope: Tensor
@@ -178,7 +234,7 @@ def curve(problem: Problem, meta: Params, episode: Episode) -> Curve:
 @cache
 def learner(method: str) -> MetaLearner:
     """A method after 15 meta-iterations; trained once per process."""
-    return trained.briefly(method, iterations=ITERATIONS, meta_lr=RATE)[0]
+    return trained_maps.briefly(method, iterations=ITERATIONS, meta_lr=RATE)[0]
 
 
 def dual_start(of: MetaLearner, phi: Params) -> Params:
@@ -199,9 +255,14 @@ def curves(method: str, *, start: Callable[[MetaLearner, Params], Params] | None
     if start is not None:
         phi = tree.sub(tree.detach(learner("maml").meta()), "anchor.")
         meta |= tree.prefixed("anchor.", tree.detach(start(of, phi)))
-    tasks = trained.episodes(trained.config_of(method, iterations=ITERATIONS), TASKS)
+    tasks = trained_maps.episodes(trained_maps.config_of(method, iterations=ITERATIONS), TASKS)
     found = [curve(of.problem(), meta, episode) for episode in tasks]
-    return Curve(*(torch.stack([getattr(c, name) for c in found]).mean(0) for name in ("loss", "slope", "moved")))
+    return Curve(
+        *(
+            torch.stack([getattr(c, name) for c in found]).mean(0)
+            for name in ("loss", "slope", "moved")
+        )
+    )
 
 
 def reduction(of: Curve) -> float:
@@ -211,14 +272,26 @@ def reduction(of: Curve) -> float:
 
 @claim.check("experiment", about="printed")
 def own_starts(run: Run, *, method: str = "metamida") -> None:
-    """From own starts the loss of MetaMiDA, trained for a moment, falls by a larger factor than MAML's, as in the plots."""
+    """From own starts the loss of MetaMiDA, trained for a moment, falls by a larger factor than
+    MAML's, as in the plots.
+    """
     first, ours = curves("maml"), curves(method)
     for name, one in (("MAML", first), ("MetaMiDA", ours)):
-        run.that(bool((one.loss[1:] < one.loss[:-1]).all()), f"the mean task loss of {name} falls at each step")
-    run.at_most(reduction(ours), 0.75 * reduction(first), what="f_K/f_0 of MetaMiDA against three quarters of MAML's")
+        run.that(
+            bool((one.loss[1:] < one.loss[:-1]).all()),
+            f"the mean task loss of {name} falls at each step",
+        )
+    run.at_most(
+        reduction(ours),
+        0.75 * reduction(first),
+        what="f_K/f_0 of MetaMiDA against three quarters of MAML's",
+    )
     for name, one in (("maml", first), ("metamida", ours)):
         run.quantity(
-            f"f_0, own start, {name}", float(one.loss[0]), tolerance=0.5, meaning="mean of 8 glyph tasks, 15 meta-steps"
+            f"f_0, own start, {name}",
+            float(one.loss[0]),
+            tolerance=0.5,
+            meaning="mean of 8 glyph tasks, 15 meta-steps",
         )
         run.quantity(f"f_K/f_0, own start, {name}", reduction(one), tolerance=0.06, meaning="K = 6")
 
@@ -228,15 +301,36 @@ own_starts.mutant("MAML passed off as MetaMiDA", method="maml")
 
 @claim.check("experiment", part="common")
 def common_start(run: Run, *, start: Callable[[MetaLearner, Params], Params] = dual_start) -> None:
-    """From MAML's trained point f and ||grad f|| agree at k = 0 for all methods; from own starts they do not."""
+    """From MAML's trained point f and ||grad f|| agree at k = 0 for all methods; from own starts
+    they do not.
+    """
     first = curves("maml")
     for method in METHODS[1:]:
         own, common = curves(method), curves(method, start=start)
-        run.above(abs(float(own.loss[0] - first.loss[0])), 0.01, what=f"difference of f_0 from own starts, {method}")
-        run.close(common.loss[0], first.loss[0], tolerance=1e-6, what=f"f_0 from the common start, {method}")
-        run.close(common.slope[0], first.slope[0], tolerance=1e-5, what=f"||grad f|| from the common start, {method}")
+        run.above(
+            abs(float(own.loss[0] - first.loss[0])),
+            0.01,
+            what=f"difference of f_0 from own starts, {method}",
+        )
+        run.close(
+            common.loss[0],
+            first.loss[0],
+            tolerance=1e-6,
+            what=f"f_0 from the common start, {method}",
+        )
+        run.close(
+            common.slope[0],
+            first.slope[0],
+            tolerance=1e-5,
+            what=f"||grad f|| from the common start, {method}",
+        )
         ratio = float(common.loss[-1] / first.loss[-1])
-        run.quantity(f"f_K over MAML's, common start, {method}", ratio, tolerance=0.2, meaning="K = 6, 15 meta-steps, 8 tasks")
+        run.quantity(
+            f"f_K over MAML's, common start, {method}",
+            ratio,
+            tolerance=0.2,
+            meaning="K = 6, 15 meta-steps, 8 tasks",
+        )
         run.above(ratio, 0.5, what="nothing dramatic: f_K over MAML's")
 
 
@@ -250,16 +344,31 @@ def slopes(one: Curve) -> Tensor:
 
 @claim.check("experiment", part="far")
 def not_stationary(run: Run, *, measure: Callable[[Curve], Tensor] = slopes) -> None:
-    """MAML's moves are exactly alpha ||grad f||; after K steps no method's gradient is below a twentieth of its first one."""
-    first, alpha = curves("maml"), trained.RUN["task"]["task_lr"]
-    run.close(first.moved, alpha * measure(first)[:-1], tolerance=1e-9, what="||phi^k - phi^{k-1}|| - alpha ||grad f||")
+    """MAML's moves are exactly alpha ||grad f||; after K steps no method's gradient is below a
+    twentieth of its first one.
+    """
+    first, alpha = curves("maml"), trained_maps.RUN["task"]["task_lr"]
+    run.close(
+        first.moved,
+        alpha * measure(first)[:-1],
+        tolerance=1e-9,
+        what="||phi^k - phi^{k-1}|| - alpha ||grad f||",
+    )
     for method in METHODS:
         one = curves(method)
         left = float(measure(one)[-1] / measure(one)[0])
         run.above(left, 0.05, what=f"||grad f|| after K steps over that at k = 0, {method}")
-        run.quantity(f"||grad f_K||/||grad f_0||, own start, {method}", left, tolerance=0.15, meaning="K = 6, 8 tasks")
         run.quantity(
-            f"||phi^K - phi^(K-1)||, own start, {method}", float(one.moved[-1]), tolerance=0.06, meaning="K = 6, 8 tasks"
+            f"||grad f_K||/||grad f_0||, own start, {method}",
+            left,
+            tolerance=0.15,
+            meaning="K = 6, 8 tasks",
+        )
+        run.quantity(
+            f"||phi^K - phi^(K-1)||, own start, {method}",
+            float(one.moved[-1]),
+            tolerance=0.06,
+            meaning="K = 6, 8 tasks",
         )
 
 

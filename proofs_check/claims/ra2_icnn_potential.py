@@ -1,12 +1,16 @@
-r"""RA2: an input-convex network with a certified Hessian bound: a universal convex potential, with a loose certificate.
+r"""RA2: an input-convex network with a certified Hessian bound: a universal convex potential, with
+a loose certificate.
 
-*Proof of (curvature).* For frozen $w\ge0$: $\nabla^2(w^\top y_l)=\partial p_l^\top\mathrm{diag}(w\psi'')\partial p_l+
-\nabla^2((A_{l-1}^\top(w\odot\psi'))^\top y_{l-1})$, since $B_{l-1}z+b_{l-1}$ is affine; the frozen weights of the second term
-lie between $0$ and $A_{l-1}^\top w$. $\|\partial p_{l+1}\|\le\|A_l\|\|\partial p_l\|+\|B_l\|$ by $0\le\psi'\le1$. Recurse.
-*(dense)* A convex $K$-Lipschitz $f$ on a compact set is within $2K\delta$ of the maximum of its tangents at a $\delta$-net;
-$\max(\ell_1,\dots,\ell_n)=\ell_n+\mathrm{relu}(\max(\ell_1,\dots,\ell_{n-1})-\ell_n)$ is such a network with ReLU units (one
-layer for each step, passing the affine parts through $B_l$); and
-$0\le\frac1\beta\mathrm{softplus}(\beta x)-\mathrm{relu}(x)\le\frac{\log2}\beta$ adds at most $\frac{\log2}\beta$ per layer.
+*Proof of (curvature).* For frozen $w\ge0$: $\nabla^2(w^\top y_l)=\partial
+p_l^\top\mathrm{diag}(w\psi'')\partial p_l+ \nabla^2((A_{l-1}^\top(w\odot\psi'))^\top y_{l-1})$,
+since $B_{l-1}z+b_{l-1}$ is affine; the frozen weights of the second term lie between $0$ and
+$A_{l-1}^\top w$. $\|\partial p_{l+1}\|\le\|A_l\|\|\partial p_l\|+\|B_l\|$ by $0\le\psi'\le1$.
+Recurse. *(dense)* A convex $K$-Lipschitz $f$ on a compact set is within $2K\delta$ of the maximum
+of its tangents at a $\delta$-net;
+$\max(\ell_1,\dots,\ell_n)=\ell_n+\mathrm{relu}(\max(\ell_1,\dots,\ell_{n-1})-\ell_n)$ is such a
+network with ReLU units (one layer for each step, passing the affine parts through $B_l$); and
+$0\le\frac1\beta\mathrm{softplus}(\beta x)-\mathrm{relu}(x)\le\frac{\log2}\beta$ adds at most
+$\frac{\log2}\beta$ per layer.
 """
 
 from __future__ import annotations
@@ -21,12 +25,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import grad, jacrev
 
-from mdtheory.mirror.icnn import SOFTPLUS_CURVATURE, InputConvexPotential
-from proofs_check import potentials
+from mdtheory.maps.potential.icnn import SOFTPLUS_CURVATURE, InputConvexPotential
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.iaf import Flat, turned
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, seeds
+from proofs_check.tools import potentials
+from proofs_check.tools.iaf import Flat, turned
+from proofs_check.tools.strategies import for_all, seeds
 
 claim = Claim(
     id="RA2",
@@ -34,20 +38,33 @@ claim = Claim(
     source="Repair, for the poster's outlook 'model h*'",
     printed=Statement(
         given={
-            "net": r"p_1=B_0z+b_0,\ y_l=\psi(p_l),\ p_{l+1}=A_ly_l+B_lz+b_l,\ \Phi=v^\top y_N,\ A_l\ge0,\ v\ge0",
+            "net": (
+                r"p_1=B_0z+b_0,\ y_l=\psi(p_l),\ p_{l+1}=A_ly_l+B_lz+b_l,\ \Phi=v^\top y_N,\ A_l"
+                r"\ge0,\ v\ge0"
+            ),
             "psi": r"0\le\psi'\le1,\ 0\le\psi''\le\bar\psi",
         },
-        then=r"0\preceq\nabla^2\Phi\preceq L_\Phi I,\ L_\Phi=\bar\psi\sum_l\|v_l\|_\infty\Lambda_l^2;\quad"
+        then=r"0\preceq\nabla^2\Phi\preceq L_\Phi I,\ L_\Phi=\bar\psi\sum_l\|v_l\|_\infty"
+        r"\Lambda_l^2;\quad"
         r"\tfrac\mu2\|z\|^2+\tfrac{L-\mu}{L_\Phi}\Phi\in\mathcal F_{\mu,L}",
         parts={
-            "curvature": r"v_N=v,\ v_l=A_l^\top v_{l+1},\ \Lambda_1=\|B_0\|,\ \Lambda_{l+1}=\|A_l\|\Lambda_l+\|B_l\|",
+            "curvature": (
+                r"v_N=v,\ v_l=A_l^\top v_{l+1},\ \Lambda_1=\|B_0\|,\ \Lambda_{l+1}=\|A_l\|"
+                r"\Lambda_l+\|B_l\|"
+            ),
             "sharp": r"L_\Phi\text{ is attained for }N=1\text{ and approached for every }N",
             "loose": r"\text{for typical weights }\lambda_{\max}(\nabla^2\Phi)\ll L_\Phi",
-            "dense": r"\{\Phi+\text{affine}\},\ L\text{ free, is dense in the convex functions on compacts}",
+            "dense": (
+                r"\{\Phi+\text{affine}\},\ L\text{ free, is dense in the convex functions on "
+                r"compacts}"
+            ),
         },
     ),
     expected=Verdict("HOLDS", "PROVED"),
-    remark="Dense for the un-normalised family only: not at fixed (mu, L). Gradients converge too (Rockafellar 25.7, cited).",
+    remark=(
+        "Dense for the un-normalised family only: not at fixed (mu, L). Gradients converge too "
+        "(Rockafellar 25.7, cited)."
+    ),
 )
 
 
@@ -61,7 +78,9 @@ class Psi(sp.Function):
 
 @claim.check("symbolic", about="printed", part="curvature")
 def recursion(run: Run, *, inner: Callable[..., sp.Expr] = lambda a, slope: a * slope) -> None:
-    """Width 1, depth 2 and 3, arbitrary psi: the second derivative is the sum over layers of frozen weight * psi'' * (p')^2."""
+    """Width 1, depth 2 and 3, arbitrary psi: the second derivative is the sum over layers of frozen
+    weight * psi'' * (p')^2.
+    """
     z = sp.Symbol("z")
     b, c, a, v = sp.symbols("B0:3"), sp.symbols("c0:3"), sp.symbols("A0:3"), sp.Symbol("v")
     p = [b[0] * z + c[0]]
@@ -99,14 +118,25 @@ Bound = Callable[[InputConvexPotential], float]
 
 @claim.check("property", about="printed", part="curvature")
 def library_network_within_bound(run: Run, *, bound: Bound = library_bound) -> None:
-    """The library's network, depth 1 to 3, small, typical and large weights, and the attaining ones: 0 <= spectrum <= L_Phi."""
+    """The library's network, depth 1 to 3, small, typical and large weights, and the attaining
+    ones: 0 <= spectrum <= L_Phi.
+    """
 
-    @for_all(seed=seeds(), depth=st.integers(1, 3), spread=st.sampled_from([0.0, 0.5, 2.0]), extreme=st.booleans())
+    @for_all(
+        seed=seeds(),
+        depth=st.integers(1, 3),
+        spread=st.sampled_from([0.0, 0.5, 2.0]),
+        extreme=st.booleans(),
+    )
     def _(seed: int, depth: int, spread: float, extreme: bool) -> None:
         map = attaining(depth) if extreme else potentials.icnn(seed % 1000, spread, depth=depth).map
         size = map.quadratic.numel()  # type: ignore[union-attr]
         draw = torch.Generator().manual_seed(seed)
-        z = torch.zeros(size, dtype=torch.float64) if extreme else torch.randn(size, generator=draw, dtype=torch.float64)
+        z = (
+            torch.zeros(size, dtype=torch.float64)
+            if extreme
+            else torch.randn(size, generator=draw, dtype=torch.float64)
+        )
         low, high = realised(map, z)  # type: ignore[arg-type]
         limit = bound(map)  # type: ignore[arg-type]
         run.at_most(-low, 0.0, slack=1e-9 * (1 + limit), what="convexity")
@@ -115,7 +145,9 @@ def library_network_within_bound(run: Run, *, bound: Bound = library_bound) -> N
 
 @torch.no_grad()
 def attaining(depth: int, through: float = 1e-4) -> InputConvexPotential:
-    """Orthogonal last B, zero offsets, equal v, and A of size ``through``: curvature near 1/4 v ||B||^2 at 0."""
+    """Orthogonal last B, zero offsets, equal v, and A of size ``through``: curvature near 1/4 v
+    ||B||^2 at 0.
+    """
     map = InputConvexPotential(width=3, depth=depth)
     potentials.flat_potential(map, ((3,),))
     own = dict(map.named_parameters())
@@ -141,8 +173,12 @@ library_network_within_bound.mutant("psi-bar = 1/5", bound=lambda map: 0.8 * lib
 
 
 @claim.check("property", about="printed", part="curvature")
-def library_map_within_certificate(run: Run, *, wrap: Callable[[Flat], Flat] = lambda map: map) -> None:
-    """The library's h*: spectrum of J within its certificate within [mu, L]; J symmetric; grad h inverts g."""
+def library_map_within_certificate(
+    run: Run, *, wrap: Callable[[Flat], Flat] = lambda map: map
+) -> None:
+    """The library's h*: spectrum of J within its certificate within [mu, L]; J symmetric; grad h
+    inverts g.
+    """
     mu, big_l = 0.2, 5.0
 
     @for_all(seed=seeds(), depth=st.integers(1, 3), spread=st.sampled_from([0.0, 0.5, 5.0]))
@@ -158,22 +194,36 @@ def library_map_within_certificate(run: Run, *, wrap: Callable[[Flat], Flat] = l
         run.close(plain.inverse(map.at(z)), z, tolerance=1e-6, what="grad h (g(z)) - z")
 
 
-library_map_within_certificate.mutant("impostor: a turn added", wrap=lambda m: m.altered(lambda z, phi: phi + 0.1 * turned(z)))
-library_map_within_certificate.mutant("steeper than certified", wrap=lambda m: m.altered(lambda z, phi: 6 * phi))
+library_map_within_certificate.mutant(
+    "impostor: a turn added", wrap=lambda m: m.altered(lambda z, phi: phi + 0.1 * turned(z))
+)
+library_map_within_certificate.mutant(
+    "steeper than certified", wrap=lambda m: m.altered(lambda z, phi: 6 * phi)
+)
 
 
 @claim.check("exact", about="printed", part="sharp")
 def bound_is_attained(run: Run, *, factor: float = 1.0) -> None:
-    """N = 1: ratio 1, exactly; N = 2, 3 with small A: .999; through the library's network and its own bound."""
+    """N = 1: ratio 1, exactly; N = 2, 3 with small A: .999; through the library's network and its
+    own bound.
+    """
     run.that(
-        sp.Rational(str(SOFTPLUS_CURVATURE)) == sp.diff(sp.log(1 + sp.exp(sp.Symbol("t"))), "t", 2).subs("t", 0), "psi-bar"
+        sp.Rational(str(SOFTPLUS_CURVATURE))
+        == sp.diff(sp.log(1 + sp.exp(sp.Symbol("t"))), "t", 2).subs("t", 0),
+        "psi-bar",
     )
     for depth, tolerance in ((1, 1e-12), (2, 2e-3), (3, 2e-3)):
         map = attaining(depth)
-        ratio = realised(map, torch.zeros(3, dtype=torch.float64))[1] / (factor * library_bound(map))
+        ratio = realised(map, torch.zeros(3, dtype=torch.float64))[1] / (
+            factor * library_bound(map)
+        )
         run.at_most(ratio, 1.0, what="validity", slack=1e-12)
         run.quantity(
-            f"curvature/L_Phi, N={depth}", ratio, tolerance=tolerance, theory=1.0 if depth == 1 else 0.999, meaning="sharp"
+            f"curvature/L_Phi, N={depth}",
+            ratio,
+            tolerance=tolerance,
+            theory=1.0 if depth == 1 else 0.999,
+            meaning="sharp",
         )
 
 
@@ -182,25 +232,41 @@ bound_is_attained.mutant("half the bound", factor=0.5)
 
 
 def typical(depth: int, seeds_of: range, points: int = 20) -> float:
-    """The largest curvature/L_Phi met at normal points, over some of the library's random starts, d = 6, width 16."""
+    """The largest curvature/L_Phi met at normal points, over some of the library's random starts, d
+    = 6, width 16.
+    """
     worst = 0.0
     for seed in seeds_of:
         map = InputConvexPotential(depth=depth, seed=seed)
         flat = potentials.flat_potential(map, ((6,),))
-        top = max(realised(map, flat.random("ra2", "typical", k, scale=2.0))[1] for k in range(points))
+        top = max(
+            realised(map, flat.random("ra2", "typical", k, scale=2.0))[1] for k in range(points)
+        )
         worst = max(worst, top / library_bound(map))
     return worst
 
 
 @claim.check("experiment", about="printed", part="loose")
 def typical_networks(run: Run, *, depths: tuple[int, ...] = (1, 2, 3)) -> None:
-    """Depth 3, mu = 0.2, L = 1.5: the realised curvature is a small part of the allowed one; depth 1 is not so bad."""
+    """Depth 3, mu = 0.2, L = 1.5: the realised curvature is a small part of the allowed one; depth
+    1 is not so bad.
+    """
     ratios = {depth: typical(depth, range(3)) for depth in depths}
     for depth, ratio in ratios.items():
-        run.quantity(f"realised/certified curvature, depth {depth}", ratio, tolerance=0.02, meaning="library's random starts")
+        run.quantity(
+            f"realised/certified curvature, depth {depth}",
+            ratio,
+            tolerance=0.02,
+            meaning="library's random starts",
+        )
     deepest = ratios[depths[-1]]
     run.at_most(deepest, 0.15, what="share of the certificate that depth 3 uses")
-    run.quantity("realised lambda_max at mu=0.2, L=1.5, depth 3", 0.2 + 1.3 * deepest, tolerance=0.03, meaning="allowed: 1.5")
+    run.quantity(
+        "realised lambda_max at mu=0.2, L=1.5, depth 3",
+        0.2 + 1.3 * deepest,
+        tolerance=0.03,
+        meaning="allowed: 1.5",
+    )
 
 
 typical_networks.mutant("one layer", depths=(1,))
@@ -208,7 +274,9 @@ typical_networks.mutant("one layer", depths=(1,))
 
 @claim.check("exact", about="printed", part="loose")
 def an_explicit_loose_case(run: Run, *, through: float = 1.0) -> None:
-    """Two layers of width 1, A = B_0 = 1, B_1 = 0: sup of the curvature below 0.6 L_Phi, on a fine grid with slack."""
+    """Two layers of width 1, A = B_0 = 1, B_1 = 0: sup of the curvature below 0.6 L_Phi, on a fine
+    grid with slack.
+    """
     z, v = torch.linspace(-12, 12, 4801, dtype=torch.float64), through
     p1 = torch.nn.functional.softplus(z)
     s1, s2 = torch.sigmoid(z), torch.sigmoid(v * p1)
@@ -217,7 +285,10 @@ def an_explicit_loose_case(run: Run, *, through: float = 1.0) -> None:
     top = float(curvature.max()) + 0.005 * 1.0  # the curvature is 1-Lipschitz for A <= 1
     run.at_most(top, 0.6 * bound, what="sup of the curvature")
     run.quantity(
-        "curvature/L_Phi, two layers of width 1, B_1=0", float(curvature.max()) / bound, tolerance=1e-3, meaning="loose"
+        "curvature/L_Phi, two layers of width 1, B_1=0",
+        float(curvature.max()) / bound,
+        tolerance=1e-3,
+        meaning="loose",
     )
 
 
@@ -225,7 +296,9 @@ an_explicit_loose_case.mutant("A = 0.05: nearly one layer", through=0.05)
 
 
 def layered_max(values: list[Tensor], unit: Callable[[Tensor], Tensor]) -> Tensor:
-    """l_n + unit(max(l_1..l_{n-1}) - l_n), layer by layer: an input-convex network plus an affine function."""
+    """l_n + unit(max(l_1..l_{n-1}) - l_n), layer by layer: an input-convex network plus an affine
+    function.
+    """
     total = values[0]
     for value in values[1:]:
         total = value + unit(total - value)
@@ -234,7 +307,9 @@ def layered_max(values: list[Tensor], unit: Callable[[Tensor], Tensor]) -> Tenso
 
 @claim.check("exact", about="printed", part="dense")
 def maxima_are_networks(run: Run, *, layers_error: float = 1.0) -> None:
-    """Integers: the layered form is the maximum with ReLU; with softplus_beta the error is in [0, (n - 1) log 2 / beta]."""
+    """Integers: the layered form is the maximum with ReLU; with softplus_beta the error is in [0,
+    (n - 1) log 2 / beta].
+    """
     rng = np.random.default_rng(2)
     for n in (2, 3, 5):
         values = [torch.tensor(rng.integers(-9, 9, 50), dtype=torch.float64) for _ in range(n)]
@@ -243,11 +318,18 @@ def maxima_are_networks(run: Run, *, layers_error: float = 1.0) -> None:
         for beta in (4.0, 64.0):
             soft = layered_max(values, lambda x, beta=beta: torch.logaddexp(beta * x, 0 * x) / beta)
             allowed = layers_error * (n - 1) * math.log(2) / beta
-            run.at_most(float((soft - best).max()), allowed, slack=1e-12, what=f"error of {n - 1} layers at beta = {beta}")
+            run.at_most(
+                float((soft - best).max()),
+                allowed,
+                slack=1e-12,
+                what=f"error of {n - 1} layers at beta = {beta}",
+            )
             run.at_most(float((best - soft).max()), 0.0, slack=1e-12, what="softplus is above ReLU")
     equal = [torch.zeros(1, dtype=torch.float64)] * 2
     attained = float(layered_max(equal, lambda x: torch.nn.functional.softplus(x)))
-    run.close(attained, layers_error * math.log(2), tolerance=1e-12, what="log 2 is attained at a tie")
+    run.close(
+        attained, layers_error * math.log(2), tolerance=1e-12, what="log 2 is attained at a tie"
+    )
 
 
 maxima_are_networks.mutant("half the error", layers_error=0.5)
@@ -255,18 +337,24 @@ maxima_are_networks.mutant("half the error", layers_error=0.5)
 
 @claim.check("exact", about="printed", part="dense")
 def tangents_approximate(run: Run, *, constant: float = 2.0) -> None:
-    """f - max of tangents at a delta-net is in [0, 2 K delta]: |z|^2/2 on the unit disc, K = 1; sharp for |z|."""
+    """f - max of tangents at a delta-net is in [0, 2 K delta]: |z|^2/2 on the unit disc, K = 1;
+    sharp for |z|.
+    """
     for n in (5, 9, 17):
         axis = np.linspace(-1, 1, n)
         net = np.array([(a, b) for a in axis for b in axis if a * a + b * b <= 1])
-        delta = (axis[1] - axis[0]) / math.sqrt(2) * 2  # every point of the disc is this near to a net point of the disc
+        delta = (
+            (axis[1] - axis[0]) / math.sqrt(2) * 2
+        )  # every point of the disc is this near to a net point of the disc
         points = np.random.default_rng(n).uniform(-1, 1, (2000, 2))
         points = points[(points**2).sum(1) <= 1]
         tangents = points @ net.T - (net**2).sum(1) / 2
         gap = (points**2).sum(1) / 2 - tangents.max(1)
         run.at_most(-float(gap.min()), 0.0, slack=1e-12, what="tangents are below f")
         run.at_most(float(gap.max()), constant * delta, what=f"error of a net of {len(net)} points")
-    delta = 0.25  # f = |z| on the line, slopes -1 and 1: the tangent at -delta, seen from delta, is off by 2 K delta
+    # f = |z| on the line, slopes -1 and 1: the tangent at -delta, seen from delta, is off by 2 K
+    # delta
+    delta = 0.25
     run.close(abs(delta) - (-delta), constant * delta, tolerance=0.0, what="2 K delta is attained")
 
 

@@ -1,10 +1,12 @@
-r"""RD: the pullback step z - alpha J^T u is gradient descent on f(g(z)): it descends for all smooth bijections.
+r"""RD: the pullback step z - alpha J^T u is gradient descent on f(g(z)): it descends for all smooth
+bijections.
 
-*Proof.* $\nabla(f\circ g)=J^\top u$ and $\nabla^2(f\circ g)=J^\top\nabla^2f\,J+\sum_iu_i\nabla^2g_i$, of norm at most
-$LM^2+\|u\|L_J$; then the descent lemma. $J$ is invertible (T1), so $J^\top u=0$ iff $u=0$; and
-$\|u\|\le\|J^\top u\|/\sigma_{\min}(J)$, which says nothing where a scale saturates: for
-$g=(z_1/2,z_2\,\mathrm{sigmoid}\,z_1)$, $f=\frac12\|\phi-(-10,1)\|^2$ the run ends where the pulled-back gradient is
-$2\cdot10^{-9}$ and the gradient itself is 1.
+*Proof.* $\nabla(f\circ g)=J^\top u$ and $\nabla^2(f\circ
+g)=J^\top\nabla^2f\,J+\sum_iu_i\nabla^2g_i$, of norm at most $LM^2+\|u\|L_J$; then the descent
+lemma. $J$ is invertible (T1), so $J^\top u=0$ iff $u=0$; and $\|u\|\le\|J^\top
+u\|/\sigma_{\min}(J)$, which says nothing where a scale saturates: for
+$g=(z_1/2,z_2\,\mathrm{sigmoid}\,z_1)$, $f=\frac12\|\phi-(-10,1)\|^2$ the run ends where the
+pulled-back gradient is $2\cdot10^{-9}$ and the gradient itself is 1.
 """
 
 from __future__ import annotations
@@ -19,15 +21,15 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mdtheory import tree
+from mdtheory.core import tree
 from mdtheory.geometry.base import Geometry, GradientStep, StepRule
-from mdtheory.geometry.steps import PullbackStep
-from proofs_check import iaf
+from mdtheory.geometry.rules import PullbackStep
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.iaf import Flat
-from proofs_check.models import EPISODE, path, problem_of, vector
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, numbers, seeds
+from proofs_check.tools import iaf
+from proofs_check.tools.iaf import Flat
+from proofs_check.tools.models import EPISODE, path, problem_of, vector
+from proofs_check.tools.strategies import for_all, numbers, seeds
 
 claim = Claim(
     id="RD",
@@ -35,7 +37,10 @@ claim = Claim(
     source="Repair, for the poster's dual iteration with g",
     printed=Statement(
         given={
-            "map": r"g\text{ a bijection, }\|J\|\le M\text{ and }J\ L_J\text{-Lipschitz on the level set (no ReLU)}",
+            "map": (
+                r"g\text{ a bijection, }\|J\|\le M\text{ and }J\ L_J\text{-Lipschitz on the "
+                r"level set (no ReLU)}"
+            ),
             "loss": r"f\ L\text{-smooth}",
         },
         then=r"z^+=z-\alpha J_g(z)^\top u\text{ is GD on }f\circ g:\quad"
@@ -45,7 +50,10 @@ claim = Claim(
             "descent": r"L_{f\circ g}\le LM^2+\|u\|L_J;\ \alpha\le1/L_{f\circ g}:"
             r"\ f(\phi^+)\le f(\phi)-\tfrac\alpha2\|J^\top u\|^2",
             "stationary": r"J^\top u=0\iff u=0;\ \|u\|\le\|J^\top u\|/\sigma_{\min}(J)",
-            "saturation": r"\text{approximate stationary points differ: no rate without }\inf\sigma_{\min}(J)>0",
+            "saturation": (
+                r"\text{approximate stationary points differ: no rate without }\inf"
+                r"\sigma_{\min}(J)>0"
+            ),
         },
     ),
     expected=Verdict("HOLDS", "PROVED"),
@@ -54,11 +62,19 @@ claim = Claim(
 
 
 def z_path(
-    map: Flat, rule: StepRule, loss: Callable[[Tensor], Tensor], start: Tensor, *, task_lr: float, n_steps: int
+    map: Flat,
+    rule: StepRule,
+    loss: Callable[[Tensor], Tensor],
+    start: Tensor,
+    *,
+    task_lr: float,
+    n_steps: int,
 ) -> list[Tensor]:
     """z^0, ..., z^K of the library's problem."""
     wrapped = iaf.OnVector(map)
-    problem, meta = problem_of(loss, start, task_lr=task_lr, n_steps=n_steps, geometry=Geometry(map=wrapped, rule=rule))
+    problem, meta = problem_of(
+        loss, start, task_lr=task_lr, n_steps=n_steps, geometry=Geometry(map=wrapped, rule=rule)
+    )
     state = problem.start(meta, {})
     found = [state["z.phi"]]
     for k in range(n_steps):
@@ -102,7 +118,9 @@ same_as_gd_on_the_composition.mutant("J in place of J^T", rule=WrongSide)
 
 @claim.check("symbolic", about="printed", part="gd")
 def chain_rule(run: Run, *, transposed: bool = True) -> None:
-    """Two coordinates, arbitrary triangular g and f: the gradient of f(g(z)) is J^T u; JJ^T has positive leading minors."""
+    """Two coordinates, arbitrary triangular g and f: the gradient of f(g(z)) is J^T u; JJ^T has
+    positive leading minors.
+    """
     z1, z2 = sp.symbols("z1 z2", real=True)
     s, m = sp.Function("s", positive=True)(z1), sp.Function("m", real=True)(z1)
     a, b, c, x, y = sp.symbols("a b c x y", real=True)
@@ -113,7 +131,10 @@ def chain_rule(run: Run, *, transposed: bool = True) -> None:
     jacobian = g.jacobian([z1, z2])
     pulled = (jacobian.T if transposed else jacobian) * u
     composed = f.subs(at)
-    run.zero(sp.expand(pulled - sp.Matrix([sp.diff(composed, z1), sp.diff(composed, z2)])), "grad(f o g) - J^T u")
+    run.zero(
+        sp.expand(pulled - sp.Matrix([sp.diff(composed, z1), sp.diff(composed, z2)])),
+        "grad(f o g) - J^T u",
+    )
     gram = jacobian * jacobian.T
     run.zero(sp.expand(gram.det() - (s / 2) ** 2), "det JJ^T = (det J)^2 > 0")
 
@@ -128,31 +149,48 @@ def smoothness(big_l: sp.Expr, m: sp.Expr, u: sp.Expr, bend: sp.Expr) -> sp.Expr
 
 @claim.check("symbolic", about="printed", part="descent")
 def hessian_of_the_composition(run: Run, *, constant: Callable[..., sp.Expr] = smoothness) -> None:
-    """(f o g)'' = f'' g'^2 + f' g''; g = m z + b z^2/2, f = L phi^2/2 + u phi attain L m^2 + u b at 0."""
+    """(f o g)'' = f'' g'^2 + f' g''; g = m z + b z^2/2, f = L phi^2/2 + u phi attain L m^2 + u b at
+    0.
+    """
     z, w = sp.symbols("z w", real=True)
     f, g = sp.Function("f"), sp.Function("g")
     second = sp.diff(f(g(z)), z, 2).doit()
-    direct = sp.diff(f(w), w, 2).subs(w, g(z)) * sp.diff(g(z), z) ** 2 + sp.diff(f(w), w).subs(w, g(z)) * sp.diff(g(z), z, 2)
+    direct = sp.diff(f(w), w, 2).subs(w, g(z)) * sp.diff(g(z), z) ** 2 + sp.diff(f(w), w).subs(
+        w, g(z)
+    ) * sp.diff(g(z), z, 2)
     run.zero(sp.simplify(second - direct.doit()), "chain rule, second order")
     big_l, m, u, bend = sp.symbols("L m u b", positive=True)
     inner = m * z + bend * z**2 / 2
     found = sp.diff(big_l * inner**2 / 2 + u * inner, z, 2).subs(z, 0)
     run.zero(found - constant(big_l, m, u, bend), "L M^2 + |u| L_J is attained")
     lam, p = sp.symbols("lambda p", positive=True)
-    change = -p / lam + constant(big_l=lam, m=1, u=0, bend=0) / 2 * p / lam**2  # the descent lemma at alpha = 1/L
+    change = (
+        -p / lam + constant(big_l=lam, m=1, u=0, bend=0) / 2 * p / lam**2
+    )  # the descent lemma at alpha = 1/L
     share = sp.simplify(-change * lam / p)
-    run.quantity("decrease / (alpha |J^T u|^2)", share, theory=Fraction(1, 2), meaning="at alpha = 1/L_{f o g}")
+    run.quantity(
+        "decrease / (alpha |J^T u|^2)",
+        share,
+        theory=Fraction(1, 2),
+        meaning="at alpha = 1/L_{f o g}",
+    )
     value = constant(big_l=sp.Integer(2), m=sp.Integer(3), u=sp.Integer(5), bend=sp.Integer(7))
     run.quantity("L_{f o g} at L=2, M=3, |u|=5, L_J=7", value, meaning="L M^2 + |u| L_J, attained")
 
 
-hessian_of_the_composition.mutant("L_J without |u|", constant=lambda big_l, m, u, bend: big_l * m**2 + bend)
+hessian_of_the_composition.mutant(
+    "L_J without |u|", constant=lambda big_l, m, u, bend: big_l * m**2 + bend
+)
 hessian_of_the_composition.mutant("L M", constant=lambda big_l, m, u, bend: big_l * m + u * bend)
 
 
 @claim.check("property", about="printed", part="descent")
-def library_descends(run: Run, *, factor: float = 1.0, rule: Callable[[], StepRule] = PullbackStep) -> None:
-    """The library's step on maps that are not monotone: f falls by alpha/2 |J^T u|^2 at alpha = 1/L_fg."""
+def library_descends(
+    run: Run, *, factor: float = 1.0, rule: Callable[[], StepRule] = PullbackStep
+) -> None:
+    """The library's step on maps that are not monotone: f falls by alpha/2 |J^T u|^2 at alpha =
+    1/L_fg.
+    """
 
     @for_all(slope=st.sampled_from([4.0, -4.0, 20.0]), seed=seeds())
     def _(slope: float, seed: int) -> None:
@@ -160,11 +198,18 @@ def library_descends(run: Run, *, factor: float = 1.0, rule: Callable[[], StepRu
         loss = lambda phi: 0.5 * phi @ phi - 0.5 * phi[0] * phi[1] - target @ phi  # noqa: E731
         jacobian = map.jacobian(target)
         big_l = factor * 1.5 * iaf.norm(jacobian) ** 2  # L_J = 0
-        points = z_path(map, rule(), loss, map.random("rd", "d", seed), task_lr=1 / big_l, n_steps=4)
+        points = z_path(
+            map, rule(), loss, map.random("rd", "d", seed), task_lr=1 / big_l, n_steps=4
+        )
         for before, after in pairwise(points):
             pulled = torch.func.grad(lambda z: loss(map.at(z)))(before)
             change = float(loss(map.at(after)) - loss(map.at(before)))
-            run.at_most(change, -0.5 / big_l * float(pulled @ pulled), slack=1e-12, what="change of the loss")
+            run.at_most(
+                change,
+                -0.5 / big_l * float(pulled @ pulled),
+                slack=1e-12,
+                what="change of the loss",
+            )
 
 
 library_descends.mutant("the plain step", rule=GradientStep)
@@ -173,19 +218,29 @@ library_descends.mutant("a tenth of L_fg", factor=0.1)
 
 @claim.check("exact", about="printed", part="descent")
 def rescues_the_divergent_example(run: Run, *, rule: Callable[[], StepRule] = PullbackStep) -> None:
-    """T7's example: with the library's PullbackStep the iterates converge, with the plain step they leave."""
+    """T7's example: with the library's PullbackStep the iterates converge, with the plain step they
+    leave.
+    """
     loss = lambda phi: 0.5 * phi @ phi - 0.5 * phi[0] * phi[1]  # noqa: E731
     map = iaf.shifted(4.0)
     points = z_path(map, rule(), loss, vector(1.0, 1.0), task_lr=0.04, n_steps=400)
-    run.at_most(float(map.at(points[-1]).norm()), 0.1, what="distance from the minimiser after 400 steps, from 4.5")
+    run.at_most(
+        float(map.at(points[-1]).norm()),
+        0.1,
+        what="distance from the minimiser after 400 steps, from 4.5",
+    )
 
 
 rescues_the_divergent_example.mutant("the plain step", rule=GradientStep)
 
 
 @claim.check("property", about="printed", part="stationary")
-def gradients_compare(run: Run, *, least: Callable[[Tensor], float] = lambda j: float(torch.linalg.svdvals(j)[-1])) -> None:
-    """|u| <= |J^T u|/sigma_min(J), with equality for u along the last left singular vector, on both forms; sigma_min > 0."""
+def gradients_compare(
+    run: Run, *, least: Callable[[Tensor], float] = lambda j: float(torch.linalg.svdvals(j)[-1])
+) -> None:
+    """|u| <= |J^T u|/sigma_min(J), with equality for u along the last left singular vector, on both
+    forms; sigma_min > 0.
+    """
 
     @for_all(map=iaf.block_maps(), seed=seeds(), worst=st.booleans())
     def _(map: Flat, seed: int, worst: bool) -> None:
@@ -202,8 +257,14 @@ gradients_compare.mutant("sigma_max", least=iaf.norm)
 
 @claim.check("certificate", about="printed", part="stationary")
 def invertible_jacobian(run: Run, *, lowest: int = 0) -> None:
-    """J^T u = 0 with det J = product of positive scales: u = 0; |J^T u|^2 - sigma^2 |u|^2 >= 0 from JJ^T >= sigma^2 I."""
-    s1, s2, n = sp.Symbol("s1", positive=True), sp.Symbol("s2", positive=True), sp.Symbol("n", real=True)
+    """J^T u = 0 with det J = product of positive scales: u = 0; |J^T u|^2 - sigma^2 |u|^2 >= 0 from
+    JJ^T >= sigma^2 I.
+    """
+    s1, s2, n = (
+        sp.Symbol("s1", positive=True),
+        sp.Symbol("s2", positive=True),
+        sp.Symbol("n", real=True),
+    )
     u = sp.symbols("u1 u2")
     jacobian = sp.Matrix([[s1, 0], [n, s2]])
     solution = sp.solve(list(jacobian.T * sp.Matrix(u) - sp.Matrix([0, lowest])), u, dict=True)
@@ -228,14 +289,20 @@ def scalar_step(z1: float, z2: float, alpha: float) -> tuple[float, float]:
 
 
 @claim.check("exact", about="printed", part="saturation")
-def saturated_scale(run: Run, *, rule: Callable[[], StepRule] = PullbackStep, n_steps: int = 20000) -> None:
-    """From 0, alpha = .05: the library's steps equal the scalar recursion; after 20000, |J^T u| = 2e-9, |u| = 1.000."""
+def saturated_scale(
+    run: Run, *, rule: Callable[[], StepRule] = PullbackStep, n_steps: int = 20000
+) -> None:
+    """From 0, alpha = .05: the library's steps equal the scalar recursion; after 20000, |J^T u| =
+    2e-9, |u| = 1.000.
+    """
     map, alpha = iaf.gated(0.5), 0.05
     points = z_path(map, rule(), far, vector(0.0, 0.0), task_lr=alpha, n_steps=60)
     z = (0.0, 0.0)
     for k in range(n_steps):
         if k < len(points):
-            run.close(points[k], vector(*z), tolerance=1e-11, what=f"z^{k} of library and recursion")
+            run.close(
+                points[k], vector(*z), tolerance=1e-11, what=f"z^{k} of library and recursion"
+            )
         z = scalar_step(*z, alpha)
     end = vector(*z)
     u = map.at(end) - vector(*GOAL)
@@ -244,9 +311,19 @@ def saturated_scale(run: Run, *, rule: Callable[[], StepRule] = PullbackStep, n_
     run.at_most(sizes[0], 1e-8, what="|grad (f o g)|")
     run.above(sizes[1], 0.99, what="|grad f|")
     run.quantity(
-        "|grad(f o g)| after 20000 pullback steps", sizes[0], tolerance=5e-10, theory=2e-9, meaning="nearly stationary"
+        "|grad(f o g)| after 20000 pullback steps",
+        sizes[0],
+        tolerance=5e-10,
+        theory=2e-9,
+        meaning="nearly stationary",
     )
-    run.quantity("|grad f| after 20000 pullback steps", sizes[1], tolerance=1e-3, theory=1.0, meaning="not stationary at all")
+    run.quantity(
+        "|grad f| after 20000 pullback steps",
+        sizes[1],
+        tolerance=1e-3,
+        theory=1.0,
+        meaning="not stationary at all",
+    )
     least = float(torch.linalg.svdvals(map.jacobian(end))[-1])
     run.quantity("sigma_min(J) there", least, tolerance=1e-10, meaning="the scale has saturated")
     run.at_most(sizes[1], sizes[0] / least, what="|u| <= |J^T u|/sigma_min", slack=1e-9)

@@ -1,10 +1,12 @@
-r"""T2: a BlockIAF with a scale that is not constant is neither monotone nor Lipschitz on R^d, whatever bounds its scales.
+r"""T2: a BlockIAF with a scale that is not constant is neither monotone nor Lipschitz on R^d,
+whatever bounds its scales.
 
-*Proof.* Let $\delta=s_c(a')-s_c(a)\ne0$ for a coordinate $c$ of block $i\ge2$. For $z=(a,te_c,0)$, $z'=(a',(t+\tau)e_c,0)$ only
-the blocks before $i$ and the coordinate $c$ contribute:
-$\langle g(z')-g(z),z'-z\rangle=C_0(a,a')+\tau[t\delta+\tau s_c(a')+\mu_c(a')-\mu_c(a)]$, affine in $t$ with slope $\tau\delta$:
-for $\tau=\pm1$ it takes every value. For $\tau=0$, $g_c(z')-g_c(z)=t\delta+\mu_c(a')-\mu_c(a)$ takes every value too, at the
-fixed distance $\|a'-a\|$. If all scales are constant, $g(z)-g(z')=D(z-z')+\mu(z)-\mu(z')$. No differentiability is used.
+*Proof.* Let $\delta=s_c(a')-s_c(a)\ne0$ for a coordinate $c$ of block $i\ge2$. For $z=(a,te_c,0)$,
+$z'=(a',(t+\tau)e_c,0)$ only the blocks before $i$ and the coordinate $c$ contribute: $\langle
+g(z')-g(z),z'-z\rangle=C_0(a,a')+\tau[t\delta+\tau s_c(a')+\mu_c(a')-\mu_c(a)]$, affine in $t$ with
+slope $\tau\delta$: for $\tau=\pm1$ it takes every value. For $\tau=0$,
+$g_c(z')-g_c(z)=t\delta+\mu_c(a')-\mu_c(a)$ takes every value too, at the fixed distance $\|a'-a\|$.
+If all scales are constant, $g(z)-g(z')=D(z-z')+\mu(z)-\mu(z')$. No differentiability is used.
 """
 
 from __future__ import annotations
@@ -18,32 +20,47 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mdtheory.seeding import generator
-from proofs_check import iaf
+from mdtheory.core.seeding import generator
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.iaf import Flat
-from proofs_check.models import vector
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, seeds
+from proofs_check.tools import iaf
+from proofs_check.tools.iaf import Flat
+from proofs_check.tools.models import vector
+from proofs_check.tools.strategies import for_all, seeds
 
 claim = Claim(
     id="T2",
     title="No BlockIAF with live scales is monotone or Lipschitz",
     source="Theorem, for the poster's Lemma",
     printed=Statement(
-        given={"map": r"[g(z)]_i=s_i(z_{<i})\odot z_i+\mu_i(z_{<i}),\ s_i>0\text{ (bounded or not)}"},
-        then=r"g\text{ monotone}\iff\text{all scales constant and }z\mapsto Dz+\mu(z)\text{ monotone};\quad "
+        given={
+            "map": r"[g(z)]_i=s_i(z_{<i})\odot z_i+\mu_i(z_{<i}),\ s_i>0\text{ (bounded or not)}"
+        },
+        then=r"g\text{ monotone}\iff\text{all scales constant and }z\mapsto Dz+\mu(z)\text{ "
+        r"monotone};\quad "
         r"g\text{ Lipschitz}\iff\text{all scales constant and all }\mu_i\text{ Lipschitz}",
         parts={
-            "monotone": r"s_c(a')\ne s_c(a)\Rightarrow\exists t:\ \langle g(z')-g(z),z'-z\rangle=-1",
-            "lipschitz": r"s_c(a')\ne s_c(a)\Rightarrow\forall P\ \exists t:\ |g_c(z')-g_c(z)|=P,\ \|z'-z\|=\|a'-a\|",
+            "monotone": (
+                r"s_c(a')\ne s_c(a)\Rightarrow\exists t:\ \langle g(z')-g(z),z'-z"
+                r"\rangle=-1"
+            ),
+            "lipschitz": (
+                r"s_c(a')\ne s_c(a)\Rightarrow\forall P\ \exists t:\ |g_c(z')-g_c(z)|=P,\ "
+                r"\|z'-z\|=\|a'-a\|"
+            ),
             "converse": r"s\text{ constant}\Rightarrow g(z)-g(z')=D(z-z')+\mu(z)-\mu(z')",
             "shift": r"g=(sz_1,\ sz_2+mz_1)\text{ monotone}\iff|m|\le2s",
-            "strip": r"g=(s_1z_1,\ z_2\,\mathrm{sigmoid}(z_1))\text{ monotone on }\mathbb R\times[-R,R]\iff R\le3\sqrt{3s_1}",
+            "strip": (
+                r"g=(s_1z_1,\ z_2\,\mathrm{sigmoid}(z_1))\text{ monotone on }\mathbb R"
+                r"\times[-R,R]\iff R\le3\sqrt{3s_1}"
+            ),
         },
     ),
     expected=Verdict("HOLDS", "PROVED"),
-    remark="Two independent random points do not find this: see the counts of directed and undirected pairs.",
+    remark=(
+        "Two independent random points do not find this: see the counts of directed and "
+        "undirected pairs."
+    ),
 )
 
 A, B, T, G, H, MU, NU = sp.symbols("a b t g h mu nu", real=True)  # b, h, nu: at the other point
@@ -52,7 +69,9 @@ TAU, P = sp.symbols("tau P", real=True)
 
 
 def product_of(tau: sp.Expr, s: sp.Expr, r: sp.Expr) -> sp.Expr:
-    """<g(z') - g(z), z' - z> for z = (a, t), z' = (b, t + tau), first component g, h and scale s, r at a, b."""
+    """<g(z') - g(z), z' - z> for z = (a, t), z' = (b, t + tau), first component g, h and scale s, r
+    at a, b.
+    """
     return (H - G) * (B - A) + (r * (T + tau) + NU - s * T - MU) * tau
 
 
@@ -62,25 +81,39 @@ def solved(tau: sp.Expr) -> sp.Expr:
 
 
 @claim.check("certificate", about="printed", part="monotone")
-def product_takes_every_value(run: Run, *, t: Callable[[sp.Expr], sp.Expr] = solved, scales: tuple = (S, R)) -> None:
-    """For arbitrary g(a), g(a'), mu, mu' and s != s': the product equals any prescribed P, so also -1; tau = 1 and tau = -1."""
+def product_takes_every_value(
+    run: Run, *, t: Callable[[sp.Expr], sp.Expr] = solved, scales: tuple = (S, R)
+) -> None:
+    """For arbitrary g(a), g(a'), mu, mu' and s != s': the product equals any prescribed P, so also
+    -1; tau = 1 and tau = -1.
+    """
     for tau in (sp.Integer(1), sp.Integer(-1)):
-        run.zero(product_of(tau, *scales).subs(T, t(tau)) - P, f"product at the chosen t, tau = {tau}")
+        run.zero(
+            product_of(tau, *scales).subs(T, t(tau)) - P, f"product at the chosen t, tau = {tau}"
+        )
     slope = sp.diff(product_of(TAU, *scales), T)
     run.zero(slope - TAU * (R - S), "slope in t")
     run.quantity(
-        "prescribed product", product_of(1, S, R).subs(T, solved(1)).subs(P, -1).simplify(), meaning="any value will do"
+        "prescribed product",
+        product_of(1, S, R).subs(T, solved(1)).subs(P, -1).simplify(),
+        meaning="any value will do",
     )
 
 
 product_takes_every_value.mutant("equal scales", scales=(S, S))
-product_takes_every_value.mutant("sign of delta", t=lambda tau: solved(tau).subs({R: S, S: R}, simultaneous=True))
-product_takes_every_value.mutant("mu' - mu forgotten", t=lambda tau: solved(tau) + (NU - MU) / (R - S))
+product_takes_every_value.mutant(
+    "sign of delta", t=lambda tau: solved(tau).subs({R: S, S: R}, simultaneous=True)
+)
+product_takes_every_value.mutant(
+    "mu' - mu forgotten", t=lambda tau: solved(tau) + (NU - MU) / (R - S)
+)
 
 
 @claim.check("certificate", about="printed", part="lipschitz")
 def difference_takes_every_value(run: Run, *, scales: tuple = (S, R)) -> None:
-    """tau = 0: g_c(z') - g_c(z) = t delta + mu' - mu equals any P at t = (P - mu' + mu)/delta, while z' - z = (a' - a, 0)."""
+    """tau = 0: g_c(z') - g_c(z) = t delta + mu' - mu equals any P at t = (P - mu' + mu)/delta,
+    while z' - z = (a' - a, 0).
+    """
     s, r = scales
     difference = r * T + NU - s * T - MU
     run.zero(difference.subs(T, (P - NU + MU) / (R - S)) - P, "difference at the chosen t")
@@ -91,7 +124,9 @@ difference_takes_every_value.mutant("equal scales", scales=(S, S))
 
 @claim.check("symbolic", about="printed", part="converse")
 def constant_scales(run: Run, *, scale: Callable[[sp.Expr], sp.Expr] = lambda z: S) -> None:
-    """With constant scales the difference is D(z - z') + mu(z) - mu(z'): both equivalences can be read off."""
+    """With constant scales the difference is D(z - z') + mu(z) - mu(z'): both equivalences can be
+    read off.
+    """
     mu, (y, w) = sp.Function("mu"), sp.symbols("y w", real=True)
     gap = (scale(A) * y + mu(A)) - (scale(B) * w + mu(B))
     run.zero(gap - (S * (y - w) + mu(A) - mu(B)), "g_2(z) - g_2(z')")
@@ -107,19 +142,30 @@ def as_is(map: Flat) -> Flat:
 
 @claim.check("property", about="printed", part="monotone")
 def library_is_not_monotone(run: Run, *, wrap: Callable[[Flat], Flat] = as_is) -> None:
-    """Both forms, random partitions and weights, every kind of scale: at the pair of T2 the product is -1."""
+    """Both forms, random partitions and weights, every kind of scale: at the pair of T2 the product
+    is -1.
+    """
 
     @for_all(map=iaf.block_maps(min_blocks=2), seed=seeds(), tau=st.sampled_from([-1.0, 1.0]))
     def _(map: Flat, seed: int, tau: float) -> None:
         map, a, b = wrap(map), map.random("t2", "a", seed), map.random("t2", "b", seed)
         iaf.alive(run, map, a)
         pair = iaf.directed_pair(map, a, b, tau=tau)
-        run.close(iaf.inner(map, pair.z, pair.other), -1.0, tolerance=1e-3, what="<g(z') - g(z), z' - z> + 1")
+        run.close(
+            iaf.inner(map, pair.z, pair.other),
+            -1.0,
+            tolerance=1e-3,
+            what="<g(z') - g(z), z' - z> + 1",
+        )
 
 
-library_is_not_monotone.mutant("impostor: monotone, not a gradient", wrap=lambda m: m.altered(lambda z, _: z + iaf.turned(z)))
+library_is_not_monotone.mutant(
+    "impostor: monotone, not a gradient", wrap=lambda m: m.altered(lambda z, _: z + iaf.turned(z))
+)
 library_is_not_monotone.mutant("dead conditioners", wrap=lambda m: m.altered(lambda z, _: 2 * z))
-library_is_not_monotone.mutant("a shift that is not affine", wrap=lambda m: m.altered(lambda z, phi: phi + torch.sin(z)))
+library_is_not_monotone.mutant(
+    "a shift that is not affine", wrap=lambda m: m.altered(lambda z, phi: phi + torch.sin(z))
+)
 
 
 @claim.check("property", about="printed", part="lipschitz")
@@ -138,7 +184,9 @@ def library_is_not_lipschitz(run: Run, *, wrap: Callable[[Flat], Flat] = as_is) 
         run.above(iaf.ratio(map, z, other), 1e3, what="difference quotient")
 
 
-library_is_not_lipschitz.mutant("impostor: Lipschitz, not monotone", wrap=lambda m: m.altered(lambda z, _: z - 2 * z.roll(1)))
+library_is_not_lipschitz.mutant(
+    "impostor: Lipschitz, not monotone", wrap=lambda m: m.altered(lambda z, _: z - 2 * z.roll(1))
+)
 
 
 def undirected(draw: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
@@ -147,7 +195,9 @@ def undirected(draw: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
 
 
 def directed(draw: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
-    """T2 without solving: normal prefixes, z_c = t with |t| log-uniform in [1, 10^6], tau = +-1 (last block: c)."""
+    """T2 without solving: normal prefixes, z_c = t with |t| log-uniform in [1, 10^6], tau = +-1
+    (last block: c).
+    """
     z, other = undirected(draw, size)
     u = torch.rand(3, generator=draw, dtype=torch.float64)
     t = 10 ** (6 * u[0]) * torch.sign(u[1] - 0.5)
@@ -155,8 +205,12 @@ def directed(draw: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
     return z, other
 
 
-def found(map: Flat, pairs: Callable[..., tuple[Tensor, Tensor]], draws: int = 150) -> tuple[int, int]:
-    """How many of 150 pairs show that the map is not monotone, and how many a difference quotient above 10."""
+def found(
+    map: Flat, pairs: Callable[..., tuple[Tensor, Tensor]], draws: int = 150
+) -> tuple[int, int]:
+    """How many of 150 pairs show that the map is not monotone, and how many a difference quotient
+    above 10.
+    """
     draw = generator("proofs", "t2", "pairs")
     drawn = [pairs(draw, map.size) for _ in range(draws)]
     return sum(iaf.inner(map, *p) < 0 for p in drawn), sum(iaf.ratio(map, *p) > 10 for p in drawn)
@@ -164,38 +218,64 @@ def found(map: Flat, pairs: Callable[..., tuple[Tensor, Tensor]], draws: int = 1
 
 @claim.check("experiment", about="printed", part="monotone")
 def sampling_must_be_directed(
-    run: Run, *, blind: Callable = undirected, sharp: Callable = directed, make: Callable[..., Flat] = iaf.mlp
+    run: Run,
+    *,
+    blind: Callable = undirected,
+    sharp: Callable = directed,
+    make: Callable[..., Flat] = iaf.mlp,
 ) -> None:
-    """150 undirected pairs refute nothing on the library's MLP form; 150 directed ones refute both properties many times."""
+    """150 undirected pairs refute nothing on the library's MLP form; 150 directed ones refute both
+    properties many times.
+    """
     map = make([[0], [1], [2]], seed=0, size=0.2)
     iaf.alive(run, map, map.random("t2", "alive"))
     for name, pairs, few in (("undirected", blind, True), ("directed", sharp, False)):
         counts = found(map, pairs)
         for what, count in zip(("not monotone", "quotient > 10"), counts, strict=True):
-            run.that(count == 0 if few else count >= 20, f"{name} pairs that show {what}: {count} of 150")
-            run.quantity(f"{name} pairs of 150: {what}", count, meaning="library's MLP form, B = 3, random weights")
+            run.that(
+                count == 0 if few else count >= 20, f"{name} pairs that show {what}: {count} of 150"
+            )
+            run.quantity(
+                f"{name} pairs of 150: {what}",
+                count,
+                meaning="library's MLP form, B = 3, random weights",
+            )
 
 
 sampling_must_be_directed.mutant("undirected pairs only", sharp=undirected)
 sampling_must_be_directed.mutant("directed pairs called undirected", blind=directed)
 sampling_must_be_directed.mutant(
-    "impostor: monotone, not a gradient", make=lambda blocks, **_: iaf.flat(iaf.Linear(torch.eye(3, dtype=torch.float64)), 3)
+    "impostor: monotone, not a gradient",
+    make=lambda blocks, **_: iaf.flat(iaf.Linear(torch.eye(3, dtype=torch.float64)), 3),
 )
 
 
 @claim.check("exact", about="printed", part="shift")
-def shift_threshold(run: Run, *, threshold: Callable[[Fraction], Fraction] = lambda s: 2 * s) -> None:
-    """sym J = [[s, m/2], [m/2, s]] has determinant s^2 - m^2/4: exact rationals, and the library's map at the worst pair."""
+def shift_threshold(
+    run: Run, *, threshold: Callable[[Fraction], Fraction] = lambda s: 2 * s
+) -> None:
+    """sym J = [[s, m/2], [m/2, s]] has determinant s^2 - m^2/4: exact rationals, and the library's
+    map at the worst pair.
+    """
     s, m = sp.symbols("s m", positive=True)
     run.zero(sp.Matrix([[s, m / 2], [m / 2, s]]).det() - (2 * s - m) * (2 * s + m) / 4, "det sym J")
     for scale in (Fraction(1, 4), Fraction(1, 2), Fraction(3)):
         for factor in (Fraction(1, 2), Fraction(1), Fraction(257, 256)):
             slope = factor * threshold(scale)
-            product = Fraction(iaf.inner(iaf.shifted(float(slope), float(scale)), vector(0.0, 0.0), vector(1.0, -1.0)))
+            product = Fraction(
+                iaf.inner(
+                    iaf.shifted(float(slope), float(scale)), vector(0.0, 0.0), vector(1.0, -1.0)
+                )
+            )
             run.that(product == 2 * scale - slope, "the library's product is 2 s - m, exactly")
-            run.that((product >= 0) == (factor <= 1), f"sign at m = {factor} of the threshold: {product}")
+            run.that(
+                (product >= 0) == (factor <= 1), f"sign at m = {factor} of the threshold: {product}"
+            )
     run.quantity(
-        "largest |m|/s of a monotone linear shift", threshold(Fraction(1)), theory=2, meaning="sym J >= 0 iff |m| <= 2 s"
+        "largest |m|/s of a monotone linear shift",
+        threshold(Fraction(1)),
+        theory=2,
+        meaning="sym J >= 0 iff |m| <= 2 s",
     )
 
 
@@ -204,11 +284,19 @@ shift_threshold.mutant("|m| <= 4 s", threshold=lambda s: 4 * s)
 
 
 @claim.check("exact", about="printed", part="strip")
-def strip_threshold(run: Run, *, radius: Callable[[sp.Expr], sp.Expr] = lambda s: 3 * sp.sqrt(3 * s)) -> None:
-    """sym J >= 0 iff z_2^2 p (1-p)^2 <= 4 s_1, and 4 - 27 p (1-p)^2 = (1-3p)^2 (4-3p) >= 0 with equality at p = 1/3 only."""
+def strip_threshold(
+    run: Run, *, radius: Callable[[sp.Expr], sp.Expr] = lambda s: 3 * sp.sqrt(3 * s)
+) -> None:
+    """sym J >= 0 iff z_2^2 p (1-p)^2 <= 4 s_1, and 4 - 27 p (1-p)^2 = (1-3p)^2 (4-3p) >= 0 with
+    equality at p = 1/3 only.
+    """
     p, s, z2 = sp.symbols("p s z", positive=True)
     slope = z2 * p * (1 - p)  # d g_2 / d z_1, since sigmoid' = p (1 - p)
-    run.zero(sp.Matrix([[s, slope / 2], [slope / 2, p]]).det() - p * (4 * s - z2**2 * p * (1 - p) ** 2) / 4, "det sym J")
+    run.zero(
+        sp.Matrix([[s, slope / 2], [slope / 2, p]]).det()
+        - p * (4 * s - z2**2 * p * (1 - p) ** 2) / 4,
+        "det sym J",
+    )
     run.zero(4 - 27 * p * (1 - p) ** 2 - (1 - 3 * p) ** 2 * (4 - 3 * p), "the factorisation")
     run.zero(radius(s) ** 2 * sp.Rational(4, 27) - 4 * s, "the largest R")
     critical = math.log(1 / 2)  # p = 1/3
@@ -219,11 +307,27 @@ def strip_threshold(run: Run, *, radius: Callable[[sp.Expr], sp.Expr] = lambda s
             run.above(sign * value, 0.0, what=f"lambda_min of sym J at z_2 = {factor} R")
         for z1 in torch.linspace(-6.0, 6.0, 41):
             run.at_most(
-                -iaf.least(map.jacobian(vector(float(z1), top))), 0.0, slack=1e-12, what=f"inside the strip, z_1 = {float(z1)}"
+                -iaf.least(map.jacobian(vector(float(z1), top))),
+                0.0,
+                slack=1e-12,
+                what=f"inside the strip, z_1 = {float(z1)}",
             )
-    run.quantity("R of the strip, s_1=1/2", radius(sp.Rational(1, 2)), theory=1.5 * math.sqrt(6), meaning="3 sqrt(3 s_1)")
-    run.quantity("critical z_1 of the strip", critical, tolerance=1e-12, theory=-math.log(2), meaning="-log 2")
-    run.quantity("critical p of the strip", sp.Rational(1, 3), meaning="sigmoid of the critical z_1")
+    run.quantity(
+        "R of the strip, s_1=1/2",
+        radius(sp.Rational(1, 2)),
+        theory=1.5 * math.sqrt(6),
+        meaning="3 sqrt(3 s_1)",
+    )
+    run.quantity(
+        "critical z_1 of the strip",
+        critical,
+        tolerance=1e-12,
+        theory=-math.log(2),
+        meaning="-log 2",
+    )
+    run.quantity(
+        "critical p of the strip", sp.Rational(1, 3), meaning="sigmoid of the critical z_1"
+    )
 
 
 strip_threshold.mutant("3 sqrt(s_1)", radius=lambda s: 3 * sp.sqrt(s))
@@ -232,12 +336,19 @@ strip_threshold.mutant("2 sqrt(3 s_1)", radius=lambda s: 2 * sp.sqrt(3 * s))
 
 @claim.check("exact", about="printed", part="monotone")
 def minimal_counterexample(run: Run, *, slope: float = 2.0) -> None:
-    """s = 1/2, mu_2 = 2 z_1: <g(1,-1) - g(0,0), (1,-1)> = 1/2 - 3/2 = -1, exactly, and by the MLP form with ReLU-like units."""
+    """s = 1/2, mu_2 = 2 z_1: <g(1,-1) - g(0,0), (1,-1)> = 1/2 - 3/2 = -1, exactly, and by the MLP
+    form with ReLU-like units.
+    """
     for map in (iaf.shifted(slope), iaf.shifted_mlp(slope)):
         gap = map.at(vector(1.0, -1.0)) - map.at(vector(0.0, 0.0))
         run.close(gap, vector(0.5, 1.5), tolerance=1e-14, what="g(1,-1) - g(0,0)")
     product = Fraction(iaf.inner(iaf.shifted(slope), vector(0.0, 0.0), vector(1.0, -1.0)))
-    run.quantity("<g(1,-1)-g(0,0),(1,-1)> at s=1/2, mu_2=2z_1", product, theory=-1, meaning="negative: not monotone")
+    run.quantity(
+        "<g(1,-1)-g(0,0),(1,-1)> at s=1/2, mu_2=2z_1",
+        product,
+        theory=-1,
+        meaning="negative: not monotone",
+    )
 
 
 minimal_counterexample.mutant("slope 1", slope=1.0)

@@ -1,9 +1,10 @@
-r"""T4: on a bounded set BlockIAF is Lipschitz with the constant ||M||_2, whose dependence on the radius is unavoidable.
+r"""T4: on a bounded set BlockIAF is Lipschitz with the constant ||M||_2, whose dependence on the
+radius is unavoidable.
 
-*Proof.* $g_i(z)-g_i(z')=s_i(z)\odot(z_i-z_i')+(s_i(z)-s_i(z'))\odot z_i'+\mu_i(z)-\mu_i(z')$ (``splitting``). With
-$\|v\odot w\|_2\le\|v\|_2\|w\|_\infty$ the norm of block $i$ is at most $\sum_jM_{ij}\|z_j-z_j'\|$, and $M\ge0$, so the vector
-of block norms is dominated by $M$ times that of the differences. $|\sigma'|=p(1-p)\le\frac14$ for a sigmoid; $\sigma'=\sigma$
-for $\exp$.
+*Proof.* $g_i(z)-g_i(z')=s_i(z)\odot(z_i-z_i')+(s_i(z)-s_i(z'))\odot z_i'+\mu_i(z)-\mu_i(z')$
+(``splitting``). With $\|v\odot w\|_2\le\|v\|_2\|w\|_\infty$ the norm of block $i$ is at most
+$\sum_jM_{ij}\|z_j-z_j'\|$, and $M\ge0$, so the vector of block norms is dominated by $M$ times that
+of the differences. $|\sigma'|=p(1-p)\le\frac14$ for a sigmoid; $\sigma'=\sigma$ for $\exp$.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ import sympy as sp
 import torch
 from hypothesis import strategies as st
 
-from mdtheory.geometry.triangular import Scale
-from proofs_check import iaf
+from mdtheory.maps.iaf.base import Scale
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.intervals import Box, certify
-from proofs_check.local import Constants, constants
-from proofs_check.models import vector
-from proofs_check.recheck import recheck
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, seeds
+from proofs_check.tools import iaf
+from proofs_check.tools.interval_recheck import recheck
+from proofs_check.tools.intervals import Box, certify
+from proofs_check.tools.local_lipschitz import Constants, constants
+from proofs_check.tools.models import vector
+from proofs_check.tools.strategies import for_all, seeds
 
 claim = Claim(
     id="T4",
@@ -33,18 +34,27 @@ claim = Claim(
     source="Theorem, for the poster's Lemma",
     printed=Statement(
         given={
-            "conditioners": r"\|\alpha_i(a)-\alpha_i(a')\|_2\le\sum_{j<i}\ell^\alpha_{ij}\|a_j-a_j'\|,\ "
+            "conditioners": r"\|\alpha_i(a)-\alpha_i(a')\|_2\le\sum_{j<i}\ell^\alpha_{ij}\|a_j-a_j'"
+            r"\|,\ "
             r"\text{the same for }\mu_i\text{ with }\ell^\mu_{ij}",
-            "set": r"\mathcal C\text{ convex, on it }|z_c|\le R_i\ (c\in\mathcal B_i),\ \sup s_i=\bar s_i,"
+            "set": r"\mathcal C\text{ convex, on it }|z_c|\le R_i\ (c\in\mathcal B_i),\ \sup s_i="
+            r"\bar s_i,"
             r"\ \sup|\sigma'|\le\sigma'_i",
         },
         then=r"\mathrm{Lip}(g;\mathcal C)\le\|M\|_2,\quad M_{ii}=\bar s_i,"
         r"\ M_{ij}=R_i\sigma_i'\ell^\alpha_{ij}+\ell^\mu_{ij}\ (j<i)",
         parts={
-            "bound": r"\mathrm{Lip}(g;\mathcal C)\le\|M\|_2\le\max_i\bar s_i+\bigl(\sum_{i\ge2}\rho_i^2\bigr)^{1/2},"
+            "bound": r"\mathrm{Lip}(g;\mathcal C)\le\|M\|_2\le\max_i\bar s_i+\bigl(\sum_{i\ge2}"
+            r"\rho_i^2\bigr)^{1/2},"
             r"\ \rho_i=\|(M_{ij})_{j<i}\|_2",
-            "tight": r"\text{attained by affine shifts; the slope in }R\text{ by }(s_1z_1,\,z_2\,\mathrm{sigmoid}\,z_1)",
-            "exp": r"\sigma=\exp:\ \bar s_i\le\exp(\|\alpha_i(0)\|_\infty+\sum_j\ell^\alpha_{ij}\|z_j\|)",
+            "tight": (
+                r"\text{attained by affine shifts; the slope in }R\text{ by }(s_1z_1,\,z_2\,"
+                r"\mathrm{sigmoid}\,z_1)"
+            ),
+            "exp": (
+                r"\sigma=\exp:\ \bar s_i\le\exp(\|\alpha_i(0)\|_\infty+\sum_j\ell^\alpha_{ij}"
+                r"\|z_j\|)"
+            ),
         },
     ),
     expected=Verdict("HOLDS", "PROVED"),
@@ -54,10 +64,15 @@ claim = Claim(
 
 @claim.check("symbolic", about="printed", part="bound")
 def splitting(run: Run, *, middle: Callable[..., sp.Expr] = lambda s, r, z, w: (s - r) * w) -> None:
-    """s z + m - (r w + n) = s (z - w) + (s - r) w + (m - n); p(1-p) <= 1/4; (|Mx|) is at most M|x| for 2 x 2 non-negative M."""
+    """s z + m - (r w + n) = s (z - w) + (s - r) w + (m - n); p(1-p) <= 1/4; (|Mx|) is at most M|x|
+    for 2 x 2 non-negative M.
+    """
     s, r, z, w, m, n, p = sp.symbols("s r z w m n p", real=True)
     run.zero(s * z + m - r * w - n - (s * (z - w) + middle(s, r, z, w) + m - n), "the splitting")
-    run.zero(sp.Rational(1, 4) - p * (1 - p) - (p - sp.Rational(1, 2)) ** 2, "1/4 - p (1 - p) is a square")
+    run.zero(
+        sp.Rational(1, 4) - p * (1 - p) - (p - sp.Rational(1, 2)) ** 2,
+        "1/4 - p (1 - p) is a square",
+    )
     v, u = sp.symbols("v0:2", real=True), sp.symbols("u0:2", real=True)
     cauchy = (v[0] ** 2 + v[1] ** 2) * (u[0] ** 2 + u[1] ** 2) - (v[0] * u[0] + v[1] * u[1]) ** 2
     run.zero(cauchy - (v[0] * u[1] - v[1] * u[0]) ** 2, "Cauchy-Schwarz is a square")
@@ -73,8 +88,12 @@ def as_given(c: Constants) -> Constants:
 
 
 @claim.check("certificate", about="printed", part="bound")
-def certified_on_real_weights(run: Run, *, change: Callable[[Constants], Constants] = as_given) -> None:
-    """Library maps with random weights on a box: attained <= sup ||J|| <= ||M||_2, by balls and again by other intervals."""
+def certified_on_real_weights(
+    run: Run, *, change: Callable[[Constants], Constants] = as_given
+) -> None:
+    """Library maps with random weights on a box: attained <= sup ||J|| <= ||M||_2, by balls and
+    again by other intervals.
+    """
     for name, map, radius in (
         ("B=2, bounded", iaf.mlp([[0], [1]], seed=3, size=0.6, hidden=3, code=1), 1.0),
         ("B=2, exp", iaf.mlp([[0], [1]], seed=3, size=0.6, hidden=3, code=1, scale="exp"), 1.0),
@@ -85,50 +104,82 @@ def certified_on_real_weights(run: Run, *, change: Callable[[Constants], Constan
         recheck(map.map, found)
         theorem = change(constants(map.map, box))
         run.above(found.bound, found.attained, what="the certificate brackets the constant")
-        run.at_most(found.bound, theorem.lipschitz(), what=f"{name}: certified constant within T4's")
+        run.at_most(
+            found.bound, theorem.lipschitz(), what=f"{name}: certified constant within T4's"
+        )
         run.at_most(theorem.lipschitz(), theorem.crude(), slack=1e-9, what="the cruder bound")
         run.quantity(
-            f"certified sup ||J||, {name}", found.bound, tolerance=0.12, meaning=f"library's MLP form on |z|<={radius}"
+            f"certified sup ||J||, {name}",
+            found.bound,
+            tolerance=0.12,
+            meaning=f"library's MLP form on |z|<={radius}",
         )
-        run.quantity(f"T4's ||M||, {name}", theorem.lipschitz(), tolerance=1e-6, meaning="the same map and box")
+        run.quantity(
+            f"T4's ||M||, {name}",
+            theorem.lipschitz(),
+            tolerance=1e-6,
+            meaning="the same map and box",
+        )
 
 
 certified_on_real_weights.mutant(
-    "no scale bound", change=lambda c: replace(c, top=0 * c.top, shifts=0 * c.shifts, radius=0 * c.radius)
+    "no scale bound",
+    change=lambda c: replace(c, top=0 * c.top, shifts=0 * c.shifts, radius=0 * c.radius),
 )
 certified_on_real_weights.mutant(
-    "half the matrix", change=lambda c: Constants(c.scales / 9, c.shifts / 9, c.top / 9, c.bend, c.radius)
+    "half the matrix",
+    change=lambda c: Constants(c.scales / 9, c.shifts / 9, c.top / 9, c.bend, c.radius),
 )
 
 
-def local_matrix(*, radius: float, top: list[float], bend: float, scales: float, shifts: float) -> np.ndarray:
+def local_matrix(
+    *, radius: float, top: list[float], bend: float, scales: float, shifts: float
+) -> np.ndarray:
     """M for two scalar blocks."""
     zero = np.zeros((2, 2))
     below = np.array([[0.0, 0.0], [1.0, 0.0]])
-    found = Constants(zero + scales * below, zero + shifts * below, np.array(top), np.full(2, bend), np.full(2, radius))
+    found = Constants(
+        zero + scales * below,
+        zero + shifts * below,
+        np.array(top),
+        np.full(2, bend),
+        np.full(2, radius),
+    )
     return found.matrix()
 
 
 @claim.check("exact", about="printed", part="tight")
-def attained_by_affine_shifts(run: Run, *, matrix: Callable[..., np.ndarray] = local_matrix) -> None:
-    """Constant scales, linear shift: J = M exactly, for the map and for the library's MLP form with hand-set weights."""
+def attained_by_affine_shifts(
+    run: Run, *, matrix: Callable[..., np.ndarray] = local_matrix
+) -> None:
+    """Constant scales, linear shift: J = M exactly, for the map and for the library's MLP form with
+    hand-set weights.
+    """
     for slope in (0.5, 2.0, 7.0):
         m = matrix(radius=3.0, top=[0.5, 0.5], bend=0.25, scales=0.0, shifts=slope)
         for map in (iaf.shifted(slope), iaf.shifted_mlp(slope)):
-            run.close(iaf.norm(map.jacobian(vector(0.3, -2.0))), np.linalg.norm(m, 2), tolerance=1e-12, what="||J|| and ||M||")
+            run.close(
+                iaf.norm(map.jacobian(vector(0.3, -2.0))),
+                np.linalg.norm(m, 2),
+                tolerance=1e-12,
+                what="||J|| and ||M||",
+            )
 
 
 attained_by_affine_shifts.mutant(
     "shift constants halved", matrix=lambda *, shifts, **how: local_matrix(shifts=shifts / 2, **how)
 )
 attained_by_affine_shifts.mutant(
-    "shift constants doubled", matrix=lambda *, shifts, **how: local_matrix(shifts=2 * shifts, **how)
+    "shift constants doubled",
+    matrix=lambda *, shifts, **how: local_matrix(shifts=2 * shifts, **how),
 )
 
 
 @claim.check("exact", about="printed", part="tight")
 def radius_is_unavoidable(run: Run, *, matrix: Callable[..., np.ndarray] = local_matrix) -> None:
-    """(s_1 z_1, z_2 sigmoid z_1) at (0, R): J_21 = R/4 = M_21 exactly, so ||J||/||M|| -> 1; J_22 = 1/2 against the bound 1."""
+    """(s_1 z_1, z_2 sigmoid z_1) at (0, R): J_21 = R/4 = M_21 exactly, so ||J||/||M|| -> 1; J_22 =
+    1/2 against the bound 1.
+    """
     map = iaf.gated(0.5)
     for radius in (1.0, 10.0, 1000.0):
         m = matrix(radius=radius, top=[0.5, 1.0], bend=0.25, scales=1.0, shifts=0.0)
@@ -146,9 +197,15 @@ def radius_is_unavoidable(run: Run, *, matrix: Callable[..., np.ndarray] = local
     run.quantity("largest slope of a sigmoid", sp.Rational(1, 4), meaning="sigma' <= 1/4")
 
 
-radius_is_unavoidable.mutant("no R in the bound", matrix=lambda *, radius, **how: local_matrix(radius=1.0, **how))
-radius_is_unavoidable.mutant("slope 1/2 of the sigmoid", matrix=lambda *, bend, **how: local_matrix(bend=0.5, **how))
-radius_is_unavoidable.mutant("slope 1/8 of the sigmoid", matrix=lambda *, bend, **how: local_matrix(bend=0.125, **how))
+radius_is_unavoidable.mutant(
+    "no R in the bound", matrix=lambda *, radius, **how: local_matrix(radius=1.0, **how)
+)
+radius_is_unavoidable.mutant(
+    "slope 1/2 of the sigmoid", matrix=lambda *, bend, **how: local_matrix(bend=0.5, **how)
+)
+radius_is_unavoidable.mutant(
+    "slope 1/8 of the sigmoid", matrix=lambda *, bend, **how: local_matrix(bend=0.125, **how)
+)
 
 
 def exp_bound(at_zero: float, slope: float, length: float) -> float:
@@ -157,28 +214,47 @@ def exp_bound(at_zero: float, slope: float, length: float) -> float:
 
 
 @claim.check("exact", about="printed", part="exp")
-def exponential_growth(run: Run, *, bound: Callable[[float, float, float], float] = exp_bound) -> None:
-    """s_2 = exp(1/2 + 3/4 z_1) attains the bound at every z_1 > 0; so the norm of J does grow exponentially."""
-    map = iaf.formula(lambda _: (vector(0.0), vector(0.0)), lambda z: (0.5 + 0.75 * z, 0 * z), scale=Scale("exp"))
+def exponential_growth(
+    run: Run, *, bound: Callable[[float, float, float], float] = exp_bound
+) -> None:
+    """s_2 = exp(1/2 + 3/4 z_1) attains the bound at every z_1 > 0; so the norm of J does grow
+    exponentially.
+    """
+    map = iaf.formula(
+        lambda _: (vector(0.0), vector(0.0)), lambda z: (0.5 + 0.75 * z, 0 * z), scale=Scale("exp")
+    )
     for length in (1.0, 4.0, 20.0):
         scale = float(map.jacobian(vector(length, 0.0))[1, 1])
         run.close(scale / bound(0.5, 0.75, length), 1.0, tolerance=1e-12, what="s_2 and its bound")
 
 
-exponential_growth.mutant("alpha(0) forgotten", bound=lambda at_zero, slope, length: math.exp(slope * length))
-exponential_growth.mutant("half the slope", bound=lambda at_zero, slope, length: math.exp(at_zero + slope * length / 2))
+exponential_growth.mutant(
+    "alpha(0) forgotten", bound=lambda at_zero, slope, length: math.exp(slope * length)
+)
+exponential_growth.mutant(
+    "half the slope", bound=lambda at_zero, slope, length: math.exp(at_zero + slope * length / 2)
+)
 
 
 @claim.check("experiment", about="printed", part="exp")
 def growth_of_the_official_form(run: Run, *, scale: object = "exp") -> None:
-    """The library's Kronecker form with random heads: the largest ||J|| at six points of size 1, 10, 100; exp explodes."""
+    """The library's Kronecker form with random heads: the largest ||J|| at six points of size 1,
+    10, 100; exp explodes.
+    """
     map = iaf.kronecker([(4,), (4,), (4,)], seed=3, size=0.5, scale=scale)
     found = [
-        math.log10(max(iaf.norm(map.jacobian(map.random("t4", "growth", k, scale=far))) for k in range(6)))
+        math.log10(
+            max(iaf.norm(map.jacobian(map.random("t4", "growth", k, scale=far))) for k in range(6))
+        )
         for far in (1.0, 10.0, 100.0)
     ]
     for far, value in zip((1, 10, 100), found, strict=True):
-        run.quantity(f"log10 ||J||, exp scales, inputs of size {far}", value, tolerance=1e-6, meaning="random weights, B = 3")
+        run.quantity(
+            f"log10 ||J||, exp scales, inputs of size {far}",
+            value,
+            tolerance=1e-6,
+            meaning="random weights, B = 3",
+        )
     run.above(found[2] - found[1], 3.0, what="decades from 10 to 100")
     run.above(found[1], found[0], what="growth from 1 to 10")
 
@@ -187,8 +263,12 @@ growth_of_the_official_form.mutant("bounded scales", scale="bounded")
 
 
 @claim.check("property", about="printed", part="bound")
-def library_pairs_within_bound(run: Run, *, change: Callable[[Constants], Constants] = as_given) -> None:
-    """Random maps with prefixes that matter, far and near pairs of the box: the difference quotient is at most ||M||."""
+def library_pairs_within_bound(
+    run: Run, *, change: Callable[[Constants], Constants] = as_given
+) -> None:
+    """Random maps with prefixes that matter, far and near pairs of the box: the difference quotient
+    is at most ||M||.
+    """
 
     @for_all(
         blocks=iaf.partitions(min_blocks=2),
@@ -202,9 +282,12 @@ def library_pairs_within_bound(run: Run, *, change: Callable[[Constants], Consta
         for share in (0.001, 1.0):
             z = torch.clamp(map.random("t4", "z", seed), -1, 1) * radius
             other = torch.clamp(z + share * radius * map.random("t4", "w", seed), -radius, radius)
-            run.at_most(iaf.ratio(map, z, other), bound, what="difference quotient", slack=1e-9 * bound)
+            run.at_most(
+                iaf.ratio(map, z, other), bound, what="difference quotient", slack=1e-9 * bound
+            )
 
 
 library_pairs_within_bound.mutant(
-    "a hundredth of M", change=lambda c: Constants(c.scales / 100, c.shifts / 100, c.top / 100, c.bend, c.radius)
+    "a hundredth of M",
+    change=lambda c: Constants(c.scales / 100, c.shifts / 100, c.top / 100, c.bend, c.radius),
 )

@@ -1,10 +1,13 @@
-r"""T5: moduli of strong monotonicity of a BlockIAF on a convex set, and the exact criterion for two blocks.
+r"""T5: moduli of strong monotonicity of a BlockIAF on a convex set, and the exact criterion for two
+blocks.
 
-*Proof of (cosine)*, which derives the constant of Haagerup and de la Harpe (1992). Let $N^B=0$, $\|N\|\le1$,
-$D=(I-N^\top N)^{1/2}$, $y_k=DN^kv$ (zero from $k=B$ on). Then $\sum_k\|y_k\|^2=\sum_k\|N^kv\|^2-\|N^{k+1}v\|^2=\|v\|^2$ and
-$\sum_k\langle y_k,y_{k+1}\rangle=\sum_k\langle N^kv,N^{k+1}v\rangle-\langle N^{k+1}v,N^{k+2}v\rangle=\langle v,Nv\rangle$
-(``dilation``). With $\theta=\pi/(B+1)$, $s_j=\sin j\theta>0$ and $s_{j-1}+s_{j+1}=2\cos\theta\,s_j$,
-$\cos\theta\sum x_j^2-\sum x_jx_{j+1}=\frac12\sum_j(\sqrt{s_{j+1}/s_j}\,x_j-\sqrt{s_j/s_{j+1}}\,x_{j+1})^2\ge0$
+*Proof of (cosine)*, which derives the constant of Haagerup and de la Harpe (1992). Let $N^B=0$,
+$\|N\|\le1$, $D=(I-N^\top N)^{1/2}$, $y_k=DN^kv$ (zero from $k=B$ on). Then
+$\sum_k\|y_k\|^2=\sum_k\|N^kv\|^2-\|N^{k+1}v\|^2=\|v\|^2$ and $\sum_k\langle
+y_k,y_{k+1}\rangle=\sum_k\langle N^kv,N^{k+1}v\rangle-\langle N^{k+1}v,N^{k+2}v\rangle=\langle
+v,Nv\rangle$ (``dilation``). With $\theta=\pi/(B+1)$, $s_j=\sin j\theta>0$ and
+$s_{j-1}+s_{j+1}=2\cos\theta\,s_j$, $\cos\theta\sum x_j^2-\sum
+x_jx_{j+1}=\frac12\sum_j(\sqrt{s_{j+1}/s_j}\,x_j-\sqrt{s_j/s_{j+1}}\,x_{j+1})^2\ge0$
 (``path_lemma``); take $x_j=\|y_j\|$. So $|\langle v,Nv\rangle|\le\cos\theta\,\|N\|\|v\|^2$.
 *(comparison)* $v^\top Jv\ge x^\top Cx$ with $x_i=\|v_i\|$. *(two)* Schur complement.
 """
@@ -20,14 +23,14 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from proofs_check import iaf
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.iaf import Flat
-from proofs_check.intervals import Box, certify, entry_bounds
-from proofs_check.models import vector
-from proofs_check.recheck import recheck
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, seeds
+from proofs_check.tools import iaf
+from proofs_check.tools.iaf import Flat
+from proofs_check.tools.interval_recheck import recheck
+from proofs_check.tools.intervals import Box, certify, entry_bounds
+from proofs_check.tools.models import vector
+from proofs_check.tools.strategies import for_all, seeds
 
 claim = Claim(
     id="T5",
@@ -35,17 +38,29 @@ claim = Claim(
     source="Theorem, for the poster's Lemma",
     printed=Statement(
         given={
-            "set": r"g\text{ locally Lipschitz, }\mathcal C\text{ convex with interior, }J=D+N\text{ a.e., }D\succeq s_{\min}I",
+            "set": (
+                r"g\text{ locally Lipschitz, }\mathcal C\text{ convex with interior, }J=D+N"
+                r"\text{ a.e., }D\succeq s_{\min}I"
+            ),
         },
         then=r"\langle g(z)-g(z'),z-z'\rangle\ge m\|z-z'\|^2\text{ on }\mathcal C",
         parts={
             "cosine": r"m=s_{\min}-\cos\tfrac\pi{B+1}\sup\|N\|_2,\text{ sharp for every }B",
-            "comparison": r"m=\lambda_{\min}(C),\ C_{ii}=s_{\min,i},\ C_{ij}=-\tfrac12\sup\|J_{ij}\|",
-            "two": r"B=2:\ g\text{ monotone on }\mathcal C\iff\|D_2^{-1/2}J_{21}D_1^{-1/2}\|_2\le2\text{ everywhere}",
+            "comparison": (
+                r"m=\lambda_{\min}(C),\ C_{ii}=s_{\min,i},\ C_{ij}=-\tfrac12\sup\|J_{ij}"
+                r"\|"
+            ),
+            "two": (
+                r"B=2:\ g\text{ monotone on }\mathcal C\iff\|D_2^{-1/2}J_{21}D_1^{-1/2}\|_2\le2"
+                r"\text{ everywhere}"
+            ),
         },
     ),
     expected=Verdict("HOLDS", "PROVED"),
-    remark="With J a.e. alone the theorem fails (a Cantor shift). On R^d bounded N forces constant scales (T2).",
+    remark=(
+        "With J a.e. alone the theorem fails (a Cantor shift). On R^d bounded N forces constant "
+        "scales (T2)."
+    ),
 )
 
 
@@ -56,7 +71,9 @@ def defect(n: sp.Matrix) -> sp.Matrix:
 
 @claim.check("symbolic", about="printed", part="cosine")
 def dilation(run: Run, *, square: Callable[[sp.Matrix], sp.Matrix] = defect) -> None:
-    """General strictly triangular N, B = 2, 3, 4: sum_k |y_k|^2 = |v|^2 and sum_k <y_k, y_{k+1}> = v^T N v."""
+    """General strictly triangular N, B = 2, 3, 4: sum_k |y_k|^2 = |v|^2 and sum_k <y_k, y_{k+1}> =
+    v^T N v.
+    """
     for size in (2, 3, 4):
         n = sp.Matrix(size, size, lambda i, j: sp.Symbol(f"n{i}{j}") if j < i else 0)
         v = sp.Matrix(sp.symbols(f"v0:{size}"))
@@ -78,15 +95,23 @@ def angle(blocks: int) -> sp.Expr:
 
 @claim.check("certificate", about="printed", part="cosine")
 def path_lemma(run: Run, *, theta: Callable[[int], sp.Expr] = angle) -> None:
-    """sin((j-1)t) + sin((j+1)t) = 2 cos t sin(jt); the multipliers are positive and the sum of squares has the right ends."""
+    """sin((j-1)t) + sin((j+1)t) = 2 cos t sin(jt); the multipliers are positive and the sum of
+    squares has the right ends.
+    """
     j, t = sp.symbols("j t", real=True)
     run.zero(
-        sp.expand_trig(sp.sin((j - 1) * t) + sp.sin((j + 1) * t)) - sp.expand_trig(2 * sp.cos(t) * sp.sin(j * t)), "recursion"
+        sp.expand_trig(sp.sin((j - 1) * t) + sp.sin((j + 1) * t))
+        - sp.expand_trig(2 * sp.cos(t) * sp.sin(j * t)),
+        "recursion",
     )
     for blocks in range(2, 9):
         s = [sp.sin(k * theta(blocks)) for k in range(blocks + 2)]
-        run.that(all(value.evalf() > 0 for value in s[1:-1]), f"multipliers s_1..s_B > 0, B = {blocks}")
-        run.that(sp.simplify(s[0]) == 0 and sp.simplify(s[-1]) == 0, f"s_0 = s_(B+1) = 0, B = {blocks}")
+        run.that(
+            all(value.evalf() > 0 for value in s[1:-1]), f"multipliers s_1..s_B > 0, B = {blocks}"
+        )
+        run.that(
+            sp.simplify(s[0]) == 0 and sp.simplify(s[-1]) == 0, f"s_0 = s_(B+1) = 0, B = {blocks}"
+        )
 
 
 path_lemma.mutant("pi/B", theta=lambda blocks: sp.pi / blocks)
@@ -107,17 +132,31 @@ def chain(blocks: int, *, diagonal: float = 1.0, coupling: float = -1.0) -> Flat
 
 @claim.check("exact", about="printed", part="cosine")
 def attained_by_the_shift(run: Run, *, constant: Callable[[int], float] = cosine) -> None:
-    """The chain of scalar blocks through the library's BlockIAF: lambda_min(sym J) = a - |nu| cos(pi/(B+1)), B = 2..8."""
+    """The chain of scalar blocks through the library's BlockIAF: lambda_min(sym J) = a - |nu|
+    cos(pi/(B+1)), B = 2..8.
+    """
     for blocks in range(2, 9):
-        jacobian = chain(blocks, diagonal=1.5, coupling=-0.7).jacobian(torch.zeros(blocks, dtype=torch.float64))
-        run.close(
-            iaf.least(jacobian), 1.5 - 0.7 * constant(blocks), tolerance=1e-12, what=f"modulus of the chain, B = {blocks}"
+        jacobian = chain(blocks, diagonal=1.5, coupling=-0.7).jacobian(
+            torch.zeros(blocks, dtype=torch.float64)
         )
-        run.quantity(f"cos(pi/(B+1)) at B={blocks}", constant(blocks), tolerance=1e-12, meaning="numerical radius of the shift")
+        run.close(
+            iaf.least(jacobian),
+            1.5 - 0.7 * constant(blocks),
+            tolerance=1e-12,
+            what=f"modulus of the chain, B = {blocks}",
+        )
+        run.quantity(
+            f"cos(pi/(B+1)) at B={blocks}",
+            constant(blocks),
+            tolerance=1e-12,
+            meaning="numerical radius of the shift",
+        )
 
 
 attained_by_the_shift.mutant("cos(pi/B)", constant=lambda blocks: math.cos(math.pi / blocks))
-attained_by_the_shift.mutant("cos(pi/(B+2))", constant=lambda blocks: math.cos(math.pi / (blocks + 2)))
+attained_by_the_shift.mutant(
+    "cos(pi/(B+2))", constant=lambda blocks: math.cos(math.pi / (blocks + 2))
+)
 
 
 def parts_of(map: Flat, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,21 +174,27 @@ def near_chains() -> st.SearchStrategy[Flat]:
 
 @claim.check("property", about="printed", part="cosine")
 def library_moduli(run: Run, *, constant: Callable[[int], float] = cosine) -> None:
-    """lambda_min(sym J) >= min D - cos(pi/(B+1)) ||N|| at random points of both forms and of near-worst chains."""
+    """lambda_min(sym J) >= min D - cos(pi/(B+1)) ||N|| at random points of both forms and of
+    near-worst chains.
+    """
 
     @for_all(map=near_chains(), seed=seeds())
     def _(map: Flat, seed: int) -> None:
         z = map.random("t5", seed)
         diagonal, rest = parts_of(map, z)
         bound = float(diagonal.diagonal().min()) - constant(len(map.blocks)) * iaf.norm(rest)
-        run.at_most(bound, iaf.least(diagonal + rest), what="the bound", slack=1e-10 * (1 + iaf.norm(rest)))
+        run.at_most(
+            bound, iaf.least(diagonal + rest), what="the bound", slack=1e-10 * (1 + iaf.norm(rest))
+        )
 
 
 library_moduli.mutant("cos(pi/B)", constant=lambda blocks: math.cos(math.pi / blocks))
 library_moduli.mutant("0.99 of it", constant=lambda blocks: 0.99 * cosine(blocks))
 
 
-def comparison(jacobian: Tensor, blocks: tuple[tuple[int, ...], ...], share: float = 0.5) -> np.ndarray:
+def comparison(
+    jacobian: Tensor, blocks: tuple[tuple[int, ...], ...], share: float = 0.5
+) -> np.ndarray:
     """C_ii = min s_i, C_ij = -||J_ij||/2. shape: (B, B)"""
     found = np.zeros((len(blocks), len(blocks)))
     for i, rows in enumerate(blocks):
@@ -161,17 +206,25 @@ def comparison(jacobian: Tensor, blocks: tuple[tuple[int, ...], ...], share: flo
 
 @claim.check("certificate", about="printed", part="comparison")
 def comparison_matrix(run: Run, *, share: float = 0.5) -> None:
-    """v^T J v >= x^T C x block by block (Cauchy-Schwarz); equality for scalar blocks with J_ij <= 0 and v >= 0, exactly."""
+    """v^T J v >= x^T C x block by block (Cauchy-Schwarz); equality for scalar blocks with J_ij <= 0
+    and v >= 0, exactly.
+    """
     a, b, n, x, y = sp.symbols("a b n x y", positive=True)
     quadratic = sp.Matrix([x, y]).T * sp.Matrix([[a, 0], [-n, b]]) * sp.Matrix([x, y])
     c = sp.Matrix([[a, -share * n], [-share * n, b]])
     run.zero(
-        sp.nsimplify(sp.expand((quadratic - sp.Matrix([x, y]).T * c * sp.Matrix([x, y]))[0])), "attained by one coupling < 0"
+        sp.nsimplify(sp.expand((quadratic - sp.Matrix([x, y]).T * c * sp.Matrix([x, y]))[0])),
+        "attained by one coupling < 0",
     )
     for blocks in (3, 5):
         jacobian = chain(blocks, coupling=-1.3).jacobian(torch.zeros(blocks, dtype=torch.float64))
         c = comparison(jacobian, tuple((k,) for k in range(blocks)), share)
-        run.close(np.linalg.eigvalsh(c)[0], iaf.least(jacobian), tolerance=1e-12, what="lambda_min(C) of a chain")
+        run.close(
+            np.linalg.eigvalsh(c)[0],
+            iaf.least(jacobian),
+            tolerance=1e-12,
+            what="lambda_min(C) of a chain",
+        )
 
 
 comparison_matrix.mutant("C_ij = -||J_ij||", share=1.0)
@@ -186,7 +239,9 @@ def library_comparison(run: Run, *, share: float = 0.5) -> None:
     def _(map: Flat, seed: int) -> None:
         jacobian = map.jacobian(map.random("t5", "c", seed))
         bound = float(np.linalg.eigvalsh(comparison(jacobian, map.blocks, share))[0])
-        run.at_most(bound, iaf.least(jacobian), what="the bound", slack=1e-10 * (1 + iaf.norm(jacobian)))
+        run.at_most(
+            bound, iaf.least(jacobian), what="the bound", slack=1e-10 * (1 + iaf.norm(jacobian))
+        )
 
 
 library_comparison.mutant("C_ij = -||J_ij||/4", share=0.25)
@@ -194,7 +249,9 @@ library_comparison.mutant("C_ij = -||J_ij||/4", share=0.25)
 
 @claim.check("certificate", about="printed", part="comparison")
 def certified_on_a_box(run: Run, *, share: float = 0.5) -> None:
-    """A library map on a box: lambda_min(C) from certified sup |J_21| and min J_22 is below the certified modulus."""
+    """A library map on a box: lambda_min(C) from certified sup |J_21| and min J_22 is below the
+    certified modulus.
+    """
     map, box = iaf.mlp([[0], [1]], seed=5, size=0.5, hidden=3, code=1), Box.cube(0.5, 2)
     found = certify(map.map, box, "monotone", tolerance=0.02)
     recheck(map.map, found)
@@ -204,8 +261,18 @@ def certified_on_a_box(run: Run, *, share: float = 0.5) -> None:
     bound = float(np.linalg.eigvalsh(c)[0])
     run.at_most(bound, found.attained, what="lambda_min(C) of the box")
     run.at_most(found.bound, found.attained, what="the certificate brackets the modulus")
-    run.quantity("certified modulus, B=2, |z|<=0.5", found.bound, tolerance=0.03, meaning="library's MLP form, random weights")
-    run.quantity("lambda_min(C), B=2, |z|<=0.5", bound, tolerance=1e-6, meaning="the same map, from certified entries")
+    run.quantity(
+        "certified modulus, B=2, |z|<=0.5",
+        found.bound,
+        tolerance=0.03,
+        meaning="library's MLP form, random weights",
+    )
+    run.quantity(
+        "lambda_min(C), B=2, |z|<=0.5",
+        bound,
+        tolerance=1e-6,
+        meaning="the same map, from certified entries",
+    )
 
 
 certified_on_a_box.mutant("C_ij = 0", share=0.0)
@@ -215,19 +282,29 @@ def criterion(jacobian: Tensor, blocks: tuple[tuple[int, ...], ...]) -> float:
     """||D_2^{-1/2} J_21 D_1^{-1/2}||_2."""
     first, second = (list(block) for block in blocks)
     diagonal = jacobian.diagonal()
-    return iaf.norm(jacobian[second][:, first] / diagonal[second].sqrt()[:, None] / diagonal[first].sqrt()[None, :])
+    return iaf.norm(
+        jacobian[second][:, first]
+        / diagonal[second].sqrt()[:, None]
+        / diagonal[first].sqrt()[None, :]
+    )
 
 
 @claim.check("certificate", about="printed", part="two")
 def schur_complement(run: Run, *, threshold: int = 2) -> None:
-    """After congruence by D^{-1/2}, elimination: [[I, K^T/2], [K/2, I]] > 0 iff I - K K^T/4 > 0 iff ||K|| < 2."""
+    """After congruence by D^{-1/2}, elimination: [[I, K^T/2], [K/2, I]] > 0 iff I - K K^T/4 > 0 iff
+    ||K|| < 2.
+    """
     k = sp.Matrix(2, 2, sp.symbols("k0:4", real=True))
     whole = sp.Matrix(sp.BlockMatrix([[sp.eye(2), k.T / 2], [k / 2, sp.eye(2)]]))
     step = sp.Matrix(sp.BlockMatrix([[sp.eye(2), sp.zeros(2)], [-k / 2, sp.eye(2)]]))
     run.zero(step * whole * step.T - sp.diag(sp.eye(2), sp.eye(2) - k * k.T / 4), "elimination")
     edge = k.subs(dict(zip(k, (threshold, 0, 0, 0), strict=True)))
     run.zero((sp.eye(2) - edge * edge.T / 4).det(), "singular exactly at the threshold")
-    run.quantity("threshold of ||D_2^-1/2 J_21 D_1^-1/2||", sp.Integer(threshold), meaning="B = 2: monotone iff at most this")
+    run.quantity(
+        "threshold of ||D_2^-1/2 J_21 D_1^-1/2||",
+        sp.Integer(threshold),
+        meaning="B = 2: monotone iff at most this",
+    )
 
 
 schur_complement.mutant("threshold 1", threshold=1)
@@ -236,11 +313,21 @@ schur_complement.mutant("threshold 4", threshold=4)
 
 @claim.check("property", about="printed", part="two")
 def library_two_blocks(run: Run, *, measure: Callable[..., float] = criterion) -> None:
-    """Both forms with B = 2, z_2 moved until the coupling crosses the threshold: lambda_min changes sign exactly there."""
+    """Both forms with B = 2, z_2 moved until the coupling crosses the threshold: lambda_min changes
+    sign exactly there.
+    """
 
-    @for_all(seed=seeds(), form=st.booleans(), blocks=st.sampled_from([([0], [1]), ([2, 0], [1]), ([0], [1, 2])]))
+    @for_all(
+        seed=seeds(),
+        form=st.booleans(),
+        blocks=st.sampled_from([([0], [1]), ([2, 0], [1]), ([0], [1, 2])]),
+    )
     def _(seed: int, form: bool, blocks: tuple[list[int], ...]) -> None:
-        map = iaf.mlp(blocks, seed=seed % 1000) if form else iaf.kronecker([(2,), (1,)], seed=seed % 1000)
+        map = (
+            iaf.mlp(blocks, seed=seed % 1000)
+            if form
+            else iaf.kronecker([(2,), (1,)], seed=seed % 1000)
+        )
         z = map.random("t5", "two", seed)
         for far in (1.0, 30.0):
             moved = z.clone()
@@ -248,10 +335,15 @@ def library_two_blocks(run: Run, *, measure: Callable[..., float] = criterion) -
             jacobian = map.jacobian(moved)
             value, modulus = measure(jacobian, map.blocks), iaf.least(jacobian)
             if abs(value - 2) > 1e-6:
-                run.that((value < 2) == (modulus > 0), f"criterion {value:.6g}, modulus {modulus:.6g}")
+                run.that(
+                    (value < 2) == (modulus > 0), f"criterion {value:.6g}, modulus {modulus:.6g}"
+                )
 
 
 library_two_blocks.mutant(
-    "no weights", measure=lambda jacobian, blocks: iaf.norm(jacobian[list(blocks[1])][:, list(blocks[0])])
+    "no weights",
+    measure=lambda jacobian, blocks: iaf.norm(jacobian[list(blocks[1])][:, list(blocks[0])]),
 )
-library_two_blocks.mutant("half the criterion", measure=lambda jacobian, blocks: criterion(jacobian, blocks) / 2)
+library_two_blocks.mutant(
+    "half the criterion", measure=lambda jacobian, blocks: criterion(jacobian, blocks) / 2
+)

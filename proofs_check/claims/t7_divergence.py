@@ -1,11 +1,12 @@
-r"""T7: where a map is not monotone there is a strongly convex quadratic on which the dual iteration diverges for every rate.
+r"""T7: where a map is not monotone there is a strongly convex quadratic on which the dual iteration
+diverges for every rate.
 
-*Proof.* Let $v^\top Jv<0$, $\|v\|=1$, $H=I+cvv^\top$. $\mathrm{tr}(JH)=\mathrm{tr}J+c\,v^\top Jv<0$ for
-$c>\mathrm{tr}J/|v^\top Jv|$, so some eigenvalue has $\mathrm{Re}\lambda<0$; $z_0$ is a fixed point of
-$z\mapsto z-\alpha H(g(z)-g(z_0))$, whose derivative $I-\alpha HJ$ has the eigenvalue $1-\alpha\lambda$, and
-$|1-\alpha\lambda|^2=1-2\alpha\mathrm{Re}\lambda+\alpha^2|\lambda|^2>1$.
-(exists): by T2 there are $z,z'$ with $\langle g(z')-g(z),z'-z\rangle<0$; this is $\int_0^1v^\top J(z+tv)v\,dt$ for $v=z'-z$, so
-$v^\top Jv<0$ somewhere on the segment.
+*Proof.* Let $v^\top Jv<0$, $\|v\|=1$, $H=I+cvv^\top$. $\mathrm{tr}(JH)=\mathrm{tr}J+c\,v^\top Jv<0$
+for $c>\mathrm{tr}J/|v^\top Jv|$, so some eigenvalue has $\mathrm{Re}\lambda<0$; $z_0$ is a fixed
+point of $z\mapsto z-\alpha H(g(z)-g(z_0))$, whose derivative $I-\alpha HJ$ has the eigenvalue
+$1-\alpha\lambda$, and $|1-\alpha\lambda|^2=1-2\alpha\mathrm{Re}\lambda+\alpha^2|\lambda|^2>1$.
+(exists): by T2 there are $z,z'$ with $\langle g(z')-g(z),z'-z\rangle<0$; this is $\int_0^1v^\top
+J(z+tv)v\,dt$ for $v=z'-z$, so $v^\top Jv<0$ somewhere on the segment.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from torch import Tensor
 from torch.func import vjp
 
 from mdtheory.geometry.base import Geometry
-from proofs_check import iaf
 from proofs_check.claim import Claim, Statement, Verdict
-from proofs_check.iaf import Flat
-from proofs_check.models import path, vector
 from proofs_check.run import Run
-from proofs_check.strategies import for_all, seeds
+from proofs_check.tools import iaf
+from proofs_check.tools.iaf import Flat
+from proofs_check.tools.models import path, vector
+from proofs_check.tools.strategies import for_all, seeds
 
 claim = Claim(
     id="T7",
@@ -32,47 +33,82 @@ claim = Claim(
     source="Theorem, for the poster's dual iteration with g",
     printed=Statement(
         given={"map": r"g\ C^1\text{ near }z_0,\ v^\top J_g(z_0)v<0,\ \|v\|=1"},
-        then=r"f=\tfrac12\|\phi-g(z_0)\|_H^2,\ H=I+c\,vv^\top:\ z_0\text{ is a fixed point of }z^+=z-\alpha\nabla f(g(z)),"
+        then=r"f=\tfrac12\|\phi-g(z_0)\|_H^2,\ H=I+c\,vv^\top:\ z_0\text{ is a fixed point of "
+        r"}z^+=z-\alpha\nabla f(g(z)),"
         r"\text{ linearly unstable for every }\alpha>0",
         parts={
-            "unstable": r"c>\mathrm{tr}J/|v^\top Jv|\Rightarrow\exists\lambda\in\mathrm{spec}(HJ):\ \mathrm{Re}\lambda<0,\ "
+            "unstable": r"c>\mathrm{tr}J/|v^\top Jv|\Rightarrow\exists\lambda\in\mathrm{spec}(HJ):"
+            r"\ "
+            r"\mathrm{Re}\lambda<0,\ "
             r"|1-\alpha\lambda|>1\ \forall\alpha>0",
             "exists": r"\text{every }C^1\text{ BlockIAF with a non-constant scale has such a }z_0",
-            "explicit": r"s\equiv\tfrac12,\ \mu_2=4z_1,\ A=\begin{psmallmatrix}1&-1/2\\-1/2&1\end{psmallmatrix}:\ "
+            "explicit": r"s\equiv\tfrac12,\ \mu_2=4z_1,\ A=\begin{psmallmatrix}1&-1/2\\-1/2&1"
+            r"\end{psmallmatrix}:\ "
             r"\mathrm{spec}(JA)=\{-\tfrac14,-\tfrac34\}\text{; GD converges for }\alpha<\tfrac43",
         },
     ),
     expected=Verdict("HOLDS", "PROVED"),
     uses=("T2",),
-    remark="Monotonicity is necessary for a guarantee uniform over strongly convex quadratics, not for one given task.",
+    remark=(
+        "Monotonicity is necessary for a guarantee uniform over strongly convex quadratics, not "
+        "for one given task."
+    ),
 )
 
 
 @claim.check("symbolic", about="printed", part="unstable")
-def trace_argument(run: Run, *, least_c: Callable[[sp.Expr, sp.Expr], sp.Expr] = lambda trace, low: trace / -low) -> None:
-    """tr(HJ) = tr J + c v^T J v for general 3 x 3 J; negative beyond the threshold; then |1 - alpha lambda| > 1."""
+def trace_argument(
+    run: Run, *, least_c: Callable[[sp.Expr, sp.Expr], sp.Expr] = lambda trace, low: trace / -low
+) -> None:
+    """tr(HJ) = tr J + c v^T J v for general 3 x 3 J; negative beyond the threshold; then |1 - alpha
+    lambda| > 1.
+    """
     j = sp.Matrix(3, 3, sp.symbols("j0:9", real=True))
     v, c = sp.Matrix(sp.symbols("v0:3", real=True)), sp.Symbol("c", positive=True)
-    run.zero(sp.expand((((sp.eye(3) + c * v * v.T) * j).trace()) - j.trace() - c * (v.T * j * v)[0]), "tr(HJ)")
-    trace, low, extra = sp.Symbol("T", positive=True), sp.Symbol("q", negative=True), sp.Symbol("e", positive=True)
-    run.that((trace + (least_c(trace, low) + extra) * low).simplify().is_negative, "negative beyond the threshold")
+    run.zero(
+        sp.expand((((sp.eye(3) + c * v * v.T) * j).trace()) - j.trace() - c * (v.T * j * v)[0]),
+        "tr(HJ)",
+    )
+    trace, low, extra = (
+        sp.Symbol("T", positive=True),
+        sp.Symbol("q", negative=True),
+        sp.Symbol("e", positive=True),
+    )
+    run.that(
+        (trace + (least_c(trace, low) + extra) * low).simplify().is_negative,
+        "negative beyond the threshold",
+    )
     run.zero(trace + least_c(trace, low) * low, "zero at the threshold")
-    alpha, down, b = sp.Symbol("alpha", positive=True), sp.Symbol("r", negative=True), sp.Symbol("b", real=True)
+    alpha, down, b = (
+        sp.Symbol("alpha", positive=True),
+        sp.Symbol("r", negative=True),
+        sp.Symbol("b", real=True),
+    )
     growth = sp.expand((1 - alpha * down) ** 2 + (alpha * b) ** 2 - 1)
-    run.that(sp.simplify(growth).is_positive, "|1 - alpha lambda|^2 - 1 = -2 alpha Re lambda + alpha^2 |lambda|^2 > 0")
+    run.that(
+        sp.simplify(growth).is_positive,
+        "|1 - alpha lambda|^2 - 1 = -2 alpha Re lambda + alpha^2 |lambda|^2 > 0",
+    )
 
 
 trace_argument.mutant("half the threshold", least_c=lambda trace, low: trace / (-2 * low))
 
 
 def worst_point(map: Flat, seed: int, points: int = 6) -> tuple[Tensor, Tensor]:
-    """z_0 on the segment between the pair of T2 where v^T J v is least, and v; of two pairs, the larger delta."""
-    draws = [iaf.directed_pair(map, map.random("t7", "a", seed, k), map.random("t7", "b", seed, k)) for k in range(2)]
+    """z_0 on the segment between the pair of T2 where v^T J v is least, and v; of two pairs, the
+    larger delta.
+    """
+    draws = [
+        iaf.directed_pair(map, map.random("t7", "a", seed, k), map.random("t7", "b", seed, k))
+        for k in range(2)
+    ]
     pair = max(draws, key=lambda p: abs(p.delta))
     v = pair.other - pair.z
     direction = v / torch.linalg.vector_norm(v)
     on_segment = [pair.z + t * v for t in torch.linspace(0.0, 1.0, points, dtype=torch.float64)]
-    return min(on_segment, key=lambda z: float(vjp(map.at, z)[1](direction)[0] @ direction)), direction
+    return min(
+        on_segment, key=lambda z: float(vjp(map.at, z)[1](direction)[0] @ direction)
+    ), direction
 
 
 def as_is(map: Flat) -> Flat:
@@ -81,8 +117,12 @@ def as_is(map: Flat) -> Flat:
 
 
 @claim.check("property", about="printed", part="exists")
-def library_maps_have_one(run: Run, *, wrap: Callable[[Flat], Flat] = as_is, factor: float = 1.5) -> None:
-    """Both forms: a z_0 with v^T J v < 0; then spec(HJ) reaches Re < 0, and |1 - alpha lambda| > 1 for all alpha."""
+def library_maps_have_one(
+    run: Run, *, wrap: Callable[[Flat], Flat] = as_is, factor: float = 1.5
+) -> None:
+    """Both forms: a z_0 with v^T J v < 0; then spec(HJ) reaches Re < 0, and |1 - alpha lambda| > 1
+    for all alpha.
+    """
 
     @for_all(map=iaf.block_maps(min_blocks=2), seed=seeds())
     def _(map: Flat, seed: int) -> None:
@@ -96,17 +136,27 @@ def library_maps_have_one(run: Run, *, wrap: Callable[[Flat], Flat] = as_is, fac
         least = spectrum[spectrum.real.argmin()]
         run.above(-float(least.real), 0.0, what="-Re lambda")
         for alpha in (1e-3, 1.0, 1e3):
-            run.above(float((1 - alpha * least / spectrum.abs().max()).abs()), 1.0, what=f"growth at alpha = {alpha}")
+            run.above(
+                float((1 - alpha * least / spectrum.abs().max()).abs()),
+                1.0,
+                what=f"growth at alpha = {alpha}",
+            )
 
 
-library_maps_have_one.mutant("impostor: monotone, not a gradient", wrap=lambda m: m.altered(lambda z, _: z + iaf.turned(z)))
+library_maps_have_one.mutant(
+    "impostor: monotone, not a gradient", wrap=lambda m: m.altered(lambda z, _: z + iaf.turned(z))
+)
 library_maps_have_one.mutant("dead conditioners", wrap=lambda m: m.altered(lambda z, _: 2 * z))
 library_maps_have_one.mutant("c = 0: the plain quadratic", factor=0.0)
 
 
 @claim.check("exact", about="printed", part="exists")
-def solver_leaves_the_minimum(run: Run, *, make: Callable[[], Flat] = iaf.gated, factor: float = 4.0) -> None:
-    """(z_1/2, z_2 sigmoid z_1) at (-log 2, 20): the library's solver, started 1e-6 off the minimum, moves away at all rates."""
+def solver_leaves_the_minimum(
+    run: Run, *, make: Callable[[], Flat] = iaf.gated, factor: float = 4.0
+) -> None:
+    """(z_1/2, z_2 sigmoid z_1) at (-log 2, 20): the library's solver, started 1e-6 off the minimum,
+    moves away at all rates.
+    """
     map, z = make(), vector(-0.6931471805599453, 20.0)
     jacobian = map.jacobian(z)
     values, vectors = torch.linalg.eigh((jacobian + jacobian.T) / 2)
@@ -115,15 +165,23 @@ def solver_leaves_the_minimum(run: Run, *, make: Callable[[], Flat] = iaf.gated,
     hessian, best = torch.eye(2, dtype=torch.float64) + c * torch.outer(v, v), map.at(z)
     loss = lambda phi: 0.5 * (phi - best) @ hessian @ (phi - best)  # noqa: E731
     for alpha, n_steps in ((0.01, 300), (0.1, 60), (1.0, 10)):
-        points = path(loss, z + 1e-6 * v, task_lr=alpha, n_steps=n_steps, geometry=Geometry(map=map.map))
+        points = path(
+            loss, z + 1e-6 * v, task_lr=alpha, n_steps=n_steps, geometry=Geometry(map=map.map)
+        )
         far = [float(torch.linalg.vector_norm(phi - best)) for phi in (points[0], points[-1])]
-        run.above(far[1], 2 * far[0], what=f"distance from the minimum after {n_steps} steps of {alpha}")
-    run.quantity("least c at (-log 2, 20), s_1=1/2", c / factor, tolerance=1e-9, meaning="tr J/|v^T J v|")
+        run.above(
+            far[1], 2 * far[0], what=f"distance from the minimum after {n_steps} steps of {alpha}"
+        )
+    run.quantity(
+        "least c at (-log 2, 20), s_1=1/2", c / factor, tolerance=1e-9, meaning="tr J/|v^T J v|"
+    )
 
 
 solver_leaves_the_minimum.mutant(
     "inside the strip",
-    make=lambda: iaf.formula(lambda _: (vector(0.0), vector(0.0)), lambda z: (z / 10, 0 * z), scale=iaf.Sigmoid()),
+    make=lambda: iaf.formula(
+        lambda _: (vector(0.0), vector(0.0)), lambda z: (z / 10, 0 * z), scale=iaf.Sigmoid()
+    ),
 )
 solver_leaves_the_minimum.mutant("c far below the threshold", factor=-0.5)
 
@@ -132,7 +190,9 @@ A = sp.Matrix([[1, -sp.Rational(1, 2)], [-sp.Rational(1, 2), 1]])
 
 
 LEFT = (((-5.0, 1.0), 0.25), ((-3.0, 1.0), 0.75))
-"""Left eigenvectors w of J A with their -lambda: the component along w grows by exactly 1 - alpha lambda a step."""
+"""Left eigenvectors w of J A with their -lambda: the component along w grows by exactly 1 - alpha
+lambda a step.
+"""
 
 
 def tilted(phi: Tensor) -> Tensor:
@@ -141,40 +201,68 @@ def tilted(phi: Tensor) -> Tensor:
 
 
 @claim.check("exact", about="printed", part="explicit")
-def explicit_divergence(run: Run, *, slope: int = 4, make: Callable[[float], Flat] = iaf.shifted) -> None:
-    """Exact spectrum of JA; in the library's solver both components grow by 1 + alpha/4 and 1 + 3 alpha/4 a step."""
+def explicit_divergence(
+    run: Run, *, slope: int = 4, make: Callable[[float], Flat] = iaf.shifted
+) -> None:
+    """Exact spectrum of JA; in the library's solver both components grow by 1 + alpha/4 and 1 + 3
+    alpha/4 a step.
+    """
     half = sp.Rational(1, 2)
     spectrum = set((sp.Matrix([[half, 0], [slope, half]]) * A).eigenvals())
     run.that(spectrum == {-sp.Rational(3, 4), -sp.Rational(1, 4)}, f"spec(JA) = {spectrum}")
     for name, value in zip(("least", "largest"), sorted(spectrum), strict=True):
-        run.quantity(f"{name} eigenvalue of JA", value, meaning="s = 1/2, mu_2 = 4 z_1: both negative")
+        run.quantity(
+            f"{name} eigenvalue of JA", value, meaning="s = 1/2, mu_2 = 4 z_1: both negative"
+        )
     for alpha in (1e-3, 0.1, 1.0, 10.0):
         for start in (vector(1.0, 0.0), vector(-0.3, 2.0), vector(1e-8, 1e-8)):
-            points = path(tilted, start, task_lr=alpha, n_steps=10, geometry=Geometry(map=make(float(slope)).map))
+            points = path(
+                tilted,
+                start,
+                task_lr=alpha,
+                n_steps=10,
+                geometry=Geometry(map=make(float(slope)).map),
+            )
             for left, rate in LEFT:
                 first, last = (abs(float(vector(*left) @ phi)) for phi in (points[0], points[-1]))
                 run.close(
-                    last / (first * (1 + alpha * rate) ** 10), 1.0, tolerance=1e-9, what=f"growth along {left} at {alpha}"
+                    last / (first * (1 + alpha * rate) ** 10),
+                    1.0,
+                    tolerance=1e-9,
+                    what=f"growth along {left} at {alpha}",
                 )
 
 
 explicit_divergence.mutant("slope 1, inside the threshold", slope=1)
 explicit_divergence.mutant(
-    "impostor: the identity", make=lambda slope: iaf.flat(iaf.Linear(torch.eye(2, dtype=torch.float64)), 2)
+    "impostor: the identity",
+    make=lambda slope: iaf.flat(iaf.Linear(torch.eye(2, dtype=torch.float64)), 2),
 )
 
 
 @claim.check("exact", about="printed", part="explicit")
 def gd_converges(run: Run, *, edge: Fraction = Fraction(4, 3)) -> None:
-    """spec(A) = {1/2, 3/2}: |1 - alpha eta| < 1 for both iff alpha < 4/3; the library's GD, either side of it."""
+    """spec(A) = {1/2, 3/2}: |1 - alpha eta| < 1 for both iff alpha < 4/3; the library's GD, either
+    side of it.
+    """
     spectrum = sorted(A.eigenvals())
-    run.that(max(abs(1 - edge * Fraction(eta.p, eta.q)) for eta in spectrum) == 1, "contraction exactly 1 at the edge")
+    run.that(
+        max(abs(1 - edge * Fraction(eta.p, eta.q)) for eta in spectrum) == 1,
+        "contraction exactly 1 at the edge",
+    )
     for factor, contracts in ((0.99, True), (1.01, False)):
         points = path(tilted, vector(1.0, -1.0), task_lr=factor * float(edge), n_steps=60)
         run.that(
-            float(points[-1].norm()) < float(points[0].norm()) if contracts else float(points[-1].norm()) > 1.5, f"{factor}"
+            float(points[-1].norm()) < float(points[0].norm())
+            if contracts
+            else float(points[-1].norm()) > 1.5,
+            f"{factor}",
         )
-    run.quantity("largest rate of GD on the example", sp.Rational(edge.numerator, edge.denominator), meaning="2/lambda_max(A)")
+    run.quantity(
+        "largest rate of GD on the example",
+        sp.Rational(edge.numerator, edge.denominator),
+        meaning="2/lambda_max(A)",
+    )
 
 
 gd_converges.mutant("2", edge=Fraction(2))

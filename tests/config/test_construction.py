@@ -6,7 +6,7 @@ import pytest
 
 from mdtheory.config import construct
 from mdtheory.config.schema import GeometryConfig, ModelConfig
-from mdtheory.registry import Registry
+from mdtheory.core.registry import Registry
 
 
 @pytest.fixture
@@ -43,7 +43,11 @@ def test_fixed_values_that_the_factory_does_not_take_are_left_out(shapes):
     ("name", "options", "expected"),
     [
         ("sqare", {}, "did you mean 'square'"),
-        ("square", {"sid": 1}, r"model\.options\.sid is not a known key of 'square'; did you mean 'side'"),
+        (
+            "square",
+            {"sid": 1},
+            r"model\.options\.sid is not a known key of 'square'; did you mean 'side'",
+        ),
         ("square", {"zzz": 1}, r"known: side$"),
         ("square", {"n_way": 1}, "must not hold 'n_way', which another section decides; remove it"),
         ("needy", {}, "must hold 'width', got no such key; add it"),
@@ -58,6 +62,12 @@ def test_an_option_that_does_not_fit_is_one_sentence(shapes, name, options, expe
 def test_the_real_geometries_are_built_from_their_section():
     from mdtheory.geometry import geometries
 
-    assert construct(geometries, GeometryConfig(name="metasgd", options={"form": "free"})).rule.form == "free"
-    with pytest.raises(ValueError, match=r"geometry\.options\.from is not a known key of 'metasgd'; did you mean 'form'"):
+    assert (
+        construct(geometries, GeometryConfig(name="metasgd", options={"form": "free"})).rule.form
+        == "free"
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"geometry\.options\.from is not a known key of 'metasgd'; did you mean 'form'",
+    ):
         construct(geometries, GeometryConfig(name="metasgd", options={"from": "free"}))

@@ -1,4 +1,6 @@
-"""Wrong configurations: one sentence that names the file, the key, what was found and what to do; never a traceback."""
+"""Wrong configurations: one sentence that names the file, the key, what was found and what to do;
+never a traceback.
+"""
 
 from __future__ import annotations
 
@@ -81,11 +83,17 @@ WRONG = [
     ("threads=0", "threads must be greater than or equal to 1"),
     ("checkpoint_every=0", "checkpoint_every"),
     ("objective.penalty=1", "objective.schedule must be given"),
-    ("objective.schedule=first", "objective.schedule must be 'last', 'every' or 'warp', got 'first'"),
+    (
+        "objective.schedule=first",
+        "objective.schedule must be 'last', 'every' or 'warp', got 'first'",
+    ),
     ("meta.batched=yes", "meta.batched must be 'auto', 'loop' or 'vmap', got 'yes'"),
     ("meta.n_tasks=0", "meta.n_tasks"),
     ("meta.clip_norm=0", "meta.clip_norm must be greater than 0, got 0"),
-    ("meta.optimizer.options.lr=3", "meta.optimizer.options must not hold 'lr', which is meta.optimizer.meta_lr"),
+    (
+        "meta.optimizer.options.lr=3",
+        "meta.optimizer.options must not hold 'lr', which is meta.optimizer.meta_lr",
+    ),
     ("meta.scheduler.options.gamma=0.1", "meta.scheduler.name must be given"),
     ("validation.tasks=1", "validation.tasks must be greater than or equal to 2, got 1"),
     ("test.tasks=0", "test.tasks"),
@@ -113,9 +121,14 @@ def test_an_unknown_key_is_named_before_other_mistakes():
     assert sentence.endswith("(and 2 more)")
 
 
-@pytest.mark.parametrize("item", ["", "=", "=3", "task", "task.n_way", ".=1", "task..n_way=1", ".n_way=1", "task.=1", "\n"])
+@pytest.mark.parametrize(
+    "item",
+    ["", "=", "=3", "task", "task.n_way", ".=1", "task..n_way=1", ".n_way=1", "task.=1", "\n"],
+)
 def test_a_broken_override_shows_how_to_write_one(item):
-    with pytest.raises(ValueError, match=r"--set must look like task\.n_way=5, got .*; write key\.sub=value"):
+    with pytest.raises(
+        ValueError, match=r"--set must look like task\.n_way=5, got .*; write key\.sub=value"
+    ):
         override({}, [item])
 
 
@@ -187,7 +200,9 @@ def test_a_broken_file_is_one_sentence(tmp_path, content, expected):
 def test_no_file_and_a_folder_and_a_pipe(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "missing.toml", tmp_path, tmp_path / "pipe", tmp_path / "a\0b"):
-        with pytest.raises(ValueError, match="must be a TOML file, got no file there; check the path"):
+        with pytest.raises(
+            ValueError, match="must be a TOML file, got no file there; check the path"
+        ):
             load(path)
 
 
@@ -199,13 +214,17 @@ def test_an_unreadable_file(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(type(path), "read_bytes", refuse)
-    with pytest.raises(ValueError, match="must be readable, got 'Permission denied'; check the path"):
+    with pytest.raises(
+        ValueError, match="must be readable, got 'Permission denied'; check the path"
+    ):
         load(path)
 
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.dates(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 KEYS = [
@@ -240,7 +259,11 @@ INNER = [
 
 
 @given(
-    st.dictionaries(st.sampled_from(KEYS), anything | st.dictionaries(st.sampled_from(INNER), anything, max_size=3), max_size=3)
+    st.dictionaries(
+        st.sampled_from(KEYS),
+        anything | st.dictionaries(st.sampled_from(INNER), anything, max_size=3),
+        max_size=3,
+    )
 )
 def test_whatever_comes_is_a_run_or_one_sentence(data):
     try:

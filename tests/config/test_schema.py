@@ -1,4 +1,6 @@
-"""What a configuration means: defaults, resolution of one key by another, digest, and both ways to write it down."""
+"""What a configuration means: defaults, resolution of one key by another, digest, and both ways to
+write it down.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from pydantic import ValidationError
 
 from mdtheory.config import RunConfig, load, override, parse
 from mdtheory.config.writing import dump_toml
-from mdtheory.objectives import Objective
+from mdtheory.core.objectives import Objective
 
 PAPER = """
 seed = 7
@@ -85,7 +87,9 @@ def test_every_value_arrives(paper):
     assert paper.objective.build() == Objective(schedule="every", penalty=0.5)
 
 
-@pytest.mark.parametrize(("source", "size", "strength"), [("glyphs", 28, 1.6), ("mini-imagenet", 84, None)])
+@pytest.mark.parametrize(
+    ("source", "size", "strength"), [("glyphs", 28, 1.6), ("mini-imagenet", 84, None)]
+)
 def test_the_source_decides_size_and_strength(source, size, strength):
     data = parse({"data": {"source": source}}).data
     assert (data.image_size, data.strength) == (size, strength)
@@ -95,7 +99,9 @@ def test_an_explicit_size_wins_over_the_sources_own():
     assert parse({"data": {"image_size": 32, "strength": 0.0}}).data.image_size == 32
 
 
-@pytest.mark.parametrize(("n_shot", "protocols"), [(1, (1, 15)), (5, (5, 15)), (15, (15,)), (20, (15, 20))])
+@pytest.mark.parametrize(
+    ("n_shot", "protocols"), [(1, (1, 15)), (5, (5, 15)), (15, (15,)), (20, (15, 20))]
+)
 def test_both_protocols_by_default(n_shot, protocols):
     assert parse({"task": {"n_shot": n_shot}}).task.eval_n_query == protocols
 
@@ -199,18 +205,32 @@ def test_the_order_of_keys_changes_no_digest():
 
 
 def test_the_digest_is_frozen():
-    """A change here makes every older record and checkpoint another run: raise it only on purpose, and say so."""
+    """A change here makes every older record and checkpoint another run: raise it only on purpose,
+    and say so.
+    """
     assert RunConfig().digest == "1275b454639a7cc703ef32b86a795fd01f4334ebdcd8f2dafb8b7945345d2e10"
 
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-leaf = st.booleans() | st.integers(-(2**62), 2**62) | st.floats(allow_nan=False, allow_infinity=False) | text
-value = st.recursive(leaf, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3), max_leaves=8)
+leaf = (
+    st.booleans()
+    | st.integers(-(2**62), 2**62)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | text
+)
+value = st.recursive(
+    leaf,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=8,
+)
 
 
 @given(st.dictionaries(text, value, max_size=4))
 def test_whatever_is_written_reads_back_the_same(options):
-    assert tomllib.loads(dump_toml({"a": {"options": options}, "b": 1})) == {"b": 1, "a": {"options": options}}
+    assert tomllib.loads(dump_toml({"a": {"options": options}, "b": 1})) == {
+        "b": 1,
+        "a": {"options": options},
+    }
 
 
 @given(st.dictionaries(text, value, max_size=4), st.integers(0, 2**63 - 1))

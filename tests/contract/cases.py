@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from mdtheory.contract.setting import MODELS, Setting, distance, largest
+from mdtheory.core.types import Episode
 from mdtheory.geometry import Geometry, geometries
 from mdtheory.meta import MetaLearner
-from mdtheory.typing import Episode
 
 __all__ = ["MODELS", "SLUGS", "build", "distance", "episodes_of", "largest", "learner_of"]
 
-VARIANTS = {"metasgd-free": ("metasgd", {"form": "free"}), "metamida-bounded": ("metamida", {"scale": "bounded"})}
+VARIANTS = {
+    "metasgd-free": ("metasgd", {"form": "free"}),
+    "metamida-bounded": ("metamida", {"scale": "bounded"}),
+}
 SLUGS = [*geometries.names(), *VARIANTS]
 
 
@@ -18,7 +21,9 @@ def build(slug: str) -> Geometry:
     return geometries.get(name)(**options)
 
 
-def learner_of(slug: str, model: str, estimator: str = "unrolled", **options: object) -> MetaLearner:
+def learner_of(
+    slug: str, model: str, estimator: str = "unrolled", **options: object
+) -> MetaLearner:
     """A float64 learner with live (not neutral) meta-parameters, always the same."""
     return Setting(lambda: build(slug), model).learner(estimator, **options)
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from mdtheory.kernels import block
+from mdtheory.kernels import conv_norm_pool
 
 
 @pytest.fixture(autouse=True)
 def compiled_blocks_at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(block, "WORTHWHILE", 0)
+    monkeypatch.setattr(conv_norm_pool, "WORTHWHILE", 0)

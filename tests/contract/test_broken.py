@@ -1,16 +1,18 @@
-"""Planted broken plug-ins: each is told by one sentence what it does not keep, and the sound one passes everything."""
+"""Planted broken plug-ins: each is told by one sentence what it does not keep, and the sound one
+passes everything.
+"""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from mdtheory import seeding
 from mdtheory.contract import Setting, check, examine
 from mdtheory.contract.check import PROPERTIES
+from mdtheory.core import seeding
+from mdtheory.core.tree import ParameterTree
 from mdtheory.geometry import Geometry, StepRule
-from mdtheory.mirror import DualMap
-from mdtheory.tree import ParameterTree
+from mdtheory.maps import DualMap
 
 
 class Rates(StepRule):
@@ -23,7 +25,13 @@ class Rates(StepRule):
         return meta[f"scale.{name}"]
 
     def step(self, meta, state, grad, *, task_lr, k, pull):
-        return {**state, **{f"z.{n}": state[f"z.{n}"] - task_lr * self.rate(meta, n) * g for n, g in grad.items()}}
+        return {
+            **state,
+            **{
+                f"z.{n}": state[f"z.{n}"] - task_lr * self.rate(meta, n) * g
+                for n, g in grad.items()
+            },
+        }
 
 
 class Captured(Rates):
@@ -64,14 +72,20 @@ class Forgetful(Rates):
         return {"v.kept": torch.zeros(())}
 
     def step(self, meta, state, grad, **rest):
-        return {name: value for name, value in super().step(meta, state, grad, **rest).items() if name.startswith("z.")}
+        return {
+            name: value
+            for name, value in super().step(meta, state, grad, **rest).items()
+            if name.startswith("z.")
+        }
 
 
 class Flattened(Rates):
     """Returns vectors where the model has matrices."""
 
     def step(self, meta, state, grad, **rest):
-        return {name: value.flatten() for name, value in super().step(meta, state, grad, **rest).items()}
+        return {
+            name: value.flatten() for name, value in super().step(meta, state, grad, **rest).items()
+        }
 
 
 class Remembers(Rates):
@@ -106,7 +120,11 @@ class Looks(Rates):
     """Reads a value of its task into Python."""
 
     def step(self, meta, state, grad, **rest):
-        return super().step(meta, state, grad, **rest) if all(g.norm() >= 0 for g in grad.values()) else state
+        return (
+            super().step(meta, state, grad, **rest)
+            if all(g.norm() >= 0 for g in grad.values())
+            else state
+        )
 
 
 class Asks(Rates):
@@ -147,7 +165,9 @@ class Dead(Rates):
 
     def build(self, anchor):
         super().build(anchor)
-        self.left, self.right = (ParameterTree({name: v.new_zeros(()) for name, v in anchor.items()}) for _ in "lr")
+        self.left, self.right = (
+            ParameterTree({name: v.new_zeros(()) for name, v in anchor.items()}) for _ in "lr"
+        )
 
     def rate(self, meta, name):
         return meta[f"scale.{name}"] + meta[f"left.{name}"] * meta[f"right.{name}"]
@@ -202,25 +222,73 @@ def of(rule):
 
 
 FAULTS = {
-    "captured parameters": (lambda: of(Captured), "only_meta", "must read everything learned from meta"),
+    "captured parameters": (
+        lambda: of(Captured),
+        "only_meta",
+        "must read everything learned from meta",
+    ),
     "no gradient": (lambda: of(Detached), "differentiable", "must be the slope of its objective"),
-    "changes its argument": (lambda: of(InPlace), "state", "step must leave its arguments as they are, but it changed 'z."),
-    "adds to its argument": (lambda: of(Adds), "state", "step must leave its arguments as they are, but it changed the dict"),
-    "drops the state": (lambda: of(Forgetful), "state", "step must return the whole state, got one without 'v.kept'"),
+    "changes its argument": (
+        lambda: of(InPlace),
+        "state",
+        "step must leave its arguments as they are, but it changed 'z.",
+    ),
+    "adds to its argument": (
+        lambda: of(Adds),
+        "state",
+        "step must leave its arguments as they are, but it changed the dict",
+    ),
+    "drops the state": (
+        lambda: of(Forgetful),
+        "state",
+        "step must return the whole state, got one without 'v.kept'",
+    ),
     "changes a shape": (lambda: of(Flattened), "state", "step must keep the shape of 'z."),
     "remembers on self": (lambda: of(Remembers), "repeatable", "solved the same way twice"),
     "remembers in a sweep": (lambda: of(Remembers), "stepwise", "stepwise must equal unrolled"),
-    "remembers after it": (lambda: of(Remembers), "adapted", "adapt must give the module of the last point"),
-    "draws in a step": (lambda: of(Draws), "repeatable", "no hook may draw from the global generator"),
-    "does not save": (lambda: of(Unsaved), "saved", "a loaded state_dict must bring back the same learner"),
+    "remembers after it": (
+        lambda: of(Remembers),
+        "adapted",
+        "adapt must give the module of the last point",
+    ),
+    "draws in a step": (
+        lambda: of(Draws),
+        "repeatable",
+        "no hook may draw from the global generator",
+    ),
+    "does not save": (
+        lambda: of(Unsaved),
+        "saved",
+        "a loaded state_dict must bring back the same learner",
+    ),
     "reads into Python": (lambda: of(Looks), "batched", "its code raised RuntimeError"),
-    "waits": (lambda: of(Asks), "resident", "must not wait for the device, but with unrolled one reads a value into Python"),
-    "fetches": (lambda: of(Fetches), "resident", "must not wait for the device, but with unrolled one copies a tensor between"),
-    "left behind": (lambda: of(LeftBehind), "resident", "must keep its tensors on one device, but torch says: "),
+    "waits": (
+        lambda: of(Asks),
+        "resident",
+        "must not wait for the device, but with unrolled one reads a value into Python",
+    ),
+    "fetches": (
+        lambda: of(Fetches),
+        "resident",
+        "must not wait for the device, but with unrolled one copies a tensor between",
+    ),
+    "left behind": (
+        lambda: of(LeftBehind),
+        "resident",
+        "must keep its tensors on one device, but torch says: ",
+    ),
     "half a step": (lambda: of(Half), "neutral", "must be MAML's to 1e-6, got a difference of"),
-    "dead parameters": (lambda: of(Dead), "learns", "by the second meta-step, but 8 of 16 have none"),
+    "dead parameters": (
+        lambda: of(Dead),
+        "learns",
+        "by the second meta-step, but 8 of 16 have none",
+    ),
     "misspelt": (lambda: of(Misspelt), "state", "its code raised KeyError: 'sclae."),
-    "wrong inverse": (lambda: Geometry(map=Skewed()), "bijective", "map.inverse(map.point(z)) must be z"),
+    "wrong inverse": (
+        lambda: Geometry(map=Skewed()),
+        "bijective",
+        "map.inverse(map.point(z)) must be z",
+    ),
     "noise without address": (OtherNoise, "addressed", "draw(seed) must depend on its seed alone"),
     "noise of all tasks": (SameNoise, "addressed", "draw(seed) must differ from task to task"),
     "no docstring": (Bare, "described", "Bare must have a docstring, got none"),

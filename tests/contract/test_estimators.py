@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mdtheory import tree
 from mdtheory.contract.gradients import ESTIMATORS, SCHEDULES, slope_errors
+from mdtheory.core import tree
+from mdtheory.core.objectives import Objective
 from mdtheory.inner.estimators import estimators
-from mdtheory.objectives import Objective
 from tests.contract.cases import distance, episodes_of, learner_of
 
 
@@ -18,7 +18,10 @@ def test_only_the_implicit_estimator_has_a_suite_of_its_own():
 
 def test_finite_differences_reject_the_first_order_gradient_as_exact(device):
     """Negative control: FOMAML's gradient is not the gradient of the unrolled surrogate."""
-    learner, episode = learner_of("maml", "mlp", "first_order").to(device), episodes_of("mlp", 1)[0].to(device)
+    learner, episode = (
+        learner_of("maml", "mlp", "first_order").to(device),
+        episodes_of("mlp", 1)[0].to(device),
+    )
     grads = learner.meta_gradient([episode]).grads
     groups = [(name,) for name in grads]
     assert max(slope_errors(learner, episode, grads, groups, first_order=False).values()) > 1e-3
@@ -39,8 +42,15 @@ def test_objectives_against_a_serial_autograd_loop(schedule, device):
         points = [start]
         for _ in range(problem.n_steps):
             names, values = zip(*points[-1].items(), strict=True)
-            grads = torch.autograd.grad(loss(points[-1], episode.support_x, episode.support_y), values, create_graph=True)
-            points.append({n: p - 0.1 * log_rates[n].exp() * g for n, p, g in zip(names, values, grads, strict=True)})
+            grads = torch.autograd.grad(
+                loss(points[-1], episode.support_x, episode.support_y), values, create_graph=True
+            )
+            points.append(
+                {
+                    n: p - 0.1 * log_rates[n].exp() * g
+                    for n, p, g in zip(names, values, grads, strict=True)
+                }
+            )
         return points
 
     def query(point):
@@ -55,11 +65,19 @@ def test_objectives_against_a_serial_autograd_loop(schedule, device):
         total = query(points[-1])
         for point in points[:-1]:
             held = {n: p.detach().requires_grad_() for n, p in point.items()}
-            grads = torch.autograd.grad(loss(held, episode.support_x, episode.support_y), list(held.values()))
-            moved = {n: held[n].detach() - 0.1 * rates[n].exp() * g for n, g in zip(held, grads, strict=True)}
+            grads = torch.autograd.grad(
+                loss(held, episode.support_x, episode.support_y), list(held.values())
+            )
+            moved = {
+                n: held[n].detach() - 0.1 * rates[n].exp() * g
+                for n, g in zip(held, grads, strict=True)
+            }
             total = total + query(moved)
     expected = torch.autograd.grad(total, list(meta.values()))
-    assert distance(learner.meta_gradient([episode]).grads, dict(zip(meta, expected, strict=True))) < 1e-11
+    assert (
+        distance(learner.meta_gradient([episode]).grads, dict(zip(meta, expected, strict=True)))
+        < 1e-11
+    )
 
 
 def test_no_episodes_is_refused():

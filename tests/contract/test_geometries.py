@@ -1,4 +1,6 @@
-"""Every geometry x model x property of the contract; ``mdtheory check`` runs the very same functions."""
+"""Every geometry x model x property of the contract; ``mdtheory check`` runs the very same
+functions.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def test_contract(slug, model, property, device):
 
 
 def test_only_these_geometries_declare_exceptions():
-    """A new exemption is a decision: it has to be written here too, and its reason into the geometry's docstring."""
+    """A new exemption is a decision: it has to be written here too, and its reason into the
+    geometry's docstring.
+    """
     exceptions = {
         slug: (made.neutral_start, made.vmappable, made.inert)
         for slug in SLUGS
@@ -34,7 +38,9 @@ def test_only_these_geometries_declare_exceptions():
 
 
 def test_what_stands_before_batch_statistics_is_silent_in_a_conv4_alone():
-    """The exemption is needed, and covers nothing that learns: a convolution bias cancels, whatever moves it."""
+    """The exemption is needed, and covers nothing that learns: a convolution bias cancels, whatever
+    moves it.
+    """
     setting = Setting(lambda: build("metasgd"), "conv4")
     sizes = gradient_sizes(setting.learner(stirred=False), [setting.episodes()] * 2, meta_lr=0.03)
     below = {name for name, size in sizes.items() if size <= LIVE}

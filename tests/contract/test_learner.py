@@ -6,18 +6,21 @@ import pytest
 import torch
 from torch import nn
 
-from mdtheory import tree
+from mdtheory.core import tree
+from mdtheory.core.types import Episode
 from mdtheory.inner.solver import solve
 from mdtheory.meta import MetaLearner
 from mdtheory.models import models
-from mdtheory.typing import Episode
 from tests.contract.cases import MODELS, distance, episodes_of, largest, learner_of
 
 
 def test_adapt_patterns_split_anchor_and_shared():
     learner = MetaLearner(MODELS["user"][0](), adapt=["head.*"])
     names = learner.meta()
-    assert {name for name in names if name.startswith("anchor.")} == {"anchor.head.weight", "anchor.head.bias"}
+    assert {name for name in names if name.startswith("anchor.")} == {
+        "anchor.head.weight",
+        "anchor.head.bias",
+    }
     assert "shared.layer.weight" in names
     assert not any("frozen" in name for name in names)
 
@@ -28,11 +31,23 @@ def test_only_the_chosen_part_moves_in_a_task_but_all_of_it_is_meta_learned():
     adapted = dict(learner.adapt(episode.support_x, episode.support_y).network.named_parameters())
     moved = {name for name, value in adapted.items() if not torch.equal(value, before[name])}
     assert moved == {"classifier.weight", "classifier.bias"}
-    assert largest({n: g for n, g in learner.meta_gradient([episode]).grads.items() if n.startswith("shared.")}) > 1e-4
+    assert (
+        largest(
+            {
+                n: g
+                for n, g in learner.meta_gradient([episode]).grads.items()
+                if n.startswith("shared.")
+            }
+        )
+        > 1e-4
+    )
 
 
 def test_a_pattern_that_matches_nothing_is_refused():
-    with pytest.raises(ValueError, match=r"adapt must match trainable parameters, got 'heads\.\*', which matches none"):
+    with pytest.raises(
+        ValueError,
+        match=r"adapt must match trainable parameters, got 'heads\.\*', which matches none",
+    ):
         MetaLearner(MODELS["user"][0](), adapt=["heads.*"])
 
 
@@ -78,14 +93,21 @@ def test_training_and_evaluation_may_take_different_numbers_of_steps():
     problem, meta = learner.problem(n_steps=4), tree.detach(learner.meta())
     state = solve(problem, meta, episode)
     adapted = dict(learner.adapt(episode.support_x, episode.support_y).network.named_parameters())
-    assert all(torch.equal(adapted[name.removeprefix("z.")], value) for name, value in state.items())
+    assert all(
+        torch.equal(adapted[name.removeprefix("z.")], value) for name, value in state.items()
+    )
     assert len(learner.trace(episode).support_loss) == 5
 
 
 def test_inner_loss_scale_multiplies_the_task_rate_of_plain_gradient_descent():
     episodes = episodes_of("mlp", 1)
-    scaled, faster = (learner_of("maml", "mlp", **options) for options in ({"inner_loss_scale": 5.0}, {"task_lr": 0.5}))
-    assert distance(scaled.meta_gradient(episodes).grads, faster.meta_gradient(episodes).grads) < 1e-12
+    scaled, faster = (
+        learner_of("maml", "mlp", **options)
+        for options in ({"inner_loss_scale": 5.0}, {"task_lr": 0.5})
+    )
+    assert (
+        distance(scaled.meta_gradient(episodes).grads, faster.meta_gradient(episodes).grads) < 1e-12
+    )
 
 
 def test_support_statistics_make_a_prediction_independent_of_the_other_queries():
@@ -100,7 +122,10 @@ def test_support_statistics_make_a_prediction_independent_of_the_other_queries()
 
 
 def test_running_statistics_move_only_when_told():
-    learner, episodes = MetaLearner(MODELS["conv4"][0]().double(), norm="running", n_steps=1), episodes_of("conv4")
+    learner, episodes = (
+        MetaLearner(MODELS["conv4"][0]().double(), norm="running", n_steps=1),
+        episodes_of("conv4"),
+    )
     before = learner.network.blocks[0].norm.running_mean.clone()
     learner.backward(episodes)
     assert torch.equal(learner.network.blocks[0].norm.running_mean, before)
@@ -122,7 +147,9 @@ def test_a_network_without_second_derivatives_is_refused_at_the_first_use():
 @pytest.mark.parametrize("n_labels", [0, 3])
 def test_unlabelled_support_is_refused(n_labels):
     with pytest.raises(ValueError, match="x and y must hold the same number"):
-        MetaLearner(nn.Linear(3, 2)).adapt(torch.zeros(2, 3), torch.zeros(n_labels, dtype=torch.int64))
+        MetaLearner(nn.Linear(3, 2)).adapt(
+            torch.zeros(2, 3), torch.zeros(n_labels, dtype=torch.int64)
+        )
 
 
 def test_forward_is_adapt_and_predict():
@@ -136,13 +163,21 @@ def test_every_model_of_the_registry_meta_learns():
     labels = torch.tensor([0, 1, 0, 1])
     for name in models.names():
         size = sizes.get(name, 4)
-        options = {"in_features": 3 * size * size} if name in ("linear", "mlp") else {"in_channels": 3, "image_size": size}
+        options = (
+            {"in_features": 3 * size * size}
+            if name in ("linear", "mlp")
+            else {"in_channels": 3, "image_size": size}
+        )
         if name == "vit":
             options["patch"] = 4
         if name == "resnet12":
             options["widths"] = (4, 6)
         network = models.get(name)(n_way=2, **options).double()
-        x = torch.rand(4, 3, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        result = MetaLearner(network, n_steps=1).meta_gradient([Episode(x, labels, x.flip(0), labels)])
+        x = torch.rand(
+            4, 3, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+        )
+        result = MetaLearner(network, n_steps=1).meta_gradient(
+            [Episode(x, labels, x.flip(0), labels)]
+        )
         assert torch.isfinite(result.value)
         assert largest(result.grads) > 0

@@ -42,7 +42,9 @@ def names(class_id: str) -> list[str]:
 
 def rows(split: str) -> list[tuple[str, str, bytes]]:
     """(class id, file name, bytes) of every image of a split."""
-    return [(c, name, encoded(picture(c, k))) for c in CLASSES[split] for k, name in enumerate(names(c))]
+    return [
+        (c, name, encoded(picture(c, k))) for c in CLASSES[split] for k, name in enumerate(names(c))
+    ]
 
 
 def as_folders(root: Path, *, splits: bool = True) -> Path:
@@ -77,7 +79,9 @@ def as_parquet(root: Path) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     for split in CLASSES:
         wnid = pa.array([c for c, _, _ in rows(split)]).dictionary_encode()
-        pq.write_table(table(split, wnid=wnid), root / f"{split}-00000-of-00001.parquet", row_group_size=5)
+        pq.write_table(
+            table(split, wnid=wnid), root / f"{split}-00000-of-00001.parquet", row_group_size=5
+        )
     return root
 
 
@@ -87,7 +91,9 @@ def hub_metadata(class_names: list[str]) -> dict[bytes, bytes]:
 
 
 def as_hub(root: Path, class_names: list[str] | None, *, paths: bool = True) -> Path:
-    """``data/<split>-*.parquet`` with ``image`` and integer ``label``; names in the metadata, ids in the paths, or neither."""
+    """``data/<split>-*.parquet`` with ``image`` and integer ``label``; names in the metadata, ids
+    in the paths, or neither.
+    """
     (root / "data").mkdir(parents=True)
     everything = [c for split in CLASSES for c in CLASSES[split]]
     for split in CLASSES:
@@ -108,30 +114,44 @@ def pixels(split: str) -> np.ndarray:
 
 
 def cache_content(split: str) -> dict:
-    places = {c: [k * PER_CLASS + j for j in range(PER_CLASS)] for k, c in enumerate(CLASSES[split])}
+    places = {
+        c: [k * PER_CLASS + j for j in range(PER_CLASS)] for k, c in enumerate(CLASSES[split])
+    }
     return {"image_data": pixels(split), "class_dict": places}
 
 
 def label_content(split: str, **extra: object) -> dict:
-    return {"data": pixels(split), "labels": [k for k, _ in enumerate(CLASSES[split]) for _ in range(PER_CLASS)], **extra}
+    return {
+        "data": pixels(split),
+        "labels": [k for k, _ in enumerate(CLASSES[split]) for _ in range(PER_CLASS)],
+        **extra,
+    }
 
 
 def as_cache_pickles(root: Path, protocol: int = 2) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     for split in CLASSES:
-        (root / f"mini-imagenet-cache-{SHORT[split]}.pkl").write_bytes(pickle.dumps(cache_content(split), protocol=protocol))
+        (root / f"mini-imagenet-cache-{SHORT[split]}.pkl").write_bytes(
+            pickle.dumps(cache_content(split), protocol=protocol)
+        )
     return root
 
 
 def as_label_pickles(root: Path, *, with_names: bool = False) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     for split in CLASSES:
-        extra = {"catname2label": {c: k for k, c in enumerate(CLASSES[split])}} if with_names else {}
+        extra = (
+            {"catname2label": {c: k for k, c in enumerate(CLASSES[split])}} if with_names else {}
+        )
         part = "train_phase_train" if split == "train" else SHORT[split]
-        (root / f"miniImageNet_category_split_{part}.pickle").write_bytes(pickle.dumps(label_content(split, **extra)))
+        (root / f"miniImageNet_category_split_{part}.pickle").write_bytes(
+            pickle.dumps(label_content(split, **extra))
+        )
     return root
 
 
 def snapshot(root: Path) -> dict[str, bytes]:
     """Every file below a folder with its content."""
-    return {str(f.relative_to(root)): f.read_bytes() for f in sorted(root.rglob("*")) if f.is_file()}
+    return {
+        str(f.relative_to(root)): f.read_bytes() for f in sorted(root.rglob("*")) if f.is_file()
+    }

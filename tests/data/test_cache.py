@@ -1,4 +1,6 @@
-"""The cache: written once and whole, shared, rebuilt where it is damaged, safe with several processes."""
+"""The cache: written once and whole, shared, rebuilt where it is damaged, safe with several
+processes.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ import sys
 import numpy as np
 import pytest
 
-from mdtheory.cache_dir import default_cache_dir
-from mdtheory.data import cache, decoding
+from mdtheory.core.cache_dir import default_cache_dir
+from mdtheory.data import cache, decode_all
 from mdtheory.data.open import detect, open_mini_imagenet
 from tests.data import forms
 
@@ -20,10 +22,10 @@ TOTAL = 42
 START = """
 import json, os, sys, time
 from pathlib import Path
-from mdtheory.data import cache, decoding
-from mdtheory.data.listing import stamp
+from mdtheory.data import cache, decode_all
+from mdtheory.data.image_index import stamp
 from mdtheory.data.readers.folder import find
-decoding.BATCH = 8
+decode_all.BATCH = 8
 seen = []
 def progress(done, total):
     seen.append(done)
@@ -37,7 +39,10 @@ print(json.dumps([len(seen), int(pixels.sum(dtype=int)), len(listing.files)]))
 def start(action, root, cache_dir):
     code = START.replace("{action}", action)
     return subprocess.Popen(
-        [sys.executable, "-c", code, root, cache_dir], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, root, cache_dir],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -63,7 +68,10 @@ def test_the_second_start_decodes_nothing_and_maps_the_file(root, tmp_path):
     pixels = load(root, tmp_path / "cache").pixels
     assert isinstance(pixels, np.memmap)
     assert not pixels.flags.writeable
-    assert [p.name.endswith(".lock") or p.is_dir() for p in (tmp_path / "cache").iterdir()] == [True, True]
+    assert [p.name.endswith(".lock") or p.is_dir() for p in (tmp_path / "cache").iterdir()] == [
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("change", ["touched", "grown", "renamed", "removed"])
@@ -83,7 +91,15 @@ def test_a_changed_source_is_decoded_anew(root, tmp_path, change):
 
 
 @pytest.mark.parametrize(
-    "damage", ["truncated pixels", "no index", "broken index", "another index", "other pixels", "empty pixels"]
+    "damage",
+    [
+        "truncated pixels",
+        "no index",
+        "broken index",
+        "another index",
+        "other pixels",
+        "empty pixels",
+    ],
 )
 def test_a_damaged_cache_is_built_again(root, tmp_path, damage):
     good = np.array(load(root, tmp_path / "cache").pixels)
@@ -138,8 +154,13 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(root, tmp_path):
 
 
 def test_a_disk_without_room_is_noticed_before_decoding(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 64 << 20})())
-    with pytest.raises(ValueError, match=r"must have room for the cache of 0\.00 GB, got 0\.07 GB free; free some space"):
+    monkeypatch.setattr(
+        cache.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 64 << 20})()
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"must have room for the cache of 0\.00 GB, got 0\.07 GB free; free some space",
+    ):
         load(root, tmp_path / "cache")
     assert [p.name for p in (tmp_path / "cache").iterdir() if not p.name.endswith(".lock")] == []
 
@@ -154,9 +175,11 @@ def test_an_interrupt_leaves_nothing(root, tmp_path):
 
 
 def test_a_source_that_changes_while_it_is_decoded_is_refused(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(decoding, "BATCH", 4)
+    monkeypatch.setattr(decode_all, "BATCH", 4)
     victim = root / "val" / "n02091244" / "n0209124400000000.png"
-    with pytest.raises(ValueError, match=r"n0209124400000000\.png' must be readable, got No such file"):
+    with pytest.raises(
+        ValueError, match=r"n0209124400000000\.png' must be readable, got No such file"
+    ):
         load(root, tmp_path / "cache", progress=lambda done, total: victim.unlink(missing_ok=True))
     assert [p.name for p in (tmp_path / "cache").iterdir() if not p.name.endswith(".lock")] == []
 

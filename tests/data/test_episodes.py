@@ -13,24 +13,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
+from mdtheory.core.seeding import seed
 from mdtheory.data.episodes import EpisodeStream, permutation
 from mdtheory.data.images import ClassImages
 from mdtheory.data.splits import Division
-from mdtheory.seeding import seed
 
 PER_CLASS = 25
-CLASSES = {"train": tuple(f"a{k}" for k in range(8)), "validation": ("v0", "v1"), "test": tuple(f"w{k}" for k in range(5))}
+CLASSES = {
+    "train": tuple(f"a{k}" for k in range(8)),
+    "validation": ("v0", "v1"),
+    "test": tuple(f"w{k}" for k in range(5)),
+}
 
 
 def images() -> ClassImages:
-    """Images that show their own class and number: the first pixel is the class's row, the second the image's."""
-    listing = sorted((c, f"{k:02d}") for split in CLASSES for c in CLASSES[split] for k in range(PER_CLASS))
+    """Images that show their own class and number: the first pixel is the class's row, the second
+    the image's.
+    """
+    listing = sorted(
+        (c, f"{k:02d}") for split in CLASSES for c in CLASSES[split] for k in range(PER_CLASS)
+    )
     order = sorted({c for c, _ in listing})
     pixels = np.zeros((len(listing), 2, 2, 1), dtype=np.uint8)
     pixels[:, 0, 0, 0] = [order.index(c) for c, _ in listing]
     pixels[:, 0, 1, 0] = [int(f) for _, f in listing]
     return ClassImages(
-        pixels, class_ids=[c for c, _ in listing], files=[f for _, f in listing], division=Division(CLASSES, "hand")
+        pixels,
+        class_ids=[c for c, _ in listing],
+        files=[f for _, f in listing],
+        division=Division(CLASSES, "hand"),
     )
 
 
@@ -54,7 +65,9 @@ class OneByOne:
 
 
 def stream(source=SOURCE, **changes):
-    return EpisodeStream(source, **{"split": "train", "seed": 7, "n_way": 5, "n_shot": 1, "n_query": 4, **changes})
+    return EpisodeStream(
+        source, **{"split": "train", "seed": 7, "n_way": 5, "n_shot": 1, "n_query": 4, **changes}
+    )
 
 
 def ids(batch: torch.Tensor) -> list[tuple[int, int]]:
@@ -64,7 +77,10 @@ def ids(batch: torch.Tensor) -> list[tuple[int, int]]:
 
 def same(a, b) -> bool:
     return (
-        all(torch.equal(getattr(a, k), getattr(b, k)) for k in ("support_x", "support_y", "query_x", "query_y"))
+        all(
+            torch.equal(getattr(a, k), getattr(b, k))
+            for k in ("support_x", "support_y", "query_x", "query_y")
+        )
         and a.seed == b.seed
     )
 
@@ -78,11 +94,16 @@ def test_an_episode_is_class_major_and_its_parts_are_disjoint():
     support, query = ids(episode.support_x), ids(episode.query_x)
     assert len(set(support + query)) == 35
     of_label = {
-        label: {c for (c, _), y in zip(support, episode.support_y.tolist(), strict=True) if y == label} for label in range(5)
+        label: {
+            c for (c, _), y in zip(support, episode.support_y.tolist(), strict=True) if y == label
+        }
+        for label in range(5)
     }
     assert all(len(own) == 1 for own in of_label.values())
     assert len(set().union(*of_label.values())) == 5
-    assert all({c} == of_label[y] for (c, _), y in zip(query, episode.query_y.tolist(), strict=True))
+    assert all(
+        {c} == of_label[y] for (c, _), y in zip(query, episode.query_y.tolist(), strict=True)
+    )
 
 
 def test_chosen_is_what_is_loaded():
@@ -104,9 +125,14 @@ def test_a_source_with_the_bare_protocol_gives_the_same_episode():
 @given(st.integers(0, 10**9), st.integers(1, 5), st.integers(1, 15), st.integers(1, 15))
 def test_fewer_queries_are_the_first_of_more(index, n_shot, few, many):
     few, many = sorted((few, many))
-    small, large = stream(n_shot=n_shot, n_query=few)(index), stream(n_shot=n_shot, n_query=many)(index)
+    small, large = (
+        stream(n_shot=n_shot, n_query=few)(index),
+        stream(n_shot=n_shot, n_query=many)(index),
+    )
     assert torch.equal(small.support_x, large.support_x)
-    assert torch.equal(small.query_x.unflatten(0, (5, few)), large.query_x.unflatten(0, (5, many))[:, :few])
+    assert torch.equal(
+        small.query_x.unflatten(0, (5, few)), large.query_x.unflatten(0, (5, many))[:, :few]
+    )
     assert small.seed == large.seed
 
 
@@ -130,7 +156,9 @@ def test_the_address_alone_decides():
 
 
 @pytest.mark.parametrize(
-    "other", [stream(seed=8), stream(OneByOne("another set")), stream(split="test")], ids=["seed", "data set", "split"]
+    "other",
+    [stream(seed=8), stream(OneByOne("another set")), stream(split="test")],
+    ids=["seed", "data set", "split"],
 )
 def test_every_part_of_the_address_counts(other):
     assert stream().chosen(0) != stream().chosen(1)
@@ -169,14 +197,23 @@ def chi_square(permute) -> float:
 
 
 def test_permutations_are_uniform():
-    """Fixed addresses; a fair draw fails with probability 1e-6. The same check sees words of three bits, with their ties."""
+    """Fixed addresses; a fair draw fails with probability 1e-6. The same check sees words of three
+    bits, with their ties.
+    """
     critical = chi2.isf(1e-6, 23)
     assert chi_square(lambda k: permutation(4, "uniform", k)) < critical
-    assert chi_square(lambda k: np.argsort(np.random.PCG64(k).random_raw(4) % 8, kind="stable").tolist()) > critical
+    assert (
+        chi_square(
+            lambda k: np.argsort(np.random.PCG64(k).random_raw(4) % 8, kind="stable").tolist()
+        )
+        > critical
+    )
 
 
 def test_classes_and_images_are_uniform_and_classes_do_not_decide_images():
-    """1600 tasks of 2 out of 8 classes: every class 400 times on average (sd 17.3), every image of a class 16 (sd 4)."""
+    """1600 tasks of 2 out of 8 classes: every class 400 times on average (sd 17.3), every image of
+    a class 16 (sd 4).
+    """
     classes, pairs = Counter(), Counter()
     for index in range(1600):
         for k, picks in stream(n_way=2, n_query=1).chosen(index):
@@ -190,8 +227,14 @@ def test_classes_and_images_are_uniform_and_classes_do_not_decide_images():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"n_way": 9}, "n_way must be at most 8, the number of classes in split 'train', got 9; lower it"),
-        ({"split": "validation"}, "n_way must be at most 2, the number of classes in split 'validation', got 5"),
+        (
+            {"n_way": 9},
+            "n_way must be at most 8, the number of classes in split 'train', got 9; lower it",
+        ),
+        (
+            {"split": "validation"},
+            "n_way must be at most 2, the number of classes in split 'validation', got 5",
+        ),
         ({"n_way": 1}, "n_way must be a whole number >= 2, got 1"),
         ({"n_way": 5.0}, "n_way must be a whole number >= 2, got 5.0"),
         ({"n_way": True}, "n_way must be a whole number"),
@@ -199,7 +242,10 @@ def test_classes_and_images_are_uniform_and_classes_do_not_decide_images():
         ({"n_query": "4"}, "n_query must be a whole number >= 1, got '4'"),
         ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
         ({"split": "val"}, "split must be one of train, validation, test, got 'val'"),
-        ({"n_shot": 20, "n_query": 6}, "at least n_shot \\+ n_query = 26 images, got 25 in class 'a0' of split 'train'; lower"),
+        (
+            {"n_shot": 20, "n_query": 6},
+            "at least n_shot \\+ n_query = 26 images, got 25 in class 'a0' of split 'train'; lower",
+        ),
     ],
 )
 def test_what_no_episode_can_be_made_of_is_refused_at_once(changes, words):
@@ -221,5 +267,8 @@ def test_all_images_may_be_used():
 
 def test_episodes_live_where_the_images_live(device):
     episode = stream(SOURCE.to_device(device))(5)
-    assert {x.device.type for x in (episode.support_x, episode.support_y, episode.query_x, episode.query_y)} == {device.type}
+    assert {
+        x.device.type
+        for x in (episode.support_x, episode.support_y, episode.query_x, episode.query_y)
+    } == {device.type}
     assert same(episode.to("cpu"), stream()(5))

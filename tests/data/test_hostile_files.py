@@ -1,4 +1,6 @@
-"""Wrong, truncated and mixed-up sources: one sentence with what was wrong, expected and to be done; nothing changes."""
+"""Wrong, truncated and mixed-up sources: one sentence with what was wrong, expected and to be done;
+nothing changes.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mdtheory.data.decode import decode
+from mdtheory.data.decode_image import decode
 from mdtheory.data.open import open_class_folders, open_mini_imagenet
 from tests.data import forms
 
@@ -43,10 +45,17 @@ def png_header(width: int, height: int) -> bytes:
     """A PNG that promises width x height pixels and holds none."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 100))
+        + chunk(b"IEND", b"")
+    )
 
 
 def write(name: str, data: bytes):
@@ -101,31 +110,70 @@ BIG = forms.encoded(forms.picture("big", 0, 200), "JPEG")
 DEEP = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8))
 
 FOLDERS = {
-    "truncated image": (write(FIRST, BIG[: len(BIG) // 2]), "n0153282900000000.png.* must be a whole image, got a damaged one"),
-    "empty image": (write(FIRST, b""), "n0153282900000000.png.* must be an image .*, got something else; replace or remove"),
-    "text as image": (write(FIRST, b"<html>404 not found</html>"), "of class 'n01532829' .* must be an image"),
+    "truncated image": (
+        write(FIRST, BIG[: len(BIG) // 2]),
+        "n0153282900000000.png.* must be a whole image, got a damaged one",
+    ),
+    "empty image": (
+        write(FIRST, b""),
+        "n0153282900000000.png.* must be an image .*, got something else; replace or remove",
+    ),
+    "text as image": (
+        write(FIRST, b"<html>404 not found</html>"),
+        "of class 'n01532829' .* must be an image",
+    ),
     "bomb": (write(FIRST, png_header(30000, 30000)), "at most 100,000,000 pixels, got more"),
     "header only": (write(FIRST, png_header(90, 90)), "must be a whole image, got a damaged one"),
     "sixteen bits": (save(FIRST, DEEP), "must have 8 bits per channel, got mode I;16"),
-    "floats": (save(FIRST, Image.fromarray(np.ones((8, 8), dtype=np.float32))), "8 bits per channel, got mode F"),
-    "broken exif": (write(FIRST, b"\xff\xd8\xff\xe1\x00\x10Exif\0\0II*\0\xff\xff\xff\xff" + BIG[2:60]), "must be"),
-    "class in two splits": (copy(FOLDER, "test/n01532829"), "in one split only, got 'n01532829' in 'test' and in 'train'"),
-    "class of its own": (move(FOLDER, "train/n99999999"), "only its own 100 classes, got 1 others such as 'n99999999'"),
-    "word beside ids": (move(FOLDER, "train/robin"), "all be WordNet ids or none of them, got .* and 'robin'"),
-    "class beside splits": (move(FOLDER, "n01532829"), "all lie under train, val or test or none of them, got 'n01532829'"),
+    "floats": (
+        save(FIRST, Image.fromarray(np.ones((8, 8), dtype=np.float32))),
+        "8 bits per channel, got mode F",
+    ),
+    "broken exif": (
+        write(FIRST, b"\xff\xd8\xff\xe1\x00\x10Exif\0\0II*\0\xff\xff\xff\xff" + BIG[2:60]),
+        "must be",
+    ),
+    "class in two splits": (
+        copy(FOLDER, "test/n01532829"),
+        "in one split only, got 'n01532829' in 'test' and in 'train'",
+    ),
+    "class of its own": (
+        move(FOLDER, "train/n99999999"),
+        "only its own 100 classes, got 1 others such as 'n99999999'",
+    ),
+    "word beside ids": (
+        move(FOLDER, "train/robin"),
+        "all be WordNet ids or none of them, got .* and 'robin'",
+    ),
+    "class beside splits": (
+        move(FOLDER, "n01532829"),
+        "all lie under train, val or test or none of them, got 'n01532829'",
+    ),
     "two validation folders": (
         copy("val/n02091244", "validation/n02091244"),
         "one validation folder, got 'val' and 'validation'",
     ),
-    "images in a split folder": (copy(FIRST, "train/stray.png"), "train' must hold one folder per class, got images directly"),
+    "images in a split folder": (
+        copy(FIRST, "train/stray.png"),
+        "train' must hold one folder per class, got images directly",
+    ),
     "class without images": (
         write("train/n03017168/list.txt", b""),
         "n03017168' must hold images .*, got none; fill or remove",
     ),
     "class of folders": (only_subfolders, "n01532829' must hold images .*, got folders only"),
-    "a folder called image": (lambda root: (root / FOLDER / "x.png").mkdir(), "x.png' must be readable, got Is a directory"),
-    "empty folder": (empty, "must hold Parquet files, class folders .*, got an empty folder; check the path"),
-    "two forms": (write("train-0.parquet", b""), "one form, got class folders and Parquet files; give the folder of one"),
+    "a folder called image": (
+        lambda root: (root / FOLDER / "x.png").mkdir(),
+        "x.png' must be readable, got Is a directory",
+    ),
+    "empty folder": (
+        empty,
+        "must hold Parquet files, class folders .*, got an empty folder; check the path",
+    ),
+    "two forms": (
+        write("train-0.parquet", b""),
+        "one form, got class folders and Parquet files; give the folder of one",
+    ),
     "dangling link": (
         lambda root: os.symlink(root / "gone.png", root / FOLDER / "zz.png"),
         "zz.png' must be readable, got No such",
@@ -137,18 +185,39 @@ TABLES = {
         lambda root: (root / "images/n0153282900000003.png").unlink(),
         "got 1 missing such as 'n0153282900000003.png'",
     ),
-    "no label column": (rewrite("label", "class"), "train.csv' must have the columns filename and label, got .*'class'"),
-    "empty table": (write("train.csv", b""), "train.csv' must have the columns filename and label, got \\[\\]"),
-    "a way out of the folder": (rewrite("n0153282900000002.png", "../x.png"), "plain file name .*, got '../x.png'.* line 4"),
-    "short row": (rewrite("n0153282900000002.png,n01532829", "n0153282900000002.png"), "got 'n0153282900000002.png', None"),
-    "unclosed quote": (rewrite("n0153282900000002.png", '"n01'), "train.csv' must be a csv table in UTF-8, got a damaged one"),
-    "not text": (write("train.csv", b"filename,label\n\xff\xfe\x00,a\n"), "must be a csv table in UTF-8, got a damaged one"),
+    "no label column": (
+        rewrite("label", "class"),
+        "train.csv' must have the columns filename and label, got .*'class'",
+    ),
+    "empty table": (
+        write("train.csv", b""),
+        "train.csv' must have the columns filename and label, got \\[\\]",
+    ),
+    "a way out of the folder": (
+        rewrite("n0153282900000002.png", "../x.png"),
+        "plain file name .*, got '../x.png'.* line 4",
+    ),
+    "short row": (
+        rewrite("n0153282900000002.png,n01532829", "n0153282900000002.png"),
+        "got 'n0153282900000002.png', None",
+    ),
+    "unclosed quote": (
+        rewrite("n0153282900000002.png", '"n01'),
+        "train.csv' must be a csv table in UTF-8, got a damaged one",
+    ),
+    "not text": (
+        write("train.csv", b"filename,label\n\xff\xfe\x00,a\n"),
+        "must be a csv table in UTF-8, got a damaged one",
+    ),
     "image twice": (
         rewrite("n0153282900000002.png", "n0153282900000003.png"),
         "unique within a class, got 'n0153282900000003.png' twice",
     ),
     "class in two tables": (copy("train.csv", "test.csv"), "one split only, got 'n01532829'"),
-    "two tables of a split": (copy("val.csv", "validation.csv"), "one table per split, got 'val.csv' and 'validation.csv'"),
+    "two tables of a split": (
+        copy("val.csv", "validation.csv"),
+        "one table per split, got 'val.csv' and 'validation.csv'",
+    ),
     "no images": (
         lambda root: shutil.rmtree(root / "images"),
         "must hold Parquet files, .* got 'test.csv', 'train.csv', 'val.csv'",
@@ -164,7 +233,9 @@ def cases(table):
 def test_broken_class_folders(tmp_path, change, words):
     root = forms.as_folders(tmp_path / "set")
     change(root)
-    sentence = refused(lambda: open_mini_imagenet(root, cache_dir=tmp_path / "cache"), tmp_path / "cache", root)
+    sentence = refused(
+        lambda: open_mini_imagenet(root, cache_dir=tmp_path / "cache"), tmp_path / "cache", root
+    )
     assert re.search(words, sentence), sentence
 
 
@@ -172,29 +243,43 @@ def test_broken_class_folders(tmp_path, change, words):
 def test_broken_csv_splits(tmp_path, change, words):
     root = forms.as_csv(tmp_path / "set")
     change(root)
-    sentence = refused(lambda: open_mini_imagenet(root, cache_dir=tmp_path / "cache"), tmp_path / "cache", root)
+    sentence = refused(
+        lambda: open_mini_imagenet(root, cache_dir=tmp_path / "cache"), tmp_path / "cache", root
+    )
     assert re.search(words, sentence), sentence
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_an_image_that_pillow_only_warns_about_is_refused():
-    with pytest.raises(ValueError, match="must have at most 100,000,000 pixels, got more in image 'x'; shrink or remove it"):
+    with pytest.raises(
+        ValueError,
+        match="must have at most 100,000,000 pixels, got more in image 'x'; shrink or remove it",
+    ):
         decode(png_header(11_000, 11_000), image_size=8, name="image 'x'")
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")
 def test_random_damage_to_an_image_is_one_sentence_or_none():
-    """Changed and cut copies of seven kinds of image files; what Pillow still opens must come out as pixels."""
+    """Changed and cut copies of seven kinds of image files; what Pillow still opens must come out
+    as pixels.
+    """
     rng = np.random.default_rng(3)
     picture = forms.picture("damage", 0, 40)
-    files = [forms.encoded(picture, kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")]
+    files = [
+        forms.encoded(picture, kind)
+        for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+    ]
     opened = 0
     for k in range(350):
         data = bytearray(files[k % len(files)])
         for _ in range(4):
             data[rng.integers(min(len(data), 90))] = rng.integers(256)
         try:
-            pixels = decode(bytes(data[: rng.integers(len(data))] if k % 5 == 0 else data), image_size=8, name="image 'x'")
+            pixels = decode(
+                bytes(data[: rng.integers(len(data))] if k % 5 == 0 else data),
+                image_size=8,
+                name="image 'x'",
+            )
             assert pixels.shape == (8, 8, 3)
             opened += 1
         except ValueError as error:
@@ -217,7 +302,9 @@ def with_table(**columns: object):
 
 def labelled(numbers: list[int], names: list[str]):
     def change(root: Path) -> None:
-        made = forms.table("train", label=pa.array(numbers)).replace_schema_metadata(forms.hub_metadata(names))
+        made = forms.table("train", label=pa.array(numbers)).replace_schema_metadata(
+            forms.hub_metadata(names)
+        )
         pq.write_table(made, train(root))
 
     return change
@@ -231,7 +318,10 @@ def damaged_page(root: Path) -> None:
 
 
 def without_bytes(root: Path) -> None:
-    images = [{"bytes": None if k == 5 else data, "path": name} for k, (_, name, data) in enumerate(forms.rows("train"))]
+    images = [
+        {"bytes": None if k == 5 else data, "path": name}
+        for k, (_, name, data) in enumerate(forms.rows("train"))
+    ]
     wnids = [c for c, _, _ in forms.rows("train")]
     pq.write_table(pa.table({"image": images, "wnid": wnids}), train(root))
 
@@ -242,22 +332,45 @@ PARQUET = {
         lambda root: train(root).write_bytes(train(root).read_bytes()[:-20]),
         "whole Parquet file, got a damaged one",
     ),
-    "empty file": (lambda root: train(root).write_bytes(b""), "train-00000-of-00001.parquet' must be a whole Parquet file"),
+    "empty file": (
+        lambda root: train(root).write_bytes(b""),
+        "train-00000-of-00001.parquet' must be a whole Parquet file",
+    ),
     "damaged page": (damaged_page, "must be"),
-    "no class column": (with_table(other=pa.array(["a"] * N)), "must have a column image .* and a column wnid or label, got"),
-    "no class in a row": (with_table(wnid=pa.array(["n01532829"] * 17 + [None])), "a class in every row, got none in row 17"),
-    "classes as floats": (with_table(label=pa.array([0.5] * N)), "must hold text or whole numbers, got 0.5"),
-    "label beyond the names": (labelled([7] * N, ["a", "b"]), "must lie between 0 and 1, .*, got 7 to 7"),
-    "hidden labels": (labelled([-1] * N, ["a", "b"]), "got -1 to -1; the file carries no true labels"),
+    "no class column": (
+        with_table(other=pa.array(["a"] * N)),
+        "must have a column image .* and a column wnid or label, got",
+    ),
+    "no class in a row": (
+        with_table(wnid=pa.array(["n01532829"] * 17 + [None])),
+        "a class in every row, got none in row 17",
+    ),
+    "classes as floats": (
+        with_table(label=pa.array([0.5] * N)),
+        "must hold text or whole numbers, got 0.5",
+    ),
+    "label beyond the names": (
+        labelled([7] * N, ["a", "b"]),
+        "must lie between 0 and 1, .*, got 7 to 7",
+    ),
+    "hidden labels": (
+        labelled([-1] * N, ["a", "b"]),
+        "got -1 to -1; the file carries no true labels",
+    ),
     "labels against paths": (
         labelled([0] * N, ["a"]),
         "label 0 of .* must stand for one class, got .* n01532829 and n01558993",
     ),
     "numbers as images": (
-        lambda root: pq.write_table(pa.table({"image": [1, 2], "wnid": ["n01532829"] * 2}), train(root)),
+        lambda root: pq.write_table(
+            pa.table({"image": [1, 2], "wnid": ["n01532829"] * 2}), train(root)
+        ),
         "column 'image' .* must hold encoded images .*, got int64",
     ),
-    "images outside the table": (without_bytes, "must hold the bytes of every image, got none in row 5"),
+    "images outside the table": (
+        without_bytes,
+        "must hold the bytes of every image, got none in row 5",
+    ),
     "the same file twice": (
         lambda root: shutil.copy(train(root), root / "train-copy.parquet"),
         "unique within a class, got 'n0153282900000000.png' twice",
@@ -273,7 +386,9 @@ PARQUET = {
 def test_broken_parquet(tmp_path, change, words):
     root = forms.as_parquet(tmp_path / "set")
     change(root)
-    sentence = refused(lambda: open_mini_imagenet(root, cache_dir=tmp_path / "cache"), tmp_path / "cache", root)
+    sentence = refused(
+        lambda: open_mini_imagenet(root, cache_dir=tmp_path / "cache"), tmp_path / "cache", root
+    )
     assert re.search(words, sentence), sentence
 
 
@@ -300,7 +415,9 @@ def test_broken_paths(tmp_path, monkeypatch):
 def test_broken_sizes(tmp_path, size):
     root = forms.as_folders(tmp_path / "set")
     opener = lambda: open_mini_imagenet(root, image_size=size, cache_dir=tmp_path / "cache")  # noqa: E731
-    assert "image_size must be a whole number of pixels" in refused(opener, tmp_path / "cache", root)
+    assert "image_size must be a whole number of pixels" in refused(
+        opener, tmp_path / "cache", root
+    )
 
 
 @pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.5, 0.6, -0.1), (1, 1, 1)])
@@ -315,7 +432,9 @@ def test_a_miniimagenet_without_ids_and_without_split(tmp_path):
     for k, folder in enumerate(sorted(root.iterdir())):
         folder.rename(root / f"class {k}")
     opener = lambda: open_mini_imagenet(root, cache_dir=tmp_path / "cache")  # noqa: E731
-    assert "with WordNet ids or with its split, got class 'class 0' with neither" in refused(opener, tmp_path / "cache", root)
+    assert "with WordNet ids or with its split, got class 'class 0' with neither" in refused(
+        opener, tmp_path / "cache", root
+    )
 
 
 def test_names_with_line_breaks_stay_one_sentence(tmp_path):
@@ -341,7 +460,10 @@ def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(os, "scandir", forbidden)
-    with pytest.raises(ValueError, match=r"set.*' must be readable, got Permission denied; check the path and its permissions"):
+    with pytest.raises(
+        ValueError,
+        match=r"set.*' must be readable, got Permission denied; check the path and its permissions",
+    ):
         open_mini_imagenet(root, cache_dir=tmp_path / "cache")
 
 
@@ -349,7 +471,11 @@ def test_a_cache_folder_that_is_a_file(tmp_path):
     root = forms.as_folders(tmp_path / "set")
     (tmp_path / "cache").write_text("precious")
     with pytest.raises(
-        ValueError, match=r"cache folder .* must be writable and have room, got .*; free some space or name another"
+        ValueError,
+        match=(
+            r"cache folder .* must be writable and have room, got .*; free some space or name "
+            r"another"
+        ),
     ):
         open_mini_imagenet(root, cache_dir=tmp_path / "cache")
     assert (tmp_path / "cache").read_text() == "precious"
@@ -370,5 +496,9 @@ def test_an_intact_source_is_not_refused(tmp_path):
         root = make(tmp_path / str(k))
         with pytest.raises(pytest.fail.Exception):
             refused(
-                lambda root=root: open_mini_imagenet(root, image_size=8, cache_dir=tmp_path / "cache"), tmp_path / "cache", root
+                lambda root=root: open_mini_imagenet(
+                    root, image_size=8, cache_dir=tmp_path / "cache"
+                ),
+                tmp_path / "cache",
+                root,
             )

@@ -1,4 +1,6 @@
-"""Pickles: every way in which arrays are pickled is read; nothing else that a pickle asks for is run."""
+"""Pickles: every way in which arrays are pickled is read; nothing else that a pickle asks for is
+run.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def file(tmp_path):
 
     def make(content, protocol: int = 4):
         path = tmp_path / "mini-imagenet-cache-train.pkl"
-        path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content, protocol=protocol))
+        path.write_bytes(
+            content if isinstance(content, bytes) else pickle.dumps(content, protocol=protocol)
+        )
         return path
 
     return make
@@ -87,17 +91,25 @@ def test_arrays_and_containers_of_every_protocol(file, protocol, core):
 
 
 def python2_array(array: np.ndarray) -> bytes:
-    """The opcodes that cPickle of Python 2 wrote for a uint8 array: raw bytes as an 8-bit string."""
+    """The opcodes that cPickle of Python 2 wrote for a uint8 array: raw bytes as an 8-bit
+    string.
+    """
     shape = b"(" + b"".join(b"K" + bytes([n]) for n in array.shape) + b"t"
     dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     raw = array.tobytes()
     made = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-    return made + b"(K\x01" + shape + dtype + b"\x89T" + len(raw).to_bytes(4, "little") + raw + b"tb"
+    return (
+        made + b"(K\x01" + shape + dtype + b"\x89T" + len(raw).to_bytes(4, "little") + raw + b"tb"
+    )
 
 
 def test_a_pickle_of_python_2(file):
     array = np.arange(24, dtype=np.uint8).reshape(1, 2, 4, 3) + 120
-    data = b"\x80\x02}U\x0aimage_data" + python2_array(array) + b"sU\x0aclass_dict}U\x09n01532829]K\x00ass."
+    data = (
+        b"\x80\x02}U\x0aimage_data"
+        + python2_array(array)
+        + b"sU\x0aclass_dict}U\x09n01532829]K\x00ass."
+    )
     oracle = pickle.loads(data, encoding="latin1")  # our own bytes
     read = safepickle.load(file(data))
     assert np.array_equal(read["image_data"], array)
@@ -136,9 +148,15 @@ HOSTILE = {
     "another codec": b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x03\x00\x00\x00zip\x86R.",
     "a change of the reader": build(b"cnumpy\ndtype\n", b"N}\x8c\x09_functionK\x05s\x86"),
     "a change of a stand-in": build(NDARRAY, b"}\x8c\x01xK\x01s"),
-    "an object dtype in a state": build(EMPTY, b"(K\x01K\x01\x85" + OBJECT_DTYPE + b"\x89C\x08\1\1\1\1\1\1\1\1t"),
-    "too few bytes for the shape": build(EMPTY, b"(K\x01J\xff\xff\xff\x7f\x85" + UINT8 + b"\x89C\x01\1t"),
-    "a negative shape": build(EMPTY, b"(K\x01J\xff\xff\xff\xffJ\xff\xff\xff\xff\x86" + UINT8 + b"\x89C\x01\1t"),
+    "an object dtype in a state": build(
+        EMPTY, b"(K\x01K\x01\x85" + OBJECT_DTYPE + b"\x89C\x08\1\1\1\1\1\1\1\1t"
+    ),
+    "too few bytes for the shape": build(
+        EMPTY, b"(K\x01J\xff\xff\xff\x7f\x85" + UINT8 + b"\x89C\x01\1t"
+    ),
+    "a negative shape": build(
+        EMPTY, b"(K\x01J\xff\xff\xff\xffJ\xff\xff\xff\xff\x86" + UINT8 + b"\x89C\x01\1t"
+    ),
     "a state that is no array's": build(EMPTY, b"K\x05"),
     "an array never filled": b"\x80\x04}\x8c\x04data" + EMPTY + b"s.",
     "a stray type": b"\x80\x04" + UINT8 + b".",
@@ -167,14 +185,20 @@ def test_the_hostile_pickle_does_bite_where_it_is_trusted(file, tmp_path, monkey
 
 
 def test_the_refusal_says_what_was_asked_for(file):
-    assert "got a request for 'posix.system'; nothing in it was run, do not trust it" in refused(file(HOSTILE["os.system"]))
+    assert "got a request for 'posix.system'; nothing in it was run, do not trust it" in refused(
+        file(HOSTILE["os.system"])
+    )
     assert "got an array of type 'O8'" in refused(file(HOSTILE["an object array"]))
 
 
 def test_random_damage_is_one_sentence_or_none(file):
-    """Two hundred changed or cut copies; also a copy that can still be read must hold plain data only."""
+    """Two hundred changed or cut copies; also a copy that can still be read must hold plain data
+    only.
+    """
     rng = np.random.default_rng(1)
-    whole = pickle.dumps({"labels": [1, 2], "data": np.zeros((2, 2, 2, 3), dtype=np.uint8)}, protocol=2)
+    whole = pickle.dumps(
+        {"labels": [1, 2], "data": np.zeros((2, 2, 2, 3), dtype=np.uint8)}, protocol=2
+    )
     read = 0
     for k in range(200):
         data = bytearray(whole)
@@ -198,7 +222,9 @@ def content(**changes):
 
 def labels(**changes):
     def change(root):
-        (root / "mini-imagenet-cache-train.pkl").write_bytes(pickle.dumps(forms.label_content("train") | changes))
+        (root / "mini-imagenet-cache-train.pkl").write_bytes(
+            pickle.dumps(forms.label_content("train") | changes)
+        )
 
     return change
 
@@ -210,24 +236,51 @@ def whole(value):
 IMAGES = forms.pixels("train")
 LAYOUTS = {
     "a list": (whole([1, 2]), "must hold a dict of arrays, got a list"),
-    "other keys": (whole({"x": 1, "y": 2}), r"must hold image_data and class_dict, .* got the keys \['x', 'y'\]"),
+    "other keys": (
+        whole({"x": 1, "y": 2}),
+        r"must hold image_data and class_dict, .* got the keys \['x', 'y'\]",
+    ),
     "images without classes": (whole({"image_data": IMAGES}), r"got the keys \['image_data'\]"),
-    "floats": (content(image_data=IMAGES.astype(np.float32)), r"uint8 of shape \(N, height, width, 3\), got float32"),
-    "channels first": (content(image_data=np.moveaxis(IMAGES, 3, 1)), r"got uint8 \(18, 3, 12, 12\)"),
+    "floats": (
+        content(image_data=IMAGES.astype(np.float32)),
+        r"uint8 of shape \(N, height, width, 3\), got float32",
+    ),
+    "channels first": (
+        content(image_data=np.moveaxis(IMAGES, 3, 1)),
+        r"got uint8 \(18, 3, 12, 12\)",
+    ),
     "flat": (content(image_data=IMAGES.reshape(18, -1)), r"got uint8 \(18, 432\)"),
     "a list of images": (content(image_data=[1, 2]), "must be uint8 .*, got list"),
     "rows beyond the end": (
         content(class_dict={"n01532829": list(range(19))}),
         "each of its 18 images once, .*, got 19 rows of 1",
     ),
-    "rows twice": (content(class_dict={"n01532829": [0] * 18}), "must name each of its 18 images once"),
+    "rows twice": (
+        content(class_dict={"n01532829": [0] * 18}),
+        "must name each of its 18 images once",
+    ),
     "rows left over": (content(class_dict={"n01532829": [0, 1]}), "got 2 rows of 1 classes"),
     "classes as list": (content(class_dict=[[0, 1]]), "got 0 rows of 0 classes"),
-    "classes in halves": (content(class_dict={"n01532829": {"lbl": [0]}}), "must name each of its 18 images once"),
-    "classes by number": (content(class_dict={3: list(range(18))}), "must name each of its 18 images once"),
-    "too few labels": (labels(labels=[0, 1]), "must be 18 whole numbers, one per image, got 2 of them"),
-    "labels as text": (labels(labels=["a"] * 18), "must be 18 whole numbers, one per image, got something else"),
-    "labels without names": (labels(catname2label={"n01532829": 0}), "must name every label once, got 1 names for 3 labels"),
+    "classes in halves": (
+        content(class_dict={"n01532829": {"lbl": [0]}}),
+        "must name each of its 18 images once",
+    ),
+    "classes by number": (
+        content(class_dict={3: list(range(18))}),
+        "must name each of its 18 images once",
+    ),
+    "too few labels": (
+        labels(labels=[0, 1]),
+        "must be 18 whole numbers, one per image, got 2 of them",
+    ),
+    "labels as text": (
+        labels(labels=["a"] * 18),
+        "must be 18 whole numbers, one per image, got something else",
+    ),
+    "labels without names": (
+        labels(catname2label={"n01532829": 0}),
+        "must name every label once, got 1 names for 3 labels",
+    ),
     "no split in the name": (
         lambda root: (root / "mini-imagenet-cache-train.pkl").rename(root / "data.pkl"),
         "name must say train, val or test, got .*data.pkl",

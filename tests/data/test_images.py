@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdtheory.data.images import ClassImages
-from mdtheory.data.splits import MINI_IMAGENET, SPLITS, Division, divide_by_fractions, divide_mini_imagenet, split_word
+from mdtheory.data.splits import (
+    MINI_IMAGENET,
+    SPLITS,
+    Division,
+    divide_by_fractions,
+    divide_mini_imagenet,
+    split_word,
+)
 
 SIZES = {"a": 4, "b": 3, "c": 5}
 DIVISION = Division({"train": ("a", "c"), "validation": (), "test": ("b",)}, "hand")
@@ -21,8 +28,14 @@ def names():
 
 def make(pixels=None, division=DIVISION, listing=None):
     listing = names() if listing is None else listing
-    pixels = np.random.default_rng(0).integers(0, 256, (12, 4, 5, 3), dtype=np.uint8) if pixels is None else pixels
-    return ClassImages(pixels, class_ids=[c for c, _ in listing], files=[f for _, f in listing], division=division)
+    pixels = (
+        np.random.default_rng(0).integers(0, 256, (12, 4, 5, 3), dtype=np.uint8)
+        if pixels is None
+        else pixels
+    )
+    return ClassImages(
+        pixels, class_ids=[c for c, _ in listing], files=[f for _, f in listing], division=division
+    )
 
 
 def test_load_picks_the_right_images_in_order():
@@ -38,7 +51,9 @@ def test_load_picks_the_right_images_in_order():
 
 def test_the_scale_ends_at_exactly_one():
     ramp = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
-    source = ClassImages(ramp, class_ids=["a"], files=["x"], division=Division({"train": ("a",)}, "hand"))
+    source = ClassImages(
+        ramp, class_ids=["a"], files=["x"], division=Division({"train": ("a",)}, "hand")
+    )
     values = source.load("train", 0, [0]).flatten()
     assert values[0] == 0 and values[-1] == 1
     assert bool((values.diff() > 0).all())
@@ -47,7 +62,9 @@ def test_the_scale_ends_at_exactly_one():
 def test_many_classes_at_once_are_the_same_bits():
     source = make()
     many = source.load_many("train", [1, 0], [[4, 2], [0, 1]])
-    assert torch.equal(many, torch.stack([source.load("train", 1, [4, 2]), source.load("train", 0, [0, 1])]))
+    assert torch.equal(
+        many, torch.stack([source.load("train", 1, [4, 2]), source.load("train", 0, [0, 1])])
+    )
     assert source.load("test", 0, []).shape == (0, 3, 4, 5)
 
 
@@ -69,7 +86,8 @@ def test_the_digest_names_classes_and_files_only():
     black = make(np.zeros((12, 7, 7, 3), dtype=np.uint8))
     renamed = make(listing=[(c, f.replace("4.png", "5.png")) for c, f in names()])
     shifted = make(
-        listing=[*names()[:3], ("ab", "0"), *names()[4:]], division=Division({"train": ("a", "ab", "b", "c")}, "hand")
+        listing=[*names()[:3], ("ab", "0"), *names()[4:]],
+        division=Division({"train": ("a", "ab", "b", "c")}, "hand"),
     )
     assert source.digest == black.digest
     assert len({source.digest, renamed.digest, shifted.digest}) == 3
@@ -80,16 +98,34 @@ def test_the_digest_names_classes_and_files_only():
     [
         (lambda: make(np.zeros((12, 4, 5, 3), dtype=np.float32)), "pixels must be uint8"),
         (lambda: make(np.zeros((12, 60), dtype=np.uint8)), "pixels must be uint8"),
-        (lambda: make(np.zeros((11, 4, 5, 3), dtype=np.uint8)), "one class id and one file name per image"),
+        (
+            lambda: make(np.zeros((11, 4, 5, 3), dtype=np.uint8)),
+            "one class id and one file name per image",
+        ),
         (lambda: make(listing=names()[::-1]), "must be sorted"),
         (lambda: make(listing=[*names()[:1], *names()[:1], *names()[2:]]), "must be sorted"),
-        (lambda: make(division=Division({"train": ("a", "b")}, "hand")), "each of the 3 classes once"),
-        (lambda: make(division=Division({"train": ("a", "b", "c"), "test": ("a",)}, "hand")), "each of the 3 classes once"),
-        (lambda: make(division=Division({"train": ("a", "b", "z")}, "hand")), "each of the 3 classes once"),
+        (
+            lambda: make(division=Division({"train": ("a", "b")}, "hand")),
+            "each of the 3 classes once",
+        ),
+        (
+            lambda: make(division=Division({"train": ("a", "b", "c"), "test": ("a",)}, "hand")),
+            "each of the 3 classes once",
+        ),
+        (
+            lambda: make(division=Division({"train": ("a", "b", "z")}, "hand")),
+            "each of the 3 classes once",
+        ),
         (lambda: make().classes("val"), "split must be one of train, validation, test, got 'val'"),
-        (lambda: make().count("train", 2), "class_index must be between 0 and 1 in split 'train', got 2"),
+        (
+            lambda: make().count("train", 2),
+            "class_index must be between 0 and 1 in split 'train', got 2",
+        ),
         (lambda: make().load("train", -1, [0]), "class_index must be between 0 and 1"),
-        (lambda: make().load("test", 0, [0, 3]), "picks must lie between 0 and 2 for class 'b', got 3"),
+        (
+            lambda: make().load("test", 0, [0, 3]),
+            "picks must lie between 0 and 2 for class 'b', got 3",
+        ),
         (lambda: make().load("test", 0, [-1]), "got -1"),
     ],
 )
@@ -127,7 +163,11 @@ def test_split_words(name, split):
     assert split_word(name) == split
 
 
-@given(st.sets(st.text(min_size=1, max_size=6), min_size=1, max_size=40), st.integers(0, 10), st.integers(0, 10))
+@given(
+    st.sets(st.text(min_size=1, max_size=6), min_size=1, max_size=40),
+    st.integers(0, 10),
+    st.integers(0, 10),
+)
 def test_fractions_place_every_class_once_and_agree_with_more_classes(classes, a, b):
     low, high = sorted((a, b))
     fractions = ((10 - high) / 10, (high - low) / 10, low / 10)
@@ -140,5 +180,8 @@ def test_fractions_place_every_class_once_and_agree_with_more_classes(classes, a
 
 
 def test_a_half_split_source_is_refused():
-    with pytest.raises(ValueError, match="either every class or none must lie under a split, got 'a' under 'train' and 'b'"):
+    with pytest.raises(
+        ValueError,
+        match="either every class or none must lie under a split, got 'a' under 'train' and 'b'",
+    ):
         divide_by_fractions({"a": "train", "b": ""}, (1, 0, 0))

@@ -1,4 +1,6 @@
-"""The real images: the split table against the files, and a class decoded by hand. One class at a time, so it stays quick."""
+"""The real images: the split table against the files, and a class decoded by hand. One class at a
+time, so it stays quick.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def parquet(mini_imagenet_path):
 def test_the_table_is_the_split_of_the_files(parquet):
     found = {"train": set(), "validation": set(), "test": set()}
     for file in parquet:
-        found[file.name.split("-")[0]] |= set(pq.read_table(file, columns=["wnid"])["wnid"].to_pylist())
+        found[file.name.split("-")[0]] |= set(
+            pq.read_table(file, columns=["wnid"])["wnid"].to_pylist()
+        )
     assert {split: tuple(sorted(ids)) for split, ids in found.items()} == MINI_IMAGENET
 
 
@@ -62,14 +66,19 @@ def test_a_class_decoded_by_hand(one_class, tmp_path):
     for k in (0, 17, 599):
         by_hand = np.asarray(Image.open(io.BytesIO(rows[k]["bytes"])).convert("RGB"))
         assert np.array_equal(source.pixels[k], by_hand)
-        assert np.abs(source.load("test", 0, [k])[0].numpy() - np.moveaxis(by_hand / 255, 2, 0)).max() < 1.2e-7
+        assert (
+            np.abs(source.load("test", 0, [k])[0].numpy() - np.moveaxis(by_hand / 255, 2, 0)).max()
+            < 1.2e-7
+        )
     with pytest.raises(ValueError, match="n_way must be at most 1"):
         EpisodeStream(source, split="test", seed=0, n_way=5, n_shot=1, n_query=15)
 
 
 def test_a_class_at_half_size_is_the_mean_of_two_by_two(one_class, tmp_path):
     root, _ = one_class
-    full, half = (open_mini_imagenet(root, image_size=size, cache_dir=tmp_path) for size in (84, 42))
+    full, half = (
+        open_mini_imagenet(root, image_size=size, cache_dir=tmp_path) for size in (84, 42)
+    )
     boxes = np.asarray(full.pixels[:50], dtype=float).reshape(-1, 42, 2, 42, 2, 3).mean(axis=(2, 4))
     assert np.abs(boxes - half.pixels[:50]).max() <= 0.5
     assert full.digest == half.digest
@@ -79,6 +88,9 @@ def test_a_truncated_download_is_one_sentence(parquet, tmp_path):
     (tmp_path / "set").mkdir()
     with parquet[0].open("rb") as file:
         (tmp_path / "set" / parquet[0].name).write_bytes(file.read(1_000_000))
-    with pytest.raises(ValueError, match=r"parquet' must be a whole Parquet file, got a damaged one \(.*\); copy it again"):
+    with pytest.raises(
+        ValueError,
+        match=r"parquet' must be a whole Parquet file, got a damaged one \(.*\); copy it again",
+    ):
         open_mini_imagenet(tmp_path / "set", cache_dir=tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*/images.npy"))

@@ -1,4 +1,6 @@
-"""One set of images, read from every form that circulates: the same classes, splits, pixels and digest."""
+"""One set of images, read from every form that circulates: the same classes, splits, pixels and
+digest.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ WITH_NAMES = {
     "parquet": forms.as_parquet,
     "hub, ids as class names": lambda root: forms.as_hub(root, FLAT),
     "hub, ids in paths": lambda root: forms.as_hub(root, None),
-    "hub, words as class names, ids in paths": lambda root: forms.as_hub(root, [f"thing {k}" for k in range(len(FLAT))]),
+    "hub, words as class names, ids in paths": lambda root: forms.as_hub(
+        root, [f"thing {k}" for k in range(len(FLAT))]
+    ),
     "class folders": lambda root: forms.as_folders(root, splits=False),
     "class folders below splits": forms.as_folders,
     "csv": forms.as_csv,
@@ -36,7 +40,8 @@ def opened(tmp_path):
 
     def make(write, **options):
         return open_mini_imagenet(
-            write(tmp_path / "set"), **{"image_size": forms.SIDE, "cache_dir": tmp_path / "cache", **options}
+            write(tmp_path / "set"),
+            **{"image_size": forms.SIDE, "cache_dir": tmp_path / "cache", **options},
         )
 
     return make
@@ -47,8 +52,16 @@ def test_every_form_with_file_names_is_the_same_source(opened, form):
     source = opened(WITH_NAMES[form])
     listing = sorted((c, name) for c in FLAT for name in forms.names(c))
     assert list(zip(source.class_ids, source.files, strict=True)) == listing
-    assert source.digest == hashlib.sha256(json.dumps([list(x) for x in listing], separators=(",", ":")).encode()).hexdigest()
-    assert np.array_equal(source.pixels, np.stack([np.asarray(forms.picture(c, int(name[9:17]))) for c, name in listing]))
+    assert (
+        source.digest
+        == hashlib.sha256(
+            json.dumps([list(x) for x in listing], separators=(",", ":")).encode()
+        ).hexdigest()
+    )
+    assert np.array_equal(
+        source.pixels,
+        np.stack([np.asarray(forms.picture(c, int(name[9:17]))) for c, name in listing]),
+    )
     assert {split: source.classes(split) for split in forms.CLASSES} == forms.CLASSES
     assert source.division.by == "WordNet id"
     assert source.notice == "only 7 of the 100 classes are here"
@@ -59,7 +72,9 @@ def test_pickles_with_ids_have_the_same_classes_and_pixels(opened, form):
     source = opened(WITHOUT_NAMES[form])
     assert {split: source.classes(split) for split in forms.CLASSES} == forms.CLASSES
     assert source.files[:3] == ("0000", "0001", "0002")
-    expected = np.stack([np.asarray(forms.picture(c, k)) for c in sorted(FLAT) for k in range(forms.PER_CLASS)])
+    expected = np.stack(
+        [np.asarray(forms.picture(c, k)) for c in sorted(FLAT) for k in range(forms.PER_CLASS)]
+    )
     assert np.array_equal(source.pixels, expected)
 
 
@@ -121,9 +136,14 @@ def test_own_folders_of_any_size_are_split_by_their_names_alone(tmp_path):
     source = open_class_folders(tmp_path / "set", image_size=16, cache_dir=tmp_path / "cache")
     assert source.image_shape == (3, 16, 16)
     assert [len(source.classes(split)) for split in ("train", "validation", "test")] == [6, 2, 2]
-    order = sorted((f"class {k}" for k in range(10)), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    order = sorted(
+        (f"class {k}" for k in range(10)),
+        key=lambda name: hashlib.sha256(name.encode()).hexdigest(),
+    )
     assert source.classes("test") == tuple(sorted(order[-2:]))
-    everything = open_class_folders(tmp_path / "set", image_size=16, fractions=(0, 0, 1), in_memory=True)
+    everything = open_class_folders(
+        tmp_path / "set", image_size=16, fractions=(0, 0, 1), in_memory=True
+    )
     assert len(everything.classes("test")) == 10
     assert everything.digest == source.digest
     assert np.array_equal(everything.pixels, source.pixels)
@@ -167,7 +187,9 @@ def test_images_of_another_size_stay_the_same_tasks(opened):
 
 
 def test_importing_the_package_loads_nothing_heavy():
-    code = "import sys, mdtheory.data; print(*{'torch', 'PIL', 'pyarrow', 'numpy'} & set(sys.modules))"
+    code = (
+        "import sys, mdtheory.data; print(*{'torch', 'PIL', 'pyarrow', 'numpy'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 

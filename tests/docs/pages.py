@@ -25,12 +25,23 @@ def blocks(path: Path, language: str) -> list[str]:
 
 
 def commands(path: Path) -> list[str]:
-    """What a page asks its reader to type: the lines of its console blocks that start with a dollar sign."""
+    """What a page asks its reader to type: the lines of its console blocks that start with a dollar
+    sign.
+    """
     lines = [line for block in blocks(path, "console") for line in block.splitlines()]
     return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
 
 
 def code(path: Path) -> list[str]:
     """The lines of a notebook's code cells that are shown without unfolding, without comments."""
-    shown = [cell for cell in path.read_text(encoding="utf-8").split("# %%")[1:] if "[markdown]" not in cell.split("\n")[0]]
-    return [line for cell in shown if "hide-input" not in cell.split("\n")[0] for line in cell.split("\n")[1:]]
+    shown = [
+        cell
+        for cell in path.read_text(encoding="utf-8").split("# %%")[1:]
+        if "[markdown]" not in cell.split("\n")[0]
+    ]
+    return [
+        line
+        for cell in shown
+        if "hide-input" not in cell.split("\n")[0]
+        for line in cell.split("\n")[1:]
+    ]

@@ -1,4 +1,6 @@
-"""The check of the site finds what it is there to find: in a real browser where there is one, and from the files alone."""
+"""The check of the site finds what it is there to find: in a real browser where there is one, and
+from the files alone.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,22 @@ import pytest
 
 from tests.docs.pages import DOCS
 
-pytest.importorskip("tornado", reason="the browser check needs tornado, which comes with mdtheory[docs]")
+pytest.importorskip(
+    "tornado", reason="the browser check needs tornado, which comes with mdtheory[docs]"
+)
 
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
     "1f15c4890000000d49444154789c6360606060000000050001a5f645400000000049454e44ae426082"
 )
-PAGE = "<!doctype html><html><head><link rel=icon href=data:,><title>t</title></head><body><article>{}</article></body></html>"
-SOUND = '<h1 id="top">Title</h1><p>text</p><a href="other.html#there">to</a><a href="#top">up</a><img src="p.png">'
+PAGE = (
+    "<!doctype html><html><head><link rel=icon "
+    "href=data:,><title>t</title></head><body><article>{}</article></body></html>"
+)
+SOUND = (
+    '<h1 id="top">Title</h1><p>text</p><a href="other.html#there">to</a><a '
+    'href="#top">up</a><img src="p.png">'
+)
 FAULTS = {
     "console: bad news": '<script>console.error("bad news")</script>',
     "exception:": "<script>undefined_function()</script>",
@@ -26,7 +36,9 @@ FAULTS = {
     "asks another host": '<script>fetch("http://example.invalid/").catch(() => 0)</script>',
     "404": '<img src="gone.png">',
     "1 of 1 formulas are not drawn": '<span class="math">x</span>',
-    "formula: Undefined control sequence": '<mjx-merror data-mjx-error="Undefined control sequence">?</mjx-merror>',
+    "formula: Undefined control sequence": (
+        '<mjx-merror data-mjx-error="Undefined control sequence">?</mjx-merror>'
+    ),
     "wider than a desktop": '<div style="width: 3000px">x</div>',
 }
 
@@ -57,7 +69,10 @@ def site(folder: Path, **pages: str) -> Path:
 def test_a_sound_site_passes_and_is_photographed(browser, check_site, tmp_path, capsys):
     pictures = tmp_path / "pictures"
     (tmp_path / "site").mkdir()
-    assert check_site.main([str(site(tmp_path / "site", index=SOUND)), "--screenshots", str(pictures)]) == 0
+    assert (
+        check_site.main([str(site(tmp_path / "site", index=SOUND)), "--screenshots", str(pictures)])
+        == 0
+    )
     assert "2 pages, 0 faults" in capsys.readouterr().out
     assert (pictures / "index-desktop.png").read_bytes().startswith(b"\x89PNG")
 
@@ -69,7 +84,10 @@ def test_every_kind_of_fault_is_found(browser, check_site, tmp_path, capsys):
 
 
 def test_a_broken_filter_is_found(browser, check_site, tmp_path, capsys):
-    form = '<form id="ledger-filter"><select name="printed"><option value="">all</option><option>FALSE</option></select></form>'
+    form = (
+        '<form id="ledger-filter"><select name="printed"><option '
+        'value="">all</option><option>FALSE</option></select></form>'
+    )
     row = "<tr><td>{}</td><td>x</td><td>{}</td></tr>"
     rows = row.format("C01", "HOLDS") + row.format("C05", "FALSE")
     body = f'{form}<table class="ledger"><tbody>{rows}</tbody></table>'
@@ -77,7 +95,9 @@ def test_a_broken_filter_is_found(browser, check_site, tmp_path, capsys):
     assert "the filter does not show the right rows" in capsys.readouterr().out
 
 
-def test_without_a_browser_it_reads_the_files_and_says_so(check_site, tmp_path, monkeypatch, capsys):
+def test_without_a_browser_it_reads_the_files_and_says_so(
+    check_site, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(check_site, "find_browser", lambda: None)
     assert check_site.main([str(site(tmp_path, index=SOUND))]) == 0
     said = capsys.readouterr().out
@@ -85,14 +105,22 @@ def test_without_a_browser_it_reads_the_files_and_says_so(check_site, tmp_path, 
     assert said.splitlines()[-1].startswith("NOT OPENED IN A BROWSER: none of chromium")
 
 
-def test_without_a_browser_links_pictures_and_hosts_are_still_checked(check_site, tmp_path, monkeypatch, capsys):
+def test_without_a_browser_links_pictures_and_hosts_are_still_checked(
+    check_site, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(check_site, "find_browser", lambda: None)
     faults = {
         "link to missing.html: no such page": FAULTS["link to missing.html: no such page"],
-        "link to other.html#nowhere: no such place": FAULTS["link to other.html#nowhere: no such place"],
+        "link to other.html#nowhere: no such place": FAULTS[
+            "link to other.html#nowhere: no such place"
+        ],
         "loads gone.png: no such file": FAULTS["404"],
-        "asks another host: https://example.invalid/a.js": '<script src="https://example.invalid/a.js"></script>',
-        "asks another host: //example.invalid/b.js": '<script src="//example.invalid/b.js"></script>',
+        "asks another host: https://example.invalid/a.js": (
+            '<script src="https://example.invalid/a.js"></script>'
+        ),
+        "asks another host: //example.invalid/b.js": (
+            '<script src="//example.invalid/b.js"></script>'
+        ),
     }
     assert check_site.main([str(site(tmp_path, index="".join(faults.values())))]) == 1
     said = capsys.readouterr().out

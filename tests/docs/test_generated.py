@@ -1,4 +1,6 @@
-"""The generated pages: the ledger, claims, results and docstrings, on data that is awkward on purpose."""
+"""The generated pages: the ledger, claims, results and docstrings, on data that is awkward on
+purpose.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ import pytest
 
 from tests.docs.pages import DOCS
 
-pytest.importorskip("sphinx", reason="the generated pages need Sphinx, which comes with mdtheory[docs]")
+pytest.importorskip(
+    "sphinx", reason="the generated pages need Sphinx, which comes with mdtheory[docs]"
+)
 sys.path.insert(0, str(DOCS / "_ext"))
 
 from mdtheory_pages import api, bibliography, ledger, results
@@ -41,13 +45,19 @@ ROW = {
     "checks": [CHECK],
     "mutants": 2,
     "mutants_killed": 2,
-    "quantities": {"lambda | K=5": {"value": 2.0, "exact": "2", "tolerance": 0.0, "meaning": "1/(alpha K)"}},
+    "quantities": {
+        "lambda | K=5": {"value": 2.0, "exact": "2", "tolerance": 0.0, "meaning": "1/(alpha K)"}
+    },
     "title": "MAML's implicit prior",
     "source": "a lemma",
     "uses": ["C07/a"],
     "remark": "",
     "printed": {"given": {}, "then": r"x\le 1", "parts": {}},
-    "amended_statement": {"given": {"sum": r"S\succ0"}, "then": r"y", "parts": {"quadratic": r"z^2"}},
+    "amended_statement": {
+        "given": {"sum": r"S\succ0"},
+        "then": r"y",
+        "parts": {"quadratic": r"z^2"},
+    },
 }
 
 
@@ -68,14 +78,18 @@ def test_every_claim_leads_to_proof_checks_file_and_figure():
             assert f'href="claims/{name}.html#{name}-{place}"' in page
     assert [row["id"] for row in rows if not told.get(row["id"])] == []
     drawings = {
-        stem: (DOCS / "notebooks" / f"{stem}.py").read_text(encoding="utf-8") for one in told.values() for stem, _ in one
+        stem: (DOCS / "notebooks" / f"{stem}.py").read_text(encoding="utf-8")
+        for one in told.values()
+        for stem, _ in one
     }
     assert [stem for stem, text in drawings.items() if "plt.show()" not in text] == []
 
 
 def test_a_claim_s_page_has_statement_proof_checks_and_quantities():
     file = DOCS.parent / "proofs_check" / "claims" / "c05_implicit_prior.py"
-    page = ledger.claim_page(ROW, file, [("07_implicit_prior", "The implicit prior of MAML")], ["c05_prior.png"])
+    page = ledger.claim_page(
+        ROW, file, [("07_implicit_prior", "The implicit prior of MAML")], ["c05_prior.png"]
+    )
     for part in (
         r"$$" + "\n" + r"x\le 1",
         r"- sum: $S\succ0$",
@@ -94,7 +108,10 @@ def test_a_claim_s_page_has_statement_proof_checks_and_quantities():
 
 def test_a_long_formula_is_broken_at_its_wide_spaces_and_nowhere_else():
     long = r"a" * 60 + r";\quad " + "b" * 60
-    assert ledger.broken(long) == r"\begin{gathered}" + "a" * 60 + r";\\" + "b" * 60 + r"\end{gathered}"
+    assert (
+        ledger.broken(long)
+        == r"\begin{gathered}" + "a" * 60 + r";\\" + "b" * 60 + r"\end{gathered}"
+    )
     for whole in (r"a;\quad b", "a" * 200, r"\text{" + "a" * 60 + r";\quad " + "b" * 60 + "}"):
         assert ledger.broken(whole) == whole
 
@@ -114,7 +131,10 @@ def test_a_claim_without_a_file_says_so():
         ("*not* this", "*not* this"),
         ("a ``b_c`` and :func:`~m.f`", "a ``b_c`` and :func:`~m.f`"),
         ("one `x_` two_", r"one `x_` two\_"),
-        ("Then\n\n    A = B_1 * C\n\nholds", "Then\n\n.. code-block:: none\n\n    A = B_1 * C\n\nholds"),
+        (
+            "Then\n\n    A = B_1 * C\n\nholds",
+            "Then\n\n.. code-block:: none\n\n    A = B_1 * C\n\nholds",
+        ),
         (">>> f(*x)\n1", ">>> f(*x)\n1"),
         ("finn2017maml, eq. (1)", ":ref:`finn2017maml <bib-finn2017maml>`, eq. (1)"),
     ],
@@ -145,7 +165,9 @@ def test_results_without_records_say_so(tmp_path):
 def test_results_keep_pictures_and_pages_and_drop_other_links(tmp_path):
     made = tmp_path / "experiments" / "results"
     made.mkdir(parents=True)
-    (made / "index.md").write_text("# Results\n\n[smoke](smoke.md) [record](../records/x) [out](https://example.org)\n")
+    (made / "index.md").write_text(
+        "# Results\n\n[smoke](smoke.md) [record](../records/x) [out](https://example.org)\n"
+    )
     (made / "smoke.md").write_text("![paths](a.svg) ![gone](b.svg)\n")
     (made / "a.svg").write_text("<svg/>")
     pages = Pages(tmp_path / "out")

@@ -1,4 +1,6 @@
-"""What the guides tell their readers to type is right: commands, configurations, programs, and the geometry in one file."""
+"""What the guides tell their readers to type is right: commands, configurations, programs, and the
+geometry in one file.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,14 @@ from typer.testing import CliRunner
 
 from mdtheory.cli import app
 from mdtheory.config import override, parse
+from mdtheory.core.registry import load_plugin
 from mdtheory.meta import MetaLearner
-from mdtheory.registry import load_plugin
 from tests.docs.pages import DOCS, GUIDES, NOTEBOOKS, blocks, commands
 
 PAGES = [*GUIDES, *NOTEBOOKS]
-TYPED = [(path.name, line) for path in PAGES for line in commands(path) if line.startswith("mdtheory ")]
+TYPED = [
+    (path.name, line) for path in PAGES for line in commands(path) if line.startswith("mdtheory ")
+]
 SMALL = {
     "model.options": "{channels=8}",
     "meta.iterations": "2",
@@ -39,7 +43,9 @@ def context_of(words):
     return command.make_context(command.name, words)
 
 
-@pytest.mark.parametrize(("page", "line"), TYPED, ids=[f"{page}-{line[9:40]}" for page, line in TYPED])
+@pytest.mark.parametrize(
+    ("page", "line"), TYPED, ids=[f"{page}-{line[9:40]}" for page, line in TYPED]
+)
 def test_a_command_is_understood(page, line):
     found = context_of(shlex.split(line)[1:]).params
     for key in found.get("settings") or ():
@@ -56,7 +62,9 @@ def test_there_are_commands_and_a_wrong_one_is_noticed():
 
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.stem)
 def test_configurations_are_valid(path):
-    for block in (block for block in blocks(path, "toml") if "[project" not in block):  # that is a package, no configuration
+    for block in (
+        block for block in blocks(path, "toml") if "[project" not in block
+    ):  # that is a package, no configuration
         assert parse(tomllib.loads(block), origin=path.name).digest
 
 
@@ -86,21 +94,29 @@ def momentum():
 
 def learner_of(geometry):
     torch.manual_seed(3)
-    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()
+    model = torch.nn.Sequential(
+        torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)
+    ).double()
     return MetaLearner(model, geometry, n_steps=3, task_lr=0.3)
 
 
 def test_the_geometry_of_the_guide_differentiates_right(momentum, float64):
-    from mdtheory.typing import Episode
+    from mdtheory.core.types import Episode
 
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(8, 3, generator=generator), torch.tensor([0, 1] * 4)
     episode, learner = Episode(x[:4], y[:4], x[4:], y[4:]), learner_of(momentum())
     meta = {name: value.detach() for name, value in learner.meta().items()}
-    for name in ("anchor.0.weight", "geometry.rule.strength.2.bias", "geometry.rule.strength.0.weight"):
+    for name in (
+        "anchor.0.weight",
+        "geometry.rule.strength.2.bias",
+        "geometry.rule.strength.0.weight",
+    ):
         direction = torch.ones_like(meta[name])
         ends = [
-            learner.estimator(learner.problem(), {**meta, name: meta[name] + eps * direction}, [episode]).value
+            learner.estimator(
+                learner.problem(), {**meta, name: meta[name] + eps * direction}, [episode]
+            ).value
             for eps in (1e-5, -1e-5)
         ]
         slope = (learner.meta_gradient([episode]).grads[name] * direction).sum()
@@ -130,12 +146,21 @@ def test_the_commands_for_a_geometry_of_one_s_own(momentum, tmp_path):
 def test_the_model_of_the_guide_trains(tmp_path):
     from mdtheory.models import models
 
-    (program,) = (block for block in blocks(DOCS / "how-to" / "own_model.py", "python") if "my-net" in block)
+    (program,) = (
+        block for block in blocks(DOCS / "how-to" / "own_model.py", "python") if "my-net" in block
+    )
     (tmp_path / "my_net.py").write_text("from torch import nn\n" + program)
     line = next(line for line in commands(DOCS / "how-to" / "own_model.py") if "my_net" in line)
-    words = [word.replace("my_net.py", str(tmp_path / "my_net.py")) for word in shlex.split(line)[1:]]
+    words = [
+        word.replace("my_net.py", str(tmp_path / "my_net.py")) for word in shlex.split(line)[1:]
+    ]
     words = [word.replace("runs/my-net", str(tmp_path / "run")) for word in words]
-    small = [word for key, value in SMALL.items() if key != "model.options" for word in ("--set", f"{key}={value}")]
+    small = [
+        word
+        for key, value in SMALL.items()
+        if key != "model.options"
+        for word in ("--set", f"{key}={value}")
+    ]
     output = run(*words, *small)
     del models._factories["my-net"]
     assert re.search(r"finished: True", output)
@@ -152,15 +177,36 @@ def test_training_and_adapting_with_one_s_own_images(tmp_path, monkeypatch):
             Image.new("RGB", (12, 10), (7 * index, 40 * k, 99)).save(folder / f"{k}.png")
     (config,) = blocks(DOCS / "how-to" / "own-images.md", "toml")
     (tmp_path / "photos.toml").write_text(config)
-    small = [word for key, value in {**SMALL, "data.image_size": "16"}.items() for word in ("--set", f"{key}={value}")]
+    small = [
+        word
+        for key, value in {**SMALL, "data.image_size": "16"}.items()
+        for word in ("--set", f"{key}={value}")
+    ]
     assert "validation: 5 classes" in run("data", "check", "photos")
-    assert run("data", "sheet", "task.png", "photos", "--split", "train", "--n-way", "5", "--per-class", "3")
+    assert run(
+        "data",
+        "sheet",
+        "task.png",
+        "photos",
+        "--split",
+        "train",
+        "--n-way",
+        "5",
+        "--per-class",
+        "3",
+    )
     run("train", "--config", "photos.toml", *small, "--out", "runs/photos")
     for k, name in enumerate(("mug", "cup", "jug", "pot", "can")):
         (tmp_path / "examples" / name).mkdir(parents=True)
         Image.new("RGB", (20, 20), (50 * k, 0, 0)).save(tmp_path / "examples" / name / "1.jpg")
     (tmp_path / "unknown").mkdir()
     Image.new("RGB", (20, 20), (60, 0, 0)).save(tmp_path / "unknown" / "a.jpg")
-    line = next(line for line in commands(DOCS / "how-to" / "own-images.md") if line.startswith("mdtheory adapt"))
+    line = next(
+        line
+        for line in commands(DOCS / "how-to" / "own-images.md")
+        if line.startswith("mdtheory adapt")
+    )
     run(*shlex.split(line.replace("runs/mini", "runs/photos"))[1:])
-    assert (tmp_path / "answers" / "predictions.csv").is_file() and (tmp_path / "answers" / "sheet.png").is_file()
+    assert (tmp_path / "answers" / "predictions.csv").is_file() and (
+        tmp_path / "answers" / "sheet.png"
+    ).is_file()

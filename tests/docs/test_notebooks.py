@@ -32,7 +32,9 @@ def test_a_page_runs_and_its_assertions_hold(path, as_found, monkeypatch):
     monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch.func.jvp, and tensors that matplotlib takes, warn
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # torch.func.jvp, and tensors that matplotlib takes, warn
         runpy.run_path(str(path))
     pictures = path.read_text(encoding="utf-8").count("plt.show()")
     assert len(shown) == pictures

@@ -12,8 +12,14 @@ from tests.docs.pages import DOCS, GUIDES, NOTEBOOKS
 
 ROOT = DOCS.parent
 KEY = re.compile(r"\b[a-z]+(?:18|19|20)\d\d[a-z]+\b")
-KNOWN = re.findall(r"^@\w+\{(\w+),$", (DOCS / "references.bib").read_text(encoding="utf-8"), flags=re.MULTILINE)
-SOURCES = [*(path for folder in ("mdtheory", "proofs_check") for path in (ROOT / folder).rglob("*.py")), *GUIDES, *NOTEBOOKS]
+KNOWN = re.findall(
+    r"^@\w+\{(\w+),$", (DOCS / "references.bib").read_text(encoding="utf-8"), flags=re.MULTILINE
+)
+SOURCES = [
+    *(path for folder in ("mdtheory", "proofs_check") for path in (ROOT / folder).rglob("*.py")),
+    *GUIDES,
+    *NOTEBOOKS,
+]
 
 
 def keys_of(path: Path) -> set[str]:

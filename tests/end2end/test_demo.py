@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from mdtheory import demo
 from mdtheory.meta import checkpoint
-from mdtheory.meta.builder import build_stream, load_learner, open_data
+from mdtheory.run import demo
+from mdtheory.run.build import build_stream, load_learner, open_data
 
 SMALL = {
     "task": {"n_query": 2, "eval_n_query": [1, 2], "n_steps": 1},
@@ -31,7 +31,11 @@ def test_results_are_the_same_bytes(twice):
     (first, second), _ = twice
     names = {path.name for path in first.iterdir()}
     assert names >= {"results.json", "table.md", "maml.pt", "metasgd.pt", "metamida.pt"}
-    assert names >= {f"{name}.{kind}" for name in ("task_loss", "gradient_norm", "training") for kind in ("png", "svg")}
+    assert names >= {
+        f"{name}.{kind}"
+        for name in ("task_loss", "gradient_norm", "training")
+        for kind in ("png", "svg")
+    }
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
@@ -48,7 +52,9 @@ def test_all_start_as_one_and_the_numbers_agree(twice):
     assert json.loads((first / "results.json").read_text()) == json.loads(json.dumps(report))
     methods = report["methods"]
     for n_query in ("1", "2"):
-        untrained = [methods[name]["protocols"][n_query]["untrained"]["mean"] for name in demo.METHODS]
+        untrained = [
+            methods[name]["protocols"][n_query]["untrained"]["mean"] for name in demo.METHODS
+        ]
         assert untrained == pytest.approx([untrained[0]] * 3, abs=0.01)
         mine, reference = (methods[name]["protocols"][n_query] for name in ("metamida", "maml"))
         gap = np.mean(mine["scores"]) - np.mean(reference["scores"])
@@ -57,20 +63,35 @@ def test_all_start_as_one_and_the_numbers_agree(twice):
 
 
 def test_the_common_start_is_one_point_for_all(twice):
-    """At k = 0 the task loss from MAML's start is the same for every method, though their dual starts differ."""
+    """At k = 0 the task loss from MAML's start is the same for every method, though their dual
+    starts differ.
+    """
     _, (report, _) = twice
     own, common = report["figures"].values()
     losses = [common[name]["task_loss"][0] for name in demo.METHODS]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
     assert common["maml"] == own["maml"]
     assert own["metamida"]["task_loss"][0] != pytest.approx(losses[0], rel=1e-5)
-    assert all(math.isfinite(value) for panel in (own, common) for one in panel.values() for value in one["gradient_norm"])
+    assert all(
+        math.isfinite(value)
+        for panel in (own, common)
+        for one in panel.values()
+        for value in one["gradient_norm"]
+    )
 
 
 def test_the_table_names_everything(twice):
     (first, _), _ = twice
     table = (first / "table.md").read_text()
-    for words in ("| maml |", "| metasgd |", "| metamida |", "±", "Norm policy transductive", "3 test tasks", "minus maml"):
+    for words in (
+        "| maml |",
+        "| metasgd |",
+        "| metamida |",
+        "±",
+        "Norm policy transductive",
+        "3 test tasks",
+        "minus maml",
+    ):
         assert words in table
 
 

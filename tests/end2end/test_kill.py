@@ -1,4 +1,6 @@
-"""A run that is killed with SIGKILL at random moments and resumed ends with the bits of one that never was."""
+"""A run that is killed with SIGKILL at random moments and resumed ends with the bits of one that
+never was.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ import pytest
 
 from mdtheory.meta import checkpoint
 from mdtheory.meta.events import read_metrics
-from tests.cli.runs import call, process, settings, train
+from tests.commands.runs import call, process, settings, train
 
 LONG = {"meta__iterations": 60, "validation__every": 20, "threads": 1}
 
@@ -25,11 +27,15 @@ def lines(folder: Path) -> int:
 
 
 def start(folder: Path, *arguments: object, **changes: object):
-    return process("train", "--out", folder, "--resume", "--json", *settings(**{**LONG, **changes}), *arguments)
+    return process(
+        "train", "--out", folder, "--resume", "--json", *settings(**{**LONG, **changes}), *arguments
+    )
 
 
 def wait_for_lines(one, folder: Path, n: int) -> None:
-    """Until the process wrote ``n`` lines of metrics, which it does in a fraction of a minute, or ended."""
+    """Until the process wrote ``n`` lines of metrics, which it does in a fraction of a minute, or
+    ended.
+    """
     deadline = time.monotonic() + 60
     while lines(folder) < n and one.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)

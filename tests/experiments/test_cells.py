@@ -1,4 +1,6 @@
-"""The frozen configurations are what the tiers and the rows make, and hold what the poster's table needs."""
+"""The frozen configurations are what the tiers and the rows make, and hold what the poster's table
+needs.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,17 @@ from experiments.generated import settle
 from experiments.status import wanted
 from mdtheory.geometry import geometries
 
-FAIR = ["maml", "metasgd", "mtnet", "warpgrad", "metacurvature", "metakfo", "ecml", "metamida-published", "metamida"]
+FAIR = [
+    "maml",
+    "metasgd",
+    "mtnet",
+    "warpgrad",
+    "metacurvature",
+    "metakfo",
+    "ecml",
+    "metamida-published",
+    "metamida",
+]
 FAIR += ["potential", "certified"]
 
 
@@ -25,7 +37,10 @@ def test_a_changed_digit_and_a_file_of_no_cell_are_found(tmp_path):
     assert settle(made, write=False, owned=tmp_path.glob("*.toml")) == []
     (tmp_path / "a.toml").write_bytes(b"seed = 2\n")
     (tmp_path / "c.toml").write_bytes(b"seed = 3\n")
-    assert settle(made, write=False, owned=tmp_path.glob("*.toml")) == [tmp_path / "a.toml", tmp_path / "c.toml"]
+    assert settle(made, write=False, owned=tmp_path.glob("*.toml")) == [
+        tmp_path / "a.toml",
+        tmp_path / "c.toml",
+    ]
 
 
 @pytest.mark.parametrize("name", ["cpu", "paper"])
@@ -41,17 +56,28 @@ def test_the_cpu_tier_is_exactly_the_fair_table():
 @pytest.mark.parametrize("name", TIERS)
 def test_fair_rows_differ_in_their_geometry_alone(name):
     for shot in tier(name).shots:
-        own = [cell for cell in cells.cells(name) if cell.shot == shot and rows()[cell.row].group != "literal"]
+        own = [
+            cell
+            for cell in cells.cells(name)
+            if cell.shot == shot and rows()[cell.row].group != "literal"
+        ]
         configs = [resolved(cell) for cell in own]
-        assert all(config.model_copy(update={"geometry": configs[0].geometry}) == configs[0] for config in configs)
+        assert all(
+            config.model_copy(update={"geometry": configs[0].geometry}) == configs[0]
+            for config in configs
+        )
 
 
 @pytest.mark.parametrize("name", TIERS)
 def test_shots_differ_in_what_the_tier_declares_alone(name):
     for shot in tier(name).shots:
         first, other = (resolved(Cell(name, "maml", one)) for one in (tier(name).shots[0], shot))
-        task = other.task.model_copy(update={"n_shot": first.task.n_shot, "eval_n_query": first.task.eval_n_query})
-        n_tasks = tier(name).by_shot.get(str(shot), {}).get("meta", {}).get("n_tasks", first.meta.n_tasks)
+        task = other.task.model_copy(
+            update={"n_shot": first.task.n_shot, "eval_n_query": first.task.eval_n_query}
+        )
+        n_tasks = (
+            tier(name).by_shot.get(str(shot), {}).get("meta", {}).get("n_tasks", first.meta.n_tasks)
+        )
         assert other.meta == first.meta.model_copy(update={"n_tasks": n_tasks})
         assert other.model_copy(update={"task": task, "meta": first.meta}) == first
 
@@ -70,8 +96,15 @@ def test_every_cell_names_a_known_geometry_and_is_tested_in_both_protocols(name)
 
 def test_literal_rows_say_where_they_differ():
     fair, literal = resolved(Cell("paper", "maml", 5)), resolved(Cell("paper", "maml-literal", 5))
-    assert (literal.task.inner_loss_scale, literal.task.eval_steps, literal.model.options["channels"]) == (5.0, 10, 32)
-    assert literal.meta.clip_value == pytest.approx(10 * 5 / 75, rel=1e-4) and fair.meta.clip_value is None
+    assert (
+        literal.task.inner_loss_scale,
+        literal.task.eval_steps,
+        literal.model.options["channels"],
+    ) == (5.0, 10, 32)
+    assert (
+        literal.meta.clip_value == pytest.approx(10 * 5 / 75, rel=1e-4)
+        and fair.meta.clip_value is None
+    )
     assert resolved(Cell("paper", "metamida-literal", 1)).meta.optimizer.name == "SGD"
 
 

@@ -11,27 +11,46 @@ import pytest
 
 from experiments import figures, tables
 from experiments.answers import answers
-from experiments.book import read
 from experiments.cells import Cell
 from experiments.records import FOLDER, SUMS, protocols_of, seal, verify
+from experiments.result_tables import read
 
-LEVELS = {"maml": 0.40, "metasgd": 0.42, "metamida": 0.45, "metamida-published": 0.42, "potential": 0.45}
+LEVELS = {
+    "maml": 0.40,
+    "metasgd": 0.42,
+    "metamida": 0.45,
+    "metamida-published": 0.42,
+    "potential": 0.45,
+}
 
 
 def counts(level: float, n_query: int, seed: int) -> list[int]:
     """Correct answers on 1000 tasks: the tasks' difficulty is shared by all rows."""
     difficulty = np.random.Generator(np.random.PCG64(1)).normal(0, 0.08, 1000)
     noise = np.random.Generator(np.random.PCG64(seed + n_query)).normal(0, 0.02, 1000)
-    return np.clip(np.round((level + difficulty + noise) * n_query * 5), 0, n_query * 5).astype(int).tolist()
+    return (
+        np.clip(np.round((level + difficulty + noise) * n_query * 5), 0, n_query * 5)
+        .astype(int)
+        .tolist()
+    )
 
 
 def put(folder, cell, level, *, like, number):
     """A record of a cell with made-up scores, from the files of the smoke record ``like``."""
     made = shutil.copytree(FOLDER / f"smoke-{like}-1shot-seed0", folder / cell.record(0))
-    config, scores = cell.config(0), {"transductive": {str(n): counts(level, n, number) for n in (1, 15)}}
+    config, scores = (
+        cell.config(0),
+        {"transductive": {str(n): counts(level, n, number) for n in (1, 15)}},
+    )
     scores["support"] = {str(n): counts(level - 0.05, n, number) for n in (1, 15)}
     result = json.loads((made / "result.json").read_text())
-    result |= {"tier": cell.tier, "row": cell.row, "config_digest": config.digest, "iterations": 1000, "target": 1000}
+    result |= {
+        "tier": cell.tier,
+        "row": cell.row,
+        "config_digest": config.digest,
+        "iterations": 1000,
+        "target": 1000,
+    }
     result["protocols"] = [one.model_dump() for one in protocols_of(scores, 5)]
     (made / "config.toml").write_text(config.to_toml())
     (made / "scores.json").write_text(json.dumps(scores))
@@ -65,7 +84,11 @@ def test_every_row_stands_in_the_table_and_missing_ones_say_so(pages):
 
 
 def test_the_difference_to_the_poster_is_in_its_protocol(pages):
-    line = next(line for line in tables.accuracy_table(pages["cpu", 1]).splitlines() if "| `metamida-published` |" in line)
+    line = next(
+        line
+        for line in tables.accuracy_table(pages["cpu", 1]).splitlines()
+        if "| `metamida-published` |" in line
+    )
     first = np.asarray(counts(LEVELS["metamida-published"], 1, 3)[:600]) / 5
     half = 196 * first.std(ddof=1) / 600**0.5
     cells = [cell.strip() for cell in line.split("|")[1:-1]]
@@ -79,7 +102,9 @@ def test_the_summary_holds_the_poster_s_table(pages):
     assert "`metakfo` | – | – | – |" in text
     assert re.search(r"`maml` \| 48.70 ± 1.84 \| \d\d\.\d\d ± ", text)
     shown = ("cpu.md", "index.md", "answers.md", "cpu-1shot-differences.svg")
-    assert set(re.findall(r"\]\(([^)]+)\)", text)) == {f"experiments/results/{name}" for name in shown}
+    assert set(re.findall(r"\]\(([^)]+)\)", text)) == {
+        f"experiments/results/{name}" for name in shown
+    }
 
 
 def test_answers_say_yes_and_undecided(pages):
@@ -88,7 +113,9 @@ def test_answers_say_yes_and_undecided(pages):
     assert "`metamida` minus `metasgd`: +2.9" in a or "`metamida` minus `metasgd`: +3.0" in a
     assert "**yes**" in a.splitlines()[3] and "undecided" in a.splitlines()[4]
     assert "**yes**" in b and "undecided" in d
-    assert "transductive minus support statistics at test: +5." in c or "statistics at test: +4.9" in c
+    assert (
+        "transductive minus support statistics at test: +5." in c or "statistics at test: +4.9" in c
+    )
     assert "from MAML's start" in e and "k = 0" in e
     assert "asymmetry" in f and "`metasgd`" not in f
     assert "Not answered yet" in g and text.count("Not answered yet") == 1
@@ -105,7 +132,13 @@ def test_a_tier_like_another_has_its_rows_beside_its_own(records, tmp_path):
     put(folder, Cell("own", "metacurvature-symmetric", 1), 0.44, like="metacurvature", number=9)
     pages = read(folder)
     assert pages["own", 1].rows == [*pages["cpu", 1].rows, "metacurvature-symmetric"]
-    (line,) = [line for line in tables.paired_table(pages["own", 1]).splitlines() if "`metacurvature-symmetric`" in line]
+    (line,) = [
+        line
+        for line in tables.paired_table(pages["own", 1]).splitlines()
+        if "`metacurvature-symmetric`" in line
+    ]
     assert re.search(r"\*\*\+[34]\.\d\d ± ", line)
-    assert "| [own](own.md) | 1 of 2 |" in tables.coverage(pages) and "5 of 22" in tables.coverage(pages)
+    assert "| [own](own.md) | 1 of 2 |" in tables.coverage(pages) and "5 of 22" in tables.coverage(
+        pages
+    )
     assert "`metacurvature-symmetric` minus `maml`: +" in answers(pages).partition("\n## (g)")[2]

@@ -11,11 +11,11 @@ from torch.func import jacrev
 
 from experiments import probes
 from experiments.records import WEIGHTS
-from mdtheory import seeding, tree
+from mdtheory.core import seeding, tree
 from mdtheory.data.episodes import EpisodeStream
 from mdtheory.data.glyphs import GlyphSet
 from mdtheory.geometry import geometries
-from mdtheory.geometry.blockiaf import MLPIAF
+from mdtheory.maps.iaf import MLPIAF
 from mdtheory.meta.evaluate import evaluate
 from mdtheory.meta.learner import MetaLearner
 from mdtheory.models.conv4 import Conv4
@@ -24,7 +24,10 @@ from mdtheory.models.conv4 import Conv4
 def learner(name: str, *, seed: int = 0) -> MetaLearner:
     """A tiny learner whose geometry is no longer neutral."""
     made = MetaLearner(
-        Conv4(in_channels=1, image_size=16, channels=2, seed=seed), geometries.get(name)(), n_steps=2, task_lr=0.1
+        Conv4(in_channels=1, image_size=16, channels=2, seed=seed),
+        geometries.get(name)(),
+        n_steps=2,
+        task_lr=0.1,
     )
     rng = seeding.generator("perturbed", name)
     with torch.no_grad():
@@ -35,7 +38,9 @@ def learner(name: str, *, seed: int = 0) -> MetaLearner:
 
 @pytest.fixture(scope="module")
 def stream():
-    return EpisodeStream(GlyphSet(image_size=16), split="test", seed=0, n_way=5, n_shot=1, n_query=3)
+    return EpisodeStream(
+        GlyphSet(image_size=16), split="test", seed=0, n_way=5, n_shot=1, n_query=3
+    )
 
 
 @pytest.mark.parametrize("name", ["maml", "mtnet", "metamida"])
@@ -59,7 +64,9 @@ def test_a_path_that_diverges_is_null_and_not_an_error(stream):
 def maml(tmp_path):
     """MAML's kept weights, and MAML's learner."""
     own = learner("maml", seed=1)
-    (tmp_path / WEIGHTS).write_bytes(save({name: value.contiguous() for name, value in own.state_dict().items()}))
+    (tmp_path / WEIGHTS).write_bytes(
+        save({name: value.contiguous() for name, value in own.state_dict().items()})
+    )
     return tmp_path / WEIGHTS, own
 
 
@@ -91,25 +98,34 @@ def test_lanczos_finds_the_extreme_eigenvalues():
     symmetric = a + a.T
     values = torch.linalg.eigvalsh(symmetric)
     start = torch.randn(30, generator=rng, dtype=torch.float64)
-    assert probes.lanczos(lambda v: symmetric @ v, start, steps=30) == pytest.approx((float(values[0]), float(values[-1])))
+    assert probes.lanczos(lambda v: symmetric @ v, start, steps=30) == pytest.approx(
+        (float(values[0]), float(values[-1]))
+    )
     few = probes.lanczos(lambda v: symmetric @ v, start, steps=6)
     assert float(values[0]) < few[0] < few[1] < float(values[-1])
 
 
 def test_lanczos_stops_where_the_space_is_exhausted():
-    assert probes.lanczos(lambda v: 3 * v, torch.ones(4, dtype=torch.float64), steps=4) == pytest.approx((3.0, 3.0))
+    assert probes.lanczos(
+        lambda v: 3 * v, torch.ones(4, dtype=torch.float64), steps=4
+    ) == pytest.approx((3.0, 3.0))
 
 
 def test_the_symmetric_part_of_a_map_is_that_of_its_dense_jacobian():
     rng = seeding.generator("map")
-    z = {"w": torch.randn(6, generator=rng, dtype=torch.float64), "b": torch.randn(2, generator=rng, dtype=torch.float64)}
+    z = {
+        "w": torch.randn(6, generator=rng, dtype=torch.float64),
+        "b": torch.randn(2, generator=rng, dtype=torch.float64),
+    }
     map = MLPIAF(partition=1, hidden=8)
     map.build(z)
     with torch.no_grad():
         for value in map.parameters():
             value += torch.randn(value.shape, generator=rng)
     map = map.double()
-    dense = jacrev(lambda v: tree.flatten(map.point(map.own(), tree.unflatten(v, z))))(tree.flatten(z)).detach()
+    dense = jacrev(lambda v: tree.flatten(map.point(map.own(), tree.unflatten(v, z))))(
+        tree.flatten(z)
+    ).detach()
     values = torch.linalg.eigvalsh(0.5 * (dense + dense.T))
     low, high, asymmetry = probes.symmetric_extremes(map, tree.detach(map.own()), z, seed=0)
     assert (low, high) == pytest.approx((float(values[0]), float(values[-1])), rel=1e-6)
@@ -121,7 +137,12 @@ def test_a_gradient_map_has_a_symmetric_jacobian_and_a_blockiaf_has_not(stream, 
     probe = probes.map_probe(learner(name), stream)
     assert probe is not None and probe.asymmetry is not None
     assert (probe.asymmetry < 1e-9) == symmetric
-    assert probe.symmetric_smallest <= probe.path_smallest <= probe.path_largest <= probe.symmetric_largest + 0.05
+    assert (
+        probe.symmetric_smallest
+        <= probe.path_smallest
+        <= probe.path_largest
+        <= probe.symmetric_largest + 0.05
+    )
 
 
 def test_without_a_map_there_is_no_probe(stream):

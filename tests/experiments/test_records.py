@@ -71,7 +71,11 @@ FORGERIES = [
     ("scores.json", lambda scores: scores["transductive"]["15"].pop(), "must hold 40 tasks"),
     ("scores.json", lambda scores: scores["transductive"].pop("15"), "protocols"),
     ("result.json", better, "means of scores.json"),
-    ("result.json", lambda result: result["protocols"][0].update(half_width=0.001), "means of scores.json"),
+    (
+        "result.json",
+        lambda result: result["protocols"][0].update(half_width=0.001),
+        "means of scores.json",
+    ),
     ("result.json", lambda result: result.update(seed=1), "named after its cell"),
     ("result.json", lambda result: result.update(row="metasgd"), "named after its cell"),
     ("result.json", lambda result: result.update(iterations=19), "target must be reached"),
@@ -79,7 +83,11 @@ FORGERIES = [
     ("result.json", lambda result: result.update(surprise=1), "cannot be read"),
     ("result.json", lambda result: result.update(config_digest="0" * 64), "digest of config.toml"),
     ("paths.json", lambda paths: paths["own"]["correct"].pop(), "tables of 10 tasks"),
-    ("paths.json", lambda paths: paths["own"]["correct"][0].__setitem__(2, 75), "scores of the test"),
+    (
+        "paths.json",
+        lambda paths: paths["own"]["correct"][0].__setitem__(2, 75),
+        "scores of the test",
+    ),
     ("provenance.json", lambda how: how.pop("code"), "cannot be read"),
     ("provenance.json", lambda how: how.update(finished="yesterday"), "cannot be read"),
 ]
@@ -135,7 +143,12 @@ def test_more_than_600_tasks_also_give_the_poster_s_number():
 
 def test_thinned_metrics_keep_the_means_and_every_validation():
     events = [
-        {"kind": "train", "iteration": i, "meta_lr": 0.1, **dict.fromkeys(("loss", "accuracy", "grad_norm", "objective"), i)}
+        {
+            "kind": "train",
+            "iteration": i,
+            "meta_lr": 0.1,
+            **dict.fromkeys(("loss", "accuracy", "grad_norm", "objective"), i),
+        }
         for i in range(1, 11)
     ]
     events.append({"kind": "validation", "iteration": 10, "loss": 1.0, "accuracy": 0.5, "tasks": 4})

@@ -46,21 +46,34 @@ def test_the_status_of_the_cpu_tier_is_its_22_cells(call):
 def test_a_finished_cell_says_what_its_record_says(call):
     found = status(call, "--tier", "smoke", "--row", "maml")
     means = {
-        one.n_query: one for one in Record(FOLDER / "smoke-maml-1shot-seed0").result.protocols if one.norm == "transductive"
+        one.n_query: one
+        for one in Record(FOLDER / "smoke-maml-1shot-seed0").result.protocols
+        if one.norm == "transductive"
     }
     assert [one["accuracy"] for one in found] == [means[1].accuracy, means[15].accuracy]
     assert [one["interval"] for one in found] == [means[1].half_width, means[15].half_width]
     assert {one["record"] for one in found} == {"experiments/records/smoke-maml-1shot-seed0"}
-    assert {(one["iterations"], one["target"], one["state"]) for one in found} == {(20, 20, "finished")}
+    assert {(one["iterations"], one["target"], one["state"]) for one in found} == {
+        (20, 20, "finished")
+    }
 
 
 def test_a_missing_and_an_unfinished_cell(tmp_path):
     work = Work(Cell("smoke", "maml", 1), 0)
-    assert {one["state"] for one in describe(work, records=tmp_path, states=tmp_path)} == {"missing"}
+    assert {one["state"] for one in describe(work, records=tmp_path, states=tmp_path)} == {
+        "missing"
+    }
     (tmp_path / work.name).mkdir()
-    (tmp_path / work.name / "metrics.jsonl").write_text('{"kind": "train", "iteration": 7}\n{"kind": "tr')
+    (tmp_path / work.name / "metrics.jsonl").write_text(
+        '{"kind": "train", "iteration": 7}\n{"kind": "tr'
+    )
     (one, _) = describe(work, records=tmp_path, states=tmp_path)
-    assert (one["state"], one["iterations"], one["accuracy"], one["record"]) == ("unfinished", 7, None, None)
+    assert (one["state"], one["iterations"], one["accuracy"], one["record"]) == (
+        "unfinished",
+        7,
+        None,
+        None,
+    )
     (tmp_path / work.name / "diverged.txt").write_text("x")
     assert describe(work, records=tmp_path, states=tmp_path)[0]["state"] == "diverged"
     assert iterations(tmp_path / "nothing.jsonl") == 0
@@ -72,14 +85,18 @@ def test_the_status_of_every_tier_loads_no_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=reproduce.ROOT).returncode == 0
 
 
-@pytest.mark.parametrize("words", [["--row", "maml"], ["--tier", "gpu"], ["--tier", "cpu", "--row", "protonet"]])
+@pytest.mark.parametrize(
+    "words", [["--row", "maml"], ["--tier", "gpu"], ["--tier", "cpu", "--row", "protonet"]]
+)
 def test_what_there_is_not_is_refused(call, words):
     answer = call(*words)
     assert answer.exit_code == 2 and "must" in answer.output
 
 
 def test_seeds_come_one_after_the_other():
-    assert [work.seed for work in wanted(["glyphs"])] == sorted(work.seed for work in wanted(["glyphs"]))
+    assert [work.seed for work in wanted(["glyphs"])] == sorted(
+        work.seed for work in wanted(["glyphs"])
+    )
     assert {work.seed for work in wanted(["glyphs"], row="maml", seed=7)} == {7}
 
 
@@ -98,7 +115,9 @@ def test_a_packed_state_comes_back_whole(tmp_path, monkeypatch):
     pack_up(work, tmp_path / "state", target=tmp_path / "packed")
     unpack(work, tmp_path / "elsewhere", origin=tmp_path / "packed")
     for name in ("last.pt", "metrics.jsonl"):
-        assert (tmp_path / "elsewhere" / work.name / name).read_bytes() == (state / name).read_bytes()
+        assert (tmp_path / "elsewhere" / work.name / name).read_bytes() == (
+            state / name
+        ).read_bytes()
     (tmp_path / "elsewhere" / work.name / "last.pt").write_bytes(b"newer")
     unpack(work, tmp_path / "elsewhere", origin=tmp_path / "packed")
     assert (tmp_path / "elsewhere" / work.name / "last.pt").read_bytes() == b"newer"
@@ -133,7 +152,9 @@ def started(monkeypatch):
 
 def test_maml_runs_before_the_cells_that_start_where_it_does(started, tmp_path, capsys):
     works = wanted(["glyphs"])
-    assert reproduce.work_on(works, records=tmp_path, states=tmp_path, jobs=2) == 1  # one of them diverges
+    assert (
+        reproduce.work_on(works, records=tmp_path, states=tmp_path, jobs=2) == 1
+    )  # one of them diverges
     assert set(started) == {work.name for work in works}
     assert list(started)[:2] == ["glyphs-maml-1shot-seed0", "glyphs-maml-1shot-seed1"]
     assert max(len(beside) for beside in started.values()) == 1
@@ -144,8 +165,20 @@ def test_maml_runs_before_the_cells_that_start_where_it_does(started, tmp_path, 
 
 @pytest.mark.slow
 def test_a_signal_stops_the_command_and_saves(tmp_path):
-    command = [sys.executable, "-m", "experiments.reproduce", "--tier", "smoke", "--row", "prior", "--into", str(tmp_path)]
-    with subprocess.Popen(command, cwd=reproduce.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.reproduce",
+        "--tier",
+        "smoke",
+        "--row",
+        "prior",
+        "--into",
+        str(tmp_path),
+    ]
+    with subprocess.Popen(
+        command, cwd=reproduce.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         metrics = tmp_path / "state/smoke-prior-1shot-seed0/metrics.jsonl"
         until = time.monotonic() + 120
         while iterations(metrics) < 1 and time.monotonic() < until:
@@ -181,7 +214,9 @@ def test_a_machine_without_a_compiler_is_another(monkeypatch):
     record = Record(FOLDER / "smoke-maml-1shot-seed0")
     here = provenance.machine("cpu")
     for noted, same in ((here.compiled, True), (None, True), (not here.compiled, False)):
-        kept = record.provenance.model_copy(update={"machine": here.model_copy(update={"compiled": noted})})
+        kept = record.provenance.model_copy(
+            update={"machine": here.model_copy(update={"compiled": noted})}
+        )
         monkeypatch.setattr(Record, "provenance", property(lambda self, kept=kept: kept))
         assert rerun.same_machine(record) is same
 

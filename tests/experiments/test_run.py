@@ -8,11 +8,11 @@ import shutil
 import pytest
 from safetensors.torch import load_file
 
-from experiments import recheck, run
+from experiments import retest, run
 from experiments.records import COMPARED, WEIGHTS, Record, verify
 from experiments.run import Job, OutOfTime
-from mdtheory.meta.builder import build_trainer, open_data
 from mdtheory.meta.events import JsonLines
+from mdtheory.run.build import build_trainer, open_data
 from tests.experiments.tiny import job, shrink
 
 
@@ -35,7 +35,12 @@ def stopped_after(iterations: int, own: Job) -> None:
     """Train so many iterations, save, and leave."""
     own.state.mkdir(parents=True)
     config = own.cell.config(own.seed)
-    trainer = build_trainer(config, open_data(config.data), out=own.state, listeners=[JsonLines(own.state / "metrics.jsonl")])
+    trainer = build_trainer(
+        config,
+        open_data(config.data),
+        out=own.state,
+        listeners=[JsonLines(own.state / "metrics.jsonl")],
+    )
     for _ in range(iterations):
         trainer.step()
     trainer.save()
@@ -43,7 +48,10 @@ def stopped_after(iterations: int, own: Job) -> None:
 
 
 def same(first: Job, second: Job) -> bool:
-    return all((first.record / name).read_bytes() == (second.record / name).read_bytes() for name in COMPARED)
+    return all(
+        (first.record / name).read_bytes() == (second.record / name).read_bytes()
+        for name in COMPARED
+    )
 
 
 def test_a_finished_cell_has_a_sound_record_and_no_state(whole):
@@ -67,7 +75,9 @@ def test_another_seed_ends_with_other_bytes(whole, tmp_path):
     other = job(tmp_path / "other", "maml")
     other = Job(cell=other.cell, seed=1, records=other.records, states=other.states)
     assert run.run(other)
-    assert (whole.record / "scores.json").read_bytes() != (other.record / "scores.json").read_bytes()
+    assert (whole.record / "scores.json").read_bytes() != (
+        other.record / "scores.json"
+    ).read_bytes()
 
 
 def test_a_cell_stopped_between_tests_ends_with_the_same_bytes(whole, tmp_path, monkeypatch):
@@ -94,7 +104,10 @@ def test_out_of_time_saves_and_is_no_record(tmp_path):
 
 
 def test_the_common_start_needs_maml_s_record(whole, tmp_path):
-    alone, beside = job(tmp_path / "alone", "metasgd"), job(tmp_path / "beside", "metasgd", records=whole.records)
+    alone, beside = (
+        job(tmp_path / "alone", "metasgd"),
+        job(tmp_path / "beside", "metasgd", records=whole.records),
+    )
     assert run.run(alone) and run.run(beside)
     assert json.loads((alone.record / "paths.json").read_text())["common"] is None
     common, own = Record(beside.record).adaptation.common, Record(whole.record).adaptation.own
@@ -104,12 +117,12 @@ def test_the_common_start_needs_maml_s_record(whole, tmp_path):
 
 def test_kept_weights_give_the_recorded_answers(whole, tmp_path):
     copy = shutil.copytree(whole.record, tmp_path / "copy")
-    assert recheck.changed(Record(copy), 6) == 0
+    assert retest.changed(Record(copy), 6) == 0
     assert "network.classifier.weight" in load_file(copy / WEIGHTS)
     scores = json.loads((copy / "scores.json").read_text())
     scores["transductive"]["2"] = [10 - count for count in scores["transductive"]["2"]]
     (copy / "scores.json").write_text(json.dumps(scores))
-    assert recheck.changed(Record(copy), 6) > recheck.ALLOWED
+    assert retest.changed(Record(copy), 6) > retest.ALLOWED
 
 
 def test_divergence_is_noted_and_has_its_own_exit_code(tmp_path, monkeypatch, capsys):

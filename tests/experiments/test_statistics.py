@@ -19,7 +19,9 @@ PROBABILITIES = st.lists(st.floats(0, 1), min_size=1, max_size=6)
 
 def test_the_estimate_is_the_library_s(rng_values):
     mine, theirs = estimate(rng_values), library_estimate(torch.tensor(rng_values))
-    assert (mine.mean, mine.half_width, mine.n) == pytest.approx((theirs.mean, theirs.half_width, theirs.n), rel=1e-12)
+    assert (mine.mean, mine.half_width, mine.n) == pytest.approx(
+        (theirs.mean, theirs.half_width, theirs.n), rel=1e-12
+    )
 
 
 def test_the_p_value_is_scipy_s(rng_values):
@@ -39,12 +41,16 @@ def test_holm_on_a_case_by_hand():
 
 @given(PROBABILITIES)
 def test_holm_is_the_closed_test_of_bonferroni(values):
-    """The corrected p of i is the largest, over all subsets with i, of the subset's Bonferroni p (Marcus et al. 1976)."""
+    """The corrected p of i is the largest, over all subsets with i, of the subset's Bonferroni p
+    (Marcus et al. 1976).
+    """
     corrected = holm(values)
     for i in range(len(values)):
         others = [j for j in range(len(values)) if j != i]
         subsets = (s for size in range(len(values)) for s in itertools.combinations(others, size))
-        wanted = max(min(1.0, (len(s) + 1) * min(values[i], *(values[j] for j in s), 1.0)) for s in subsets)
+        wanted = max(
+            min(1.0, (len(s) + 1) * min(values[i], *(values[j] for j in s), 1.0)) for s in subsets
+        )
         assert corrected[i] == pytest.approx(wanted, abs=1e-12)
 
 

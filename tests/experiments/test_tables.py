@@ -11,10 +11,10 @@ import pytest
 
 from experiments import figures, tables
 from experiments.answers import PAIRS, answers, verdicts
-from experiments.book import read
 from experiments.cells import cells, tier
 from experiments.generated import settle
 from experiments.records import FOLDER, everything
+from experiments.result_tables import read
 
 NAMES = [record.folder.name for record in everything()]
 
@@ -30,7 +30,10 @@ def pinned_matplotlib() -> str:
 
 def test_every_figure_in_git_is_what_the_records_make():
     if matplotlib.__version__ != pinned_matplotlib():
-        pytest.skip(f"the figures were drawn with matplotlib {pinned_matplotlib()}, this is {matplotlib.__version__}")
+        pytest.skip(
+            f"the figures were drawn with matplotlib {pinned_matplotlib()}, this is "
+            f"{matplotlib.__version__}"
+        )
     assert settle(figures.made(), write=False, owned=tables.OUT.glob("*.svg")) == []
 
 
@@ -51,7 +54,9 @@ def test_the_readme_s_block_is_replaced_and_nothing_else(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- results:begin -->\nold 12.34\n<!-- results:end -->\nafter\n")
     text = tables.made(readme=readme)[readme].decode()
-    assert text.startswith("before\n<!-- results:begin -->\n") and text.endswith("<!-- results:end -->\nafter\n")
+    assert text.startswith("before\n<!-- results:begin -->\n") and text.endswith(
+        "<!-- results:end -->\nafter\n"
+    )
     assert "12.34" not in text and "cells done" in text
     readme.write_text(text)
     assert tables.made(readme=readme)[readme].decode() == text
@@ -124,7 +129,9 @@ def test_the_answers_about_pairs_are_those_of_the_raw_counts_and_agree_with_thei
             sum(
                 a - b
                 for a, b in zip(
-                    counts(f"glyphs-{first}-1shot-seed{seed}", 15), counts(f"glyphs-{second}-1shot-seed{seed}", 15), strict=True
+                    counts(f"glyphs-{first}-1shot-seed{seed}", 15),
+                    counts(f"glyphs-{second}-1shot-seed{seed}", 15),
+                    strict=True,
                 )
             )
             for seed in range(3)
@@ -132,7 +139,11 @@ def test_the_answers_about_pairs_are_those_of_the_raw_counts_and_agree_with_thei
         mean = 100 * sum(gap) / 3 / len(counts(f"glyphs-{first}-1shot-seed0", 15))
         assert float(difference.split(" ± ")[0]) == pytest.approx(mean, abs=0.006)
         half_width = float(difference.split(" ± ")[1])
-        assert answer == "undecided" if abs(mean) < half_width else answer in {"**yes**" if mean > 0 else "**no**", "undecided"}
+        assert (
+            answer == "undecided"
+            if abs(mean) < half_width
+            else answer in {"**yes**" if mean > 0 else "**no**", "undecided"}
+        )
         section = text.split(f"## {title}")[1].split("## (")[0].split("Tier `glyphs`")[1]
         line = next(line for line in section.splitlines() if f"{compared}:" in line)
         assert difference in line and answer in line
@@ -146,11 +157,15 @@ def test_the_spread_of_seeds_is_that_of_the_raw_counts():
     page = read()["glyphs", 1]
     rows = [row for row in page.rows if row != "maml"]
     variances = [statistics.variance(gap(row, seed) for seed in range(3)) for row in rows]
-    spread = statistics.fmean(variances) ** 0.5  # all rows have three seeds, so pooling is the plain mean of the variances
+    spread = (
+        statistics.fmean(variances) ** 0.5
+    )  # all rows have three seeds, so pooling is the plain mean of the variances
     assert page.seed_spread("maml", 15) == pytest.approx(spread, rel=1e-9)
     assert f"**{100 * spread:.2f} points**" in (tables.OUT / "glyphs.md").read_text()
     assert read()["smoke", 1].seed_spread("maml", 15) is None
-    assert "nothing is known of what another seed would give" in (tables.OUT / "smoke.md").read_text()
+    assert (
+        "nothing is known of what another seed would give" in (tables.OUT / "smoke.md").read_text()
+    )
 
 
 def test_without_records_every_question_is_open(tmp_path):

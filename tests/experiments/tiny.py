@@ -25,10 +25,14 @@ SMALLER = [
 
 def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every cell's frozen configuration, made smaller."""
-    monkeypatch.setattr(cells.Cell, "config", lambda self, seed: load(self.file, [f"seed={seed}", *SMALLER]))
+    monkeypatch.setattr(
+        cells.Cell, "config", lambda self, seed: load(self.file, [f"seed={seed}", *SMALLER])
+    )
 
 
 def job(folder: Path, row: str, *, until: float = math.inf, records: Path | None = None) -> Job:
     """The smoke cell of a row, in a folder of its own."""
     kept = folder / "records" if records is None else records
-    return Job(cell=Cell("smoke", row, 1), seed=0, records=kept, states=folder / "state", until=until)
+    return Job(
+        cell=Cell("smoke", row, 1), seed=0, records=kept, states=folder / "state", until=until
+    )

@@ -16,13 +16,18 @@ import torch
 
 import mdtheory
 
-Member = tuple[str, Any, str | None]  # dotted name, object, docstring (own, or of the base method that it overrides)
+Member = tuple[
+    str, Any, str | None
+]  # dotted name, object, docstring (own, or of the base method that it overrides)
 
 
 def library() -> list[ModuleType]:
     """Every module of the package, imported."""
     names = [module.name for module in pkgutil.walk_packages(mdtheory.__path__, "mdtheory.")]
-    return [mdtheory, *(importlib.import_module(name) for name in names if not name.endswith("__main__"))]
+    return [
+        mdtheory,
+        *(importlib.import_module(name) for name in names if not name.endswith("__main__")),
+    ]
 
 
 def public(name: str) -> bool:
@@ -31,8 +36,15 @@ def public(name: str) -> bool:
 
 def documented(owner: type, name: str) -> str | None:
     """The docstring of a method, or of the method of the library that it overrides."""
-    ours = [base for base in owner.__mro__ if base is owner or base.__module__.split(".")[0] == owner.__module__.split(".")[0]]
-    return next((text for base in ours if name in vars(base) and (text := plain(vars(base)[name]).__doc__)), None)
+    ours = [
+        base
+        for base in owner.__mro__
+        if base is owner or base.__module__.split(".")[0] == owner.__module__.split(".")[0]
+    ]
+    return next(
+        (text for base in ours if name in vars(base) and (text := plain(vars(base)[name]).__doc__)),
+        None,
+    )
 
 
 def plain(member: Any) -> Any:
@@ -52,7 +64,13 @@ def members(module: ModuleType) -> Iterator[Member]:
             yield where, value, value.__doc__
         elif inspect.isclass(value):
             # a dataclass without one gets its signature from Python as docstring
-            yield where, value, None if (value.__doc__ or "").startswith(f"{name}(") else vars(value).get("__doc__")
+            yield (
+                where,
+                value,
+                None
+                if (value.__doc__ or "").startswith(f"{name}(")
+                else vars(value).get("__doc__"),
+            )
             for inner, member in vars(value).items():
                 if public(inner) and inspect.isfunction(plain(member)):
                     yield f"{where}.{inner}", plain(member), documented(value, inner)
@@ -67,7 +85,9 @@ def shapeless(module: ModuleType) -> list[str]:
     found = []
     for where, value, text in members(module):
         returns = getattr(value, "__annotations__", {}).get("return")
-        if returns in ("Tensor", "torch.Tensor", torch.Tensor) and not re.search(r"shapes?\b", text or ""):
+        if returns in ("Tensor", "torch.Tensor", torch.Tensor) and not re.search(
+            r"shapes?\b", text or ""
+        ):
             found.append(where)
     return found
 
@@ -105,8 +125,11 @@ def test_a_planted_name_without_docstring_is_found(planted):
         "from dataclasses import dataclass\n"
         "def bare(): pass\n"
         "def _private(): pass\n"
-        "class Base:\n    'Said.'\n    def told(self): 'Said.'\n    def silent(self): pass\n    def __init__(self): pass\n"
-        "class Child(Base):\n    'Said.'\n    def told(self): pass\n    @property\n    def quiet(self): pass\n"
+        "class Base:\n    'Said.'\n    def told(self): 'Said.'\n    def silent(self): pass\n    "
+        "def "
+        "__init__(self): pass\n"
+        "class Child(Base):\n    'Said.'\n    def told(self): pass\n    @property\n    def "
+        "quiet(self): pass\n"
         "@dataclass\nclass Row:\n    x: int\n"
     )
     names = ["bare", "Base.silent", "Child.quiet", "Row"]
@@ -114,7 +137,10 @@ def test_a_planted_name_without_docstring_is_found(planted):
 
 
 def test_a_docstring_from_outside_the_library_does_not_count(planted):
-    module = planted("import torch\nclass Net(torch.nn.Module):\n    'Said.'\n    def forward(self, x): return x\n")
+    module = planted(
+        "import torch\nclass Net(torch.nn.Module):\n    'Said.'\n    def forward(self, x): return "
+        "x\n"
+    )
     assert undocumented(module) == ["mdtheory_planted.Net.forward"]
 
 

@@ -8,13 +8,20 @@ import pytest
 
 from tests.house.test_docstrings import library
 
-EXAMPLES = [one for module in library() for one in doctest.DocTestFinder(exclude_empty=True).find(module) if one.examples]
+EXAMPLES = [
+    one
+    for module in library()
+    for one in doctest.DocTestFinder(exclude_empty=True).find(module)
+    if one.examples
+]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: one.name)
 def test_example(example):
     said: list[str] = []
-    result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(example, out=said.append)
+    result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(
+        example, out=said.append
+    )
     assert result.attempted > 0 and result.failed == 0, "".join(said)
 
 
@@ -25,4 +32,7 @@ def test_a_planted_wrong_example_fails():
 
 def test_step_rules_and_low_rank_updates_have_examples():
     names = {one.name for one in EXAMPLES}
-    assert {"mdtheory.geometry.steps.PullbackStep", "mdtheory.models.lowrank.with_low_rank"} <= names
+    assert {
+        "mdtheory.geometry.rules.PullbackStep",
+        "mdtheory.models.user.lora.with_low_rank",
+    } <= names

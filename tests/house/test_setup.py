@@ -1,4 +1,6 @@
-"""go.py sets up once: nothing is installed again until pyproject.toml, constraints.txt or the interpreter change."""
+"""go.py sets up once: nothing is installed again until pyproject.toml, constraints.txt or the
+interpreter change.
+"""
 
 from __future__ import annotations
 
@@ -66,10 +68,16 @@ def test_extras_add_up_and_dev_includes_test(go, tmp_path):
 
 
 def test_every_task_needs_an_extra_of_the_package(go):
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
 
     def inside(extra: str) -> set[str]:
-        named = {wanted[len("mdtheory[") : -1] for wanted in extras[extra] if wanted.startswith("mdtheory[")}
+        named = {
+            wanted[len("mdtheory[") : -1]
+            for wanted in extras[extra]
+            if wanted.startswith("mdtheory[")
+        }
         return {extra}.union(*(inside(name) for name in named))
 
     assert {extra for extra, _ in go.TASKS.values()} <= set(go.INCLUDED)
@@ -115,7 +123,9 @@ def test_torch_is_pinned_for_ci(go):
 
 def test_an_installed_torch_is_kept(go, tmp_path):
     pins = (tmp_path / "constraints.txt").read_text()
-    assert go.keeping_torch(pins, "2.9.1+cu130") == "numpy==2.0\ntorch==2.9.1+cu130\ntorchopt==0.7.3\n"
+    assert (
+        go.keeping_torch(pins, "2.9.1+cu130") == "numpy==2.0\ntorch==2.9.1+cu130\ntorchopt==0.7.3\n"
+    )
 
 
 class Pip:
@@ -159,13 +169,21 @@ def test_the_users_torch_index_comes_before_all(go, monkeypatch):
 def test_a_torch_index_that_does_not_answer_is_one_sentence(go, monkeypatch):
     monkeypatch.setenv("MDTHEORY_TORCH_INDEX", "https://wheels.example/cpu")
     monkeypatch.setattr(go.subprocess, "run", Pip("--index-url"))
-    with pytest.raises(go.SetupError, match=r"must serve torch 2\.13\.0; pip said: no such version"):
+    with pytest.raises(
+        go.SetupError, match=r"must serve torch 2\.13\.0; pip said: no such version"
+    ):
         go.install_torch(["pip"], "2.13.0")
 
 
 def test_an_environment_without_pip_is_served_from_outside(go, monkeypatch):
     monkeypatch.setattr(go.subprocess, "run", Pip("--version"))
-    assert go.pip_of(Path("v/bin/python")) == [sys.executable, "-m", "pip", "--python", "v/bin/python"]
+    assert go.pip_of(Path("v/bin/python")) == [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        "v/bin/python",
+    ]
 
 
 def test_a_system_without_ensurepip_gets_a_bare_environment(go, monkeypatch, tmp_path):
@@ -216,6 +234,10 @@ def test_a_task_runs_in_the_environment_and_passes_arguments_on(go, tmp_path, mo
 def test_the_first_failing_command_ends_the_task(go, tmp_path, monkeypatch):
     ran = []
     monkeypatch.setenv("MDTHEORY_VENV", str(tmp_path / "venv"))
-    monkeypatch.setattr(go.subprocess, "run", lambda c, **_: ran.append(c) or subprocess.CompletedProcess(c, len(ran) - 1))
+    monkeypatch.setattr(
+        go.subprocess,
+        "run",
+        lambda c, **_: ran.append(c) or subprocess.CompletedProcess(c, len(ran) - 1),
+    )
     assert go.main(["lint"]) == 1
     assert len(ran) == 2

@@ -32,7 +32,8 @@ def test_has_a_cache_of_its_own():
     assert os.path.isdir(os.environ["MDTHEORY_CACHE"])
 """
 
-TORCH = "set_num_threads = manual_seed = lambda number: None"  # what the conftest calls; loading the real one takes seconds
+# what the conftest calls; loading the real one takes seconds
+TORCH = "set_num_threads = manual_seed = lambda number: None"
 
 
 @pytest.fixture
@@ -44,10 +45,26 @@ def outcome(tmp_path):
         (tmp_path / "test_planted.py").write_text(TESTS)
         (tmp_path / "torch.py").write_text(TORCH)
         (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = images\n")
-        inherited = {k: v for k, v in os.environ.items() if k not in ("CI", "MDTHEORY_MINI_IMAGENET", "MDTHEORY_CACHE")}
+        inherited = {
+            k: v
+            for k, v in os.environ.items()
+            if k not in ("CI", "MDTHEORY_MINI_IMAGENET", "MDTHEORY_CACHE")
+        }
         inherited = {k: v for k, v in inherited.items() if not k.startswith("PYTEST_")}
-        command = [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", "-p", "no:xdist", "--color=no"]
-        done = subprocess.run(command, cwd=tmp_path, env={**inherited, **variables}, capture_output=True, text=True)
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-ra",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            "--color=no",
+        ]
+        done = subprocess.run(
+            command, cwd=tmp_path, env={**inherited, **variables}, capture_output=True, text=True
+        )
         return done.stdout.splitlines()[-1], done.stdout
 
     return run

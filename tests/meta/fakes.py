@@ -9,25 +9,31 @@ import pytest
 import torch
 from torch import nn
 
-from mdtheory import seeding
+from mdtheory.core import seeding
+from mdtheory.core.types import Episode
 from mdtheory.meta import checkpoint
 from mdtheory.meta.events import JsonLines
 from mdtheory.meta.learner import MetaLearner
 from mdtheory.meta.trainer import Identity, MetaTrainer, Validation
 from mdtheory.models import models
-from mdtheory.typing import Episode
 
 N_WAY, FEATURES = 3, 5
 
 
 def blobs(index: int, *, n_query: int = 6, scale: float = 1.0) -> Episode:
-    """Three Gaussian blobs at random places, one support item and ``n_query`` queries of each; class-major."""
+    """Three Gaussian blobs at random places, one support item and ``n_query`` queries of each;
+    class-major.
+    """
     rng = seeding.generator("blobs", index)
     centres = 2 * torch.randn(N_WAY, 1, FEATURES, generator=rng)
     x = scale * (centres + 0.5 * torch.randn(N_WAY, 1 + n_query, FEATURES, generator=rng))
     labels = torch.arange(N_WAY)
     return Episode(
-        x[:, :1].flatten(0, 1), labels, x[:, 1:].flatten(0, 1), labels.repeat_interleave(n_query), seeding.seed("noise", index)
+        x[:, :1].flatten(0, 1),
+        labels,
+        x[:, 1:].flatten(0, 1),
+        labels.repeat_interleave(n_query),
+        seeding.seed("noise", index),
     )
 
 
@@ -36,7 +42,11 @@ class Switch(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.norm, self.last = nn.Linear(FEATURES, 8), nn.BatchNorm1d(8), nn.Linear(8, N_WAY)
+        self.first, self.norm, self.last = (
+            nn.Linear(FEATURES, 8),
+            nn.BatchNorm1d(8),
+            nn.Linear(8, N_WAY),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.last(self.norm(self.first(x)).tanh())
@@ -50,7 +60,13 @@ def learner(geometry: str = "maml", **options: Any) -> MetaLearner:
     return MetaLearner(network, geometry, **{"n_steps": 2, "task_lr": 0.1, **options})
 
 
-def trainer(out: Path | None = None, *, optimizer: Any = None, own: MetaLearner | None = None, **options: Any) -> MetaTrainer:
+def trainer(
+    out: Path | None = None,
+    *,
+    optimizer: Any = None,
+    own: MetaLearner | None = None,
+    **options: Any,
+) -> MetaTrainer:
     """A trainer of six iterations; ``optimizer`` makes one from the meta-parameters."""
     own = learner() if own is None else own
     make = optimizer or (lambda values: torch.optim.Adam(values, lr=0.01))
@@ -81,7 +97,9 @@ def logged(one: MetaTrainer) -> MetaTrainer:
 
 
 class Stop:
-    """A listener that raises a signal of its own after some training iterations, as a kill between two steps would."""
+    """A listener that raises a signal of its own after some training iterations, as a kill between
+    two steps would.
+    """
 
     class Killed(BaseException):
         """Nothing catches it."""

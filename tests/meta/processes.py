@@ -1,4 +1,6 @@
-"""Several processes of one run on this machine, forked from a server that has torch imported already."""
+"""Several processes of one run on this machine, forked from a server that has torch imported
+already.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,29 @@ def free_port() -> int:
 
 
 def environment(rank: int, size: int, port: int) -> dict[str, str]:
-    """What ``torchrun`` tells its processes; messages stay on the loopback interface where it has its usual name."""
-    said = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    loopback = {"GLOO_SOCKET_IFNAME": "lo"} if "lo" in (name for _, name in socket.if_nameindex()) else {}
+    """What ``torchrun`` tells its processes; messages stay on the loopback interface where it has
+    its usual name.
+    """
+    said = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": size,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+    loopback = (
+        {"GLOO_SOCKET_IFNAME": "lo"} if "lo" in (name for _, name in socket.if_nameindex()) else {}
+    )
     return {name: str(value) for name, value in said.items()} | loopback
 
 
-def _live(job: Callable[..., Any], args: tuple[Any, ...], variables: dict[str, str], seconds: float, answer: Any) -> None:
+def _live(
+    job: Callable[..., Any],
+    args: tuple[Any, ...],
+    variables: dict[str, str],
+    seconds: float,
+    answer: Any,
+) -> None:
     torch.set_num_threads(1)
     os.environ.update(variables)
     try:
@@ -40,15 +58,23 @@ def _live(job: Callable[..., Any], args: tuple[Any, ...], variables: dict[str, s
             found = job(world, *args)
     except Exception as error:
         found = f"{type(error).__name__}: {error}"
-    answer.send_bytes(pickle.dumps(found))  # not send, which would share tensors with a process that is about to end
+    answer.send_bytes(
+        pickle.dumps(found)
+    )  # not send, which would share tensors with a process that is about to end
 
 
 def run(size: int, job: Callable[..., Any], *args: Any, timeout: float = 60.0) -> list[Any]:
-    """``job(world, *args)`` in ``size`` processes: what each returned, "<error>: <message>", or minus its deadly signal."""
+    """``job(world, *args)`` in ``size`` processes: what each returned, "<error>: <message>", or
+    minus its deadly signal.
+    """
     port, started = free_port(), []
     for rank in range(size):
         mine, theirs = CONTEXT.Pipe(duplex=False)
-        process = CONTEXT.Process(target=_live, args=(job, args, environment(rank, size, port), timeout, theirs), daemon=True)
+        process = CONTEXT.Process(
+            target=_live,
+            args=(job, args, environment(rank, size, port), timeout, theirs),
+            daemon=True,
+        )
         process.start()
         theirs.close()
         started.append((process, mine))

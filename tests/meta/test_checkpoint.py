@@ -1,4 +1,6 @@
-"""Checkpoints: written whole or not at all, read without running anything, one digest for one state."""
+"""Checkpoints: written whole or not at all, read without running anything, one digest for one
+state.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,12 @@ def small() -> dict[str, Any]:
         },
         "scheduler": {"last_epoch": 2},
         "random": {"seed": 3},
-        "counters": {"iteration": 2, "validated": -1, "best_iteration": -1, "best_score": float("-inf")},
+        "counters": {
+            "iteration": 2,
+            "validated": -1,
+            "best_iteration": -1,
+            "best_score": float("-inf"),
+        },
         "config": "{}",
         "config_digest": "d",
         "data_digest": "i",
@@ -64,7 +71,9 @@ def test_a_state_with_anything_but_data_is_refused(tmp_path):
 
 
 def test_digest_is_what_it_says():
-    """The definition, spelled out for one state: sha256 over sorted (name, dtype, shape, length) and the bytes."""
+    """The definition, spelled out for one state: sha256 over sorted (name, dtype, shape, length)
+    and the bytes.
+    """
     import hashlib
     import struct
 
@@ -93,7 +102,12 @@ def test_digest_is_what_it_says():
 def test_digest_ignores_order_and_everything_that_is_not_state():
     other = small()
     other["weights"] = dict(reversed(other["weights"].items()))
-    other |= {"threads": 9, "torch": "9", "mdtheory": "9", "config": '{"data": {"path": "/elsewhere"}}'}
+    other |= {
+        "threads": 9,
+        "torch": "9",
+        "mdtheory": "9",
+        "config": '{"data": {"path": "/elsewhere"}}',
+    }
     assert checkpoint.digest(other) == checkpoint.digest(small())
 
 
@@ -134,7 +148,9 @@ def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ValueError, match=r"No space left on device; what stood there before is intact"):
+    with pytest.raises(
+        ValueError, match=r"No space left on device; what stood there before is intact"
+    ):
         saved(tmp_path, small() | {"threads": 2})
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
@@ -143,7 +159,10 @@ def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
 def test_a_real_limit_of_the_system_keeps_the_old_checkpoint(tmp_path):
     path = saved(tmp_path)
     before = path.read_bytes()
-    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits, handler = (
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+    )
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before), limits[1]))
     try:
         with pytest.raises(ValueError, match="must be written"):
@@ -186,7 +205,10 @@ def test_a_hostile_checkpoint_runs_nothing(tmp_path, disguise):
     if disguise == "whole":
         torch.save(bomb, path)
     elif disguise == "inside":
-        torch.save({"format": checkpoint.FORMAT, "version": 1, **small(), "optimizer": {"state": bomb}}, path)
+        torch.save(
+            {"format": checkpoint.FORMAT, "version": 1, **small(), "optimizer": {"state": bomb}},
+            path,
+        )
     elif disguise == "legacy":
         torch.save({"optimizer": bomb}, path, _use_new_zipfile_serialization=False)
     else:
@@ -261,9 +283,17 @@ def _state(**changes: Any) -> dict[str, Any]:
         _torch_file(_state(weights=[1])),
         _torch_file(_state(weights={"a": 1})),
         _torch_file(_state(weights={3: torch.ones(1)})),
-        _torch_file(_state(counters={"iteration": 1.5, "validated": 0, "best_iteration": 0, "best_score": 0.0})),
+        _torch_file(
+            _state(
+                counters={"iteration": 1.5, "validated": 0, "best_iteration": 0, "best_score": 0.0}
+            )
+        ),
         _torch_file(_state(counters={})),
-        _torch_file(_state(counters={"iteration": 1, "validated": 0, "best_iteration": 0, "best_score": "high"})),
+        _torch_file(
+            _state(
+                counters={"iteration": 1, "validated": 0, "best_iteration": 0, "best_score": "high"}
+            )
+        ),
         _torch_file(_state(config=None)),
         _torch_file(_state(threads="two")),
     ],
@@ -288,7 +318,9 @@ def test_export_is_the_weights_with_their_story(tmp_path):
     checkpoint.export_safetensors(state, path)
     with safe_open(path, framework="pt") as file:
         assert set(file.keys()) == set(state["weights"])
-        assert all(torch.equal(file.get_tensor(name), value) for name, value in state["weights"].items())
+        assert all(
+            torch.equal(file.get_tensor(name), value) for name, value in state["weights"].items()
+        )
         assert file.metadata()["digest"] == checkpoint.digest(state)
         assert file.metadata()["iteration"] == "2"
 
@@ -304,4 +336,6 @@ def test_the_same_state_is_exported_as_the_same_bytes(tmp_path):
 def test_a_trainers_state_is_plain(tmp_path):
     one = fakes.trainer(tmp_path)
     one.fit()
-    assert checkpoint.digest(checkpoint.load(tmp_path / "last.pt")) == checkpoint.digest(one.state())
+    assert checkpoint.digest(checkpoint.load(tmp_path / "last.pt")) == checkpoint.digest(
+        one.state()
+    )

@@ -1,4 +1,6 @@
-"""Several processes: the same gradient, the same run, one voice; and what happens when they part."""
+"""Several processes: the same gradient, the same run, one voice; and what happens when they
+part.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from mdtheory.core.types import Episode
 from mdtheory.inner.estimators import estimators
 from mdtheory.meta import checkpoint
 from mdtheory.meta.distributed import ALONE, World, backward, joined
@@ -20,12 +23,12 @@ from mdtheory.meta.events import JsonLines, read_metrics
 from mdtheory.meta.interrupt import Interrupted
 from mdtheory.meta.learner import MetaLearner
 from mdtheory.meta.trainer import Diverged
-from mdtheory.typing import Episode
 from tests.meta import fakes
 from tests.meta.fakes import Switch, blobs, last, trainer
 from tests.meta.processes import Scripted, run
 
-# -- one gradient ------------------------------------------------------------------------------------------------------
+# -- one gradient
+# --------------------------------------------------------------------------------------------------
 
 
 def _learner(*, batched: bool = False) -> MetaLearner:
@@ -69,11 +72,16 @@ def test_forgetting_the_others_would_be_seen():
     assert max(float((own[name] - alone[name]).abs().max()) for name in alone) > 1e-3
 
 
-# -- one run -----------------------------------------------------------------------------------------------------------
+# -- one run
+# --------------------------------------------------------------------------------------------------
 
 
-def _run(folder: Path, world: World = ALONE, *, resume: bool = False, **options: Any) -> dict[str, Any]:
-    """Six iterations on four tasks; every rank has a folder of its own, so that it is seen who writes."""
+def _run(
+    folder: Path, world: World = ALONE, *, resume: bool = False, **options: Any
+) -> dict[str, Any]:
+    """Six iterations on four tasks; every rank has a folder of its own, so that it is seen who
+    writes.
+    """
     own = folder if world.rank == 0 else folder.with_name(f"{folder.name}-{world.rank}")
     one = trainer(own, world=world, **{"n_tasks": 4, **options})
     state = world.from_first(last(folder) if resume and world.rank == 0 else None)
@@ -92,7 +100,9 @@ def _train(world: World, folder: Path, resume: bool) -> str:
 
 def _train_running(world: World, folder: Path) -> str:
     torch.manual_seed(0)
-    return checkpoint.digest(_run(folder, world, own=fakes.learner("metasgd", network=Switch(), norm="running")))
+    return checkpoint.digest(
+        _run(folder, world, own=fakes.learner("metasgd", network=Switch(), norm="running"))
+    )
 
 
 def _same(folder: Path, other: Path) -> None:
@@ -115,11 +125,14 @@ def test_running_statistics_see_the_tasks_of_all(tmp_path):
     assert run(2, _train_running, tmp_path / "two") == [alone] * 2
 
 
-# -- the end of a process ----------------------------------------------------------------------------------------------
+# -- the end of a process
+# ----------------------------------------------------------------------------------------------
 
 
 def _killed(world: World, folder: Path, where: str) -> None:
-    """Rank 1 is killed while it draws a task of iteration 6, or one of the validation after iteration 3."""
+    """Rank 1 is killed while it draws a task of iteration 6, or one of the validation after
+    iteration 3.
+    """
     fatal = {"training": 5 * 4 + 1, "validation": 10_001}[where]
 
     def stream(index: int) -> Episode:
@@ -131,13 +144,18 @@ def _killed(world: World, folder: Path, where: str) -> None:
     _run(folder, world, stream=stream, validation=validation)
 
 
-@pytest.mark.parametrize(("where", "size"), [("training", 1), ("training", 2), ("training", 3), ("validation", 2)])
+@pytest.mark.parametrize(
+    ("where", "size"), [("training", 1), ("training", 2), ("training", 3), ("validation", 2)]
+)
 def test_a_killed_process_ends_the_others_and_any_number_goes_on(tmp_path, where, size):
     answers = run(2, _killed, tmp_path / "killed", where)
     assert answers[1] == -signal.SIGKILL
     assert answers[0].startswith("Lost: another process of this run has died")
     assert "--resume" in answers[0]
-    assert last(tmp_path / "killed")["counters"]["iteration"] == {"training": 4, "validation": 2}[where]
+    assert (
+        last(tmp_path / "killed")["counters"]["iteration"]
+        == {"training": 4, "validation": 2}[where]
+    )
     if size == 1:
         _train(ALONE, tmp_path / "killed", True)
     else:
@@ -152,7 +170,9 @@ def _silent(world: World) -> None:
 
 
 def test_a_silent_process_is_not_waited_for_for_ever():
-    assert run(2, _silent, timeout=2.0)[0].startswith("Lost: another process of this run has died or does not answer")
+    assert run(2, _silent, timeout=2.0)[0].startswith(
+        "Lost: another process of this run has died or does not answer"
+    )
 
 
 def _asked_to_stop(world: World, folder: Path, during: str) -> tuple[int, str]:
@@ -171,7 +191,9 @@ def _asked_to_stop(world: World, folder: Path, during: str) -> tuple[int, str]:
     return 0, "finished"
 
 
-@pytest.mark.parametrize(("during", "iteration", "validated"), [("step", 5, 3), ("validation", 3, -1)])
+@pytest.mark.parametrize(
+    ("during", "iteration", "validated"), [("step", 5, 3), ("validation", 3, -1)]
+)
 def test_a_signal_to_one_process_saves_and_stops_all(tmp_path, during, iteration, validated):
     stopped = (128 + signal.SIGTERM, f"stopped by a signal after iteration {iteration}")
     assert run(2, _asked_to_stop, tmp_path / "asked", during) == [stopped] * 2
@@ -182,7 +204,8 @@ def test_a_signal_to_one_process_saves_and_stops_all(tmp_path, during, iteration
     _same(tmp_path / "asked", tmp_path / "alone")
 
 
-# -- what goes wrong ---------------------------------------------------------------------------------------------------
+# -- what goes wrong
+# --------------------------------------------------------------------------------------------------
 
 
 def _poisoned(index: int) -> Episode:
@@ -211,18 +234,28 @@ def _failing(index: int) -> Episode:
 def _unreadable(world: World, where: str) -> None:
     options: dict[str, Any] = {"stream": _failing}
     if where == "validation":
-        options = {"validation": fakes.Validation(stream=lambda index: _failing(index + 8), every=3, tasks=4)}
+        options = {
+            "validation": fakes.Validation(
+                stream=lambda index: _failing(index + 8), every=3, tasks=4
+            )
+        }
     trainer(world=world, n_tasks=4, **options).fit()
 
 
 @pytest.mark.parametrize("where", ["training", "validation"])
 def test_an_error_of_one_process_is_the_error_of_all(where):
     said = "the picture cannot be read"
-    assert run(3, _unreadable, where) == [f"Elsewhere: {said}", f"OSError: {said}", f"Elsewhere: {said}"]
+    assert run(3, _unreadable, where) == [
+        f"Elsewhere: {said}",
+        f"OSError: {said}",
+        f"Elsewhere: {said}",
+    ]
 
 
 def _drifting(world: World, folder: Path, what: str) -> None:
-    """Rank 1 alone changes a number: of the optimizer before the start, or a weight while it draws a task of iteration 4."""
+    """Rank 1 alone changes a number: of the optimizer before the start, or a weight while it draws
+    a task of iteration 4.
+    """
 
     def stream(index: int) -> Episode:
         if what == "weights" and index == 13:
@@ -237,11 +270,15 @@ def _drifting(world: World, folder: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "name", "saved"), [("weights", "network.layers.0.weight", 2), ("optimizer", "param_groups/0/lr", None)]
+    ("what", "name", "saved"),
+    [("weights", "network.layers.0.weight", 2), ("optimizer", "param_groups/0/lr", None)],
 )
 def test_a_drift_names_rank_and_parameter_and_is_not_saved(tmp_path, what, name, saved):
     answers = run(2, _drifting, tmp_path / "run", what)
-    said = f"Drifted: all processes must hold the same state, but rank 1 has another {what}/{name} than rank 0"
+    said = (
+        f"Drifted: all processes must hold the same state, but rank 1 has another {what}/{name} "
+        "than rank 0"
+    )
     assert [answer.partition(";")[0] for answer in answers] == [said] * 2
     assert (tmp_path / "run/last.pt").exists() == (saved is not None)
     assert saved is None or last(tmp_path / "run")["counters"]["iteration"] == saved
@@ -249,11 +286,14 @@ def test_a_drift_names_rank_and_parameter_and_is_not_saved(tmp_path, what, name,
 
 def test_more_processes_than_tasks_are_refused():
     assert trainer(world=Scripted(2), n_tasks=2).world.size == 2
-    with pytest.raises(ValueError, match="a task for every process, got n_tasks=2 and 3 processes; start fewer"):
+    with pytest.raises(
+        ValueError, match="a task for every process, got n_tasks=2 and 3 processes; start fewer"
+    ):
         trainer(world=Scripted(3), n_tasks=2)
 
 
-# -- who is there ------------------------------------------------------------------------------------------------------
+# -- who is there
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("variables", [{}, {"RANK": "0", "WORLD_SIZE": "1"}, {"WORLD_SIZE": "2"}])
@@ -269,7 +309,10 @@ def test_without_others_there_are_no_messages(monkeypatch, variables):
 
 @pytest.mark.parametrize(
     ("device", "said"),
-    [("cuda:1", "with several processes, each on its own GPU, got cuda:1"), ("cuda", "got 1 GPUs and process 2")],
+    [
+        ("cuda:1", "with several processes, each on its own GPU, got cuda:1"),
+        ("cuda", "got 1 GPUs and process 2"),
+    ],
 )
 def test_every_process_takes_its_own_gpu(monkeypatch, device, said):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)

@@ -1,4 +1,6 @@
-"""Evaluation: per-task scores against a serial loop of the public face, protocols, intervals, pairing."""
+"""Evaluation: per-task scores against a serial loop of the public face, protocols, intervals,
+pairing.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from mdtheory import seeding
+from mdtheory.core import seeding
+from mdtheory.core.types import Episode
 from mdtheory.meta.evaluate import Scores, estimate, evaluate, first_queries, paired
-from mdtheory.typing import Episode
 from tests.meta.fakes import FEATURES, N_WAY, Switch, blobs, learner
 
 
@@ -23,13 +25,20 @@ def test_scores_equal_a_loop_over_adapted_modules():
         outputs = one.adapt(task.support_x, task.support_y)(task.query_x)
         correct = (outputs.argmax(-1) == task.query_y).double().mean().item()
         assert scores.accuracy[index].item() == pytest.approx(correct, rel=1e-6)
-        assert scores.loss[index].item() == pytest.approx(nn.functional.cross_entropy(outputs, task.query_y).item(), rel=1e-6)
+        assert scores.loss[index].item() == pytest.approx(
+            nn.functional.cross_entropy(outputs, task.query_y).item(), rel=1e-6
+        )
 
 
 def test_evaluation_takes_eval_steps():
     long, short = learner(n_steps=1, eval_steps=4), learner(n_steps=4)
-    assert torch.equal(evaluate(long, blobs, n_tasks=3)[0].loss, evaluate(short, blobs, n_tasks=3)[0].loss)
-    assert not torch.equal(evaluate(learner(n_steps=1), blobs, n_tasks=3)[0].loss, evaluate(short, blobs, n_tasks=3)[0].loss)
+    assert torch.equal(
+        evaluate(long, blobs, n_tasks=3)[0].loss, evaluate(short, blobs, n_tasks=3)[0].loss
+    )
+    assert not torch.equal(
+        evaluate(learner(n_steps=1), blobs, n_tasks=3)[0].loss,
+        evaluate(short, blobs, n_tasks=3)[0].loss,
+    )
 
 
 @pytest.mark.parametrize("geometry", ["maml", "metasgd", "mtnet"])
@@ -97,7 +106,9 @@ def test_estimate_is_the_textbook_interval():
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says():
-    """2000 sets of 50 uniform values: a coverage outside 93%..96.5% has probability below 1e-3 at the nominal 94.4%."""
+    """2000 sets of 50 uniform values: a coverage outside 93%..96.5% has probability below 1e-3 at
+    the nominal 94.4%.
+    """
     values = torch.rand(2000, 50, generator=seeding.generator("coverage"), dtype=torch.float64)
     hits = sum(abs(e.mean - 0.5) <= e.half_width for e in map(estimate, values))
     assert 0.93 < hits / 2000 < 0.965
@@ -140,7 +151,10 @@ def test_evaluation_leaves_no_trace_on_the_learner():
 
 def test_it_stops_when_asked_and_tells_progress():
     done: list[int] = []
-    assert evaluate(learner(), blobs, n_tasks=9, stopping=lambda: len(done) == 3, progress=done.append) is None
+    assert (
+        evaluate(learner(), blobs, n_tasks=9, stopping=lambda: len(done) == 3, progress=done.append)
+        is None
+    )
     assert done == [1, 2, 3]
     with pytest.raises(ValueError, match="n_tasks must be at least 1"):
         evaluate(learner(), blobs, n_tasks=0)
@@ -155,6 +169,9 @@ def test_labels_do_not_leak():
         order = torch.randperm(N_WAY, generator=seeding.generator("shuffle", index))
         return replace(task, support_y=order)
 
-    honest, wrong = evaluate(one, blobs, n_tasks=60)[0].estimate(), evaluate(one, shuffled, n_tasks=60)[0].estimate()
+    honest, wrong = (
+        evaluate(one, blobs, n_tasks=60)[0].estimate(),
+        evaluate(one, shuffled, n_tasks=60)[0].estimate(),
+    )
     assert honest.mean > 0.7
     assert abs(wrong.mean - 1 / N_WAY) < 0.15

@@ -33,7 +33,9 @@ def test_lines_are_plain_and_end_with_the_last(capsys):
     captured = capsys.readouterr()
     lines = captured.err.splitlines()
     assert captured.out == ""
-    assert lines[0].startswith("maml 3/4: loss 1.250, accuracy 50.0%, ") and lines[0].endswith("min left")
+    assert lines[0].startswith("maml 3/4: loss 1.250, accuracy 50.0%, ") and lines[0].endswith(
+        "min left"
+    )
     assert lines[1] == "maml 3: validation loss 1.250, accuracy 75.0%"
     assert lines[2].startswith("maml 4/4: loss 1.250, ") and "accuracy" not in lines[2]
 
@@ -73,8 +75,16 @@ def test_tensorboard_is_written_where_it_is_installed(tmp_path):
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     (file,) = (tmp_path / "tensorboard").iterdir()
-    tags = {value.tag for event in EventFileLoader(str(file)).Load() for value in event.summary.value}
-    assert {"train/loss", "train/accuracy", "train/grad_norm", "train/meta_lr", "validation/accuracy"} <= tags
+    tags = {
+        value.tag for event in EventFileLoader(str(file)).Load() for value in event.summary.value
+    }
+    assert {
+        "train/loss",
+        "train/accuracy",
+        "train/grad_norm",
+        "train/meta_lr",
+        "validation/accuracy",
+    } <= tags
 
 
 def test_without_tensorboard_everything_else_is_there(tmp_path, monkeypatch):
@@ -85,7 +95,9 @@ def test_without_tensorboard_everything_else_is_there(tmp_path, monkeypatch):
 
 
 def test_a_second_signal_acts_as_it_would_outside():
-    outside = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores SIGINT
+    outside = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job ignores SIGINT
     try:
         with pytest.raises(KeyboardInterrupt), StopRequest() as stop:
             os.kill(os.getpid(), signal.SIGINT)

@@ -10,12 +10,23 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
+from mdtheory.core.types import Episode
 from mdtheory.meta import checkpoint
 from mdtheory.meta.events import read_metrics
 from mdtheory.meta.interrupt import Interrupted
 from mdtheory.meta.trainer import Identity, Validation
-from mdtheory.typing import Episode
-from tests.meta.fakes import Switch, blobs, broken_off, last, learner, logged, resumed, sgd, trainer, unbroken
+from tests.meta.fakes import (
+    Switch,
+    blobs,
+    broken_off,
+    last,
+    learner,
+    logged,
+    resumed,
+    sgd,
+    trainer,
+    unbroken,
+)
 
 
 @pytest.mark.parametrize("after", [1, 2, 3, 4, 5, 6])
@@ -24,8 +35,13 @@ def test_killed_after_any_iteration_and_resumed_is_the_same_run(tmp_path, after)
     broken_off(tmp_path / "broken", after)
     again = resumed(tmp_path / "broken")
     assert checkpoint.digest(again) == checkpoint.digest(whole)
-    assert read_metrics(tmp_path / "broken/metrics.jsonl") == read_metrics(tmp_path / "whole/metrics.jsonl")
-    best = [checkpoint.digest(checkpoint.load(tmp_path / name / "best.pt")) for name in ("whole", "broken")]
+    assert read_metrics(tmp_path / "broken/metrics.jsonl") == read_metrics(
+        tmp_path / "whole/metrics.jsonl"
+    )
+    best = [
+        checkpoint.digest(checkpoint.load(tmp_path / name / "best.pt"))
+        for name in ("whole", "broken")
+    ]
     assert best[0] == best[1]
 
 
@@ -45,7 +61,9 @@ def _with(optimizer: Any, scheduler: Any = None) -> Any:
 
 
 OPTIMIZERS = {
-    "sgd-nesterov": _with(lambda v: torch.optim.SGD(v, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)),
+    "sgd-nesterov": _with(
+        lambda v: torch.optim.SGD(v, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    ),
     "adamw": _with(lambda v: torch.optim.AdamW(v, lr=0.01)),
     "amsgrad": _with(lambda v: torch.optim.Adam(v, lr=0.01, amsgrad=True)),
     "rmsprop": _with(lambda v: torch.optim.RMSprop(v, lr=0.01, centered=True, momentum=0.5)),
@@ -57,7 +75,9 @@ OPTIMIZERS = {
     "cosine": _with(sgd, lambda o: lr_scheduler.CosineAnnealingLR(o, 6)),
     "restarts": _with(sgd, lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2)),
     "one-cycle": _with(sgd, lambda o: lr_scheduler.OneCycleLR(o, 0.5, total_steps=8)),
-    "cyclic": _with(sgd, lambda o: lr_scheduler.CyclicLR(o, 0.1, 0.5, step_size_up=2, cycle_momentum=False)),
+    "cyclic": _with(
+        sgd, lambda o: lr_scheduler.CyclicLR(o, 0.1, 0.5, step_size_up=2, cycle_momentum=False)
+    ),
     "linear": _with(sgd, lambda o: lr_scheduler.LinearLR(o)),
     "polynomial": _with(sgd, lambda o: lr_scheduler.PolynomialLR(o, 6)),
     "plateau": _with(sgd, lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=0, threshold=1.0)),
@@ -69,13 +89,17 @@ def test_every_optimizer_and_scheduler_resumes_to_the_bit(tmp_path, name):
     whole = unbroken(tmp_path / "whole", optimizer=OPTIMIZERS[name])
     broken_off(tmp_path / "broken", 5, optimizer=OPTIMIZERS[name])
     assert last(tmp_path / "broken")["counters"]["iteration"] == 4
-    assert checkpoint.digest(resumed(tmp_path / "broken", optimizer=OPTIMIZERS[name])) == checkpoint.digest(whole)
+    assert checkpoint.digest(
+        resumed(tmp_path / "broken", optimizer=OPTIMIZERS[name])
+    ) == checkpoint.digest(whole)
 
 
 @pytest.mark.parametrize("forgotten", ["optimizer", "scheduler"])
 def test_forgetting_a_part_would_be_seen(tmp_path, forgotten):
     """Negative control: without that part of the state the bits differ."""
-    make = _with(lambda v: torch.optim.SGD(v, lr=0.1, momentum=0.9), lambda o: lr_scheduler.StepLR(o, 2))
+    make = _with(
+        lambda v: torch.optim.SGD(v, lr=0.1, momentum=0.9), lambda o: lr_scheduler.StepLR(o, 2)
+    )
     whole = unbroken(tmp_path / "whole", optimizer=make)
     broken_off(tmp_path / "broken", 5, optimizer=make)
     one = trainer(tmp_path / "broken", optimizer=make)
@@ -87,7 +111,9 @@ def test_forgetting_a_part_would_be_seen(tmp_path, forgotten):
 
 
 def test_plateau_follows_the_validation():
-    make = _with(sgd, lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=0, threshold=0.99, factor=0.1))
+    make = _with(
+        sgd, lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=0, threshold=0.99, factor=0.1)
+    )
     one = trainer(optimizer=make)
     one.fit()
     assert one.optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
@@ -104,7 +130,9 @@ def test_running_statistics_are_learned_saved_and_resumed(tmp_path):
     start = networks[0].network.norm.running_mean.clone()
     whole = unbroken(tmp_path / "whole", own=networks[0])
     broken_off(tmp_path / "broken", 3, own=networks[1])
-    assert checkpoint.digest(resumed(tmp_path / "broken", own=networks[2])) == checkpoint.digest(whole)
+    assert checkpoint.digest(resumed(tmp_path / "broken", own=networks[2])) == checkpoint.digest(
+        whole
+    )
     assert not torch.equal(whole["weights"]["network.norm.running_mean"], start)
 
 
@@ -134,7 +162,9 @@ def test_a_signal_finishes_saves_and_leaves(tmp_path, signum, during):
             os.kill(os.getpid(), signum)
         return blobs(10_000 + index)
 
-    one = logged(trainer(folder, stream=stream, validation=Validation(stream=tested, every=3, tasks=4)))
+    one = logged(
+        trainer(folder, stream=stream, validation=Validation(stream=tested, every=3, tasks=4))
+    )
     with pytest.raises(Interrupted, match="saved in") as caught:
         one.fit()
     assert caught.value.exit_code == 128 + signum
@@ -177,8 +207,21 @@ def test_another_number_of_threads_is_refused_unless_asked_for(tmp_path):
         {"weights": {"network.layers.0.weight": torch.ones(1)}},
         {"optimizer": {}},
         {"optimizer": {"state": {}, "param_groups": []}},
-        {"optimizer": {"state": {0: {"exp_avg": torch.ones(9, 9, 9)}}, "param_groups": [{"params": [0, 1, 2, 3], "lr": 0.1}]}},
-        {"counters": {"iteration": 1, "validated": 1, "best_iteration": 1, "best_score": 1.0, "more": 1}},
+        {
+            "optimizer": {
+                "state": {0: {"exp_avg": torch.ones(9, 9, 9)}},
+                "param_groups": [{"params": [0, 1, 2, 3], "lr": 0.1}],
+            }
+        },
+        {
+            "counters": {
+                "iteration": 1,
+                "validated": 1,
+                "best_iteration": 1,
+                "best_score": 1.0,
+                "more": 1,
+            }
+        },
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_one_sentence(tmp_path, changes):

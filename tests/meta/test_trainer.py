@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 import torch
 
-from mdtheory import tree
-from mdtheory.contract.residence import WAITS, Watch
+from mdtheory.contract.device import WAITS, Watch
+from mdtheory.core import tree
+from mdtheory.core.types import Episode
 from mdtheory.meta import checkpoint
 from mdtheory.meta.events import JsonLines, read_metrics, truncate_metrics
 from mdtheory.meta.trainer import Diverged, Validation
-from mdtheory.typing import Episode
 from tests.meta import fakes
 from tests.meta.fakes import Stop, blobs, last, learner, logged, resumed, sgd, trainer, unbroken
 
-# -- one step ----------------------------------------------------------------------------------------------------------
+# -- one step
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_step_is_the_optimizer_on_the_mean_gradient_of_the_addressed_tasks():
@@ -44,7 +45,10 @@ def test_a_step_is_the_optimizer_on_the_mean_gradient_of_the_addressed_tasks():
 def test_clipping_by_value_then_by_norm():
     one = trainer(optimizer=sgd, clip_value=0.02, clip_norm=0.05, validation=None)
     before = {name: value.detach().clone() for name, value in one.learner.meta().items()}
-    clipped = {name: value.clamp(-0.02, 0.02) for name, value in one.learner.meta_gradient([blobs(0), blobs(1)]).grads.items()}
+    clipped = {
+        name: value.clamp(-0.02, 0.02)
+        for name, value in one.learner.meta_gradient([blobs(0), blobs(1)]).grads.items()
+    }
     size = tree.norm(clipped)
     assert size > 0.05
     one.step()
@@ -54,17 +58,26 @@ def test_clipping_by_value_then_by_norm():
 
 
 def test_weight_decay_reaches_every_meta_parameter():
-    decayed, bare = (trainer(optimizer=lambda v, w=w: sgd(v, weight_decay=w), validation=None) for w in (0.1, 0.0))
+    decayed, bare = (
+        trainer(optimizer=lambda v, w=w: sgd(v, weight_decay=w), validation=None)
+        for w in (0.1, 0.0)
+    )
     before = {name: value.detach().clone() for name, value in bare.learner.meta().items()}
     decayed.step(), bare.step()
     for name, value in decayed.learner.meta().items():
-        torch.testing.assert_close(bare.learner.meta()[name] - value, 0.5 * 0.1 * before[name], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            bare.learner.meta()[name] - value, 0.5 * 0.1 * before[name], rtol=1e-4, atol=1e-6
+        )
 
 
 def test_training_helps():
-    one = trainer(iterations=60, n_tasks=4, validation=None, optimizer=lambda v: torch.optim.Adam(v, lr=0.02))
+    one = trainer(
+        iterations=60, n_tasks=4, validation=None, optimizer=lambda v: torch.optim.Adam(v, lr=0.02)
+    )
     losses: list[float] = []
-    one.listeners = [type("Keep", (Stop,), {"record": lambda self, row: losses.append(row["loss"])})(0)]
+    one.listeners = [
+        type("Keep", (Stop,), {"record": lambda self, row: losses.append(row["loss"])})(0)
+    ]
     one.fit()
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
 
@@ -89,7 +102,8 @@ def test_impossible_numbers_are_refused(name):
         trainer(**{name: -1})
 
 
-# -- what goes wrong ---------------------------------------------------------------------------------------------------
+# -- what goes wrong
+# --------------------------------------------------------------------------------------------------
 
 
 def test_nan_stops_with_iteration_and_parameter_and_keeps_the_last_good_checkpoint(tmp_path):
@@ -98,7 +112,13 @@ def test_nan_stops_with_iteration_and_parameter_and_keeps_the_last_good_checkpoi
         return replace(task, query_x=task.query_x * math.nan) if index >= 10 else task
 
     one = logged(trainer(tmp_path, stream=stream, validation=None))
-    with pytest.raises(Diverged, match=r"meta-objective is not finite in meta-iteration 6; .*last\.pt is the last good state"):
+    with pytest.raises(
+        Diverged,
+        match=(
+            r"meta-objective is not finite in meta-iteration 6; .*last\.pt is the last good "
+            r"state"
+        ),
+    ):
         one.fit()
     state = last(tmp_path)
     assert state["counters"]["iteration"] == 4
@@ -117,14 +137,18 @@ def test_a_gradient_that_is_not_finite_is_named():
         return result
 
     one.learner.backward = poisoned
-    with pytest.raises(Diverged, match=f"the gradient of {re.escape(name)} is not finite in meta-iteration 1"):
+    with pytest.raises(
+        Diverged, match=f"the gradient of {re.escape(name)} is not finite in meta-iteration 1"
+    ):
         one.fit()
 
 
 def test_a_parameter_that_overflows_is_named(tmp_path):
     one = trainer(tmp_path, optimizer=lambda v: sgd(v, lr=1e38, weight_decay=1e10), validation=None)
     name = next(iter(one.learner.meta()))
-    with pytest.raises(Diverged, match=f"the value of {re.escape(name)} is not finite in meta-iteration 1"):
+    with pytest.raises(
+        Diverged, match=f"the value of {re.escape(name)} is not finite in meta-iteration 1"
+    ):
         one.fit()
     assert last(tmp_path)["counters"]["iteration"] == 0
 
@@ -145,13 +169,17 @@ def test_a_gradient_is_named_as_it_was_before_it_was_clipped(clip_norm):
 
 
 def test_an_iteration_reads_no_single_number_from_the_device():
-    """All of it comes in two lists: reading number by number, the host would wait for a GPU as many times."""
+    """All of it comes in two lists: reading number by number, the host would wait for a GPU as many
+    times.
+    """
     one = trainer(validation=None, clip_value=1.0, clip_norm=1.0, optimizer=sgd)
     one.step()
     with Watch() as watch:
         one.step()
     assert watch.waits == []
-    one._tell = lambda kind, numbers: float(one.learner.meta()[next(iter(one.learner.meta()))].detach().sum())
+    one._tell = lambda kind, numbers: float(
+        one.learner.meta()[next(iter(one.learner.meta()))].detach().sum()
+    )
     with Watch() as watch:
         one.step()
     assert watch.waits == [WAITS["_local_scalar_dense"]]
@@ -164,7 +192,9 @@ def test_a_full_disk_while_saving_stops_with_one_sentence_and_loses_nothing(tmp_
     def failing(state: Any, path: Path) -> None:
         calls.append(path)
         if len(calls) == 3:
-            raise ValueError(f"{path} must be written, but the system says: No space left on device")
+            raise ValueError(
+                f"{path} must be written, but the system says: No space left on device"
+            )
         save(state, path)
 
     monkeypatch.setattr(checkpoint, "save", failing)
@@ -175,7 +205,8 @@ def test_a_full_disk_while_saving_stops_with_one_sentence_and_loses_nothing(tmp_
     assert checkpoint.digest(resumed(tmp_path)) == checkpoint.digest(whole)
 
 
-# -- metrics -----------------------------------------------------------------------------------------------------------
+# -- metrics
+# --------------------------------------------------------------------------------------------------
 
 
 def test_metrics_lines_say_what_happened(tmp_path):
@@ -184,13 +215,17 @@ def test_metrics_lines_say_what_happened(tmp_path):
     assert [row["iteration"] for row in rows if row["kind"] == "train"] == [1, 2, 3, 4, 5, 6]
     assert [row["iteration"] for row in rows if row["kind"] == "validation"] == [3, 6]
     assert all(0 <= row["accuracy"] <= 1 and row["loss"] > 0 for row in rows)
-    assert all(row["meta_lr"] == 0.01 and row["grad_norm"] > 0 for row in rows if row["kind"] == "train")
+    assert all(
+        row["meta_lr"] == 0.01 and row["grad_norm"] > 0 for row in rows if row["kind"] == "train"
+    )
 
 
 def test_best_is_the_highest_validation_accuracy_and_the_first_of_equals(tmp_path):
     state = unbroken(tmp_path, iterations=12)
     found = [
-        (row["iteration"], row["accuracy"]) for row in read_metrics(tmp_path / "metrics.jsonl") if row["kind"] == "validation"
+        (row["iteration"], row["accuracy"])
+        for row in read_metrics(tmp_path / "metrics.jsonl")
+        if row["kind"] == "validation"
     ]
     top = max(score for _, score in found)
     first = next(iteration for iteration, score in found if score == top)
@@ -224,10 +259,22 @@ def test_nan_is_null_in_metrics(tmp_path):
 def test_regression_is_trained_and_ranked_by_its_loss(tmp_path):
     def lines(index: int) -> Episode:
         task = blobs(index)
-        return replace(task, support_y=task.support_x.sum(1, True), query_y=task.query_x.sum(1, True))
+        return replace(
+            task, support_y=task.support_x.sum(1, True), query_y=task.query_x.sum(1, True)
+        )
 
-    own = learner(network=torch.nn.Linear(fakes.FEATURES, 1), loss=torch.nn.functional.mse_loss, task_lr=0.01)
-    one = logged(trainer(tmp_path, own=own, stream=lines, validation=Validation(stream=lines, every=3, tasks=4)))
+    own = learner(
+        network=torch.nn.Linear(fakes.FEATURES, 1), loss=torch.nn.functional.mse_loss, task_lr=0.01
+    )
+    one = logged(
+        trainer(
+            tmp_path, own=own, stream=lines, validation=Validation(stream=lines, every=3, tasks=4)
+        )
+    )
     counters = one.fit()
-    validations = [row["loss"] for row in read_metrics(tmp_path / "metrics.jsonl") if row["kind"] == "validation"]
+    validations = [
+        row["loss"]
+        for row in read_metrics(tmp_path / "metrics.jsonl")
+        if row["kind"] == "validation"
+    ]
     assert counters.best_score == pytest.approx(-min(validations))

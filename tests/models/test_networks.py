@@ -1,4 +1,6 @@
-"""The networks: names, counts, first values, and equality with the same networks written with torch's own layers."""
+"""The networks: names, counts, first values, and equality with the same networks written with
+torch's own layers.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from mdtheory.models import models, prepare, probe, statistics_over_first
+from mdtheory.models import models, statistics_over_first
+from mdtheory.models.user import prepare, probe
 from tests.models.references import (
     conv4_outputs,
     directional_error,
@@ -26,7 +29,18 @@ SMALL = {
     "resnet12": ({"in_channels": 2, "image_size": 9, "n_way": 3, "widths": (3, 4)}, (2, 9, 9)),
     "linear": ({"in_features": 6, "n_way": 3}, (6,)),
     "mlp": ({"in_features": 6, "n_way": 3, "hidden": (4, 5), "activation": "softplus"}, (2, 3)),
-    "vit": ({"in_channels": 1, "image_size": 6, "n_way": 3, "patch": 3, "width": 4, "depth": 1, "heads": 2}, (1, 6, 6)),
+    "vit": (
+        {
+            "in_channels": 1,
+            "image_size": 6,
+            "n_way": 3,
+            "patch": 3,
+            "width": 4,
+            "depth": 1,
+            "heads": 2,
+        },
+        (1, 6, 6),
+    ),
 }
 
 
@@ -82,14 +96,22 @@ class TestConv4:
         [
             ({}, 121_093),
             ({"channels": 128}, 463_365),
-            ({"channels": 32, "image_size": 28, "in_channels": 1}, 9 * 32 + 3 * 9 * 32 * 32 + 4 * 3 * 32 + 5 * 33),
+            (
+                {"channels": 32, "image_size": 28, "in_channels": 1},
+                9 * 32 + 3 * 9 * 32 * 32 + 4 * 3 * 32 + 5 * 33,
+            ),
         ],
     )
     def test_counts(self, options, numbers):
         assert count(models.get("conv4")(**options)) == numbers
 
     def test_names_and_order(self):
-        names = [f"blocks.{i}.{part}.{kind}" for i in range(4) for part in ("conv", "norm") for kind in ("weight", "bias")]
+        names = [
+            f"blocks.{i}.{part}.{kind}"
+            for i in range(4)
+            for part in ("conv", "norm")
+            for kind in ("weight", "bias")
+        ]
         named = dict(small("conv4").named_parameters())
         assert list(named) == [*names, "classifier.weight", "classifier.bias"]
         assert len(named) == 18
@@ -97,11 +119,16 @@ class TestConv4:
     @pytest.mark.parametrize("image_size", [16, 28, 33])
     def test_equals_the_official_order_in_value_and_gradient(self, image_size):
         model = live(small("conv4", image_size=image_size, channels=4))
-        x, weights = (torch.randn(s, dtype=torch.float64) for s in ((5, 1, image_size, image_size), (5, 3)))
+        x, weights = (
+            torch.randn(s, dtype=torch.float64) for s in ((5, 1, image_size, image_size), (5, 3))
+        )
         params = dict(model.named_parameters())
         ours, official = model(x), conv4_outputs(params, x)
         torch.testing.assert_close(ours, official, rtol=1e-10, atol=1e-10)
-        grads = [torch.autograd.grad((y * weights).sum(), list(params.values())) for y in (ours, official)]
+        grads = [
+            torch.autograd.grad((y * weights).sum(), list(params.values()))
+            for y in (ours, official)
+        ]
         for one, other in zip(*grads, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
@@ -109,10 +136,17 @@ class TestConv4:
         model = models.get("conv4")(channels=8, seed=3)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(3)
-            layers = [nn.Conv2d(3 if i == 0 else 8, 8, 3, padding=1) for i in range(4)] + [nn.Linear(8 * 25, 5)]
-        for ours, layer in zip([*(block.conv for block in model.blocks), model.classifier], layers, strict=True):
+            layers = [nn.Conv2d(3 if i == 0 else 8, 8, 3, padding=1) for i in range(4)] + [
+                nn.Linear(8 * 25, 5)
+            ]
+        for ours, layer in zip(
+            [*(block.conv for block in model.blocks), model.classifier], layers, strict=True
+        ):
             assert torch.equal(ours.weight, layer.weight) and torch.equal(ours.bias, layer.bias)
-        assert all(torch.equal(block.norm.weight, torch.ones(8)) and not block.norm.bias.any() for block in model.blocks)
+        assert all(
+            torch.equal(block.norm.weight, torch.ones(8)) and not block.norm.bias.any()
+            for block in model.blocks
+        )
 
     def test_convolution_biases_cancel(self):
         model = live(small("conv4"))
@@ -120,7 +154,9 @@ class TestConv4:
         assert max(float(block.conv.bias.grad.abs().max()) for block in model.blocks) < 1e-10
         assert min(float(block.conv.weight.grad.abs().max()) for block in model.blocks) > 1e-3
 
-    @pytest.mark.parametrize(("policy", "independent"), [("support", True), ("transductive", False), ("running", False)])
+    @pytest.mark.parametrize(
+        ("policy", "independent"), [("support", True), ("transductive", False), ("running", False)]
+    )
     def test_a_query_sees_other_queries_only_where_the_policy_says_so(self, policy, independent):
         model = prepare(live(small("conv4")), norm=policy)
         support, query, other = (torch.rand(n, 1, 16, 16, dtype=torch.float64) for n in (4, 3, 3))
@@ -130,7 +166,10 @@ class TestConv4:
             with statistics_over_first(4):
                 return model(torch.cat([support, queries]))[4]
 
-        assert torch.allclose(first_query(query), first_query(other), rtol=1e-12, atol=1e-12) == independent
+        assert (
+            torch.allclose(first_query(query), first_query(other), rtol=1e-12, atol=1e-12)
+            == independent
+        )
         model.eval()
         evaluated = torch.allclose(first_query(query), first_query(other), rtol=1e-12, atol=1e-12)
         assert evaluated == (policy != "transductive")
@@ -196,8 +235,13 @@ class TestVisionTransformer:
 
     def test_only_the_head_or_the_norms_can_adapt(self):
         model = live(small("vit"))
-        x, names = torch.randn(2, 1, 6, 6, dtype=torch.float64), [name for name, _ in model.named_parameters()]
-        norms = {name: torch.zeros_like(model.get_parameter(name)) for name in names if "norm" in name}
+        x, names = (
+            torch.randn(2, 1, 6, 6, dtype=torch.float64),
+            [name for name, _ in model.named_parameters()],
+        )
+        norms = {
+            name: torch.zeros_like(model.get_parameter(name)) for name in names if "norm" in name
+        }
         assert len(norms) == 6
         assert not torch.allclose(functional_call(model, norms, (x,)), model(x))
 
@@ -211,7 +255,11 @@ class TestVisionTransformer:
         ("resnet12", {"image_size": 3}, "image_size must be at least 4, got 3"),
         ("resnet12", {"widths": ()}, "widths must name at least one stage"),
         ("resnet12", {"widths": (4, 0)}, "widths must be at least 1, got 0"),
-        ("mlp", {"activation": "thanh"}, "activation must be one of the registered names, got 'thanh'; did you mean 'tanh'"),
+        (
+            "mlp",
+            {"activation": "thanh"},
+            "activation must be one of the registered names, got 'thanh'; did you mean 'tanh'",
+        ),
         ("mlp", {"hidden": (4, 0)}, "hidden must be at least 1, got 0"),
         ("linear", {"in_features": 0}, "in_features must be at least 1, got 0"),
         ("vit", {"patch": 4}, "patch must divide image_size, got 4 and 6"),
@@ -226,5 +274,7 @@ def test_impossible_sizes_are_refused(name, options, message):
 
 @pytest.mark.parametrize("name", ["conv4", "resnet12", "vit"])
 def test_images_of_another_size_are_refused(name):
-    with pytest.raises(ValueError, match=r"images must have shape \(N, .*\), got \(2, 1, 20, 20\); resize them"):
+    with pytest.raises(
+        ValueError, match=r"images must have shape \(N, .*\), got \(2, 1, 20, 20\); resize them"
+    ):
         small(name)(torch.rand(2, 1, 20, 20))

@@ -1,4 +1,6 @@
-"""The hand-written batch norm is torch's own in value and gradient, and right where torch's is not."""
+"""The hand-written batch norm is torch's own in value and gradient, and right where torch's is
+not.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,22 @@ from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, grad, vmap
 
-from mdtheory.models import POLICIES, BatchStatNorm, FixedStatNorm, collecting_statistics, set_policy, statistics_over_first
+from mdtheory.models import (
+    POLICIES,
+    BatchStatNorm,
+    FixedStatNorm,
+    collecting_statistics,
+    set_policy,
+    statistics_over_first,
+)
 from tests.models.references import live
 
-SHAPES = {"features": (6, 3), "sequences": (4, 3, 5), "images": (4, 3, 5, 2), "volumes": (3, 3, 2, 2, 2)}
+SHAPES = {
+    "features": (6, 3),
+    "sequences": (4, 3, 5),
+    "images": (4, 3, 5, 2),
+    "volumes": (3, 3, 2, 2, 2),
+}
 NATIVE = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 
 
@@ -19,7 +33,9 @@ def pair(shape: tuple[int, ...], **options) -> tuple[BatchStatNorm, nn.Module]:
     """Ours and torch's, in float64 with the same live weights."""
     native = live(NATIVE[len(shape)](shape[1], affine=options.get("affine", True)))
     ours = BatchStatNorm(shape[1], **options).double()
-    ours.load_state_dict({k: v for k, v in native.state_dict().items() if k != "num_batches_tracked"})
+    ours.load_state_dict(
+        {k: v for k, v in native.state_dict().items() if k != "num_batches_tracked"}
+    )
     return ours, native
 
 
@@ -27,12 +43,17 @@ def pair(shape: tuple[int, ...], **options) -> tuple[BatchStatNorm, nn.Module]:
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_values_and_gradients_equal_torch(shape, affine):
     ours, native = pair(shape, affine=affine)
-    x, weights = torch.randn(shape, dtype=torch.float64) * 2 + 3, torch.randn(shape, dtype=torch.float64)
+    x, weights = (
+        torch.randn(shape, dtype=torch.float64) * 2 + 3,
+        torch.randn(shape, dtype=torch.float64),
+    )
     results = []
     for layer in (ours, native):
         inputs = x.clone().requires_grad_()
         y = layer(inputs)
-        results.append([y, *torch.autograd.grad((y * weights).sum(), [inputs, *layer.parameters()])])
+        results.append(
+            [y, *torch.autograd.grad((y * weights).sum(), [inputs, *layer.parameters()])]
+        )
     assert len(results[0]) == (4 if affine else 2)
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
@@ -44,7 +65,9 @@ def test_float32_far_from_zero_loses_only_what_the_inputs_lost():
     rounding = 3 * 300 * torch.finfo(torch.float32).eps
     assert (BatchStatNorm(3)(x).double() - exact).abs().max() < rounding
     mean, of_squares = x.mean((0, 2, 3), keepdim=True), (x * x).mean((0, 2, 3), keepdim=True)
-    short_cut = (x - mean) / (of_squares - mean * mean + 1e-5).sqrt()  # the one-pass variance cancels: a mutant
+    short_cut = (x - mean) / (
+        of_squares - mean * mean + 1e-5
+    ).sqrt()  # the one-pass variance cancels: a mutant
     assert (short_cut.double() - exact).abs().max() > rounding
 
 
@@ -107,7 +130,9 @@ class TestRunningStatistics:
                 ours(x)
                 ours(x)
         for name in ("running_mean", "running_var"):
-            torch.testing.assert_close(getattr(ours, name), getattr(native, name), rtol=1e-12, atol=0)
+            torch.testing.assert_close(
+                getattr(ours, name), getattr(native, name), rtol=1e-12, atol=0
+            )
         torch.testing.assert_close(ours.eval()(x), native.eval()(x), rtol=1e-12, atol=1e-12)
 
     @pytest.mark.parametrize("policy", POLICIES)
@@ -149,11 +174,16 @@ class TestRunningStatistics:
 
 class TestPolicies:
     def test_support_statistics_come_from_the_first_items(self):
-        layer, x = live(BatchStatNorm(3, policy="support")), torch.randn(6, 3, 4, dtype=torch.float64)
+        layer, x = (
+            live(BatchStatNorm(3, policy="support")),
+            torch.randn(6, 3, 4, dtype=torch.float64),
+        )
         with statistics_over_first(2):
             y = layer(x)
         mean, var = x[:2].mean((0, 2), keepdim=True), x[:2].var((0, 2), keepdim=True, correction=0)
-        expected = (x - mean) / (var + layer.eps).sqrt() * layer.weight.view(1, -1, 1) + layer.bias.view(1, -1, 1)
+        expected = (x - mean) / (var + layer.eps).sqrt() * layer.weight.view(
+            1, -1, 1
+        ) + layer.bias.view(1, -1, 1)
         torch.testing.assert_close(y, expected)
         torch.testing.assert_close(y[:2], layer(x[:2]))
 
@@ -182,15 +212,28 @@ class TestPolicies:
     def test_set_policy_reaches_every_layer_but_the_fixed_ones(self):
         network = nn.Sequential(BatchStatNorm(3), nn.Sequential(BatchStatNorm(3)), FixedStatNorm(3))
         assert set_policy(network, "running") is network
-        assert [network[0].policy, network[1][0].policy, network[2].policy] == ["running", "running", "transductive"]
+        assert [network[0].policy, network[1][0].policy, network[2].policy] == [
+            "running",
+            "running",
+            "transductive",
+        ]
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: BatchStatNorm(3, policy="transductiv"), "norm policy must be one of .* did you mean 'transductive'"),
-        (lambda: set_policy(nn.Linear(1, 1), "batch"), "norm policy must be one of the registered names, got 'batch'"),
-        (lambda: BatchStatNorm(3)(torch.randn(4, 2, 5)), r"x must have shape \(N, 3, ...\), got \(4, 2, 5\)"),
+        (
+            lambda: BatchStatNorm(3, policy="transductiv"),
+            "norm policy must be one of .* did you mean 'transductive'",
+        ),
+        (
+            lambda: set_policy(nn.Linear(1, 1), "batch"),
+            "norm policy must be one of the registered names, got 'batch'",
+        ),
+        (
+            lambda: BatchStatNorm(3)(torch.randn(4, 2, 5)),
+            r"x must have shape \(N, 3, ...\), got \(4, 2, 5\)",
+        ),
         (lambda: BatchStatNorm(3)(torch.randn(3)), r"x must have shape \(N, 3, ...\), got \(3,\)"),
         (lambda: BatchStatNorm(3)(torch.randn(1, 3)), "at least 2 values per channel"),
         (lambda: BatchStatNorm(3)(torch.randn(0, 3)), "at least 2 values per channel"),
@@ -203,5 +246,8 @@ def test_refusals(call, message):
 
 
 def test_more_support_items_than_items_is_refused():
-    with statistics_over_first(5), pytest.raises(ValueError, match="the batch must hold the 5 support items first, got 4"):
+    with (
+        statistics_over_first(5),
+        pytest.raises(ValueError, match="the batch must hold the 5 support items first, got 4"),
+    ):
         BatchStatNorm(3, policy="support")(torch.randn(4, 3))

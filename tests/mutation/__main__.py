@@ -1,7 +1,9 @@
-"""``python -m tests.mutation``: judge a seeded sample of mutants (or those made by hand), and write the score.
+"""``python -m tests.mutation``: judge a seeded sample of mutants (or those made by hand), and write
+the score.
 
-Resumable: stop it at any time and start it again. A mutant is first judged by the quick tests that execute its line, and one
-that survives them by the others that do. ``--survivors`` judges those once more, after tests were added.
+Resumable: stop it at any time and start it again. A mutant is first judged by the quick tests that
+execute its line, and one that survives them by the others that do. ``--survivors`` judges those
+once more, after tests were added.
 """
 
 from __future__ import annotations
@@ -18,43 +20,66 @@ from tests.mutation.relevant import ROOT, WORK, Relevant
 from tests.mutation.worker import KILLED, Outcome, judge, preload
 
 STAGES = (3.0, 12.0)
-"""Processor seconds of tests, cumulated: a mutant that survives the first stage goes to the second. What is left out
-are mostly the contract's remaining combinations of geometry, model and estimator."""
+"""Processor seconds of tests, cumulated: a mutant that survives the first stage goes to the second.
+What is left out are mostly the contract's remaining combinations of geometry, model and estimator.
+"""
 
 
 KEPT = (400, 0)
-"""The size and seed whose score is in the repository; any other is printed: a check on places that no test was written for."""
+"""The size and seed whose score is in the repository; any other is printed: a check on places that
+no test was written for.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Judge what is not judged yet; the exit status is 0 where the bar is met and every survivor explained."""
+    """Judge what is not judged yet; the exit status is 0 where the bar is met and every survivor
+    explained.
+    """
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("--sample", type=int, default=KEPT[0], help="how many mutants")
-    parser.add_argument("--seed", type=int, default=KEPT[1], help="another one judges other mutants, and only prints")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=KEPT[1],
+        help="another one judges other mutants, and only prints",
+    )
     parser.add_argument("--hand", action="store_true", help="the mutants of hand.toml instead")
     parser.add_argument("--survivors", action="store_true", help="judge the survivors again")
-    parser.add_argument("--stages", type=int, default=len(STAGES), help="stop after so many stages (a pilot)")
+    parser.add_argument(
+        "--stages", type=int, default=len(STAGES), help="stop after so many stages (a pilot)"
+    )
     options = parser.parse_args(arguments)
     relevant = Relevant.read()
     preload()
     if options.hand:
         return run_hand(relevant)
-    return run_sample(relevant, size=options.sample, seed=options.seed, again=options.survivors, stages=options.stages)
+    return run_sample(
+        relevant,
+        size=options.sample,
+        seed=options.seed,
+        again=options.survivors,
+        stages=options.stages,
+    )
 
 
 def control(rows: Sequence[score.Row]) -> None:
-    """Every test that killed must pass on the unchanged code under the same conditions: else its verdicts mean nothing."""
+    """Every test that killed must pass on the unchanged code under the same conditions: else its
+    verdicts mean nothing.
+    """
     tests = sorted({row["test"] for row in rows if "::" in row["test"]})
-    path = "mdtheory/mirror/base.py"
+    path = "mdtheory/maps/base.py"
     outcome = judge(path, (ROOT / path).read_text(), tests, cpu_seconds=3600)
     if outcome.verdict != "survived" or outcome.tests != len(tests):
         raise RuntimeError(
-            f"unchanged code must pass {len(tests)} tests, got {outcome.tests} run and {outcome.verdict} {outcome.test}; "
+            f"unchanged code must pass {len(tests)} tests, got {outcome.tests} run and "
+            f"{outcome.verdict} {outcome.test}; "
             "repair that test first"
         )
 
 
-def staged(relevant: Relevant, path: str, text: str, tests: Sequence[str], *, stages: int) -> Outcome:
+def staged(
+    relevant: Relevant, path: str, text: str, tests: Sequence[str], *, stages: int
+) -> Outcome:
     """The outcome of the first stage that kills; all tests run once at most."""
     outcome, seconds, run, done = Outcome("survived", "", 0.0, 0), 0.0, 0, 0
     for limit in STAGES[:stages]:
@@ -80,11 +105,20 @@ def work(results: score.Results, todo: list[tuple[score.Row, Callable[[], Outcom
         pace = (time.monotonic() - start) / done
         left = pace * (len(todo) - done) / 60
         where = f"{row['path'].removeprefix('mdtheory/')}:{row.get('line', '')} {row['key']}"
-        print(f"[{done}/{len(todo)}] {outcome.verdict:8} {outcome.seconds:6.1f}s {where} ({left:.0f} min left)", flush=True)
+        print(
+            (
+                f"[{done}/{len(todo)}] {outcome.verdict:8} {outcome.seconds:6.1f}s {where} "
+                f"({left:.0f} "
+                "min left)"
+            ),
+            flush=True,
+        )
 
 
 def run_sample(relevant: Relevant, *, size: int, seed: int, again: bool, stages: int) -> int:
-    """The sample: results to ``out/mutation``, then ``score.json`` and ``survivors.md`` of the kept one."""
+    """The sample: results to ``out/mutation``, then ``score.json`` and ``survivors.md`` of the kept
+    one.
+    """
     from tests.mutation.mutants import sample, sources
 
     files = sources()
@@ -96,22 +130,48 @@ def run_sample(relevant: Relevant, *, size: int, seed: int, again: bool, stages:
     for mutant in drawn:
         known = results.rows.get(mutant.key)
         text = digests[mutant.path]
-        if known is None or stale(known, text, relevant) or (again and known["verdict"] not in KILLED):
-            row = {name: getattr(mutant, name) for name in ("key", "path", "line", "function", "before", "after")}
+        if (
+            known is None
+            or stale(known, text, relevant)
+            or (again and known["verdict"] not in KILLED)
+        ):
+            row = {
+                name: getattr(mutant, name)
+                for name in ("key", "path", "line", "function", "before", "after")
+            }
             row["text"] = text  # a verdict is for one text of the file
             tests = relevant.tests_of(mutant.path, list(mutant.spans))
-            todo.append((row, lambda m=mutant, t=tests: staged(relevant, m.path, files[m.path].planted(m), t, stages=stages)))
+            todo.append(
+                (
+                    row,
+                    lambda m=mutant, t=tests: staged(
+                        relevant, m.path, files[m.path].planted(m), t, stages=stages
+                    ),
+                )
+            )
     work(results, todo)
     kept = ("key", "path", "function", "before", "after", "verdict", "test")
     rows = [{name: results.rows[mutant.key][name] for name in kept} for mutant in drawn]
     control(rows)
-    content = {"seed": seed, "population": len(every), **score.counts(rows), **score.rates(rows), "rows": rows}
+    content = {
+        "seed": seed,
+        "population": len(every),
+        **score.counts(rows),
+        **score.rates(rows),
+        "rows": rows,
+    }
     print({name: value for name, value in content.items() if name != "rows"})
     if (size, seed) == KEPT:
         score.write(score.SCORE, content)
         score.SURVIVORS.write_text(score.report(content, score.explanations()))
     else:
-        print(*(f"{row['key']} {row['path']} {row['before']} -> {row['after']}" for row in score.survivors(rows)), sep="\n")
+        print(
+            *(
+                f"{row['key']} {row['path']} {row['before']} -> {row['after']}"
+                for row in score.survivors(rows)
+            ),
+            sep="\n",
+        )
     return int(content["lower_95"] < 0.85)
 
 
@@ -125,9 +185,19 @@ def run_hand(relevant: Relevant) -> int:
         if known is None or stale(known, text, relevant) or known["verdict"] not in KILLED:
             tests = relevant.tests_of(mutant.path, [mutant.span()])
             row = {"key": mutant.key, "name": mutant.name, "path": mutant.path, "text": text}
-            todo.append((row, lambda m=mutant, t=tests: staged(relevant, m.path, m.planted(), t, stages=len(STAGES))))
+            todo.append(
+                (
+                    row,
+                    lambda m=mutant, t=tests: staged(
+                        relevant, m.path, m.planted(), t, stages=len(STAGES)
+                    ),
+                )
+            )
     work(results, todo)
-    rows = [{name: results.rows[m.key][name] for name in ("key", "name", "path", "verdict", "test")} for m in mutants]
+    rows = [
+        {name: results.rows[m.key][name] for name in ("key", "name", "path", "verdict", "test")}
+        for m in mutants
+    ]
     control(rows)
     score.write(score.HAND, score.counts(rows) | {"rows": rows})
     alive = [row["name"] for row in score.survivors(rows)]

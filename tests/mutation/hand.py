@@ -1,4 +1,6 @@
-"""Mutants written by hand: the critical formulas, each broken in the way a person would break it."""
+"""Mutants written by hand: the critical formulas, each broken in the way a person would break
+it.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,15 @@ class HandMade:
         return hashlib.sha256("\0".join((self.path, self.old, self.new)).encode()).hexdigest()[:12]
 
     def planted(self) -> str:
-        """The whole file with the change. ``ValueError`` unless ``old`` is in the file exactly once."""
+        """The whole file with the change. ``ValueError`` unless ``old`` is in the file exactly
+        once.
+        """
         text = (ROOT / self.path).read_text()
         if (count := text.count(self.old)) != 1:
-            raise ValueError(f"{self.name}: old must occur exactly once in {self.path}, got {count} times; correct {LIST.name}")
+            raise ValueError(
+                f"{self.name}: old must occur exactly once in {self.path}, got {count} times; "
+                f"correct {LIST.name}"
+            )
         return text.replace(self.old, self.new)
 
     def span(self) -> tuple[int, int]:

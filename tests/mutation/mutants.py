@@ -1,4 +1,6 @@
-"""Every mutant of the critical code, by mutmut's operators, and a sample of them that an edit elsewhere leaves alone."""
+"""Every mutant of the critical code, by mutmut's operators, and a sample of them that an edit
+elsewhere leaves alone.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,14 @@ from mutmut.mutation.mutators import mutation_operators
 
 ROOT = Path(__file__).parents[2]
 SCOPE = (
-    "mdtheory/mirror/*.py",
+    "mdtheory/maps/*.py",
     "mdtheory/geometry/base.py",
     "mdtheory/geometry/potential.py",
-    "mdtheory/geometry/blockiaf.py",
-    "mdtheory/geometry/triangular.py",
-    "mdtheory/geometry/kronecker_iaf.py",
-    "mdtheory/geometry/kronecker_start.py",
-    "mdtheory/geometry/mlp_iaf.py",
+    "mdtheory/geometry/metamida.py",
+    "mdtheory/maps/iaf/base.py",
+    "mdtheory/maps/iaf/kronecker.py",
+    "mdtheory/maps/iaf/kronecker_init.py",
+    "mdtheory/maps/iaf/mlp.py",
     "mdtheory/inner/**/*.py",
 )
 PROSE = ("source", "__all__")  # assigned text that no code computes with
@@ -30,7 +32,9 @@ PROSE = ("source", "__all__")  # assigned text that no code computes with
 
 @dataclass(frozen=True)
 class Mutant:
-    """One changed node. ``key`` names it by content, not by line number, so that it survives edits elsewhere."""
+    """One changed node. ``key`` names it by content, not by line number, so that it survives edits
+    elsewhere.
+    """
 
     path: str
     function: str  # qualified name, or "" at module level
@@ -38,7 +42,9 @@ class Mutant:
     after: str
     repeat: int  # how many times the same change occurred earlier in the function
     line: int
-    spans: tuple[tuple[int, int], ...]  # lines of the statement and of all that it is in, innermost first
+    spans: tuple[
+        tuple[int, int], ...
+    ]  # lines of the statement and of all that it is in, innermost first
     original: cst.CSTNode
     changed: cst.CSTNode
 
@@ -99,10 +105,14 @@ class Visitor(cst.CSTVisitor):
         last = line.end.line if line else first
         statement = (self.spans[-1][0], last)
         spans = (statement, *reversed(self.spans)) if self.bodies else self._scopes()
-        self.found.append(Mutant(self.path, function, before, after, repeat, first, spans, node, changed))
+        self.found.append(
+            Mutant(self.path, function, before, after, repeat, first, spans, node, changed)
+        )
 
     def _scopes(self) -> tuple[tuple[int, int], ...]:
-        """What is executed at import is covered by no test: signatures and class attributes count as their whole scope."""
+        """What is executed at import is covered by no test: signatures and class attributes count
+        as their whole scope.
+        """
         return tuple(reversed(self.spans[: len(self.names) + 1]))
 
     def _code(self, node: cst.CSTNode) -> str:
@@ -114,16 +124,24 @@ class Visitor(cst.CSTVisitor):
 
 
 def excluded(node: cst.CSTNode, *, inside_function: bool) -> bool:
-    """What has no behaviour of its own: imports, annotations, docstrings, decorators, the text of errors, prose, type aliases.
+    """What has no behaviour of its own: imports, annotations, docstrings, decorators, the text of
+    errors, prose, type aliases.
 
-    ``raise`` is excluded with its arguments, the condition that leads to it is not; calls of ``len`` and
-    ``isinstance`` are, as in mutmut, which also excludes every decorated function: those are included here.
+    ``raise`` is excluded with its arguments, the condition that leads to it is not; calls of
+    ``len`` and ``isinstance`` are, as in mutmut, which also excludes every decorated function:
+    those are included here.
     """
     if isinstance(node, cst.Import | cst.ImportFrom | cst.Annotation | cst.Decorator | cst.Raise):
         return True
-    if isinstance(node, cst.Expr) and isinstance(node.value, cst.SimpleString | cst.ConcatenatedString):
+    if isinstance(node, cst.Expr) and isinstance(
+        node.value, cst.SimpleString | cst.ConcatenatedString
+    ):
         return True
-    if isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value in ("len", "isinstance"):
+    if (
+        isinstance(node, cst.Call)
+        and isinstance(node.func, cst.Name)
+        and node.func.value in ("len", "isinstance")
+    ):
         return True
     if isinstance(node, cst.Assign):
         target = node.targets[0].target
@@ -149,10 +167,16 @@ class Source:
 
 def sources() -> dict[str, Source]:
     """Every file in scope."""
-    paths = sorted({path.relative_to(ROOT).as_posix() for pattern in SCOPE for path in ROOT.glob(pattern)})
+    paths = sorted(
+        {path.relative_to(ROOT).as_posix() for pattern in SCOPE for path in ROOT.glob(pattern)}
+    )
     return {path: Source(path) for path in paths}
 
 
 def sample(mutants: Iterable[Mutant], *, size: int, seed: int) -> list[Mutant]:
-    """The ``size`` mutants with the smallest sha256(seed, key): a uniform sample, of which an edit changes few members."""
-    return sorted(mutants, key=lambda mutant: hashlib.sha256(f"{seed}:{mutant.key}".encode()).digest())[:size]
+    """The ``size`` mutants with the smallest sha256(seed, key): a uniform sample, of which an edit
+    changes few members.
+    """
+    return sorted(
+        mutants, key=lambda mutant: hashlib.sha256(f"{seed}:{mutant.key}".encode()).digest()
+    )[:size]

@@ -18,23 +18,37 @@ ROOT = Path(__file__).parents[2]
 WORK = ROOT / "out" / "mutation"
 MAPS = WORK / "coverage"
 FOLDERS = ("mirror", "base", "blockiaf", "implicit", "beyond", "rivals", "contract", "meta")
-"""The folders of tests that the sample is run against: all that exercise maps, geometries and estimators in-process."""
+"""The folders of tests that the sample is run against: all that exercise maps, geometries and
+estimators in-process.
+"""
 
 ALWAYS = tuple(
-    f"tests/base/test_addresses.py::{name}"
+    f"tests/core/test_addresses.py::{name}"
     for name in (
         "test_defaults_are_what_they_were",
-        *(f"test_an_unknown_name_says_of_what_kind_it_is[{kind}]" for kind in ("map", "geometry", "estimator")),
+        *(
+            f"test_an_unknown_name_says_of_what_kind_it_is[{kind}]"
+            for kind in ("map", "geometry", "estimator")
+        ),
     )
 )
-"""Tests of what is executed at import alone (signatures, registries), which coverage ascribes to no test."""
+"""Tests of what is executed at import alone (signatures, registries), which coverage ascribes to no
+test.
+"""
 
 HOMES = {
-    "mdtheory/mirror/": ("tests/mirror/", "tests/base/", "tests/beyond/"),
+    "mdtheory/maps/": ("tests/mirror/", "tests/base/", "tests/beyond/"),
     "mdtheory/geometry/": ("tests/blockiaf/", "tests/base/", "tests/beyond/"),
-    "mdtheory/inner/": ("tests/implicit/", "tests/base/", "tests/rivals/test_estimators", "tests/contract/"),
+    "mdtheory/inner/": (
+        "tests/implicit/",
+        "tests/base/",
+        "tests/rivals/test_estimators",
+        "tests/contract/",
+    ),
 }
-"""The tests written about a folder, nearest first: tests are ordered by their seconds times the place of their home."""
+"""The tests written about a folder, nearest first: tests are ordered by their seconds times the
+place of their home.
+"""
 
 
 class Recorder:
@@ -43,7 +57,9 @@ class Recorder:
     def __init__(self) -> None:
         import coverage
 
-        self.coverage = coverage.Coverage(data_file=None, source=[str(ROOT / "mdtheory")], branch=False, config_file=False)
+        self.coverage = coverage.Coverage(
+            data_file=None, source=[str(ROOT / "mdtheory")], branch=False, config_file=False
+        )
         self.seconds: dict[str, float] = {}
 
     def pytest_sessionstart(self) -> None:
@@ -66,7 +82,9 @@ class Recorder:
         self.coverage.stop()
 
     def as_json(self) -> dict[str, object]:
-        """``tests``: seconds by test id; ``lines``: by file and line, the numbers of the tests that execute it."""
+        """``tests``: seconds by test id; ``lines``: by file and line, the numbers of the tests that
+        execute it.
+        """
         data = self.coverage.get_data()
         passed = [name for name, seconds in self.seconds.items() if seconds == seconds]
         number = {name: i for i, name in enumerate(passed)}
@@ -74,7 +92,8 @@ class Recorder:
         for path in data.measured_files():
             by_line = data.contexts_by_lineno(path)
             lines[Path(path).relative_to(ROOT).as_posix()] = {
-                line: sorted(number[name] for name in names if name in number) for line, names in by_line.items()
+                line: sorted(number[name] for name in names if name in number)
+                for line, names in by_line.items()
             }
         return {"tests": {name: round(self.seconds[name], 4) for name in passed}, "lines": lines}
 
@@ -83,7 +102,9 @@ def measure(folder: str) -> None:
     """Run one folder's tests under coverage, in a process of its own, and write its map."""
     done = subprocess.run([sys.executable, "-m", "tests.mutation.relevant", folder], cwd=ROOT)
     if done.returncode:
-        raise RuntimeError(f"tests/{folder} must pass before mutants can be judged; run it and repair what fails")
+        raise RuntimeError(
+            f"tests/{folder} must pass before mutants can be judged; run it and repair what fails"
+        )
 
 
 @dataclass(frozen=True)
@@ -112,17 +133,29 @@ class Relevant:
         return cls(seconds, lines)
 
     def tests_of(self, path: str, spans: list[tuple[int, int]]) -> list[str]:
-        """The tests that execute a line of the first span (statement, function, file) that any test executes, best first."""
+        """The tests that execute a line of the first span (statement, function, file) that any test
+        executes, best first.
+        """
         by_line, names = self.lines.get(path, {}), list(self.seconds)
         for first, last in spans:
-            found = {number for line, tests in by_line.items() if first <= line <= last for number in tests}
+            found = {
+                number
+                for line, tests in by_line.items()
+                if first <= line <= last
+                for number in tests
+            }
             if found:
-                return sorted({*ALWAYS, *(names[number] for number in found)}, key=lambda name: self._rank(path, name))
+                return sorted(
+                    {*ALWAYS, *(names[number] for number in found)},
+                    key=lambda name: self._rank(path, name),
+                )
         return list(ALWAYS)
 
     def _rank(self, path: str, name: str) -> float:
         homes = next((homes for folder, homes in HOMES.items() if path.startswith(folder)), ())
-        place = next((place for place, home in enumerate(homes) if name.startswith(home)), 2 * len(homes))
+        place = next(
+            (place for place, home in enumerate(homes) if name.startswith(home)), 2 * len(homes)
+        )
         return self.seconds[name] * (1 + place)
 
     def within(self, tests: list[str], budget: float) -> list[str]:

@@ -1,4 +1,6 @@
-"""The mutation score in the repository is what its rows say, every survivor is explained, and the tool can tell."""
+"""The mutation score in the repository is what its rows say, every survivor is explained, and the
+tool can tell.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from tests.mutation.worker import KILLED
 PROBE = """
 from tests.mutation.worker import judge, preload
 preload()
-path, test = "mdtheory/mirror/identity.py", "tests/mirror/test_maps.py::test_mirror_map_properties[1.0-identity]"
+path, test = "mdtheory/maps/identity.py", "tests/maps/test_mirror_maps.py::test_mirror_map_properties[1.0-identity]"
 text = open(path).read()
 for changed in (text, text + "\\n# nothing", text.replace("0.5 * tree.dot(z, z)", "tree.dot(z, z)"), text + "\\n1 / 0\\n"):
     print(judge(path, changed, [test], cpu_seconds=60).verdict)
@@ -99,11 +101,13 @@ def test_results_survive_a_kill(tmp_path):
 
 
 def test_the_sample_is_stable_under_edits_and_has_no_text_of_errors():
-    """Needs mutmut (extra dev): the same seed draws the same mutants, and dropping some of all leaves the others drawn."""
+    """Needs mutmut (extra dev): the same seed draws the same mutants, and dropping some of all
+    leaves the others drawn.
+    """
     pytest.importorskip("mutmut", reason="mutmut is in the extra dev")
     from tests.mutation.mutants import Source, sample
 
-    found = Source("mdtheory/mirror/pnorm.py").mutants
+    found = Source("mdtheory/maps/pnorm.py").mutants
     drawn = sample(found, size=20, seed=0)
     assert drawn == sample(reversed(found), size=20, seed=0) != sample(found, size=20, seed=1)
     fewer = [mutant for mutant in found if mutant is not drawn[3]]

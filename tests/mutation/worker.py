@@ -1,4 +1,6 @@
-"""One mutant, one forked process: the changed text is what ``import`` finds, and the chosen tests run until one fails."""
+"""One mutant, one forked process: the changed text is what ``import`` finds, and the chosen tests
+run until one fails.
+"""
 
 from __future__ import annotations
 
@@ -32,17 +34,29 @@ PRELOADED = (
     "rich.console",
     "typer.testing",
 )
-"""Imported once, by the parent; never anything of the project, so that every child imports that anew."""
+"""Imported once, by the parent; never anything of the project, so that every child imports that
+anew.
+"""
 
-OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "--assert=plain")  # plain: nothing is rewritten, so imports are quick
+OPTIONS = (
+    "-x",
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "--assert=plain",
+)  # plain: nothing is rewritten, so imports are quick
 VERDICTS = {0: "survived", 1: "failed", 2: "import", 5: "survived"}  # by pytest's exit status
 KILLED = ("failed", "import", "timeout", "crash")
-"""A test failed; a module could not be imported; out of time; the process died. Everything else survived."""
+"""A test failed; a module could not be imported; out of time; the process died. Everything else
+survived.
+"""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a mutant: ``verdict`` (one of KILLED, or "survived"), the test that failed, seconds, tests run."""
+    """What became of a mutant: ``verdict`` (one of KILLED, or "survived"), the test that failed,
+    seconds, tests run.
+    """
 
     verdict: str
     test: str
@@ -77,7 +91,10 @@ class Finder(importlib.abc.MetaPathFinder):
         loader = Planted(fullname, file, self.text)
         package = self.path.endswith("__init__.py")
         return importlib.util.spec_from_file_location(
-            fullname, file, loader=loader, submodule_search_locations=[str(Path(file).parent)] if package else None
+            fullname,
+            file,
+            loader=loader,
+            submodule_search_locations=[str(Path(file).parent)] if package else None,
         )
 
 
@@ -90,7 +107,10 @@ class Chosen:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = sorted((item for item in items if item.nodeid in self.rank), key=lambda item: self.rank[item.nodeid])
+        items[:] = sorted(
+            (item for item in items if item.nodeid in self.rank),
+            key=lambda item: self.rank[item.nodeid],
+        )
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.count += report.when == "call"
@@ -103,23 +123,34 @@ class Chosen:
 
 
 def preload() -> None:
-    """Pay for the heavy imports once, and fix how property tests draw: the same examples every time, no shrinking."""
+    """Pay for the heavy imports once, and fix how property tests draw: the same examples every
+    time, no shrinking.
+    """
     os.environ["MDTHEORY_HYPOTHESIS"] = "mutation"
     for name in PRELOADED:
         importlib.import_module(name)
     from hypothesis import Phase, settings
 
     settings.register_profile(
-        "mutation", deadline=None, max_examples=25, derandomize=True, database=None, phases=(Phase.explicit, Phase.generate)
+        "mutation",
+        deadline=None,
+        max_examples=25,
+        derandomize=True,
+        database=None,
+        phases=(Phase.explicit, Phase.generate),
     )
     if any(name == "mdtheory" or name.startswith("mdtheory.") for name in sys.modules):
-        raise RuntimeError("the parent must not have imported mdtheory: its children could not import it anew")
+        raise RuntimeError(
+            "the parent must not have imported mdtheory: its children could not import it anew"
+        )
     sys.dont_write_bytecode, sys.pycache_prefix = False, str(ROOT / "out" / "mutation" / "bytecode")
     gc.freeze()  # children share these pages, and their collector does not walk them
 
 
 def judge(path: str, text: str, tests: Sequence[str], *, cpu_seconds: float) -> Outcome:
-    """Run the tests against the library with this text in place of ``path``. Forks; call :func:`preload` first."""
+    """Run the tests against the library with this text in place of ``path``. Forks; call
+    :func:`preload` first.
+    """
     start = time.perf_counter()
     reading, writing = os.pipe()
     child = os.fork()
@@ -134,15 +165,27 @@ def judge(path: str, text: str, tests: Sequence[str], *, cpu_seconds: float) -> 
     if answer:
         said = json.loads(answer)
         if said["status"] not in VERDICTS:
-            raise RuntimeError(f"pytest must run, got its exit status {said['status']} for {path}; run the tests by hand")
+            raise RuntimeError(
+                f"pytest must run, got its exit status {said['status']} for {path}; run the tests "
+                "by hand"
+            )
         return Outcome(VERDICTS[said["status"]], said["test"], seconds, said["tests"])
     if not os.WIFSIGNALED(status):
-        raise RuntimeError(f"a child must answer or die of a signal, got neither for {path}; run the tests by hand")
-    return Outcome("timeout" if os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGALRM) else "crash", "", seconds, 0)
+        raise RuntimeError(
+            f"a child must answer or die of a signal, got neither for {path}; run the tests by hand"
+        )
+    return Outcome(
+        "timeout" if os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGALRM) else "crash",
+        "",
+        seconds,
+        0,
+    )
 
 
 def _child(path: str, text: str, tests: Sequence[str], cpu_seconds: float, writing: int) -> None:
-    """Never returns. The limit is on processor time, so that a busy machine kills no mutant; the alarm stops a sleeper."""
+    """Never returns. The limit is on processor time, so that a busy machine kills no mutant; the
+    alarm stops a sleeper.
+    """
     limit = max(1, round(cpu_seconds))
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
     signal.alarm(30 * limit)

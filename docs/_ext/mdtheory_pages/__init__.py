@@ -1,4 +1,6 @@
-"""The generated pages: the ledger, the reference, the bibliography and the results. Written before Sphinx reads anything."""
+"""The generated pages: the ledger, the reference, the bibliography and the results. Written before
+Sphinx reads anything.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from mdtheory_pages.files import Pages
 
 
 def generate(app: Sphinx) -> None:
-    """Write every generated page; what is no longer wanted is removed, what has not changed is not touched."""
+    """Write every generated page; what is no longer wanted is removed, what has not changed is not
+    touched.
+    """
     docs = Path(app.srcdir)
     pages = Pages(docs / "generated")
     ledger.write(pages, docs, docs.parent / app.config.mdtheory_ledger)

@@ -1,4 +1,6 @@
-"""The API reference: one page per package, every public name by autodoc, docstrings made safe for reStructuredText."""
+"""The API reference: one page per package, every public name by autodoc, docstrings made safe for
+reStructuredText.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,14 @@ from mdtheory_pages.bibliography import KEY
 from mdtheory_pages.files import Pages
 
 PACKAGES = {
-    "core": ("mdtheory.typing", "mdtheory.tree", "mdtheory.seeding", "mdtheory.registry", "mdtheory.objectives"),
-    "mirror": "mdtheory.mirror",
+    "core": (
+        "mdtheory.core.types",
+        "mdtheory.core.tree",
+        "mdtheory.core.seeding",
+        "mdtheory.core.registry",
+        "mdtheory.core.objectives",
+    ),
+    "maps": "mdtheory.maps",
     "geometry": "mdtheory.geometry",
     "inner": "mdtheory.inner",
     "meta": "mdtheory.meta",
@@ -20,11 +28,11 @@ PACKAGES = {
     "models": "mdtheory.models",
     "data": "mdtheory.data",
     "config": "mdtheory.config",
-    "referee": ("proofs_check.claim", "proofs_check.verdict", "proofs_check.models"),
+    "referee": ("proofs_check.claim", "proofs_check.verdict", "proofs_check.tools.models"),
 }
 TITLES = {
     "core": "Nouns and trees",
-    "mirror": "mdtheory.mirror: maps",
+    "maps": "mdtheory.maps: between the dual variable and the point",
     "geometry": "mdtheory.geometry: how a gradient moves the state",
     "inner": "mdtheory.inner: the task level",
     "meta": "mdtheory.meta: the meta level",
@@ -57,12 +65,17 @@ def write(pages: Pages) -> None:
     names = "\n".join(PACKAGES)
     pages.write(
         "api/index.md",
-        f"# API\n\nEvery public name, with formula, shapes and source.\n\n```{{toctree}}\n:maxdepth: 1\n\n{names}\n```\n",
+        (
+            "# API\n\nEvery public name, with formula, shapes and "
+            f"source.\n\n```{{toctree}}\n:maxdepth: 1\n\n{names}\n```\n"
+        ),
     )
 
 
 def process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings are plain text with formulas and a few roles; escape what reStructuredText would misread."""
+    """Docstrings are plain text with formulas and a few roles; escape what reStructuredText would
+    misread.
+    """
     lines[:] = safe("\n".join(lines)).split("\n")
 
 
@@ -71,7 +84,9 @@ _EMPHASIS = re.compile(r"(?<![\w*\\])\*(\w[^*\n]{0,60}?\w|\w)\*(?![\w*])")
 
 
 def safe(text: str) -> str:
-    """The text with indented paragraphs as literal blocks and everything that is not markup escaped."""
+    """The text with indented paragraphs as literal blocks and everything that is not markup
+    escaped.
+    """
     blocks = re.split(r"(\n\s*\n)", text)
     return "".join(block if i % 2 else _block(block) for i, block in enumerate(blocks))
 

@@ -14,7 +14,9 @@ _FIELD = re.compile(r"^\s*(\w+)\s*=\s*\{(.*)\},?\s*$", re.MULTILINE)
 
 
 def read(path: Path) -> dict[str, Entry]:
-    """The entries by key: one field a line, each in braces, names as "First Last and First Last"."""
+    """The entries by key: one field a line, each in braces, names as "First Last and First
+    Last".
+    """
     found = {}
     for kind, key, body in _ENTRY.findall(path.read_text(encoding="utf-8")):
         if key in found:
@@ -22,14 +24,23 @@ def read(path: Path) -> dict[str, Entry]:
         found[key] = {"kind": kind, **dict(_FIELD.findall(body))}
         missing = {"author", "title", "year"} - set(found[key])
         if missing:
-            raise ValueError(f"{path.name}: {key} must have author, title and year, got none for {sorted(missing)}; add it")
+            raise ValueError(
+                f"{path.name}: {key} must have author, title and year, got none for "
+                f"{sorted(missing)}; add it"
+            )
     return found
 
 
 def short(entry: Entry) -> str:
     """ "Finn et al., 2017"."""
     names = [name.split()[-1] for name in entry["author"].split(" and ")]
-    who = names[0] if len(names) == 1 else f"{names[0]} and {names[1]}" if len(names) == 2 else f"{names[0]} et al."
+    who = (
+        names[0]
+        if len(names) == 1
+        else f"{names[0]} and {names[1]}"
+        if len(names) == 2
+        else f"{names[0]} et al."
+    )
     return f"{who}, {entry['year']}"
 
 
@@ -39,7 +50,11 @@ def line(entry: Entry) -> str:
     who = authors[0] if len(authors) == 1 else ", ".join(authors[:-1]) + " and " + authors[-1]
     where = entry.get("journal") or entry.get("booktitle") or entry.get("publisher") or ""
     details = ", ".join(entry[key] for key in ("volume", "pages") if key in entry)
-    parts = [f"{who}", f"*{entry['title']}*", ", ".join(part for part in (where, details, entry["year"]) if part)]
+    parts = [
+        f"{who}",
+        f"*{entry['title']}*",
+        ", ".join(part for part in (where, details, entry["year"]) if part),
+    ]
     note = f" {entry['note']}." if "note" in entry else ""
     return ". ".join(parts) + "." + note
 
@@ -48,7 +63,12 @@ def write(pages: Pages, path: Path) -> None:
     """The page, sorted by first author's last name and year."""
     entries = read(path)
     order = sorted(
-        entries, key=lambda key: (entries[key]["author"].split(" and ")[0].split()[-1].lower(), entries[key]["year"], key)
+        entries,
+        key=lambda key: (
+            entries[key]["author"].split(" and ")[0].split()[-1].lower(),
+            entries[key]["year"],
+            key,
+        ),
     )
     blocks = [f"(bib-{key})=\n`{key}`\n: {line(entries[key])}\n" for key in order]
     intro = "Keys as they stand in docstrings, in claims and in the notebooks.\n"

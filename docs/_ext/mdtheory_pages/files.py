@@ -1,4 +1,6 @@
-"""A folder of generated pages that keeps what has not changed, so that Sphinx does not read it again."""
+"""A folder of generated pages that keeps what has not changed, so that Sphinx does not read it
+again.
+"""
 
 from __future__ import annotations
 

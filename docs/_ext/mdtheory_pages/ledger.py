@@ -1,4 +1,6 @@
-"""The ledger page with its filter, and one page per claim: statements, proof, checks, quantities and the file itself."""
+"""The ledger page with its filter, and one page per claim: statements, proof, checks, quantities
+and the file itself.
+"""
 
 from __future__ import annotations
 
@@ -74,12 +76,21 @@ def badge(verdict: str) -> str:
 def write(pages: Pages, docs: Path, path: Path) -> None:
     """``ledger.md`` and ``claims/<id>.md`` for every row of the ledger."""
     rows = json.loads(path.read_text(encoding="utf-8"))
-    files = {name.stem.split("_")[0]: name for name in (docs.parent / "proofs_check" / "claims").glob("*_*.py")}
+    files = {
+        name.stem.split("_")[0]: name
+        for name in (docs.parent / "proofs_check" / "claims").glob("*_*.py")
+    }
     told = notebooks_by_claim(docs / "notebooks")
     for row in rows:
         slug = row["id"].lower()
-        pictures = sorted(name.name for name in (docs / "figures").glob(f"{slug}[_.-]*") if name.suffix in (".png", ".svg"))
-        pages.write(f"claims/{slug}.md", claim_page(row, files.get(slug), told.get(row["id"], []), pictures))
+        pictures = sorted(
+            name.name
+            for name in (docs / "figures").glob(f"{slug}[_.-]*")
+            if name.suffix in (".png", ".svg")
+        )
+        pages.write(
+            f"claims/{slug}.md", claim_page(row, files.get(slug), told.get(row["id"], []), pictures)
+        )
     pages.write("ledger.md", overview(rows, told))
 
 
@@ -87,19 +98,28 @@ def overview(rows: list[Row], told: Told) -> str:
     """The table of all claims; ``told``: the notebooks that derive and draw each."""
     lines = [
         "# The referee's ledger\n",
-        "Every mathematical statement of the {cite}`zhang2024metamida` poster, the theorems about its map (T1 to T7) and the "
-        "repairs proposed here (RA1 to RD). A verdict is computed from checks that run; each check also runs on *mutants*, "
-        "deliberately broken versions on which it must fail. `python -m proofs_check` makes this table.\n",
-        "- **as printed**: what the statement is, word for word. **amended**: how well the corrected one is established.\n"
-        "- **killed**: mutants rejected, of all mutants; a check that lets one pass counts for nothing. The id leads to "
+        "Every mathematical statement of the {cite}`zhang2024metamida` poster, the theorems about "
+        "its map (T1 to T7) and the "
+        "repairs proposed here (RA1 to RD). A verdict is computed from checks that run; each check "
+        "also runs on *mutants*, "
+        "deliberately broken versions on which it must fail. `python -m proofs_check` makes this "
+        "table.\n",
+        "- **as printed**: what the statement is, word for word. **amended**: how well the "
+        "corrected one is established.\n"
+        "- **killed**: mutants rejected, of all mutants; a check that lets one pass counts for "
+        "nothing. The id leads to "
         "the claim's own page with statement, proof, checks, quantities and the file itself.\n"
         "- **drawn on**: the page of the theory that tells and draws it.\n",
         FILTER,
-        '```{raw} html\n<table class="docutils wide ledger"><thead><tr><th>id</th><th>claim</th><th>as printed</th>'
-        "<th>amended</th><th>checks</th><th>killed</th><th>status</th><th>drawn on</th></tr></thead><tbody>",
+        '```{raw} html\n<table class="docutils wide '
+        'ledger"><thead><tr><th>id</th><th>claim</th><th>as printed</th>'
+        "<th>amended</th><th>checks</th><th>killed</th><th>status</th><th>drawn "
+        "on</th></tr></thead><tbody>",
     ]
     for row in rows:
-        link = f'<a class="reference internal" href="claims/{row["id"].lower()}.html">{row["id"]}</a>'
+        link = (
+            f'<a class="reference internal" href="claims/{row["id"].lower()}.html">{row["id"]}</a>'
+        )
         cells = [
             link,
             html.escape(title_of(row)) + places(row),
@@ -107,7 +127,11 @@ def overview(rows: list[Row], told: Told) -> str:
             badge(row["amended"]),
             str(len(row["checks"])),
         ]
-        cells += [f"{row['mutants_killed']}/{row['mutants']}", badge(row["status"]), drawn(told.get(row["id"], []))]
+        cells += [
+            f"{row['mutants_killed']}/{row['mutants']}",
+            badge(row["status"]),
+            drawn(told.get(row["id"], [])),
+        ]
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     lines.append("</tbody></table>\n```\n")
     lines.append(SCRIPT)
@@ -121,14 +145,18 @@ def overview(rows: list[Row], told: Told) -> str:
 def places(row: Row) -> str:
     """Links to the proof and to the file on the claim's page."""
     name = row["id"].lower()
-    links = " · ".join(f'<a href="claims/{name}.html#{name}-{place}">{place}</a>' for place in ("proof", "checks", "file"))
+    links = " · ".join(
+        f'<a href="claims/{name}.html#{name}-{place}">{place}</a>'
+        for place in ("proof", "checks", "file")
+    )
     return f'<br><span class="places">{links}</span>' if row["checks"] else ""
 
 
 def drawn(told: list[tuple[str, str]]) -> str:
     """Links to the notebooks by their numbers."""
     links = (
-        f'<a href="../notebooks/{stem}.html" title="{html.escape(title)}">page {int(stem[:2])}</a>' for stem, title in told
+        f'<a href="../notebooks/{stem}.html" title="{html.escape(title)}">page {int(stem[:2])}</a>'
+        for stem, title in told
     )
     return ", ".join(links)
 
@@ -138,16 +166,29 @@ def title_of(row: Row) -> str:
     return str(row.get("title") or "not yet written down as a file")
 
 
-def claim_page(row: Row, file: Path | None, told: list[tuple[str, str]], pictures: list[str]) -> str:
+def claim_page(
+    row: Row, file: Path | None, told: list[tuple[str, str]], pictures: list[str]
+) -> str:
     """The whole page of one claim."""
     name = row["id"]
     facts = " ".join(
         f"{what} {badge(row[key])}"
-        for what, key in (("as printed", "as_printed"), ("amended", "amended"), ("status", "status"))
+        for what, key in (
+            ("as printed", "as_printed"),
+            ("amended", "amended"),
+            ("status", "status"),
+        )
     )
-    lines = [f"(claim-{name.lower()})=\n# {name}: {markdown(title_of(row))}\n", f"```{{raw}} html\n<p>{facts}</p>\n```\n"]
+    lines = [
+        f"(claim-{name.lower()})=\n# {name}: {markdown(title_of(row))}\n",
+        f"```{{raw}} html\n<p>{facts}</p>\n```\n",
+    ]
     lines += [f"Where on the poster: {markdown(row['source'])}.\n"] if row.get("source") else []
-    lines += ["**Surprises:** " + "; ".join(markdown(reason) for reason in row["reasons"]) + "\n"] if row["reasons"] else []
+    lines += (
+        ["**Surprises:** " + "; ".join(markdown(reason) for reason in row["reasons"]) + "\n"]
+        if row["reasons"]
+        else []
+    )
     if row.get("printed"):
         lines += ["## As printed\n", statement(row["printed"])]
     if row.get("amended_statement"):
@@ -155,21 +196,32 @@ def claim_page(row: Row, file: Path | None, told: list[tuple[str, str]], picture
     lines += [f"{markdown(row['remark'])}\n"] if row.get("remark") else []
     if row.get("uses"):
         links = ", ".join(
-            f"{{claim}}`{used.split('/')[0]}`" + (f" part {used.split('/')[1]}" if "/" in used else "") for used in row["uses"]
+            f"{{claim}}`{used.split('/')[0]}`"
+            + (f" part {used.split('/')[1]}" if "/" in used else "")
+            for used in row["uses"]
         )
         lines.append(f"Uses {links}.\n")
     if told:
-        lines.append("Told and drawn in " + ", ".join(f"[{title}](/notebooks/{stem}.py)" for stem, title in told) + ".\n")
+        lines.append(
+            "Told and drawn in "
+            + ", ".join(f"[{title}](/notebooks/{stem}.py)" for stem, title in told)
+            + ".\n"
+        )
     lines += [f"![{name}](/figures/{picture})\n" for picture in pictures]
     if file is not None:
         lines += [f"({name.lower()}-proof)=\n## Proof\n", proof_text(file)]
     if row["checks"]:
-        lines += [f"({name.lower()}-checks)=\n## Checks\n", *(check(item) for item in row["checks"])]
+        lines += [
+            f"({name.lower()}-checks)=\n## Checks\n",
+            *(check(item) for item in row["checks"]),
+        ]
     if row["quantities"]:
         lines += ["## Quantities\n", quantities(row["quantities"])]
     if file is not None:
         lines += [f"({name.lower()}-file)=\n## The file `proofs_check/claims/{file.name}`\n"]
-        lines += [f"```{{literalinclude}} /../proofs_check/claims/{file.name}\n:language: python\n```\n"]
+        lines += [
+            f"```{{literalinclude}} /../proofs_check/claims/{file.name}\n:language: python\n```\n"
+        ]
     return "\n".join(lines)
 
 
@@ -177,23 +229,38 @@ def statement(given: Row) -> str:
     """Conditions, conclusion and parts as display mathematics."""
     lines = [":::{container} statement", ""]
     if given["given"]:
-        lines += ["Given", "", *(f"- {name}: ${text}$" for name, text in given["given"].items()), "", "then", ""]
+        lines += [
+            "Given",
+            "",
+            *(f"- {name}: ${text}$" for name, text in given["given"].items()),
+            "",
+            "then",
+            "",
+        ]
     lines += [f"$$\n{broken(given['then'])}\n$$", ""]
     lines += [f"- ({name}) ${text}$" for name, text in given["parts"].items()]
     return "\n".join([*lines, "", ":::"]) + "\n"
 
 
 def broken(formula: str) -> str:
-    """A long formula on several lines, broken where it has a wide space behind a stop outside all braces."""
+    """A long formula on several lines, broken where it has a wide space behind a stop outside all
+    braces.
+    """
     pieces = re.split(r"(?<=[;,:])\\quad\s*", formula)
-    if len(formula) < 110 or len(pieces) == 1 or any(piece.count("{") != piece.count("}") for piece in pieces):
+    if (
+        len(formula) < 110
+        or len(pieces) == 1
+        or any(piece.count("{") != piece.count("}") for piece in pieces)
+    ):
         return formula
     return r"\begin{gathered}" + r"\\".join(pieces) + r"\end{gathered}"
 
 
 def check(item: Row) -> str:
     """One check: what it shows, how it says so, and its mutants."""
-    effect = {"refutes": "refutes the printed statement", "proves": "proof", "supports": "support"}[item["effect"]]
+    effect = {"refutes": "refutes the printed statement", "proves": "proof", "supports": "support"}[
+        item["effect"]
+    ]
     part = f", part {item['part']}" if item["part"] else ""
     passed = "passed" if item["passed"] else "**failed**"
     rests = f" Rests on: {item['rests_on']}." if item["rests_on"] else ""
@@ -201,7 +268,8 @@ def check(item: Row) -> str:
     killed = f"{item['mutants_killed']} of {item['mutants']}"
     return (
         f"`{item['name']}` ({item['kind']}: {effect}{part}; {passed})\n"
-        f": {markdown(item['what'])}{markdown(rests)} *Mutants killed: {killed}* ({markdown(mutants)}).\n"
+        f": {markdown(item['what'])}{markdown(rests)} *Mutants killed: {killed}* "
+        f"({markdown(mutants)}).\n"
     )
 
 
@@ -227,9 +295,14 @@ def proof_text(file: Path) -> str:
 
 
 def markdown(text: str) -> str:
-    """Plain text for Markdown: what would be markup is escaped, except inside $...$ and backticks."""
+    """Plain text for Markdown: what would be markup is escaped, except inside $...$ and
+    backticks.
+    """
     pieces = re.split(r"(\$[^$]+\$|`+[^`]+`+)", text)
-    return "".join(piece if i % 2 else re.sub(r"([\\*_<>\[\]#|~^])", r"\\\1", piece) for i, piece in enumerate(pieces))
+    return "".join(
+        piece if i % 2 else re.sub(r"([\\*_<>\[\]#|~^])", r"\\\1", piece)
+        for i, piece in enumerate(pieces)
+    )
 
 
 def notebooks_by_claim(folder: Path) -> Told:

@@ -17,7 +17,9 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
 def write(pages: Pages, experiments: Path) -> None:
-    """``results/*.md`` from ``experiments/results`` and the questions that were asked before the runs."""
+    """``results/*.md`` from ``experiments/results`` and the questions that were asked before the
+    runs.
+    """
     sources = sorted((experiments / "results").glob("*.md"))
     if not any(path.name == "index.md" for path in sources):
         pages.write("results/index.md", EMPTY)
@@ -26,7 +28,10 @@ def write(pages: Pages, experiments: Path) -> None:
     sources += [questions] if questions.is_file() else []
     names = {path.name for path in sources}
     for path in sources:
-        text = LINK.sub(lambda match, path=path: _link(match, path.parent, names, pages), path.read_text(encoding="utf-8"))
+        text = LINK.sub(
+            lambda match, path=path: _link(match, path.parent, names, pages),
+            path.read_text(encoding="utf-8"),
+        )
         if path.name == "index.md":
             others = "\n".join(sorted(name.removesuffix(".md") for name in names - {"index.md"}))
             text += f"\n```{{toctree}}\n:hidden:\n\n{others}\n```\n"
@@ -34,7 +39,9 @@ def write(pages: Pages, experiments: Path) -> None:
 
 
 def _link(match: re.Match[str], folder: Path, names: set[str], pages: Pages) -> str:
-    """A link to another page of the results, a copied picture, or, where there is nothing to link to, its text."""
+    """A link to another page of the results, a copied picture, or, where there is nothing to link
+    to, its text.
+    """
     picture, text, target = match.groups()
     if re.match(r"[a-z]+:|#", target):
         return match[0]

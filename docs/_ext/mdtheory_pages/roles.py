@@ -1,4 +1,6 @@
-"""Two roles: ``{claim}`C05``` links to a claim with its verdict, ``{cite}`finn2017maml``` to the bibliography."""
+"""Two roles: ``{claim}`C05``` links to a claim with its verdict, ``{cite}`finn2017maml``` to the
+bibliography.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,14 @@ class ClaimRole(SphinxRole):
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         docs = Path(self.env.srcdir)
-        verdicts = {row["id"]: row for row in json.loads((docs.parent / self.config.mdtheory_ledger).read_text())}
+        verdicts = {
+            row["id"]: row
+            for row in json.loads((docs.parent / self.config.mdtheory_ledger).read_text())
+        }
         if self.text not in verdicts:
-            raise ValueError(f"claim must be one of the ledger's ids, got {self.text!r}; correct it")
+            raise ValueError(
+                f"claim must be one of the ledger's ids, got {self.text!r}; correct it"
+            )
         return [_reference(self, f"claim-{self.text.lower()}", self.text)], []
 
 
@@ -31,12 +38,20 @@ class CiteRole(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         entries = bibliography.read(Path(self.env.srcdir) / "references.bib")
         if self.text not in entries:
-            raise ValueError(f"references.bib must hold every key that is cited, got {self.text!r}; add it")
+            raise ValueError(
+                f"references.bib must hold every key that is cited, got {self.text!r}; add it"
+            )
         return [_reference(self, f"bib-{self.text}", bibliography.short(entries[self.text]))], []
 
 
 def _reference(role: SphinxRole, target: str, text: str) -> nodes.Node:
-    options: dict[str, Any] = {"refdomain": "std", "reftype": "ref", "reftarget": target, "refexplicit": True, "refwarn": True}
+    options: dict[str, Any] = {
+        "refdomain": "std",
+        "reftype": "ref",
+        "reftarget": target,
+        "refexplicit": True,
+        "refwarn": True,
+    }
     reference = addnodes.pending_xref("", refdoc=role.env.docname, **options)
     reference += nodes.inline(text, text, classes=["std", "std-ref"])
     return reference

@@ -1,4 +1,6 @@
-"""Generated reference tables: geometries and mirror maps from their registries, the command line from its own help."""
+"""Generated reference tables: geometries and mirror maps from their registries, the command line
+from its own help.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,11 @@ def geometries_page() -> str:
 
     lines = [
         "# Loss geometries\n",
-        "One file each in `mdtheory/geometry/`; `mdtheory geometries` prints them with sizes and times.\n",
+        (
+            "One file each in `mdtheory/geometry/`; `mdtheory geometries` prints them with sizes "
+            "and "
+            "times.\n"
+        ),
     ]
     lines += ["| slug | what it does | source | starts as MAML |", "|---|---|---|---|"]
     for slug in geometries.names():
@@ -43,23 +49,32 @@ def geometries_page() -> str:
         made = factory()
         link = f"[`{slug}`](#{factory.__module__}.{factory.__qualname__})"
         neutral = "yes" if made.neutral_start else "no"
-        lines.append(f"| {link} | {cell(first_sentence(factory))} | {cited(made.source)} | {neutral} |")
+        lines.append(
+            f"| {link} | {cell(first_sentence(factory))} | {cited(made.source)} | {neutral} |"
+        )
     return "\n".join(lines) + "\n"
 
 
 def maps_page() -> str:
     """Every registered map."""
-    from mdtheory.mirror.base import MirrorMap, maps
+    from mdtheory.maps.base import MirrorMap, maps
 
     lines = [
         "# Maps between z and phi\n",
-        "A `MirrorMap` is the gradient of a strictly convex potential and can be asked for it; a `DualMap` is a bijection.\n",
+        (
+            "A `MirrorMap` is the gradient of a strictly convex potential and can be asked for it; "
+            "a "
+            "`DualMap` is a bijection.\n"
+        ),
     ]
     lines += ["| slug | type | what it is |", "|---|---|---|"]
     for slug in maps.names():
         factory = maps.get(slug)
         kind = "MirrorMap" if issubclass(factory, MirrorMap) else "DualMap"
-        lines.append(f"| [`{slug}`](#{factory.__module__}.{factory.__qualname__}) | {kind} | {cell(first_sentence(factory))} |")
+        lines.append(
+            f"| [`{slug}`](#{factory.__module__}.{factory.__qualname__}) | {kind} | "
+            f"{cell(first_sentence(factory))} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -71,14 +86,22 @@ def cli_page() -> str:
     from mdtheory.cli import app
 
     runner, group = CliRunner(), typer.main.get_command(app)
-    lines = ["# Command line\n", "What `--help` prints; every command writes JSON alone to stdout with `--json`.\n"]
+    lines = [
+        "# Command line\n",
+        "What `--help` prints; every command writes JSON alone to stdout with `--json`.\n",
+    ]
     for path in [(), *_commands(group)]:
         title = " ".join(("mdtheory", *path))
         result = runner.invoke(
-            app, [*path, "--help"], env={"COLUMNS": "84", "TERMINAL_WIDTH": "84", "NO_COLOR": "1", "TERM": "dumb"}
+            app,
+            [*path, "--help"],
+            env={"COLUMNS": "84", "TERMINAL_WIDTH": "84", "NO_COLOR": "1", "TERM": "dumb"},
         )
         if result.exit_code != 0:
-            raise ValueError(f"{title} --help must work, got exit code {result.exit_code}: {result.output[-300:]}")
+            raise ValueError(
+                f"{title} --help must work, got exit code {result.exit_code}: "
+                f"{result.output[-300:]}"
+            )
         text = re.sub(r"\x1b\[[0-9;]*m", "", result.output).strip("\n")
         body = "\n".join(line.rstrip() for line in text.splitlines())
         lines.append(f"## {title}\n\n```text\n{body}\n```\n")
@@ -103,13 +126,16 @@ def configuration_page() -> str:
 
     lines = [
         "# Configuration\n",
-        "A run is one TOML file. An unknown key is an error with the nearest known name; `mdtheory train --set KEY=VALUE` "
+        "A run is one TOML file. An unknown key is an error with the nearest known name; `mdtheory "
+        "train --set KEY=VALUE` "
         "overrides single keys; every run folder holds the resolved `config.toml`.\n",
     ]
 
     def section(model: type[BaseModel], where: str) -> None:
         lines.append(f"## {f'[{where}]' if where else 'Top level'}\n")
-        lines.append(markdown(" ".join((inspect.getdoc(model) or "").replace("``", "`").split())) + "\n")
+        lines.append(
+            markdown(" ".join((inspect.getdoc(model) or "").replace("``", "`").split())) + "\n"
+        )
         lines.extend(["| key | type | default |", "|---|---|---|"])
         inner = []
         for name, info in model.model_fields.items():
@@ -147,6 +173,8 @@ def _type(annotation: Any) -> str:
     if origin is Literal:
         return " or ".join(f"`{value!r}`" for value in arguments)
     if arguments and origin is not dict:
-        words = [_type(argument) for argument in arguments if argument not in (type(None), Ellipsis)]
+        words = [
+            _type(argument) for argument in arguments if argument not in (type(None), Ellipsis)
+        ]
         return f"list of {words[0]}" if origin is tuple else " or ".join(words)
     return "table" if origin is dict else getattr(annotation, "__name__", str(annotation))

@@ -1,9 +1,12 @@
-"""Who can do the work: one file each, found by folder. A file from outside comes in by ``--plugin FILE``.
+"""Who can do the work: one file each, found by folder. A file from outside comes in by ``--plugin
+FILE``.
 
-A class with ``methods`` (the slugs that it knows), ``variants`` (what to measure for each), optionally ``package`` (the
-distribution whose version is recorded), a constructor ``(work, weights)``, and ``meta_gradient(episodes) -> Params``: the
-gradient of the mean query loss over the tasks, by the names of the weights; rates are ``rate.<name>``, and what else a geometry
-learns has names of its own. The other library is imported by the constructor, so that its absence is an ``ImportError`` there.
+A class with ``methods`` (the slugs that it knows), ``variants`` (what to measure for each),
+optionally ``package`` (the distribution whose version is recorded), a constructor ``(work,
+weights)``, and ``meta_gradient(episodes) -> Params``: the gradient of the mean query loss over the
+tasks, by the names of the weights; rates are ``rate.<name>``, and what else a geometry learns has
+names of its own. The other library is imported by the constructor, so that its absence is an
+``ImportError`` there.
 """
 
 from __future__ import annotations
@@ -11,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, cast
 
-from experiments.benchmarks.work import Precision, Work
-from mdtheory.registry import Registry
-from mdtheory.typing import Episode, Params
+from experiments.benchmarks.case import Precision, Work
+from mdtheory.core.registry import Registry
+from mdtheory.core.types import Episode, Params
 
 implementations = Registry("implementation", "experiments.benchmarks.implementations")
 """The implementations by name."""

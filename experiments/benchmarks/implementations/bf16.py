@@ -1,4 +1,6 @@
-"""The plain loop in bf16: what autocast gives, and what the rounding of the factors alone does, whatever computes with them."""
+"""The plain loop in bf16: what autocast gives, and what the rounding of the factors alone does,
+whatever computes with them.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiments.benchmarks.case import Work
 from experiments.benchmarks.implementations import Variant, implementations
 from experiments.benchmarks.implementations.plain import Plain
-from experiments.benchmarks.work import Work
-from mdtheory.typing import Params
+from mdtheory.core.types import Params
 
 
 class InBf16(Plain):
-    """The float32 weights and images of the plain loop; in float64, where formulas are judged, the plain loop itself."""
+    """The float32 weights and images of the plain loop; in float64, where formulas are judged, the
+    plain loop itself.
+    """
 
     methods = ("maml",)
     variants = (Variant(precision="bf16"),)
@@ -26,7 +30,9 @@ class InBf16(Plain):
 
 @implementations.register("plain-bf16")
 class Autocast(InBf16):
-    """Forward passes under ``torch.autocast``: convolutions, their derivatives and the classifier in bf16."""
+    """Forward passes under ``torch.autocast``: convolutions, their derivatives and the classifier
+    in bf16.
+    """
 
     def loss(self, weights: Params, x: Tensor, y: Tensor) -> Tensor:
         """The mean cross-entropy. shape: ()"""
@@ -36,7 +42,9 @@ class Autocast(InBf16):
 
 @implementations.register("plain-bf16-factors")
 class Factors(InBf16):
-    """Float32 throughout, but for what every convolution multiplies: images and weights, each rounded to bf16 once."""
+    """Float32 throughout, but for what every convolution multiplies: images and weights, each
+    rounded to bf16 once.
+    """
 
     def __init__(self, work: Work, weights: Params):
         super().__init__(work, weights)
@@ -47,7 +55,10 @@ class Factors(InBf16):
     def loss(self, weights: Params, x: Tensor, y: Tensor) -> Tensor:
         """The mean cross-entropy. shape: ()"""
         if self.enabled:
-            weights = {name: _rounded(value) if name.endswith("conv.weight") else value for name, value in weights.items()}
+            weights = {
+                name: _rounded(value) if name.endswith("conv.weight") else value
+                for name, value in weights.items()
+            }
         return super().loss(weights, x, y)
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch.nn.functional import cross_entropy
 
+from experiments.benchmarks.case import Work
 from experiments.benchmarks.implementations import Variant, gradients, implementations
 from experiments.benchmarks.network import Conv4
-from experiments.benchmarks.work import Work
-from mdtheory.typing import Episode, Params
+from mdtheory.core.types import Episode, Params
 
 
 @implementations.register("higher")
@@ -31,8 +31,12 @@ class Higher:
     def meta_gradient(self, episodes: Sequence[Episode]) -> Params:
         """By backward passes, task after task."""
         for episode in episodes:
-            with self.higher.innerloop_ctx(self.network, self.optimizer, copy_initial_weights=False) as (network, optimizer):
+            with self.higher.innerloop_ctx(
+                self.network, self.optimizer, copy_initial_weights=False
+            ) as (network, optimizer):
                 for _ in range(self.size.n_steps):
                     optimizer.step(cross_entropy(network(episode.support_x), episode.support_y))
-                (cross_entropy(network(episode.query_x), episode.query_y) / len(episodes)).backward()
+                (
+                    cross_entropy(network(episode.query_x), episode.query_y) / len(episodes)
+                ).backward()
         return gradients(dict(self.network.named_parameters()))

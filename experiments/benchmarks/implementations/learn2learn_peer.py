@@ -1,4 +1,6 @@
-"""learn2learn: its ``MAML`` class; the class alone, from the package's own files, where the whole cannot be imported."""
+"""learn2learn: its ``MAML`` class; the class alone, from the package's own files, where the whole
+cannot be imported.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +14,20 @@ from typing import Any
 
 from torch.nn.functional import cross_entropy
 
+from experiments.benchmarks.case import Work
 from experiments.benchmarks.implementations import Variant, gradients, implementations
 from experiments.benchmarks.network import Conv4
-from experiments.benchmarks.work import Work
-from mdtheory.typing import Episode, Params
+from mdtheory.core.types import Episode, Params
 
 
 @functools.cache
 def maml_class() -> Any:
-    """``learn2learn.algorithms.MAML``; without the start-up code of the packages around it where that fails.
+    """``learn2learn.algorithms.MAML``; without the start-up code of the packages around it where
+    that fails.
 
-    The sources of release 0.2.0 were translated from Cython for older Pythons, and its start imports gym and others; the class
-    itself needs neither. ``ImportError`` where no such package is on the path.
+    The sources of release 0.2.0 were translated from Cython for older Pythons, and its start
+    imports gym and others; the class itself needs neither. ``ImportError`` where no such package is
+    on the path.
     """
     try:
         return importlib.import_module("learn2learn").algorithms.MAML

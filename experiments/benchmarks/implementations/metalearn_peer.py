@@ -1,4 +1,6 @@
-"""parallel-metalearn (imported as ``metalearn``): tasks at once by ``vmap``, its default, and its sequential backend."""
+"""parallel-metalearn (imported as ``metalearn``): tasks at once by ``vmap``, its default, and its
+sequential backend.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from experiments.benchmarks.case import Work
 from experiments.benchmarks.implementations import Variant, gradients, implementations
 from experiments.benchmarks.network import Conv4
-from experiments.benchmarks.work import Work
-from mdtheory.typing import Episode, Params
+from mdtheory.core.types import Episode, Params
 
 BACKBONE, HEAD = "backbone.inside.", "head.inside."
 
@@ -30,7 +32,9 @@ class Deaf(nn.Module):
 
 
 class ParallelMetaLearn:
-    """Its ``MAML`` with a fixed ``InnerSGD``; ``step`` ends with an optimizer's step, here of length 0."""
+    """Its ``MAML`` with a fixed ``InnerSGD``; ``step`` ends with an optimizer's step, here of
+    length 0.
+    """
 
     methods = ("maml",)
     variants = (Variant(),)
@@ -80,7 +84,9 @@ class ParallelMetaLearn:
 
 @implementations.register("parallel-metalearn")
 class Parallel(ParallelMetaLearn):
-    """Tasks at once, with the batch norm that the library brings for it: torch's own has wrong gradients under ``vmap``."""
+    """Tasks at once, with the batch norm that the library brings for it: torch's own has wrong
+    gradients under ``vmap``.
+    """
 
     def network(self, work: Work, weights: Params) -> Conv4:
         """Its own normalisation in the place of torch's."""

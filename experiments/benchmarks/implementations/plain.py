@@ -1,4 +1,6 @@
-"""The loop that a textbook shows: ``functional_call``, ``autograd.grad`` with ``create_graph``, one task after the other."""
+"""The loop that a textbook shows: ``functional_call``, ``autograd.grad`` with ``create_graph``, one
+task after the other.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,10 @@ from torch.autograd import grad
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from experiments.benchmarks.case import Work
 from experiments.benchmarks.implementations import PLAIN, Variant, gradients, implementations
 from experiments.benchmarks.network import Conv4
-from experiments.benchmarks.work import Work
-from mdtheory.typing import Episode, Params
+from mdtheory.core.types import Episode, Params
 
 
 @implementations.register(PLAIN)
@@ -30,7 +32,9 @@ class Plain:
         self.weights: Params = dict(self.network.named_parameters())
         self.rates: Params = {}
         if work.method == "metasgd":
-            rates = {name: torch.full_like(value, work.size.task_lr) for name, value in weights.items()}
+            rates = {
+                name: torch.full_like(value, work.size.task_lr) for name, value in weights.items()
+            }
             self.rates = {name: value.requires_grad_() for name, value in rates.items()}
 
     def loss(self, weights: Params, x: Tensor, y: Tensor) -> Tensor:
@@ -44,7 +48,9 @@ class Plain:
             loss = self.loss(weights, episode.support_x, episode.support_y)
             steps = grad(loss, list(weights.values()), create_graph=differentiable)
             rates = [self.rates.get(name, self.size.task_lr) for name in weights]
-            weights = {n: w - r * g for (n, w), r, g in zip(weights.items(), rates, steps, strict=True)}
+            weights = {
+                n: w - r * g for (n, w), r, g in zip(weights.items(), rates, steps, strict=True)
+            }
             if not differentiable:
                 weights = {name: value.detach().requires_grad_() for name, value in weights.items()}
         return weights
@@ -54,7 +60,9 @@ class Plain:
         for episode in episodes:
             weights = self.adapted(episode, differentiable=True)
             (self.loss(weights, episode.query_x, episode.query_y) / len(episodes)).backward()
-        return gradients({**self.weights, **{f"rate.{name}": rate for name, rate in self.rates.items()}})
+        return gradients(
+            {**self.weights, **{f"rate.{name}": rate for name, rate in self.rates.items()}}
+        )
 
     def query_loss(self, episodes: Sequence[Episode]) -> float:
         """The meta-objective without any derivative of it: what finite differences are taken of."""

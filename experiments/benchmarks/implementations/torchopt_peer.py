@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from torch.nn.functional import cross_entropy
 
+from experiments.benchmarks.case import Work
 from experiments.benchmarks.implementations import Variant, gradients, implementations
 from experiments.benchmarks.network import Conv4
-from experiments.benchmarks.work import Work
-from mdtheory.typing import Episode, Params
+from mdtheory.core.types import Episode, Params
 
 
 @implementations.register("torchopt")
@@ -30,12 +30,18 @@ class TorchOpt:
 
     def meta_gradient(self, episodes: Sequence[Episode]) -> Params:
         """By backward passes, task after task."""
-        network = self.torchopt.extract_state_dict(self.network, by="reference", detach_buffers=True)
+        network = self.torchopt.extract_state_dict(
+            self.network, by="reference", detach_buffers=True
+        )
         optimizer = self.torchopt.extract_state_dict(self.optimizer, by="reference")
         for episode in episodes:
             for _ in range(self.size.n_steps):
-                self.optimizer.step(cross_entropy(self.network(episode.support_x), episode.support_y))
-            (cross_entropy(self.network(episode.query_x), episode.query_y) / len(episodes)).backward()
+                self.optimizer.step(
+                    cross_entropy(self.network(episode.support_x), episode.support_y)
+                )
+            (
+                cross_entropy(self.network(episode.query_x), episode.query_y) / len(episodes)
+            ).backward()
             self.torchopt.recover_state_dict(self.network, network)
             self.torchopt.recover_state_dict(self.optimizer, optimizer)
         return gradients(self.weights)

@@ -1,4 +1,6 @@
-"""Parquet folders: a column of encoded images and a class column (``wnid``, or the ``label`` of the common hubs)."""
+"""Parquet folders: a column of encoded images and a class column (``wnid``, or the ``label`` of the
+common hubs).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mdtheory.data.listing import Found, Item, Payload, stamp
+from mdtheory.data.image_index import Found, Item, Payload, stamp
 from mdtheory.data.readers import readers
 from mdtheory.data.splits import WNID, split_word
 
@@ -24,9 +26,10 @@ PATTERNS = ("*.parquet", "*/*.parquet", "*/*/*.parquet")
 def find(path: Path) -> Found | None:
     """Every Parquet file in ``path``, or else one or two folders down; None where there is none.
 
-    The image column is a struct of ``bytes`` and ``path``, or plain binary. The class id is, in this order: a text column; the
-    class names in the Hugging Face schema metadata where they are WordNet ids; the WordNet ids in the file paths; those class
-    names whatever they are; the number with the split before it, since numbers often start anew in every file.
+    The image column is a struct of ``bytes`` and ``path``, or plain binary. The class id is, in
+    this order: a text column; the class names in the Hugging Face schema metadata where they are
+    WordNet ids; the WordNet ids in the file paths; those class names whatever they are; the number
+    with the split before it, since numbers often start anew in every file.
     """
     files = next((f for f in (sorted(path.glob(pattern)) for pattern in PATTERNS) if f), [])
     if not files:
@@ -35,7 +38,9 @@ def find(path: Path) -> Found | None:
     def opened() -> tuple[list[Item], Iterator[Payload]]:
         items: list[Item] = []
         for file in files:
-            items += _Table(file, split_word(file.name) or split_word(file.relative_to(path).as_posix())).items()
+            items += _Table(
+                file, split_word(file.name) or split_word(file.relative_to(path).as_posix())
+            ).items()
         return items, (payload for file in files for payload in _Table(file, "").payloads())
 
     return Found("Parquet files", path, tuple(stamp(file, path) for file in files), opened)
@@ -62,7 +67,8 @@ class _Table:
         label = next((name for name in CLASS_COLUMNS if name in schema.names), None)
         if image is None or label is None:
             raise ValueError(
-                f"{str(self.file)!r} must have a column image (struct with bytes, or binary) and a column wnid or label, "
+                f"{str(self.file)!r} must have a column image (struct with bytes, or binary) and a "
+                "column wnid or label, "
                 f"got {schema.names}; rename its columns"
             )
         kind = schema.field(image).type
@@ -70,7 +76,8 @@ class _Table:
             kind = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else kind
         if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
             raise ValueError(
-                f"column {image!r} of {str(self.file)!r} must hold encoded images (struct with bytes, or binary), got {kind}; "
+                f"column {image!r} of {str(self.file)!r} must hold encoded images (struct with "
+                f"bytes, or binary), got {kind}; "
                 "write the image files' bytes into it"
             )
         return table, image, label
@@ -78,7 +85,10 @@ class _Table:
     def damaged(self, error: Exception) -> ValueError:
         """The sentence for what Arrow cannot read."""
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return ValueError(f"{str(self.file)!r} must be a whole Parquet file, got a damaged one ({reason}); copy it again")
+        return ValueError(
+            f"{str(self.file)!r} must be a whole Parquet file, got a damaged one ({reason}); copy "
+            "it again"
+        )
 
     def items(self) -> list[Item]:
         """One item per row; the image bytes are not read."""
@@ -90,30 +100,42 @@ class _Table:
         try:
             columns = table.read(columns=[label, f"{image}.path"] if with_paths else [label])
             labels = columns[label].to_pylist()
-            paths = [row and row["path"] for row in columns[image].to_pylist()] if with_paths else [None] * len(labels)
+            paths = (
+                [row and row["path"] for row in columns[image].to_pylist()]
+                if with_paths
+                else [None] * len(labels)
+            )
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise self.damaged(error) from error
         if None in labels:
             raise ValueError(
-                f"column {label!r} of {str(self.file)!r} must have a class in every row, got none in row "
+                f"column {label!r} of {str(self.file)!r} must have a class in every row, got none "
+                "in row "
                 f"{labels.index(None)}; fill it in"
             )
         ids = self.class_ids(labels, paths, _hub_names(table.schema_arrow, label))
-        files = [Path(p).name if p else f"{self.file.stem}-{row:08d}" for row, p in enumerate(paths)]
+        files = [
+            Path(p).name if p else f"{self.file.stem}-{row:08d}" for row, p in enumerate(paths)
+        ]
         return [Item(class_id, file, self.split) for class_id, file in zip(ids, files, strict=True)]
 
-    def class_ids(self, labels: list[Any], paths: list[str | None], names: list[str] | None) -> list[str]:
+    def class_ids(
+        self, labels: list[Any], paths: list[str | None], names: list[str] | None
+    ) -> list[str]:
         """The class id of every row, as ``find`` describes."""
         if all(isinstance(label, str) for label in labels):
             return labels
         if not all(isinstance(label, int) for label in labels):
             raise ValueError(
-                f"the class column of {str(self.file)!r} must hold text or whole numbers, got {labels[0]!r}; convert it"
+                f"the class column of {str(self.file)!r} must hold text or whole numbers, got "
+                f"{labels[0]!r}; convert it"
             )
         if names is not None and (min(labels) < 0 or max(labels) >= len(names)):
             raise ValueError(
-                f"labels of {str(self.file)!r} must lie between 0 and {len(names) - 1}, the number of its class names, "
-                f"got {min(labels)} to {max(labels)}; the file carries no true labels or the wrong names"
+                f"labels of {str(self.file)!r} must lie between 0 and {len(names) - 1}, the number "
+                "of its class names, "
+                f"got {min(labels)} to {max(labels)}; the file carries no true labels or the wrong "
+                "names"
             )
         if names is not None and all(WNID.fullmatch(name) for name in names):
             return [names[label] for label in labels]
@@ -124,7 +146,8 @@ class _Table:
             for label, wnid in zip(labels, wnids, strict=True):
                 if of_label.setdefault(label, wnid) != wnid:
                     raise ValueError(
-                        f"label {label} of {str(self.file)!r} must stand for one class, got file paths of {of_label[label]} "
+                        f"label {label} of {str(self.file)!r} must stand for one class, got file "
+                        f"paths of {of_label[label]} "
                         f"and {wnid}; labels and paths are mixed up"
                     )
             return wnids
@@ -140,13 +163,16 @@ class _Table:
         nested = pa.types.is_struct(table.schema_arrow.field(image).type)
         row = 0
         try:
-            for batch in table.iter_batches(batch_size=256, columns=[f"{image}.bytes" if nested else image]):
+            for batch in table.iter_batches(
+                batch_size=256, columns=[f"{image}.bytes" if nested else image]
+            ):
                 values = batch.column(0).field("bytes") if nested else batch.column(0)
                 for value in values:
                     encoded = value.as_py()
                     if not encoded:
                         raise ValueError(
-                            f"column {image!r} of {str(self.file)!r} must hold the bytes of every image, got none in row "
+                            f"column {image!r} of {str(self.file)!r} must hold the bytes of every "
+                            "image, got none in row "
                             f"{row}; write the image files into the table"
                         )
                     yield encoded

@@ -1,4 +1,6 @@
-"""The two pickle layouts of miniImageNet in circulation, one file per split, read without running anything in them."""
+"""The two pickle layouts of miniImageNet in circulation, one file per split, read without running
+anything in them.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +10,33 @@ from typing import Any
 
 import numpy as np
 
-from mdtheory.data.listing import Found, Item, Payload, Pixels, stamp
+from mdtheory.data.image_index import Found, Item, Payload, Pixels, stamp
 from mdtheory.data.readers import readers
 from mdtheory.data.safepickle import load
 from mdtheory.data.splits import split_word
 
 OTHER_IMAGES = ("train_phase_val", "train_phase_test")
-"""Further images of the training classes beside ``miniImageNet_category_split_*``: no part of miniImageNet's 60,000."""
+"""Further images of the training classes beside ``miniImageNet_category_split_*``: no part of
+miniImageNet's 60,000.
+"""
 
 
 @readers.register("pickles")
 def find(path: Path) -> Found | None:
     """The pickles directly in ``path``; None where there is none.
 
-    Layout 1, ``mini-imagenet-cache-{train,val,test}.pkl``: ``image_data`` (N, 84, 84, 3) uint8 and ``class_dict`` {WordNet id:
-    [rows]}. Layout 2, ``miniImageNet_category_split_*.pickle``: ``data`` or ``images`` and ``labels``; its ids come from
-    ``catname2label`` where that is there, otherwise a class is known by its split and number only. File names are not kept by
-    either, so an image is named by its place within its class, and the digest differs from that of the image files.
+    Layout 1, ``mini-imagenet-cache-{train,val,test}.pkl``: ``image_data`` (N, 84, 84, 3) uint8 and
+    ``class_dict`` {WordNet id: [rows]}. Layout 2, ``miniImageNet_category_split_*.pickle``:
+    ``data`` or ``images`` and ``labels``; its ids come from ``catname2label`` where that is there,
+    otherwise a class is known by its split and number only. File names are not kept by either, so
+    an image is named by its place within its class, and the digest differs from that of the image
+    files.
     """
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in (".pkl", ".pickle") and not f.name.startswith("."))
+    files = sorted(
+        f
+        for f in path.iterdir()
+        if f.suffix.lower() in (".pkl", ".pickle") and not f.name.startswith(".")
+    )
     files = [file for file in files if not any(word in file.name for word in OTHER_IMAGES)]
     if not files:
         return None
@@ -34,10 +44,14 @@ def find(path: Path) -> Found | None:
     for file in files:
         split = split_word(file.name)
         if not split:
-            raise ValueError(f"a pickle's name must say train, val or test, got {str(file)!r}; rename or remove it")
+            raise ValueError(
+                f"a pickle's name must say train, val or test, got {str(file)!r}; rename or remove "
+                "it"
+            )
         if split in seen:
             raise ValueError(
-                f"{str(path)!r} must hold one pickle per split, got {seen[split].name!r} and {file.name!r}; remove one"
+                f"{str(path)!r} must hold one pickle per split, got {seen[split].name!r} and "
+                f"{file.name!r}; remove one"
             )
         seen[split] = file
 
@@ -58,9 +72,17 @@ def _read(file: Path, split: str) -> tuple[Pixels, dict[str, list[int]]]:
     """Pixels (N, H, W, 3) of one pickle and the rows of every class."""
     content = load(file)
     if not isinstance(content, dict):
-        raise ValueError(f"{str(file)!r} must hold a dict of arrays, got a {type(content).__name__}; is it a data pickle?")
-    content = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in content.items()}
-    pixels = next((content[key] for key in ("image_data", "data", "images") if key in content), None)
+        raise ValueError(
+            f"{str(file)!r} must hold a dict of arrays, got a {type(content).__name__}; is it a "
+            "data pickle?"
+        )
+    content = {
+        key.decode("latin1") if isinstance(key, bytes) else key: value
+        for key, value in content.items()
+    }
+    pixels = next(
+        (content[key] for key in ("image_data", "data", "images") if key in content), None
+    )
     labels = next((content[key] for key in ("labels", "label") if key in content), None)
     if pixels is None or (labels is None and "class_dict" not in content):
         raise ValueError(
@@ -68,9 +90,21 @@ def _read(file: Path, split: str) -> tuple[Pixels, dict[str, list[int]]]:
             f"{[key[:40] for key in content if isinstance(key, str)][:8]}; "
             "this layout is not known"
         )
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
-        got = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
-        raise ValueError(f"the images of {str(file)!r} must be uint8 of shape (N, height, width, 3), got {got}; convert them")
+    if (
+        not isinstance(pixels, np.ndarray)
+        or pixels.dtype != np.uint8
+        or pixels.ndim != 4
+        or pixels.shape[3] != 3
+    ):
+        got = (
+            f"{pixels.dtype} {pixels.shape}"
+            if isinstance(pixels, np.ndarray)
+            else type(pixels).__name__
+        )
+        raise ValueError(
+            f"the images of {str(file)!r} must be uint8 of shape (N, height, width, 3), got {got}; "
+            "convert them"
+        )
     if "class_dict" in content:
         return pixels, _by_class(file, content["class_dict"], len(pixels))
     return pixels, _by_label(file, labels, content.get("catname2label"), len(pixels), split)
@@ -82,7 +116,8 @@ def _by_class(file: Path, table: Any, n: int) -> dict[str, list[int]]:
     used = sorted(row for rows in classes.values() if rows is not None for row in rows)
     if not classes or None in classes.values() or used != list(range(n)):
         raise ValueError(
-            f"class_dict of {str(file)!r} must name each of its {n} images once, as {{class: [rows]}}, got {len(used)} rows of "
+            f"class_dict of {str(file)!r} must name each of its {n} images once, as "
+            f"{{class: [rows]}}, got {len(used)} rows of "
             f"{len(classes)} classes; labels and images do not belong together"
         )
     return {name: rows for name, rows in classes.items() if rows is not None}
@@ -93,14 +128,21 @@ def _by_label(file: Path, labels: Any, names: Any, n: int, split: str) -> dict[s
     if numbers is None or len(numbers) != n:
         got = "something else" if numbers is None else f"{len(numbers)} of them"
         raise ValueError(
-            f"labels of {str(file)!r} must be {n} whole numbers, one per image, got {got}; the two do not belong together"
+            f"labels of {str(file)!r} must be {n} whole numbers, one per image, got {got}; the two "
+            "do not belong together"
         )
     ids = {number: f"{split}-{number:04d}" for number in numbers}
     if isinstance(names, dict):
-        named = {number: name for name, number in names.items() if isinstance(number, int) and isinstance(name, str)}
+        named = {
+            number: name
+            for name, number in names.items()
+            if isinstance(number, int) and isinstance(name, str)
+        }
         if not set(ids) <= set(named) or len(set(named.values())) < len(named):
             raise ValueError(
-                f"catname2label of {str(file)!r} must name every label once, got {len(named)} names for {len(ids)} labels; "
+                f"catname2label of {str(file)!r} must name every label once, got {len(named)} "
+                "names "
+                f"for {len(ids)} labels; "
                 "the two do not belong together"
             )
         ids = {number: named[number] for number in ids}
@@ -111,7 +153,9 @@ def _by_label(file: Path, labels: Any, names: Any, n: int, split: str) -> dict[s
 
 
 def _whole_numbers(values: Any) -> list[int] | None:
-    """A list of Python integers from a list, tuple, range or integer array of one axis; None for anything else."""
+    """A list of Python integers from a list, tuple, range or integer array of one axis; None for
+    anything else.
+    """
     if isinstance(values, np.ndarray):
         return [int(v) for v in values] if values.ndim == 1 and values.dtype.kind in "iu" else None
     if isinstance(values, list | tuple | range) and all(isinstance(v, int) for v in values):

@@ -1,4 +1,6 @@
-"""The gradient of the minimiser itself, by the implicit function theorem and conjugate gradients."""
+"""The gradient of the minimiser itself, by the implicit function theorem and conjugate
+gradients.
+"""
 
 from __future__ import annotations
 
@@ -8,42 +10,53 @@ import torch
 from torch import Tensor
 from torch.func import grad, vjp
 
-from mdtheory import tree
+from mdtheory.core import tree
+from mdtheory.core.types import Episode, Params
 from mdtheory.inner.estimators.base import Estimator, TaskGradient, estimators
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import accuracy
-from mdtheory.typing import Episode, Params
 
 
 class NegativeCurvature(ValueError):
-    """The task objective is not convex at the point where its minimiser was to be differentiated."""
+    """The task objective is not convex at the point where its minimiser was to be
+    differentiated.
+    """
 
 
 @estimators.register("implicit")
 class Implicit(Estimator):
-    """dF = d_meta l - (d_meta grad_phi f)^T v with (Hessian_phi f) v = grad_phi l, at an approximate minimiser of f.
+    """dF = d_meta l - (d_meta grad_phi f)^T v with (Hessian_phi f) v = grad_phi l, at an
+    approximate minimiser of f.
 
-    f = inner_loss_scale * support loss + R(phi; theta), l = query loss (rajeswaran2019imaml, eq. (6)); the error is linear in
-    the distance to the minimiser (ledger C08a). At most ``n_steps`` solver steps, fewer once the gradient norm is below
-    ``tolerance`` times its first value; at most ``cg_steps`` Hessian-vector products. Memory: one step's graph, whatever K.
+    f = inner_loss_scale * support loss + R(phi; theta), l = query loss (rajeswaran2019imaml, eq.
+    (6)); the error is linear in the distance to the minimiser (ledger C08a). At most ``n_steps``
+    solver steps, fewer once the gradient norm is below ``tolerance`` times its first value; at most
+    ``cg_steps`` Hessian-vector products. Memory: one step's graph, whatever K.
 
-    Statistics: ``solve_residual`` = ||grad f|| / ||grad f||_0, ``cg_residual`` = ||H v - b|| / ||b||, ``solve_steps``.
-    Errors: ``ValueError`` where f has no penalty R or the geometry learns a map or rule (the minimiser does not depend on
-    them: ledger C03), and :class:`NegativeCurvature` where H is not positive definite. Tasks are always looped over.
+    Statistics: ``solve_residual`` = ||grad f|| / ||grad f||_0, ``cg_residual`` = ||H v - b|| /
+    ||b||, ``solve_steps``. Errors: ``ValueError`` where f has no penalty R or the geometry learns a
+    map or rule (the minimiser does not depend on them: ledger C03), and :class:`NegativeCurvature`
+    where H is not positive definite. Tasks are always looped over.
     """
 
-    def __init__(self, *, tolerance: float = 1e-8, cg_steps: int = 100, cg_tolerance: float = 1e-10):
+    def __init__(
+        self, *, tolerance: float = 1e-8, cg_steps: int = 100, cg_tolerance: float = 1e-10
+    ):
         super().__init__(batched=False)
         self.tolerance, self.cg_steps, self.cg_tolerance = tolerance, cg_steps, cg_tolerance
 
-    def task_gradient(self, problem: Problem, meta: Params, episode: Episode, noise: Params) -> TaskGradient:
+    def task_gradient(
+        self, problem: Problem, meta: Params, episode: Episode, noise: Params
+    ) -> TaskGradient:
         self._check(problem, meta)
         point, residual, steps = self._minimise(problem, meta, episode, noise)
 
         def slope(own: Params, phi: Params) -> Params:
             return grad(lambda p: problem.task_objective(own, p, episode)[0])(phi)
 
-        outputs, query = vjp(lambda own, phi: problem.query_outputs(own, phi, episode), meta, point)[:2]
+        outputs, query = vjp(
+            lambda own, phi: problem.query_outputs(own, phi, episode), meta, point
+        )[:2]
         by_outputs = grad(problem.loss)(outputs, episode.query_y)
         direct, by_point = query(by_outputs)
         solved, cg_residual = conjugate_gradients(
@@ -63,7 +76,9 @@ class Implicit(Estimator):
         }
         return TaskGradient(loss, tree.axpy(-1.0, mixed, direct), stats)
 
-    def _minimise(self, problem: Problem, meta: Params, episode: Episode, noise: Params) -> tuple[Params, Tensor, int]:
+    def _minimise(
+        self, problem: Problem, meta: Params, episode: Episode, noise: Params
+    ) -> tuple[Params, Tensor, int]:
         state = problem.start(meta, noise)
         point = problem.point(meta, state)
         gradient, _ = problem.task_gradient(meta, point, episode)
@@ -80,27 +95,33 @@ class Implicit(Estimator):
         if problem.geometry.task_penalty(tree.sub(meta, "geometry."), anchor, anchor) is None:
             kind = type(problem.geometry).__name__
             raise ValueError(
-                f"the implicit estimator must have a task penalty R(phi; theta), got geometry {kind} without one, whose "
-                "minimiser does not depend on the start; use geometry 'prior' or estimator 'unrolled'"
+                "the implicit estimator must have a task penalty R(phi; theta), got geometry "
+                f"{kind} without one, whose "
+                "minimiser does not depend on the start; use geometry 'prior' or estimator "
+                "'unrolled'"
             )
         idle = [name for name in meta if name.startswith(("geometry.map.", "geometry.rule."))]
         if idle:
             raise ValueError(
-                f"the implicit estimator must not be asked for {idle[0]!r}: the minimiser does not depend on the path to it, "
+                f"the implicit estimator must not be asked for {idle[0]!r}: the minimiser does not "
+                "depend on the path to it, "
                 "so that gradient is zero; use estimator 'unrolled'"
             )
         if problem.objective.schedule != "last" or problem.objective.penalty:
             raise ValueError(
-                f"the implicit estimator must have the objective 'last', got {problem.objective.schedule!r}; use 'unrolled'"
+                "the implicit estimator must have the objective 'last', got "
+                f"{problem.objective.schedule!r}; use 'unrolled'"
             )
 
 
 def conjugate_gradients(
     matvec: Callable[[Params], Params], b: Params, *, steps: int, tolerance: float
 ) -> tuple[Params, Tensor]:
-    """v with ``matvec(v)`` = b for a symmetric positive definite operator, and ||matvec(v) - b|| / ||b|| as recurred.
+    """v with ``matvec(v)`` = b for a symmetric positive definite operator, and ||matvec(v) - b|| /
+    ||b|| as recurred.
 
-    Hestenes and Stiefel 1952. Errors: :class:`NegativeCurvature` on the first direction p with <p, A p> <= 0.
+    Hestenes and Stiefel 1952. Errors: :class:`NegativeCurvature` on the first direction p with <p,
+    A p> <= 0.
     """
     v = tree.tree_map(torch.zeros_like, b)
     residual, direction = b, b
@@ -112,8 +133,10 @@ def conjugate_gradients(
         curvature = tree.dot(direction, image)
         if not bool(curvature > 0):
             raise NegativeCurvature(
-                f"the task objective must be strongly convex at its minimiser, got curvature {float(curvature):.3g} along a "
-                "direction of the linear solve; raise the prior's precision or take more solver steps"
+                "the task objective must be strongly convex at its minimiser, got curvature "
+                f"{float(curvature):.3g} along a "
+                "direction of the linear solve; raise the prior's precision or take more solver "
+                "steps"
             )
         length = square / curvature
         v, residual = tree.axpy(length, direction, v), tree.axpy(-length, image, residual)

@@ -1,4 +1,6 @@
-"""The unrolled gradient in constant graph memory: keep the K states, sweep back one step at a time."""
+"""The unrolled gradient in constant graph memory: keep the K states, sweep back one step at a
+time.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +8,27 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vjp
 
-from mdtheory import tree
+from mdtheory.core import tree
+from mdtheory.core.objectives import Term
+from mdtheory.core.types import Episode, Params, State
 from mdtheory.inner.estimators.base import Estimator, TaskGradient, estimators
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import accuracy
-from mdtheory.objectives import Term
-from mdtheory.typing import Episode, Params, State
 
 
 @estimators.register("stepwise")
 class Stepwise(Estimator):
-    """Exactly ``unrolled``'s gradient by explicit vector-Jacobian products, one step's graph at a time.
+    """Exactly ``unrolled``'s gradient by explicit vector-Jacobian products, one step's graph at a
+    time.
 
-    lambda_K = dl/dz_K; lambda_k = (dF_k/dz)^T lambda_{k+1} + dl_k/dz_k, where z_{k+1} = F_k(z_k, meta)
-    (Griewank and Walther 2008, ch. 4). Memory: K states and the graph of one step. Cost: K more gradients than ``unrolled``.
+    lambda_K = dl/dz_K; lambda_k = (dF_k/dz)^T lambda_{k+1} + dl_k/dz_k, where z_{k+1} = F_k(z_k,
+    meta) (Griewank and Walther 2008, ch. 4). Memory: K states and the graph of one step. Cost: K
+    more gradients than ``unrolled``.
     """
 
-    def task_gradient(self, problem: Problem, meta: Params, episode: Episode, noise: Params) -> TaskGradient:
+    def task_gradient(
+        self, problem: Problem, meta: Params, episode: Episode, noise: Params
+    ) -> TaskGradient:
         sweep = _Sweep(problem, tree.detach(meta), episode)
         states = sweep.forward(noise)
         for k in range(problem.n_steps, -1, -1):
@@ -36,7 +42,9 @@ class Stepwise(Estimator):
 
 
 class _Sweep:
-    """The reverse pass: one adjoint per set of taught parameters, and the gradients gathered so far."""
+    """The reverse pass: one adjoint per set of taught parameters, and the gradients gathered so
+    far.
+    """
 
     last: State
 
@@ -44,7 +52,9 @@ class _Sweep:
         self.problem, self.meta, self.episode = problem, meta, episode
         self.terms = problem.objective.terms(problem.n_steps)
         self.grads = {name: torch.zeros_like(value) for name, value in meta.items()}
-        self.value: Tensor = torch.zeros((), dtype=episode.support_x.dtype, device=episode.support_x.device)
+        self.value: Tensor = torch.zeros(
+            (), dtype=episode.support_x.dtype, device=episode.support_x.device
+        )
         self.stats: Params = {}
         self.adjoints: dict[Term, State] = {}
         self.local: dict[Term, State] = {}
@@ -59,7 +69,9 @@ class _Sweep:
         """The terms at z_k: their value, their direct gradient, and their share of the adjoints."""
         here = [term for term in self.terms if term.step == k]
         if here:
-            gradients, (loss, outputs) = grad_and_value(self._query, argnums=(0, 1), has_aux=True)(self.last, self.meta)
+            gradients, (loss, outputs) = grad_and_value(self._query, argnums=(0, 1), has_aux=True)(
+                self.last, self.meta
+            )
             by_state, by_meta = gradients
             for term in here:
                 self.value = self.value + term.weight * loss
@@ -69,13 +81,18 @@ class _Sweep:
                 else:
                     self.local[term] = _scaled(term.weight, by_state)
             if k == self.problem.n_steps:
-                self.stats = {"query_loss": loss, "query_accuracy": accuracy(outputs, self.episode.query_y)}
+                self.stats = {
+                    "query_loss": loss,
+                    "query_accuracy": accuracy(outputs, self.episode.query_y),
+                }
         if self.problem.objective.penalty and k < self.problem.n_steps:
             self._add_penalty(k)
 
     def back_through_step(self, state: State, k: int) -> None:
         """Carry every adjoint from z_{k+1} to z_k; adjoints of one-step terms end here."""
-        pullback = vjp(lambda z, own: self.problem.advance(own, z, self.episode, k), state, self.meta)[1]
+        pullback = vjp(
+            lambda z, own: self.problem.advance(own, z, self.episode, k), state, self.meta
+        )[1]
         for key, adjoint in self.adjoints.items():
             by_state, by_meta = pullback(adjoint)
             self.adjoints[key] = by_state
@@ -106,7 +123,9 @@ class _Sweep:
 
     def _add_adjoint(self, key: Term, by_state: State, scale: float) -> None:
         held = self.adjoints.get(key)
-        self.adjoints[key] = _scaled(scale, by_state) if held is None else tree.axpy(scale, by_state, held)
+        self.adjoints[key] = (
+            _scaled(scale, by_state) if held is None else tree.axpy(scale, by_state, held)
+        )
 
     def _gather(self, term: Term, by_meta: Params, scale: float = 1.0) -> None:
         for name, gradient in by_meta.items():

@@ -7,26 +7,31 @@ from torch import Tensor
 from torch._C._functorch import maybe_current_level
 from torch.func import grad_and_value
 
+from mdtheory.core.types import Episode, Params
 from mdtheory.inner.estimators.base import Estimator, TaskGradient, estimators
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.surrogate import surrogate
-from mdtheory.typing import Episode, Params
 
 
 @estimators.register("unrolled")
 class Unrolled(Estimator):
-    """The exact gradient of the objective by reverse mode through all K steps (Finn et al. 2017, sec. 2.2).
+    """The exact gradient of the objective by reverse mode through all K steps (Finn et al. 2017,
+    sec. 2.2).
 
     Cost: O(K) gradients and Hessian-vector products; memory: the graph of all K steps.
     """
 
     first_order = False
 
-    def task_gradient(self, problem: Problem, meta: Params, episode: Episode, noise: Params) -> TaskGradient:
+    def task_gradient(
+        self, problem: Problem, meta: Params, episode: Episode, noise: Params
+    ) -> TaskGradient:
         def objective(own: Params) -> tuple[Tensor, Params]:
             return surrogate(problem, own, episode, noise, first_order=self.first_order)
 
-        if maybe_current_level() is not None:  # vmapped over tasks, which only a functional gradient can be
+        if (
+            maybe_current_level() is not None
+        ):  # vmapped over tasks, which only a functional gradient can be
             grads, (value, stats) = grad_and_value(objective, has_aux=True)(meta)
             return TaskGradient(value, grads, stats)
         with torch.enable_grad():  # frees the graph as it goes back, and records no further one
@@ -40,8 +45,8 @@ class Unrolled(Estimator):
 class FirstOrder(Unrolled):
     """The gradient with every task gradient held constant (Finn et al. 2017, sec. 5.2: FOMAML).
 
-    The point map and the step rule are still differentiated, so a learned geometry learns. Cost: K gradients, no
-    Hessian-vector product.
+    The point map and the step rule are still differentiated, so a learned geometry learns. Cost: K
+    gradients, no Hessian-vector product.
     """
 
     first_order = True

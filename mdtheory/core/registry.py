@@ -1,0 +1,82 @@
+"""One registry for everything that a new file can add: found by folder, entry point, or ``--plugin
+FILE``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+
+def unknown(kind: str, name: str, known: list[str]) -> ValueError:
+    """The one sentence for a name that does not exist, with the nearest one that does."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+    return ValueError(f"{kind} must be one of the registered names, got {name!r}; {hint}")
+
+
+class Registry:
+    """Factories by slug. Importing every module of ``package`` is what fills it, on first use."""
+
+    def __init__(self, kind: str, package: str):
+        self.kind, self.package = kind, package
+        self._factories: dict[str, Callable[..., Any]] = {}
+        self._discovered = False
+
+    def register(self, slug: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Decorate a class or function; a slug is taken once."""
+
+        def add(factory: Callable[..., Any]) -> Callable[..., Any]:
+            if slug in self._factories and self._factories[slug] is not factory:
+                raise ValueError(f"{self.kind} {slug!r} is registered twice; choose another slug")
+            self._factories[slug] = factory
+            return factory
+
+        return add
+
+    def names(self) -> list[str]:
+        """Every slug, sorted."""
+        self._discover()
+        return sorted(self._factories)
+
+    def get(self, slug: str) -> Callable[..., Any]:
+        """The factory of a slug; ``ValueError`` with the nearest known name otherwise."""
+        self._discover()
+        if slug not in self._factories:
+            raise unknown(self.kind, slug, list(self._factories))
+        return self._factories[slug]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def _discover(self) -> None:
+        if self._discovered:
+            return
+        self._discovered = True
+        package = importlib.import_module(self.package)
+        for module in pkgutil.walk_packages(package.__path__, self.package + "."):
+            importlib.import_module(module.name)
+        for entry in entry_points(group=self.package):
+            entry.load()
+
+
+def load_plugin(path: str | Path) -> None:
+    """Import a file from outside the package, so that what it registers can be used by name."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(
+            f"--plugin must name a Python file, got {str(path)!r}; give the path of a file that "
+            "exists"
+        )
+    spec = importlib.util.spec_from_file_location(f"mdtheory_plugin_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(
+            f"--plugin must name a Python file, got {str(path)!r}; its name must end in .py"
+        )
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))

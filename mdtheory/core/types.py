@@ -1,0 +1,77 @@
+"""The nouns that every part of the library shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+Params = dict[str, Tensor]
+"""A flat, ordered dictionary from dotted parameter names to tensors."""
+
+State = dict[str, Tensor]
+"""What the task solver iterates: ``z.<name>`` is the iterate, other prefixes (``xi.``, ``mask.``,
+...) are a rule's own.
+"""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One few-shot task's data.
+
+    ``support_x``: (n_way * n_shot, ...), ``query_x``: (n_way * n_query, ...); the labels are int64
+    class indices (class-major order) for classification, or float targets for regression. ``seed``
+    is the 63-bit address from which a method draws its own noise.
+    """
+
+    support_x: Tensor
+    support_y: Tensor
+    query_x: Tensor
+    query_y: Tensor
+    seed: int = 0
+
+    def to(self, *args: Any, **kwargs: Any) -> Episode:
+        """Move (``device``) or cast (a floating ``dtype``; integer labels keep theirs)."""
+
+        def move(value: Tensor) -> Tensor:
+            moved = value.to(*args, **kwargs)
+            return moved if value.is_floating_point() else moved.to(value.dtype)
+
+        return Episode(
+            move(self.support_x),
+            move(self.support_y),
+            move(self.query_x),
+            move(self.query_y),
+            self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class MetaGradient:
+    """The value of a meta-objective (mean over tasks), its gradient by name, and per-task
+    statistics of shape (n_tasks,).
+    """
+
+    value: Tensor
+    grads: Params
+    stats: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over ``n`` independent tasks with the half-width of its normal 95% interval, 1.96 sd /
+    sqrt(n).
+    """
+
+    mean: float
+    half_width: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{100 * self.mean:.2f} ± {100 * self.half_width:.2f}%"
+
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+"""``loss(outputs, targets) -> scalar``, a mean over the items."""

@@ -1,0 +1,71 @@
+"""Pictures of images: samples of a data set, and predictions for people to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+CELL, GAP, TEXT, PER_ROW = 84, 8, 15, 10  # pixels, and pictures in a row
+INK, GREY, PAPER = "#222222", "#666666", "white"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One picture with the words below it. ``pixels``: uint8 (H, W, 3)"""
+
+    pixels: np.ndarray
+    caption: str = ""
+
+
+def contact_sheet(sections: Sequence[tuple[str, Sequence[Card]]], path: str | Path) -> None:
+    """Write a PNG: every section a headline and rows of cards; no dates inside."""
+    captioned = any(card.caption for _, cards in sections for card in cards)
+    pitch = CELL + (TEXT if captioned else 0) + GAP
+    rows = [-(-len(cards) // PER_ROW) for _, cards in sections]
+    height = GAP + sum(TEXT + GAP + pitch * n for n in rows)
+    columns = max((min(len(cards), PER_ROW) for _, cards in sections), default=1)
+    sheet = Image.new("RGB", (max(GAP + columns * (CELL + GAP), 420), height), PAPER)
+    draw, top = ImageDraw.Draw(sheet), GAP
+    head, small = _font(12), _font(9)
+    for (title, cards), n in zip(sections, rows, strict=True):
+        draw.text((GAP, top), title, fill=INK, font=head)
+        top += TEXT + GAP
+        for index, card in enumerate(cards):
+            left, upper = GAP + (index % PER_ROW) * (CELL + GAP), top + (index // PER_ROW) * pitch
+            sheet.paste(
+                Image.fromarray(card.pixels).resize((CELL, CELL), Image.Resampling.BILINEAR),
+                (left, upper),
+            )
+            draw.text(
+                (left, upper + CELL + 1), _shortened(card.caption, small), fill=GREY, font=small
+            )
+        top += n * pitch
+    sheet.save(path, format="PNG")
+
+
+def pixels_of(image: np.ndarray) -> np.ndarray:
+    """Floats in [0, 1] of shape (C, H, W), C = 1 (ink, drawn dark on light) or 3, as uint8 (H, W,
+    3).
+    """
+    values = 1 - np.repeat(image, 3, axis=0) if len(image) == 1 else image
+    return (values.transpose(1, 2, 0) * 255).round().astype(np.uint8)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    import matplotlib
+
+    return ImageFont.truetype(
+        str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size
+    )
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont) -> str:
+    if font.getlength(text) <= CELL:
+        return text
+    while text and font.getlength(text + "…") > CELL:
+        text = text[:-1]
+    return text + "…"

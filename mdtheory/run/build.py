@@ -1,0 +1,266 @@
+"""From a configuration to the things that it names: images, streams of tasks, learner, optimizer,
+trainer.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Optimizer, lr_scheduler
+from torch.optim.lr_scheduler import LRScheduler
+
+from mdtheory.config import RunConfig, construct, parse
+from mdtheory.config.schema import DataConfig, is_device
+from mdtheory.core.registry import unknown
+from mdtheory.data.episodes import EpisodeStream, Source
+from mdtheory.data.glyphs import GlyphSet
+from mdtheory.data.open import open_class_folders, open_mini_imagenet
+from mdtheory.data.progress import bar_on_stderr
+from mdtheory.geometry.base import geometries
+from mdtheory.inner.estimators import Estimator, estimators
+from mdtheory.meta import checkpoint
+from mdtheory.meta.distributed import ALONE, World
+from mdtheory.meta.events import Listener
+from mdtheory.meta.learner import MetaLearner
+from mdtheory.meta.trainer import Identity, MetaTrainer, Validation, restore_weights
+from mdtheory.models.base import models
+
+EVALUATION_SEED = 0
+"""Validation and test tasks never depend on a run's own seed, so that all runs on a data set are
+compared on the same ones.
+"""
+
+UNSUITABLE = frozenset(
+    {
+        "Optimizer",
+        "LBFGS",
+        "SparseAdam",
+        "LRScheduler",
+        "LambdaLR",
+        "MultiplicativeLR",
+        "ChainedScheduler",
+        "SequentialLR",
+    }
+)
+
+
+def pick_device(name: str) -> torch.device:
+    """The first GPU for "auto", or the CPU where there is none; ``ValueError`` for another word or
+    a GPU that is not there.
+    """
+    if not is_device(name):
+        raise ValueError(
+            f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r}; cpu works everywhere"
+        )
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device must exist on this machine, got {name!r} with {torch.cuda.device_count()} "
+            "GPUs; use cpu or auto"
+        )
+    return device
+
+
+def open_data(config: DataConfig, device: torch.device | None = None) -> Source:
+    """The images of a configuration; on a GPU they are kept there whole."""
+    device = torch.device("cpu") if device is None else device
+    if config.source == "glyphs":
+        return GlyphSet(
+            strength=1.6 if config.strength is None else config.strength,
+            image_size=config.image_size,
+            device=device,
+        )
+    with bar_on_stderr("reading images") as progress:
+        if config.source == "mini-imagenet":
+            images = open_mini_imagenet(
+                config.path, image_size=config.image_size, progress=progress
+            )
+        else:
+            images = open_class_folders(
+                str(config.path), image_size=config.image_size, progress=progress
+            )
+    return images if device.type == "cpu" else images.to_device(device)
+
+
+def build_learner(config: RunConfig, image_shape: Sequence[int]) -> MetaLearner:
+    """The learner of a configuration for images of shape (C, H, W), with its first weights drawn
+    from ``config.seed``.
+    """
+    task, device = config.task, pick_device(config.device)
+    channels, height, width = image_shape
+    if height != width:
+        raise ValueError(f"images must be square, got {height} x {width}; set data.image_size")
+    model = construct(
+        models,
+        config.model,
+        in_channels=channels,
+        image_size=height,
+        in_features=channels * height * width,
+        n_way=task.n_way,
+        norm=config.norm,
+        seed=config.seed,
+    )
+    return MetaLearner(
+        model.to(device=device, dtype=getattr(torch, config.dtype)),
+        construct(geometries, config.geometry),
+        n_steps=task.n_steps,
+        eval_steps=task.eval_steps,
+        task_lr=task.task_lr,
+        adapt=task.adapt,
+        inner_loss_scale=task.inner_loss_scale,
+        norm=config.norm,
+        estimator=_estimator(config, device),
+        objective=None if config.objective is None else config.objective.build(),
+    )
+
+
+def _estimator(config: RunConfig, device: torch.device) -> Estimator:
+    """The estimator by name; tasks at once where asked for, or on a GPU where it can."""
+    factory, asked = estimators.get(config.meta.estimator), config.meta.batched
+    if "batched" in inspect.signature(factory).parameters:
+        return factory(batched=asked == "vmap" or (asked == "auto" and device.type != "cpu"))
+    if asked == "vmap":
+        raise ValueError(
+            f"meta.batched must be auto or loop for the estimator {config.meta.estimator!r}, got "
+            "'vmap'; change it"
+        )
+    return factory()
+
+
+def build_stream(config: RunConfig, source: Source, *, split: str, n_query: int) -> EpisodeStream:
+    """The tasks of a split: training tasks by the run's seed, all others by
+    :data:`EVALUATION_SEED`.
+    """
+    seed = config.seed if split == "train" else EVALUATION_SEED
+    return EpisodeStream(
+        source,
+        split=split,
+        seed=seed,
+        n_way=config.task.n_way,
+        n_shot=config.task.n_shot,
+        n_query=n_query,
+    )
+
+
+def build_optimizer(config: RunConfig, learner: MetaLearner) -> Optimizer:
+    """The class of ``torch.optim`` that ``[meta.optimizer]`` names, over all meta-parameters."""
+    part = config.meta.optimizer
+    options = {"lr": part.meta_lr, "weight_decay": part.weight_decay, **part.options}
+    return _torch_object(
+        torch.optim, Optimizer, "meta.optimizer", part.name, options, list(learner.meta().values())
+    )
+
+
+def build_scheduler(config: RunConfig, optimizer: Optimizer) -> LRScheduler | None:
+    """The class of ``torch.optim.lr_scheduler`` that ``[meta.scheduler]`` names."""
+    part = config.meta.scheduler
+    if part is None:
+        return None
+    return _torch_object(
+        lr_scheduler, LRScheduler, "meta.scheduler", part.name, part.options, optimizer
+    )
+
+
+def build_trainer(
+    config: RunConfig,
+    source: Source,
+    *,
+    out: str | Path | None = None,
+    listeners: Sequence[Listener] = (),
+    world: World = ALONE,
+) -> MetaTrainer:
+    """Everything together, at iteration 0."""
+    learner = build_learner(config, source.image_shape)
+    optimizer = build_optimizer(config, learner)
+    n_query = config.task.n_query
+    return MetaTrainer(
+        learner,
+        build_stream(config, source, split="train", n_query=n_query),
+        optimizer=optimizer,
+        scheduler=build_scheduler(config, optimizer),
+        iterations=config.meta.iterations,
+        n_tasks=config.meta.n_tasks,
+        clip_value=config.meta.clip_value,
+        clip_norm=config.meta.clip_norm,
+        validation=Validation(
+            stream=build_stream(config, source, split="validation", n_query=n_query),
+            every=config.validation.every,
+            tasks=config.validation.tasks,
+        ),
+        out=out,
+        checkpoint_every=config.checkpoint_every,
+        seed=config.seed,
+        identity=Identity(
+            config=config.to_json(), config_digest=config.digest, data_digest=source.digest
+        ),
+        listeners=listeners,
+        world=world,
+    )
+
+
+def config_of(state: dict[str, Any], *, origin: str) -> RunConfig:
+    """The configuration inside a checkpoint; ``ValueError`` if it makes no sense."""
+    import json
+
+    try:
+        data = json.loads(state["config"])
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise ValueError(
+            f"{origin} must hold its run's configuration as JSON, which it does not; use another "
+            "copy"
+        )
+    return parse(data, origin=origin)
+
+
+def load_learner(path: str | Path, *, device: str = "cpu") -> tuple[MetaLearner, RunConfig]:
+    """The trained learner of a checkpoint, without its images, and its configuration; in evaluation
+    mode.
+    """
+    state = checkpoint.load(path)
+    config = config_of(state, origin=str(path)).model_copy(update={"device": device})
+    learner = build_learner(config, image_shape_of(config))
+    restore_weights(learner, state)
+    return learner.eval(), config
+
+
+def image_shape_of(config: RunConfig) -> tuple[int, int, int]:
+    """(C, H, W) of the images that a run's network takes: grey for glyphs, colour for
+    photographs.
+    """
+    channels = 1 if config.data.source == "glyphs" else 3
+    return channels, config.data.image_size, config.data.image_size
+
+
+def _torch_object(
+    module: Any, base: type, where: str, name: str, options: dict[str, Any], *first: Any
+) -> Any:
+    """``module.name(*first, **options)``; an unknown name, option or value is one sentence."""
+    if name not in _names(module, base):
+        raise unknown(f"{where}.name", name, _names(module, base))
+    try:
+        return getattr(module, name)(*first, **options)
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise ValueError(
+            f"{where} must suit torch's {name}, got options {options}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+
+
+def _names(module: Any, base: type) -> list[str]:
+    """The classes that a configuration can name: not those that need a closure, sparse gradients or
+    other schedulers.
+    """
+    found = [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, base)
+    ]
+    return [name for name in found if not name.startswith("_") and name not in UNSUITABLE]

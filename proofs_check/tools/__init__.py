@@ -1,0 +1,3 @@
+"""What claims are checked with: class worst cases, interval arithmetic, adversaries, closed
+forms.
+"""

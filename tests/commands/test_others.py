@@ -1,0 +1,325 @@
+"""The commands besides train: help, evaluate, adapt, geometries, data, doctor."""
+
+from __future__ import annotations
+
+import csv
+import json
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mdtheory.data.glyphs import GlyphSet
+from mdtheory.figures.contact_sheet import pixels_of
+from mdtheory.run.build import load_learner
+from tests.commands.runs import call, process, refused, train
+
+COMMANDS = [
+    ["demo"],
+    ["train"],
+    ["evaluate"],
+    ["adapt"],
+    ["geometries"],
+    ["data", "check"],
+    ["data", "sheet"],
+    ["checkpoint", "digest"],
+    ["checkpoint", "show"],
+    ["checkpoint", "export"],
+    ["doctor"],
+]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two finished tiny runs."""
+    folder = tmp_path_factory.mktemp("runs")
+    train(folder / "maml")
+    train(folder / "metasgd", geometry__name="metasgd")
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_help_teaches_by_example(command):
+    result = call(*command, "--help")
+    assert result.exit_code == 0
+    assert "Example" in result.stdout
+    assert "mdtheory " + " ".join(command) in " ".join(result.stdout.split())
+
+
+def test_help_is_quick():
+    """Under half a second of processor time, whatever else the machine does (importing torch alone
+    takes longer).
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    one = process("--help")
+    out, _ = one.communicate(timeout=60)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert one.returncode == 0
+    assert all(command[0] in out for command in COMMANDS)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+def test_version_and_unknown_commands():
+    assert call("--version").stdout.count(".") == 2
+    assert call("trian").exit_code == 2
+    assert call("train").exit_code == 2
+
+
+# -- evaluate
+# --------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_compares_on_the_same_tasks_and_keeps_every_score(runs, tmp_path):
+    result = call(
+        "evaluate",
+        runs / "maml",
+        runs / "metasgd",
+        "--tasks",
+        6,
+        "--scores",
+        tmp_path / "s.json",
+        "--json",
+    )
+    report = json.loads(result.stdout)
+    kept = json.loads((tmp_path / "s.json").read_text())
+    first, second = kept["results"]
+    assert [one["geometry"] for one in report["results"]] == ["maml", "metasgd"]
+    assert [row["n_query"] for row in report["results"][0]["protocols"]] == [1, 2]
+    for index, n_query in enumerate(("1", "2")):
+        gaps = np.subtract(second["scores"][n_query], first["scores"][n_query])
+        found = report["results"][1]["protocols"][index]["difference_to_first"]
+        assert found["mean"] == pytest.approx(gaps.mean())
+        assert found["half_width"] == pytest.approx(1.96 * gaps.std(ddof=1) / 6**0.5)
+        assert report["results"][0]["protocols"][index]["accuracy"]["mean"] == pytest.approx(
+            np.mean(first["scores"][n_query])
+        )
+    assert "scores" not in report["results"][0]
+
+
+def test_the_table_names_protocol_and_norm_policy(runs):
+    result = call("evaluate", runs / "maml", runs / "metasgd", "--tasks", 3)
+    assert result.exit_code == 0
+    for words in (
+        "3-way 1-shot, test split, 3 tasks",
+        "norm transductive",
+        "1 per class",
+        "2 per class",
+        "difference",
+    ):
+        assert words in result.stdout
+
+
+def test_more_than_600_tasks_show_their_first_600(runs, monkeypatch):
+    from mdtheory.commands import evaluate as command
+    from mdtheory.meta.evaluate import Scores, estimate
+
+    values = torch.rand(601, dtype=torch.float64)
+    monkeypatch.setattr(
+        "mdtheory.meta.evaluate.evaluate",
+        lambda *a, **k: [Scores(1, values, values), Scores(2, values, values)],
+    )
+    report = command.run([runs / "maml" / "best.pt"], 601, "test", None, "cpu")
+    protocol = report["results"][0]["protocols"][0]
+    assert protocol["accuracy_first_600"]["mean"] == estimate(values[:600]).mean
+    assert protocol["accuracy"]["n"] == 601
+
+
+def test_evaluation_tasks_do_not_depend_on_the_seed_of_the_run(runs, tmp_path):
+    train(tmp_path / "other", seed=5)
+    result = call("evaluate", runs / "maml", tmp_path / "other", "--tasks", 2, "--json")
+    assert result.exit_code == 0
+    assert [one["seed"] for one in json.loads(result.stdout)["results"]] == [0, 5]
+
+
+def test_different_problems_are_not_compared(runs, tmp_path):
+    train(tmp_path / "r", task__n_way=2)
+    assert "task.n_way = 2" in refused(
+        call("evaluate", runs / "maml", tmp_path / "r", "--tasks", 2)
+    )
+
+
+def test_evaluate_refuses_what_is_no_run(runs, tmp_path):
+    assert "best.pt or last.pt" in refused(call("evaluate", tmp_path))
+    assert "no file there" in refused(call("evaluate", tmp_path / "none.pt"))
+    assert "split must be" in refused(
+        call("evaluate", runs / "maml", "--split", "tset", "--tasks", 2)
+    ).replace("a split", "split")
+
+
+# -- adapt
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory):
+    """Three classes of letters as pictures: two examples of each, and four to be told apart."""
+    folder, glyphs = tmp_path_factory.mktemp("letters"), GlyphSet(strength=0.5)
+    for index, name in enumerate(("alpha", "beta", "gamma")):
+        images = glyphs.load("test", index, range(6), seed=1).numpy()
+        for number, image in enumerate(images):
+            place = folder / ("support" if number < 2 else "query") / name
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels_of(image)).save(place / f"{number}.png")
+    return folder
+
+
+def test_adapt_writes_probabilities_and_a_sheet(runs, letters, tmp_path):
+    out = tmp_path / "answers"
+    arguments = (
+        runs / "maml",
+        "--support",
+        letters / "support",
+        "--query",
+        letters / "query",
+        "--out",
+        out,
+    )
+    report = json.loads(call("adapt", *arguments, "--json").stdout)
+    with (out / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12 == len(report["predictions"])
+    assert set(rows[0]) == {"file", "predicted", "p(alpha)", "p(beta)", "p(gamma)"}
+    for row in rows:
+        probabilities = {name: float(row[f"p({name})"]) for name in ("alpha", "beta", "gamma")}
+        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert row["predicted"] == max(probabilities, key=probabilities.__getitem__)
+    right = [Path(row["file"]).parent.name == row["predicted"] for row in rows]
+    assert report["accuracy"] == pytest.approx(np.mean(right))
+    with Image.open(out / "sheet.png") as sheet:
+        assert sheet.width > 400 and sheet.height > 300
+    assert "--out must be a folder without predictions.csv" in refused(call("adapt", *arguments))
+
+
+def test_adapt_says_what_the_learner_says(runs, letters, tmp_path):
+    """The same numbers as the library's own adapt on ink images, though they went through PNG
+    files.
+    """
+    arguments = (
+        "--support",
+        letters / "support",
+        "--query",
+        letters / "query",
+        "--out",
+        tmp_path / "a",
+        "--json",
+    )
+    report = json.loads(call("adapt", runs / "maml", *arguments).stdout)
+    glyphs = GlyphSet(strength=0.5)
+    images = torch.stack([glyphs.load("test", index, range(6), seed=1) for index in range(3)])
+    rounded = 1 - ((1 - images) * 255).round() / 255
+    learner, _ = load_learner(runs / "maml" / "best.pt")
+    with torch.no_grad():
+        adapted = learner.adapt(rounded[:, :2].flatten(0, 1), torch.tensor([0, 0, 1, 1, 2, 2]))
+        expected = adapted(rounded[:, 2:].flatten(0, 1)).softmax(-1)
+    found = torch.tensor([list(row["probabilities"].values()) for row in report["predictions"]])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_adapt_takes_a_flat_folder(runs, letters, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, path in enumerate(sorted((letters / "query").rglob("*.png"))[:3]):
+        (flat / f"{number}.png").write_bytes(path.read_bytes())
+    (flat / "notes.txt").write_text("not an image")
+    result = call(
+        "adapt",
+        runs / "maml",
+        "--support",
+        letters / "support",
+        "--query",
+        flat,
+        "--out",
+        tmp_path / "a",
+    )
+    assert result.exit_code == 0
+    assert [line.split(":")[0] for line in result.stdout.splitlines()[:3]] == [
+        str(flat / f"{n}.png") for n in range(3)
+    ]
+    assert "accuracy" not in result.stdout
+
+
+def test_adapt_refuses_what_does_not_fit(runs, letters, tmp_path):
+    (tmp_path / "two" / "a").mkdir(parents=True)
+    (tmp_path / "two" / "b").mkdir()
+    picture = next((letters / "query").rglob("*.png")).read_bytes()
+    (tmp_path / "two" / "a" / "1.png").write_bytes(picture)
+    query = ("--query", letters / "query", "--out", tmp_path / "out")
+    assert "got none in" in refused(
+        call("adapt", runs / "maml", "--support", tmp_path / "two", *query)
+    )
+    (tmp_path / "two" / "b" / "1.png").write_bytes(picture[:100])
+    assert "damaged" in refused(call("adapt", runs / "maml", "--support", tmp_path / "two", *query))
+    (tmp_path / "two" / "b" / "1.png").write_bytes(picture)
+    assert "must have 3 subfolders" in refused(
+        call("adapt", runs / "maml", "--support", tmp_path / "two", *query)
+    )
+    assert "must be a folder" in refused(
+        call("adapt", runs / "maml", "--support", tmp_path / "none", *query)
+    )
+    (tmp_path / "empty").mkdir()
+    empty = ("--query", tmp_path / "empty", "--out", tmp_path / "out")
+    assert "--query must hold images" in refused(
+        call("adapt", runs / "maml", "--support", letters / "support", *empty)
+    )
+    assert not (tmp_path / "out").exists()
+
+
+# -- geometries, data, doctor
+# ------------------------------------------------------------------------------------------
+
+
+def test_geometries_count_the_published_numbers():
+    listed = {one["name"]: one for one in json.loads(call("geometries", "--json").stdout)}
+    assert all(
+        set(one) == {"name", "source", "parameters", "step_seconds"} for one in listed.values()
+    )
+    assert listed["maml"]["parameters"] == 0
+    assert listed["metasgd"]["parameters"] == 121_093
+    assert listed["metamida"]["parameters"] == 3_447_535
+    assert all(0 < one["step_seconds"] < 10 and one["source"] for one in listed.values())
+
+
+def test_data_check_of_glyphs_and_of_folders(letters, tmp_path, monkeypatch):
+    monkeypatch.setenv("MDTHEORY_CACHE", str(tmp_path / "cache"))
+    glyphs = json.loads(call("data", "check", "--json").stdout)
+    assert glyphs["image_shape"] == [1, 28, 28] and glyphs["splits"]["test"]["classes"] > 50
+    folders = json.loads(
+        call("data", "check", letters / "support", "--image-size", 28, "--json").stdout
+    )
+    assert sum(split["images"] for split in folders["splits"].values()) == 6
+    assert "classes" in call("data", "check").stdout
+    assert "existing folder" in refused(call("data", "check", tmp_path / "none"))
+    monkeypatch.delenv("MDTHEORY_MINI_IMAGENET", raising=False)
+    assert "MDTHEORY_MINI_IMAGENET" in refused(call("data", "check", "--mini-imagenet"))
+
+
+def test_data_sheet_draws_a_task_once(tmp_path):
+    result = call("data", "sheet", tmp_path / "s.png", "--n-way", 3, "--per-class", 4)
+    assert result.exit_code == 0, result.output
+    again = call("data", "sheet", tmp_path / "t.png", "--n-way", 3, "--per-class", 4)
+    assert again.exit_code == 0
+    assert (tmp_path / "s.png").read_bytes() == (tmp_path / "t.png").read_bytes()
+    assert "new file" in refused(call("data", "sheet", tmp_path / "s.png"))
+
+
+def test_doctor_is_content_and_checks_the_mathematics(monkeypatch):
+    monkeypatch.delenv("MDTHEORY_MINI_IMAGENET", raising=False)
+    findings = json.loads(call("doctor", "--json").stdout)
+    assert all(finding["ok"] for finding in findings)
+    assert sum(finding["check"].startswith("meta-gradient") for finding in findings) == 3
+
+
+def test_doctor_finds_a_wrong_gradient_and_lost_data(monkeypatch, tmp_path):
+    """Negative control: a first-order gradient in place of the exact one, and a variable that
+    points nowhere.
+    """
+    from mdtheory.inner.estimators.unrolled import Unrolled
+
+    monkeypatch.setattr(Unrolled, "first_order", True)
+    monkeypatch.setenv("MDTHEORY_MINI_IMAGENET", str(tmp_path / "none"))
+    result = call("doctor")
+    assert result.exit_code == 1
+    assert result.stdout.count("FAIL") == 4

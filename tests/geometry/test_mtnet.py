@@ -1,0 +1,125 @@
+"""MT-net's mask and metric one by one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mdtheory.geometry.mtnet import MTNet, straight_through
+from tests.geometry.cases import conv4, learner_of
+
+
+def built(model, **options):
+    geometry = MTNet(**options)
+    wrapped = geometry.wrap(model)
+    geometry.build(
+        {
+            name: value.detach()
+            for name, value in wrapped.named_parameters()
+            if geometry.adapts(name)
+        }
+    )
+    return geometry
+
+
+def masks(geometry, seed=0, zeta=None):
+    meta = {
+        f"zeta.{n}": v.detach() if zeta is None else torch.full_like(v, zeta)
+        for n, v in geometry.rule.zeta.named_parameters()
+    }
+    drawn = {name: value.to(torch.float32) for name, value in geometry.draw(seed).items()}
+    return geometry.rule.init(meta, drawn)
+
+
+def test_masks_are_zero_or_one_with_probability_sigmoid_zeta():
+    """4000 draws of 4 x 4 + 3 units: the mean is within 5 standard deviations of sigmoid(0.7);
+    false failure < 1e-6.
+    """
+    geometry = built(conv4())
+    values = torch.cat(
+        [torch.cat(list(masks(geometry, seed, zeta=0.7).values())) for seed in range(4000)]
+    )
+    assert set(values.tolist()) == {0.0, 1.0}
+    p = torch.sigmoid(torch.tensor(0.7)).item()
+    assert abs(values.mean().item() - p) < 5 * (p * (1 - p) / len(values)) ** 0.5
+
+
+def test_one_mask_per_task_from_its_address_alone():
+    geometry, fewer = built(conv4()), built(conv4().classifier)
+    first, again, other = masks(geometry, 1), masks(geometry, 1), masks(geometry, 2)
+    assert set(first) == {
+        f"mask.{layer}" for layer in (*(f"blocks.{i}.conv" for i in range(4)), "classifier")
+    }
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+    assert set(masks(fewer)) == {"mask.layer"}
+
+
+def test_the_mask_is_kept_through_all_steps():
+    learner = learner_of("mtnet")
+    own = {
+        name.removeprefix("geometry.rule."): value
+        for name, value in learner.meta().items()
+        if ".rule." in name
+    }
+    rule = learner.geometry.rule
+    state = {"z.classifier.bias": torch.zeros(3), **rule.init(own, learner.geometry.draw(3))}
+    moved = rule.step(
+        own, state, {"classifier.bias": torch.ones(3)}, task_lr=0.5, k=0, pull=lambda v: v
+    )
+    assert torch.equal(moved["mask.classifier"], state["mask.classifier"])
+    assert torch.equal(moved["z.classifier.bias"], -0.5 * state["mask.classifier"])
+
+
+def test_straight_through_has_the_derivative_of_the_sigmoid():
+    logit = torch.tensor([-30.0, -1.0, 0.5, 2.0], requires_grad=True)
+    value = straight_through(logit)
+    assert value.tolist() == [0.0, 0.0, 1.0, 1.0]
+    value.sum().backward()
+    assert torch.allclose(logit.grad, logit.sigmoid() * (1 - logit.sigmoid()))
+
+
+def test_mask_at_test_acts_in_evaluation_mode_only():
+    for kind, expected in (("expected", 0.5), ("threshold", 1.0)):
+        geometry = built(conv4(), mask_at_test=kind)
+        assert torch.equal(
+            masks(geometry)["mask.blocks.1.conv"], masks(built(conv4()))["mask.blocks.1.conv"]
+        )
+        geometry.eval()
+        assert set(torch.cat(list(masks(geometry).values())).tolist()) == {expected}
+
+
+def test_literal_option_leaves_the_norms_alone():
+    literal, default = built(conv4(), adapt_norms=False), built(conv4())
+    names = [name for name, _ in conv4().named_parameters()]
+    assert [name for name in names if not literal.adapts(name)] == [
+        name for name in names if ".norm." in name
+    ]
+    assert all(default.adapts(name) for name in names)
+
+
+def test_only_layers_that_mix_all_inputs_have_a_metric():
+    model = nn.Sequential(
+        nn.Embedding(7, 4),
+        nn.Conv1d(4, 6, 3, groups=2),
+        nn.ConvTranspose1d(6, 4, 3),
+        nn.Conv1d(4, 5, 3),
+        nn.LayerNorm([5, 3]),
+    )
+    geometry = built(model)
+    assert [name for name, _ in geometry.metric.named_parameters()] == ["3"]
+    assert set(geometry.rule.owners) == {"3.weight", "3.bias"}
+
+
+def test_folded_weights_are_the_layer_followed_by_the_metric():
+    geometry, layer = built(nn.Conv2d(3, 4, 3)), nn.Conv2d(3, 4, 3)
+    metric, x = torch.randn(4, 4), torch.randn(2, 3, 6, 6)
+    consumed = geometry.weights({"metric.layer": metric}, dict(layer.named_parameters()))
+    expected = nn.functional.conv2d(layer(x), metric[:, :, None, None])
+    assert torch.allclose(torch.func.functional_call(layer, consumed, (x,)), expected, atol=1e-5)
+
+
+def test_wrong_mask_at_test_is_refused():
+    with pytest.raises(ValueError, match="mask_at_test must be one of"):
+        MTNet(mask_at_test="mean")

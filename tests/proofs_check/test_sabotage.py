@@ -1,0 +1,212 @@
+"""What turns red when an assumption is deleted, a bound weakened, or a part of the library replaced
+by an impostor.
+
+Not mutants of single checks (every claim has its own): here the statement or the library is
+changed, and the right claims have to notice, and no others.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mdtheory.inner.estimators.unrolled import Unrolled
+from mdtheory.inner.problem import Problem
+from mdtheory.maps.hypentropy import Hypentropy
+from mdtheory.maps.iaf import certified
+from mdtheory.maps.iaf.mlp import MLPIAF
+from mdtheory.maps.pnorm import PNorm
+from mdtheory.maps.potential.ridge import ConvexPotential
+from proofs_check.claims import rb_certified_iaf, rc_block_rates
+from proofs_check.engine import closure, load, modules
+from proofs_check.run import Run
+from proofs_check.tools import prior
+from proofs_check.verdict import judge
+
+CLAIMS = {name: load(name) for name in modules()}
+
+
+# ---- assumptions ---------------------------------------------------------------------------------
+
+ASSUMPTIONS = [
+    (name, condition)
+    for name, claim in CLAIMS.items()
+    for condition in sorted(claim.added_conditions())
+]
+DELETABLE = [
+    pair for pair in ASSUMPTIONS if CLAIMS[pair[0]].expected.as_printed == "NEEDS_CONDITIONS"
+]
+
+
+def without(claim, condition):
+    """The claim whose amended statement lacks a condition, and whose checks no longer say that they
+    drop it.
+    """
+    kept = {name: text for name, text in claim.amended.given.items() if name != condition}
+    checks = [
+        replace(check, drops=tuple(name for name in check.drops if name != condition))
+        for check in claim.checks
+    ]
+    return replace(claim, amended=replace(claim.amended, given=kept), checks=checks)
+
+
+@pytest.mark.parametrize(
+    ("name", "condition"),
+    [
+        pytest.param(*pair, id="-".join(pair), marks=pytest.mark.xdist_group(pair[0]))
+        for pair in DELETABLE
+    ],
+)
+def test_a_deleted_assumption_turns_its_claim_red(result_of, row_of, name, condition):
+    """The counterexample to the printed statement then refutes the amended one too: it is no longer
+    only conditions short.
+    """
+    assert row_of(name).status == "OK"
+    claims = {other: load(other) for other in closure([name])} | {
+        name: without(CLAIMS[name], condition)
+    }
+    row = judge(claims, {other: result_of(other) for other in claims})[name]
+    assert row.status == "INCONSISTENT"
+    assert row.verdict.as_printed == "FALSE"
+
+
+def test_every_claim_that_needs_conditions_is_among_them():
+    assert {name for name, _ in DELETABLE} == {
+        name for name, claim in CLAIMS.items() if claim.expected.as_printed == "NEEDS_CONDITIONS"
+    }
+    assert len(DELETABLE) >= 10
+
+
+# ---- the library changed -------------------------------------------------------------------------
+
+
+def turned(z):
+    """An antisymmetric matrix times z: what comes later less what comes before."""
+    before = z.flatten().cumsum(0) - z.flatten()
+    return (z.sum() - 2 * before - z.flatten()).reshape(z.shape)
+
+
+def not_a_gradient(patch):
+    """Monotone (an antisymmetric part changes no <g(z) - g(z'), z - z'>) and Lipschitz, but no
+    gradient.
+    """
+    for kind in (Hypentropy, PNorm):
+
+        def point(self, meta, z, plain=kind.point):
+            return {
+                name: value + 0.3 * turned(z[name]) for name, value in plain(self, meta, z).items()
+            }
+
+        patch.setattr(kind, "point", point)
+
+
+def not_monotone(patch):
+    """As Lipschitz as before, and decreasing."""
+    for kind in (ConvexPotential, PNorm):
+
+        def point(self, meta, z, plain=kind.point):
+            return {name: -value for name, value in plain(self, meta, z).items()}
+
+        patch.setattr(kind, "point", point)
+
+
+def meta_sgd_in_disguise(patch):
+    """A BlockIAF whose conditioners ignore what they are shown: a bijection, triangular, monotone,
+    Lipschitz, a gradient.
+    """
+    plain = MLPIAF.decode
+
+    def decode(self, meta, contexts):
+        return plain(self, meta, {i: torch.zeros_like(context) for i, context in contexts.items()})
+
+    patch.setattr(MLPIAF, "decode", decode)
+
+
+def gradient_at_the_state(patch):
+    """The solver differentiates the loss at z instead of at the point g(z)."""
+
+    def advance(self, meta, state, episode, k):
+        here = {
+            name.removeprefix("z."): value for name, value in state.items() if name.startswith("z.")
+        }
+        gradient, _ = self.task_gradient(meta, here, episode)
+        return self.move(meta, state, gradient, k)
+
+    patch.setattr(Problem, "advance", advance)
+
+
+def first_order_as_exact(patch):
+    """The unrolled estimator drops the Hessians."""
+    patch.setattr(Unrolled, "first_order", True)
+
+
+def generous_modulus(patch):
+    """The certified map's theorem promises more: nine tenths of the coupling are counted."""
+    plain = certified.monotone_modulus
+    for place in (certified, rb_certified_iaf):
+        patch.setattr(
+            place,
+            "monotone_modulus",
+            lambda *, coupling, **other: plain(coupling=0.9 * coupling, **other),
+        )
+
+
+def capped_rates(patch):
+    """The rates per block stop growing at 8."""
+    plain = rc_block_rates.block_rates
+    patch.setattr(rc_block_rates, "block_rates", lambda **given: plain(**given).clamp(max=8.0))
+
+
+def tight_error(patch):
+    """The error bound of the implicit prior one per cent smaller."""
+    plain = prior.error_constant
+    patch.setattr(prior, "error_constant", lambda n_steps: 0.99 * plain(n_steps))
+
+
+# what is done, the claims whose own checks must notice, and claims near by that must not
+SABOTAGE = [
+    (not_a_gradient, "C17 C19 C21 C23 C24a C24b", "C11 C12 C20"),
+    (not_monotone, "C20 C21 C24a C24b RA1", "C12 C18 C25"),
+    (meta_sgd_in_disguise, "T1 T2 T3 T4 C26 C27 C28", "C11 C21"),
+    (gradient_at_the_state, "C22 C23 C29 T6 T7", "C11 C12"),
+    (first_order_as_exact, "C03 C08b C10", "C11 C12"),
+    (generous_modulus, "RB", "T7 C11"),
+    (capped_rates, "RC", "T7 C11"),
+    (tight_error, "C05", "C06"),
+]
+
+
+def noticed_by(name):
+    """The first check of a claim that fails, without its mutants."""
+    for check in CLAIMS[name].checks:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                check.function(Run())
+        except (AssertionError, ArithmeticError, ValueError, RuntimeError):
+            return check.name
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "red", "green"), [pytest.param(*one, id=one[0].__name__) for one in SABOTAGE]
+)
+def test_a_changed_library_turns_the_right_claims_red(change, red, green, monkeypatch):
+    change(monkeypatch)
+    found = {name: noticed_by(name) for name in (*red.split(), *green.split())}
+    assert {name for name, check in found.items() if check} == set(red.split()), found
+
+
+def test_what_rests_on_a_red_claim_is_red(result_of):
+    """C25 quotes T1: when T1's checks fail, C25 falls with it although its own pass."""
+    claims = {name: load(name) for name in closure(["C25"])}
+    results = {name: result_of(name) for name in claims}
+    assert judge(claims, results)["C25"].status == "OK"
+    broken = replace(results["T1"].checks[0], passed=False, error="sabotaged")
+    results["T1"] = replace(results["T1"], checks=(broken, *results["T1"].checks[1:]))
+    rows = judge(claims, results)
+    assert (rows["T1"].status, rows["C25"].status) == ("INCONSISTENT", "INCONSISTENT")
