@@ -17,9 +17,10 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from mdtheory.inner import descend
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
-from proofs_check.tools.models import descend, vector
+from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import Loss, for_all, smooth_losses
 
 _THEN = (
@@ -233,5 +234,5 @@ def library_step_descends(
 
 library_step_descends.mutant("a step of 1.01/L", factor=1.01)
 library_step_descends.mutant(
-    "ascent", step=lambda f, start, **how: 2 * start - descend(f, start, **how)
+    "ascent", step=lambda f, start, **how: 2 * start - descend(f, start, **how)[-1]
 )
