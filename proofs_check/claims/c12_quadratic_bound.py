@@ -215,7 +215,7 @@ def library_step_descends(
     @for_all(loss=smooth_losses())
     def _(loss: Loss) -> None:
         f, alpha = loss.function, factor / loss.big_l
-        after = step(f, loss.start, task_lr=alpha, n_steps=1)
+        after = step(f, loss.start, task_lr=alpha, n_steps=1)[-1]
         square = torch.func.grad(f)(loss.start).square().sum()
         slack = 1e-12 * (1 + float(loss.start.square().sum()))
         run.at_most(
@@ -234,5 +234,5 @@ def library_step_descends(
 
 library_step_descends.mutant("a step of 1.01/L", factor=1.01)
 library_step_descends.mutant(
-    "ascent", step=lambda f, start, **how: 2 * start - descend(f, start, **how)[-1]
+    "ascent", step=lambda f, start, **how: 2 * start - descend(f, start, **how)
 )

@@ -64,7 +64,7 @@ def rotation(angle, copies=1):
 
 @pytest.mark.parametrize("copies", [1, 40])
 def test_a_rotation_has_the_tangent_as_asymmetry_and_the_cosine_as_eigenvalue(copies):
-    problem, meta, state = linear(rotation(1.0, copies))
+    problem, meta, state, _ = linear(rotation(1.0, copies))
     operators = trained_maps.first_order(problem, meta, state, 0)
     assert trained_maps.asymmetry(*operators, 2 * copies) == pytest.approx(math.tan(1.0), rel=1e-12)
     assert trained_maps.extremes(*operators, 2 * copies) == pytest.approx(
@@ -73,7 +73,7 @@ def test_a_rotation_has_the_tangent_as_asymmetry_and_the_cosine_as_eigenvalue(co
 
 
 def test_a_quarter_turn_is_infinitely_asymmetric():
-    problem, meta, state = linear(torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64))
+    problem, meta, state, _ = linear(torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64))
     operators = trained_maps.first_order(problem, meta, state, 0)
     assert trained_maps.asymmetry(*operators, 2) == math.inf
     assert trained_maps.extremes(*operators, 2) == (0.0, 0.0)
@@ -84,7 +84,7 @@ def test_a_random_matrix_against_dense_linear_algebra():
     matrix = torch.randn(60, 60, generator=draw, dtype=torch.float64) + 3 * torch.eye(
         60, dtype=torch.float64
     )
-    problem, meta, state = linear(matrix)
+    problem, meta, state, _ = linear(matrix)
     forward, back = trained_maps.first_order(problem, meta, state, 0)
     v = torch.randn(60, generator=draw, dtype=torch.float64)
     torch.testing.assert_close(forward(v), matrix @ v)

@@ -75,9 +75,8 @@ class Implicit(Estimator):
         loss, pullback, accuracy = vjp(query, meta, point, has_aux=True)  # type: ignore[misc]
         direct, by_point = pullback(torch.ones_like(loss))
         slope = partial(_slope, problem, task)
-        hessian = vjp(partial(slope, meta), point)[1]
         solved, cg_residual = conjugate_gradients(
-            lambda v: hessian(v)[0],
+            lambda v: vjp(partial(slope, meta), point)[1](v)[0],
             by_point,
             steps=self.cg_steps,
             tolerance=self.cg_tolerance,
