@@ -10,13 +10,13 @@ import typer
 from mdtheory.commands.console import (
     JsonFlag,
     PluginOption,
-    find_checkpoint,
     load_plugins,
     say,
     use_threads,
     write_json,
     write_table,
 )
+from mdtheory.run.load import find_checkpoint
 
 
 def evaluate(

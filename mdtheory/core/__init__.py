@@ -1,1 +1,5 @@
 """What every other part stands on: types, trees of tensors, seeds, registries, objectives."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

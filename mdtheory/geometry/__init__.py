@@ -1,5 +1,5 @@
 """Loss geometries: how a gradient moves the state, and how a state becomes a point."""
 
-from mdtheory.geometry.base import Geometry, GradientStep, StepRule, geometries
+import lazy_loader
 
-__all__ = ["Geometry", "GradientStep", "StepRule", "geometries"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -16,7 +16,10 @@ from mdtheory.core.types import Params, State
 from mdtheory.maps.base import DualMap
 from mdtheory.maps.identity import Identity
 
-geometries = Registry("geometry", "mdtheory.geometry")
+geometries: Registry[Geometry] = Registry("geometry", "mdtheory.geometry")
+"""Every known geometry, by slug."""
+
+build = geometries.build
 
 Pull = Callable[[Params], Params]
 """v -> J_g(z)^T v at the current state: carries a gradient at the point back to the iterate."""

@@ -1,6 +1,5 @@
 """The task level: the problem, its solver, and estimators of the meta-gradient."""
 
-from mdtheory.inner.problem import Problem
-from mdtheory.inner.solver import Trace, solve, trace
+import lazy_loader
 
-__all__ = ["Problem", "Trace", "solve", "trace"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

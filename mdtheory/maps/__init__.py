@@ -1,5 +1,5 @@
 """Maps between the dual variable z and the point phi; the type says what is true of each."""
 
-from mdtheory.maps.base import DualMap, MirrorMap
+import lazy_loader
 
-__all__ = ["DualMap", "MirrorMap"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -12,7 +12,10 @@ from mdtheory.core import tree
 from mdtheory.core.registry import Registry
 from mdtheory.core.types import Params
 
-maps = Registry("map", "mdtheory.maps")
+maps: Registry[DualMap] = Registry("map", "mdtheory.maps")
+"""Every known mirror map, by slug."""
+
+build = maps.build
 
 
 class DualMap(nn.Module, ABC):

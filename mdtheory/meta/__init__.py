@@ -1,5 +1,5 @@
 """The meta level: the learner, its training, checkpoints and evaluation."""
 
-from mdtheory.meta.learner import AdaptedModel, MetaLearner
+import lazy_loader
 
-__all__ = ["AdaptedModel", "MetaLearner"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

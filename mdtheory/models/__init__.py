@@ -2,26 +2,6 @@
 user's own module.
 """
 
-from mdtheory.models.base import models
-from mdtheory.models.norm import (
-    POLICIES,
-    BatchStatNorm,
-    FixedStatNorm,
-    collecting_statistics,
-    set_policy,
-    statistics_over_first,
-)
-from mdtheory.models.user.prepare import prepare
-from mdtheory.models.user.probe import probe
+import lazy_loader
 
-__all__ = [
-    "POLICIES",
-    "BatchStatNorm",
-    "FixedStatNorm",
-    "collecting_statistics",
-    "models",
-    "prepare",
-    "probe",
-    "set_policy",
-    "statistics_over_first",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

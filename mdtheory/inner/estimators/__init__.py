@@ -1,5 +1,5 @@
 """Estimators of the meta-gradient; each declares the surrogate whose exact gradient it returns."""
 
-from mdtheory.inner.estimators.base import Estimator, TaskGradient, estimators
+import lazy_loader
 
-__all__ = ["Estimator", "TaskGradient", "estimators"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

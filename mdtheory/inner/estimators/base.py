@@ -19,7 +19,10 @@ from mdtheory.inner.solver import noise_of
 
 log = logging.getLogger(__name__)
 
-estimators = Registry("estimator", "mdtheory.inner.estimators")
+estimators: Registry[Estimator] = Registry("estimator", "mdtheory.inner.estimators")
+"""Every known estimator, by slug."""
+
+build = estimators.build
 
 
 class TaskGradient(NamedTuple):
