@@ -1,5 +1,13 @@
 """What every geometry owes to the solver, as functions that the tests and ``mdtheory check``
 share.
+
+units: errors are relative, in float64.
+
+>>> import mdtheory
+>>> from mdtheory.contract import Setting, examine
+>>> setting = Setting(mdtheory.geometry.MAML, "mlp")
+>>> examine(setting, "neutral").verdict
+'holds'
 """
 
 from mdtheory.contract.check import Finding, check, examine

@@ -12,9 +12,11 @@ from .open import (
 from .open import (
     open_mini_imagenet as open_mini_imagenet,
 )
+from .splits import Division as Division
 from .synthetic import (
     LeastSquaresStream as LeastSquaresStream,
 )
+from .splits import Division as Division
 from .synthetic import (
     SinusoidStream as SinusoidStream,
 )

@@ -1,4 +1,14 @@
-"""The task level: the problem, its solver, and estimators of the meta-gradient."""
+"""The task level: the problem, its solver, and estimators of the meta-gradient.
+
+shapes: losses (), along a trajectory (K + 1,).
+
+>>> import torch, mdtheory
+>>> learner = mdtheory.MetaLearner(torch.nn.Linear(2, 2), n_steps=3)
+>>> x, y = torch.eye(2), torch.tensor([0, 1])
+>>> task = mdtheory.Episode(x, y, x, y)
+>>> sorted(mdtheory.inner.solve(learner.problem(), learner.meta(), task))
+['z.bias', 'z.weight']
+"""
 
 import lazy_loader
 

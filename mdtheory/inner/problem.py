@@ -35,6 +35,14 @@ class Problem:
     (meta-learned, not adapted) and ``geometry.<name>``. ``constants`` are the model's frozen
     parameters. ``joint_query``: the query set is passed behind the support set, whose statistics
     then normalise both (norm policy "support").
+
+    shapes: losses (), outputs (n_items, ...).
+
+    >>> import torch, mdtheory
+    >>> learner = mdtheory.MetaLearner(torch.nn.Linear(2, 2), n_steps=3)
+    >>> problem = learner.problem()
+    >>> problem.n_steps, problem.geometry is learner.geometry
+    (3, True)
     """
 
     model: nn.Module

@@ -33,6 +33,12 @@ def solve(problem: Problem, meta: Params, episode: Episode, *, n_steps: int | No
 class Trace:
     """Along one adaptation, at k = 0..K. shapes: (K + 1,); ``query_accuracy`` is NaN for
     regression.
+
+    >>> import torch, mdtheory
+    >>> learner = mdtheory.MetaLearner(torch.nn.Linear(2, 2), n_steps=3)
+    >>> x, y = torch.eye(2), torch.tensor([0, 1])
+    >>> learner.trace(mdtheory.Episode(x, y, x, y)).support_loss.shape
+    torch.Size([4])
     """
 
     support_loss: Tensor

@@ -1,4 +1,11 @@
-"""Maps between the dual variable z and the point phi; the type says what is true of each."""
+"""Maps between the dual variable z and the point phi; the type says what is true of each.
+
+shapes: a point has those of its dual variable.
+
+>>> import mdtheory
+>>> mdtheory.maps.maps.names()[:3], mdtheory.maps.build("entropy")
+(['barrier', 'entropy', 'hypentropy'], NegativeEntropy())
+"""
 
 import lazy_loader
 

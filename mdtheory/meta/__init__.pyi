@@ -1,6 +1,8 @@
+from . import checkpoint as checkpoint
 from .learner import (
     AdaptedModel as AdaptedModel,
 )
+from . import checkpoint as checkpoint
 from .learner import (
     MetaLearner as MetaLearner,
 )

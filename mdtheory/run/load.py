@@ -17,6 +17,12 @@ def load(path: str | Path, *, device: str = "cpu") -> MetaLearner:
     validation) is taken, or ``last.pt`` if there is none. ``device``: "cpu", "cuda", "cuda:N" or
     "auto". What it adapts to are images as in training, shape: (n_items, channels, height, width).
     ``ValueError`` where there is no checkpoint, or none that can be read.
+
+    >>> import mdtheory
+    >>> mdtheory.load("nowhere.pt")
+    Traceback (most recent call last):
+    ...
+    ValueError: nowhere.pt must be a checkpoint file, got no file there; check the path
     """
     from mdtheory.run.build import load_learner
 

@@ -1,4 +1,13 @@
-"""Estimators of the meta-gradient; each declares the surrogate whose exact gradient it returns."""
+"""Estimators of the meta-gradient; each declares the surrogate whose exact gradient it returns.
+
+shapes: a gradient has the meta-parameter's.
+
+>>> import mdtheory
+>>> mdtheory.estimators.estimators.names()
+['first_order', 'implicit', 'stepwise', 'unrolled']
+>>> type(mdtheory.estimators.build("stepwise")) is mdtheory.estimators.Stepwise
+True
+"""
 
 import lazy_loader
 

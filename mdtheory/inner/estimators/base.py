@@ -43,6 +43,18 @@ class Estimator(ABC):
     through a vmap), ``chunk`` at a time, and add the chunks up; otherwise one task after the other.
     The numbers are the same up to rounding. Without a ``chunk`` all tasks are tried, and half as
     many whenever the accelerator's memory does not suffice; what was found stays.
+
+    shapes: a gradient has the meta-parameter's.
+
+    >>> import torch, mdtheory
+    >>> x, y = torch.eye(2), torch.tensor([0, 1])
+    >>> both = []
+    >>> for estimator in (mdtheory.estimators.Unrolled(), mdtheory.estimators.Stepwise()):
+    ...     network = mdtheory.models.MLP(in_features=2, n_way=2, hidden=(4,), activation="tanh")
+    ...     learner = mdtheory.MetaLearner(network, n_steps=2, estimator=estimator)
+    ...     both.append(learner.meta_gradient([mdtheory.Episode(x, y, x, y)]).grads)
+    >>> all(torch.allclose(both[0][name], both[1][name], atol=1e-6) for name in both[0])
+    True
     """
 
     def __init__(self, *, batched: bool = False, chunk: int | None = None):
