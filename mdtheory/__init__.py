@@ -1,6 +1,6 @@
 """Meta-learning with learned loss geometries, and the referee that checks its theory.
 
-Everything public is an attribute, loaded when it is first used: :func:`dir` lists the names.
+Everything public is an attribute, loaded when it is first used: ``dir(mdtheory)`` lists the names.
 
 >>> import torch, mdtheory
 >>> tasks = mdtheory.EpisodeStream(
