@@ -10,8 +10,21 @@ units: errors are relative, in float64.
 'holds'
 """
 
+import lazy_loader
+
 from mdtheory.contract.check import Finding, check, examine
 from mdtheory.contract.hooks import HOOKS
 from mdtheory.contract.setting import MODELS, Broken, NotOwed, Setting
 
-__all__ = ["HOOKS", "MODELS", "Broken", "Finding", "NotOwed", "Setting", "check", "examine"]
+__getattr__, _, _ = lazy_loader.attach(__name__, ["strategies"])  # these need hypothesis
+__all__ = [
+    "HOOKS",
+    "MODELS",
+    "Broken",
+    "Finding",
+    "NotOwed",
+    "Setting",
+    "check",
+    "examine",
+    "strategies",
+]

@@ -46,7 +46,7 @@ def test_every_name_says_its_sizes_and_is_shown_at_work():
 
 @pytest.mark.parametrize("package", packages(), ids=lambda one: one.__name__)
 def test_every_listed_name_is_there_and_no_submodule_hides_it(package):
-    assert dir(package) == sorted(package.__all__) or not hasattr(package, "__getattr__")
+    assert dir(package) == sorted(package.__all__) or not hasattr(package, "__dir__")
     for name in package.__all__:
         thing = getattr(package, name)
         module = sys.modules.get(f"{package.__name__}.{name}")
