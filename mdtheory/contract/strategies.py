@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -127,16 +126,20 @@ def accepted(draw: st.DrawFn, factory: Factory) -> dict[str, Any]:
     return chosen
 
 
-@dataclass(frozen=True, repr=False)
 class MapCase:
     """A map with parameters away from its start, and two dual variables of its domain."""
 
-    name: str
-    options: dict[str, Any]
-    map: DualMap
-    meta: Params
-    z: Params
-    other: Params
+    def __init__(
+        self,
+        name: str,
+        chosen: dict[str, Any],
+        made: DualMap,
+        meta: Params,
+        z: Params,
+        other: Params,
+    ):
+        self.name, self.options, self.map = name, chosen, made
+        self.meta, self.z, self.other = meta, z, other
 
     def __repr__(self) -> str:
         shapes = {name: tuple(value.shape) for name, value in self.z.items()}
