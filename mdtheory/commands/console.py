@@ -116,19 +116,6 @@ def write_table(
     )
 
 
-def find_checkpoint(path: Path) -> Path:
-    """The file itself, or a run folder's ``best.pt``, or its ``last.pt``."""
-    if not path.is_dir():
-        return path
-    for name in ("best.pt", "last.pt"):
-        if (path / name).is_file():
-            return path / name
-    raise ValueError(
-        f"{path} must be a checkpoint or a folder with best.pt or last.pt, got neither; check the "
-        "path"
-    )
-
-
 def use_threads(threads: int | None) -> None:
     """Set torch's number of CPU threads, where the configuration says one."""
     import torch

@@ -22,7 +22,7 @@ def geometries(plugin: PluginOption = None, json_: JsonFlag = False) -> None:
 
       mdtheory geometries
 
-      mdtheory geometries --plugin my_geometry.py --json
+      mdtheory geometries --plugin momentum.py --json
     """
     from mdtheory.geometry import geometries as registry
 

@@ -18,11 +18,22 @@ from mdtheory.data.splits import SPLITS, Division
 class ClassImages:
     """Images of named classes, sorted by (class id, file name), with the classes of every split.
 
-    ``pixels``: uint8 (N, H, W, C), a (memory-mapped) array or a tensor on any device; ``class_ids``
+    shapes: ``pixels`` uint8 (N, H, W, C), a (memory-mapped) array or a tensor on any device; ``class_ids``
     and ``files``: one per image, sorted. ``digest`` is the sha256 of the sorted (class id, file)
     list, so it names the set of images whatever form they came in and at whatever size they are
     shown. ``origin`` says where they came from. ``ValueError`` where the parts do not belong
     together.
+
+    >>> import numpy as np, mdtheory
+    >>> from mdtheory.data import Division
+    >>> images = mdtheory.ClassImages(
+    ...     np.zeros((3, 8, 8, 3), np.uint8),
+    ...     class_ids=["cat", "cat", "dog"],
+    ...     files=["1.png", "2.png", "1.png"],
+    ...     division=Division({"train": ("cat",), "test": ("dog",)}, by="hand"),
+    ... )
+    >>> images.image_shape, images.classes("train"), images.count("train", 0)
+    ((3, 8, 8), ('cat',), 2)
     """
 
     def __init__(

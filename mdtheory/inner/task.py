@@ -19,12 +19,12 @@ class Task(ABC):
     """``task_loss(meta, weights)`` and ``query_loss(meta, weights)``, both scalars and pure.
 
     ``weights`` are what the geometry makes of a point, by name; ``meta`` holds all meta-parameters,
-    of which a task reads ``shared.<name>`` alone. ``seed`` is the address of the method's own noise
+    of which a task reads ``shared.<name>`` alone; shapes as the model's. ``seed`` is the address of the method's own noise
     for this task. :class:`EpisodeTask` is a network on an episode, :class:`FunctionTask` a plain
     function of R^d.
 
     >>> import torch
-    >>> from mdtheory.inner import Task
+    >>> from mdtheory import Task
     >>> class Bowl(Task):
     ...     def task_loss(self, meta, weights):
     ...         return 0.5 * weights["x"].square().sum()
@@ -93,6 +93,15 @@ class EpisodeTask(Task):
 
     ``constants``: the network's frozen parameters; ``joint_query``: the query set is passed behind
     the support set, whose statistics then normalise both (norm policy "support").
+    shapes: losses (), outputs (n_items, ...).
+
+    >>> import torch
+    >>> from mdtheory import Episode, EpisodeTask
+    >>> x, y = torch.eye(2), torch.tensor([0, 1])
+    >>> mean_square = torch.nn.functional.mse_loss
+    >>> task = EpisodeTask(model=torch.nn.Identity(), loss=mean_square, episode=Episode(x, x, x, x))
+    >>> task.task_loss({}, {})
+    tensor(0.)
     """
 
     model: nn.Module
@@ -153,7 +162,7 @@ class FunctionTask(Task):
     ``strongly_convex``: f has one minimiser, so that the estimator ``implicit`` needs no penalty.
 
     >>> import torch
-    >>> from mdtheory.inner import FunctionTask
+    >>> from mdtheory import FunctionTask
     >>> bowl = FunctionTask(lambda phi: 0.5 * phi.square().sum())
     >>> bowl.task_loss({}, {"phi": torch.tensor([3.0, 4.0])})
     tensor(12.5000)

@@ -28,6 +28,14 @@ from mdtheory.models.user.probe import probe
 class AdaptedModel(nn.Module):
     """A network with a task's own weights, to call on new inputs. ``support`` is kept where its
     statistics normalise them.
+
+    shapes: those of the network, (n_items, ...) -> (n_items, ...).
+
+    >>> import torch, mdtheory
+    >>> learner = mdtheory.MetaLearner(torch.nn.Linear(2, 3), n_steps=1)
+    >>> adapted = learner.adapt(torch.eye(2), torch.tensor([0, 2]))
+    >>> adapted(torch.eye(2)).shape
+    torch.Size([2, 3])
     """
 
     def __init__(self, network: nn.Module, weights: Params, *, support: Tensor | None = None):
@@ -75,6 +83,19 @@ class MetaLearner(nn.Module):
     ``model``: any ``nn.Module`` (copied, never changed); ``geometry``: a slug or a
     :class:`Geometry`; ``n_steps``: steps of the task solver; ``task_lr``: its rate. All further
     keywords are the fields of :class:`LearnerOptions`.
+
+    shapes: a support set (n_support, ...) with labels (n_support,), a query set (n_query, ...);
+    outputs as the model's, (n_query, ...).
+
+    >>> import torch, mdtheory
+    >>> network = torch.nn.Linear(2, 2)
+    >>> learner = mdtheory.MetaLearner(network, mdtheory.geometry.MetaSGD(), n_steps=3, task_lr=0.1)
+    >>> x, y = torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1])
+    >>> result = learner.backward([mdtheory.Episode(x, y, x, y)])  # fills every .grad
+    >>> sorted(result.grads)[:2]
+    ['anchor.bias', 'anchor.weight']
+    >>> learner.adapt(x, y, n_steps=100)(x).argmax(-1)
+    tensor([0, 1])
     """
 
     def __init__(
