@@ -158,7 +158,8 @@ EPISODE_TENSORS = ("support_x", "support_y", "query_x", "query_y")
 class FunctionTask(Task):
     """The functions f (descended) and l (judged by; default f) of one tensor, the weight ``phi``.
 
-    Where ``shared.theta`` is among the meta-parameters, both are functions of (phi, theta).
+    Where ``shared.theta`` is among the meta-parameters, both are functions of (phi, theta). shapes:
+    (d,) or any other, (p,) -> ().
     ``strongly_convex``: f has one minimiser, so that the estimator ``implicit`` needs no penalty.
 
     >>> import torch

@@ -178,7 +178,8 @@ class MetaLearner(nn.Module):
 
     def task(self, episode: Episode) -> EpisodeTask:
         """The network on an episode, as a task."""
-        constants = {n: v for n, v in self.network.named_parameters() if not v.requires_grad}
+        named = self.network.named_parameters()
+        constants: Params = {n: v for n, v in named if not v.requires_grad}
         return EpisodeTask(
             model=self.network,
             loss=self.loss,
