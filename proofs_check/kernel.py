@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -46,7 +47,7 @@ AUDIT = (
 REQUIRED = re.compile(r"^From Proofs Require Import ([\w ]+)\.", flags=re.MULTILINE)
 
 
-class Refused(Exception):
+class Refused(AssertionError):
     """The theorems are not what the kernel checked; the message says why and what to do."""
 
 
@@ -69,10 +70,17 @@ class Result:
     theorems: dict[str, Theorem]
 
 
+def constant(name: str) -> Fraction | tuple[Fraction, Fraction]:
+    """The number for which a name stands in the theorems."""
+    from proofs_check.tools.theorem_constants import constants  # which imports claims
+
+    return constants()[name]
+
+
 @cache
 def emitted() -> str:
     """The text of ``constants.v``, from the objects that the claims compute with."""
-    from proofs_check.tools.theorem_constants import constants  # claims import this module
+    from proofs_check.tools.theorem_constants import constants
 
     def real(value: object) -> str:
         return f"({', '.join(map(str, value))})" if isinstance(value, tuple) else str(value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from fractions import Fraction
 
 import pytest
 
@@ -175,6 +176,11 @@ def test_a_changed_constant_is_refused(copy, monkeypatch, name):
         keep_only(copy, "space.v", "monotone.v", kernel.CONSTANTS, file)
         with pytest.raises(Refused, match=f"{file} must compile"):
             kernel.compiled(copy)
+
+
+def test_a_constant_is_the_number_in_the_theorems():
+    assert kernel.constant("gd_edge") == Fraction(4, 3)
+    assert kernel.constant("left_1") == (-5, 1)
 
 
 def test_a_change_in_the_library_or_a_claim_reaches_the_constants(monkeypatch):
