@@ -12,11 +12,11 @@ from mdtheory.commands.console import (
     PluginOption,
     find_checkpoint,
     load_plugins,
-    say,
     use_threads,
     write_json,
     write_table,
 )
+from mdtheory.core.progress import say
 
 
 def evaluate(

@@ -166,12 +166,16 @@ class MetaLearner(nn.Module):
         can step.
         """
         result = self.meta_gradient(episodes)
+        self.accumulate(result)
+        return result
+
+    def accumulate(self, result: MetaGradient) -> None:
+        """Add a meta-gradient into every parameter's ``.grad``, as ``Tensor.backward`` would."""
         for name, parameter in self.meta().items():
             gradient = result.grads[name]
             parameter.grad = (
                 gradient.clone() if parameter.grad is None else parameter.grad + gradient
             )
-        return result
 
     def adapt(self, x: Tensor, y: Tensor, *, n_steps: int | None = None) -> AdaptedModel:
         """Solve one task from its support set; returns an ordinary module. shapes: (n_items, ...),
