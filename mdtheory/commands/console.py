@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from mdtheory.core.progress import say
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")]
 PluginOption = Annotated[
     list[Path] | None,
@@ -22,12 +24,6 @@ PluginOption = Annotated[
         help="A Python file that registers a geometry, model, ...; may be repeated.",
     ),
 ]
-
-
-def say(text: str) -> None:
-    """One line for people, on the error stream."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
 
 
 def complain(text: str) -> None:

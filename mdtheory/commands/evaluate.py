@@ -11,11 +11,11 @@ from mdtheory.commands.console import (
     JsonFlag,
     PluginOption,
     load_plugins,
-    say,
     use_threads,
     write_json,
     write_table,
 )
+from mdtheory.core.progress import say
 from mdtheory.run.load import find_checkpoint
 
 

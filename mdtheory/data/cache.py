@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from mdtheory.core.progress import Progress
 from mdtheory.data.decode_all import decode_all
 from mdtheory.data.image_index import Found, Listing, Pixels, arrange, open_items
-from mdtheory.data.progress import Progress
 
 VERSION = 1
 """Part of the key: raised whenever decoding or the layout changes."""

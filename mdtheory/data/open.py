@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 from mdtheory.core.cache_dir import default_cache_dir
+from mdtheory.core.progress import Progress
 from mdtheory.data.cache import open_cached
 from mdtheory.data.decode_all import decode_in_memory
 from mdtheory.data.image_index import Found, unreadable
 from mdtheory.data.images import ClassImages
-from mdtheory.data.progress import Progress
 from mdtheory.data.readers import readers
 from mdtheory.data.splits import Division, divide_by_fractions, divide_mini_imagenet
 
