@@ -20,13 +20,15 @@ from experiments.generated import ROOT, report, settle
 from mdtheory.config import RunConfig, load, parse
 
 CONFIGS = ROOT / "experiments" / "configs"
-TIERS = ("smoke", "glyphs", "cpu", "own", "paper")
+TIERS = ("smoke", "glyphs", "cpu", "own", "omniglot", "omniglot-b", "paper")
+ABOUT = ("by_shot", "poster", "published", "behind", "ours")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One method of the table. ``poster``: shots -> its accuracy in % and, where given, the
-    half-width of its interval.
+    half-width of its interval; ``published``: the same from another source, for the tier's own
+    protocol.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Row:
     changes: Mapping[str, Any]
     by_shot: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     poster: Mapping[str, list[float]] = field(default_factory=dict)
+    published: Mapping[str, list[float]] = field(default_factory=dict)
     behind: str = ""
     ours: bool = False
 
@@ -108,9 +111,7 @@ def rows() -> dict[str, Row]:
     found = {}
     for group, members in _read(CONFIGS / "rows.toml").items():
         for name, table in members.items():
-            about = {
-                key: table[key] for key in ("by_shot", "poster", "behind", "ours") if key in table
-            }
+            about = {key: table[key] for key in ABOUT if key in table}
             changes = {key: value for key, value in table.items() if key not in about}
             found[name] = Row(
                 name=name, group=group, changes={"geometry": {"name": name}, **changes}, **about

@@ -7,15 +7,26 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from mdtheory.config.writing import dump_toml
 from mdtheory.core.objectives import Objective
 
+if TYPE_CHECKING:
+    from mdtheory.data.sources import DataSource
+
 DEEPEST_OPTION = 8  # tables inside tables
-IMAGE_SIZE = {"glyphs": 28, "mini-imagenet": 84, "folder": 84}
 
 
 def _is_plain(value: Any, depth: int = 0) -> bool:
@@ -51,6 +62,15 @@ def _check_device(device: str) -> str:
     return device
 
 
+def _check_source(name: str) -> str:
+    from mdtheory.data.sources import sources
+
+    if name not in sources.names():
+        *others, last = map(repr, sources.names())
+        raise ValueError(f"must be {', '.join(others)} or {last}")
+    return name
+
+
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -70,47 +90,78 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-
-class DataConfig(Section):
-    """``[data]``: where the images come from. ``image_size`` in pixels; ``strength`` is the
-    difficulty knob of the glyphs.
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Keys that came after the first records: neither written nor digested at their defaults, so
+    that old files and digests stay what they are.
     """
 
-    source: Literal["glyphs", "mini-imagenet", "folder"] = "glyphs"
+    @model_serializer(mode="wrap")
+    def _without_idle(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written = write(self)
+        for key in self.later & set(written):
+            if getattr(self, key) == type(self).model_fields[key].get_default(
+                call_default_factory=True
+            ):
+                del written[key]
+        return written
+
+
+class DataConfig(Section):
+    """``[data]``: where the images come from. ``source``: a registered data source, with its own
+    ``options``; ``image_size`` in pixels; ``strength``: the difficulty of a source that draws its
+    images, as the glyphs are.
+    """
+
+    later = frozenset({"options"})
+
+    source: Annotated[Name, AfterValidator(_check_source)] = "glyphs"
     path: Name | None = None
     image_size: Annotated[int, Field(ge=8, le=1024)]
     strength: Annotated[float, Field(ge=0, le=10)] | None = None
+    options: Options = {}
+
+    @property
+    def name(self) -> str:
+        """The source's name, as every other part with options calls it."""
+        return self.source
+
+    @property
+    def kind(self) -> type[DataSource]:
+        """The registered class."""
+        from mdtheory.data.sources import source_class
+
+        return source_class(self.source)
 
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, given: Any) -> Any:
+        from mdtheory.data.sources import source_class, sources
+
         if not isinstance(given, Mapping):
             return given
-        source = given.get("source", "glyphs")
-        size = IMAGE_SIZE.get(source) if isinstance(source, str) else None
-        defaults: dict[str, Any] = {"image_size": 84 if size is None else size}
-        if source == "glyphs":
-            defaults["strength"] = 1.6
-        return {**defaults, **given}
+        name = given.get("source", "glyphs")
+        if not isinstance(name, str) or name not in sources.names():
+            return {"image_size": 84, **given}
+        kind = source_class(name)
+        return {"image_size": kind.image_size, "strength": kind.strength, **given}
 
     @model_validator(mode="after")
     def _agree(self) -> DataConfig:
-        if self.source == "folder" and self.path is None:
+        kind = self.kind
+        if self.path is None and kind.takes_path and not kind.variable:
             raise ValueError(
-                'path must name the image folder when source is "folder", got none; add path = '
-                '"..."'
+                f'path must name the image folder when source is "{self.source}", got none; add '
+                'path = "..."'
             )
-        if self.source == "glyphs" and self.path is not None:
+        if self.path is not None and not kind.takes_path:
             raise ValueError(
-                "path must be left out when source is 'glyphs', which ship with the package; "
-                "remove "
-                "it"
-            )
-        if self.source != "glyphs" and self.strength is not None:
-            raise ValueError(
-                f"strength must be left out when source is {self.source!r}: only glyphs are "
-                "warped; "
+                f"path must be left out when source is {self.source!r}, which needs no folder; "
                 "remove it"
+            )
+        if self.strength is not None and kind.strength is None:
+            raise ValueError(
+                f"strength must be left out when source is {self.source!r}, whose images are not "
+                "drawn; remove it"
             )
         return self
 

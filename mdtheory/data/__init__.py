@@ -10,23 +10,28 @@ if TYPE_CHECKING:
     from mdtheory.data.glyphs import GlyphSet
     from mdtheory.data.images import ClassImages
     from mdtheory.data.open import open_class_folders, open_mini_imagenet
+    from mdtheory.data.sources import DataSource, open_source
 
 _HOMES = {
     "ClassImages": "images",
+    "DataSource": "sources",
     "EpisodeStream": "episodes",
     "GlyphSet": "glyphs",
     "Source": "episodes",
     "open_class_folders": "open",
     "open_mini_imagenet": "open",
+    "open_source": "sources",
 }
 
 __all__ = [
     "ClassImages",
+    "DataSource",
     "EpisodeStream",
     "GlyphSet",
     "Source",
     "open_class_folders",
     "open_mini_imagenet",
+    "open_source",
 ]
 
 
