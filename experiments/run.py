@@ -269,9 +269,9 @@ def write_record(
     texts = {
         "config.toml": config.to_toml(),
         "result.json": result.model_dump_json(indent=1) + "\n",
-        "scores.json": _rows(scores),
+        "scores.json": rows_of_numbers(scores),
         "metrics.jsonl": "".join(json.dumps(row) + "\n" for row in metrics),
-        "paths.json": _rows(adaptation.model_dump()),
+        "paths.json": rows_of_numbers(adaptation.model_dump()),
         "provenance.json": how(job, config).model_dump_json(indent=1) + "\n",
     }
     for name, text in texts.items():
@@ -332,11 +332,11 @@ def read_clock(job: Job) -> dict[str, float]:
     )
 
 
-def _rows(value: Any, indent: str = "") -> str:
+def rows_of_numbers(value: Any, indent: str = "") -> str:
     """JSON with one list of numbers a line, so that a change is a change of few lines."""
     if isinstance(value, dict):
         inside = ",\n".join(
-            f"{indent} {json.dumps(key)}: {_rows(item, indent + ' ').strip()}"
+            f"{indent} {json.dumps(key)}: {rows_of_numbers(item, indent + ' ').strip()}"
             for key, item in value.items()
         )
         return f"{{\n{inside}\n{indent}}}" + ("" if indent else "\n")
