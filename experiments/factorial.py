@@ -352,6 +352,9 @@ def main(
     """Test whatever has kept weights and no file yet."""
     import torch
 
+    from experiments import controls
+
+    controls.register()
     torch.set_num_threads(1)
     until, wanted = time.time() + 60 * minutes, (tier, row, shot, seed)
     for record, subject in subjects():
