@@ -57,7 +57,13 @@ def open_mini_imagenet(
                 "name the folder with its "
                 "Parquet files, class folders, csv tables or pickles"
             )
-    return _open(detect(path), image_size, cache_dir, progress, divide_mini_imagenet)
+    return open_found(
+        detect(path),
+        image_size=image_size,
+        divide=divide_mini_imagenet,
+        cache_dir=cache_dir,
+        progress=progress,
+    )
 
 
 def open_class_folders(
@@ -90,7 +96,14 @@ def open_class_folders(
     (('dog',), torch.Size([1, 3, 8, 8]))
     """
     divide = partial(divide_by_fractions, fractions=fractions)
-    return _open(detect(path), image_size, cache_dir, progress, divide, in_memory=in_memory)
+    return open_found(
+        detect(path),
+        image_size=image_size,
+        divide=divide,
+        cache_dir=cache_dir,
+        progress=progress,
+        in_memory=in_memory,
+    )
 
 
 def detect(path: str | Path) -> Found:
@@ -149,12 +162,13 @@ def _nothing(folder: Path) -> str:
     )
 
 
-def _open(
+def open_found(
     found: Found,
+    *,
     image_size: int,
-    cache_dir: str | Path | None,
-    progress: Progress | None,
     divide: Callable[[Mapping[str, str]], Division],
+    cache_dir: str | Path | None = None,
+    progress: Progress | None = None,
     in_memory: bool = False,
 ) -> ClassImages:
     """The source of what ``detect`` found, squares of ``image_size`` pixels; ``divide`` says which
