@@ -23,8 +23,7 @@ from typing import Any
 
 import torch
 
-from experiments import probes, provenance, shards
-from experiments import records as store
+from experiments import probes, provenance, records as store, shards
 from experiments.cells import Cell, tier
 from experiments.records import WEIGHTS, Adaptation, Provenance, Result, Scores
 from mdtheory.config import RunConfig

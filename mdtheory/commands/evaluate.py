@@ -81,8 +81,7 @@ def run(
     paths: list[Path], tasks: int | None, split: str, data: Path | None, device: str
 ) -> dict[str, Any]:
     """Everything measured, as plain numbers."""
-    from mdtheory.meta.evaluate import evaluate as measure
-    from mdtheory.meta.evaluate import paired
+    from mdtheory.meta.evaluate import evaluate as measure, paired
     from mdtheory.run.build import build_stream, load_learner, open_data
 
     loaded = [load_learner(path, device=device) for path in paths]

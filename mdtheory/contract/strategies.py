@@ -24,8 +24,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
-from hypothesis import assume, reject
-from hypothesis import strategies as st
+from hypothesis import assume, reject, strategies as st
 from torch import Tensor, nn
 
 from mdtheory.core.seeding import generator

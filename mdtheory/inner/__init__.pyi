@@ -2,10 +2,13 @@ from . import estimators as estimators
 from .problem import Problem as Problem
 from .solver import (
     Trace as Trace,
-)
-from .solver import (
+    descend as descend,
     solve as solve,
-)
-from .solver import (
+    states as states,
     trace as trace,
+)
+from .task import (
+    EpisodeTask as EpisodeTask,
+    FunctionTask as FunctionTask,
+    Task as Task,
 )

@@ -49,7 +49,7 @@ def geometries_page() -> str:
         factory = geometries.get(slug)
         made = factory()
         link = f"[`{slug}`](#{public_name(factory)})"
-        neutral = "yes" if made.neutral_start else "no"
+        neutral = "yes" if made.starts_as_maml else "no"
         lines.append(
             f"| {link} | {cell(first_sentence(factory))} | {cited(made.source)} | {neutral} |"
         )
