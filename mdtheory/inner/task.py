@@ -161,6 +161,7 @@ class FunctionTask(Task):
     Where ``shared.theta`` is among the meta-parameters, both are functions of (phi, theta). shapes:
     (d,) or any other, (p,) -> ().
     ``strongly_convex``: f has one minimiser, so that the estimator ``implicit`` needs no penalty.
+    shapes: phi as the anchor, values ().
 
     >>> import torch
     >>> from mdtheory import FunctionTask
