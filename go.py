@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Set up a local virtual environment once, then run a task in it: ``python3 go.py demo | test |
-lint | docs | check-docs``.
+"""Set up a local virtual environment once, then run a task in it:
+``python3 go.py demo | test | lint | docs | check-docs``.
 
 Needs only Python >= 3.11 and pip. What is installed depends on nothing but pyproject.toml,
 constraints.txt and the interpreter; while these stay the same, a repeat sets up nothing.
 
-MDTHEORY_VENV the environment's folder (default .venv) MDTHEORY_TORCH_INDEX the URL of an index of
-PyTorch wheels, e.g. of the CPU-only ones (see README.md)
+MDTHEORY_VENV         the environment's folder (default .venv)
+MDTHEORY_TORCH_INDEX  the URL of an index of PyTorch wheels, e.g. of the CPU-only ones (README.md)
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import torch
 from mdtheory.core.tree import ParameterTree
 from mdtheory.core.types import Params, State
 from mdtheory.geometry import Geometry, StepRule, geometries
-from mdtheory.geometry.base import Pull
+from mdtheory.geometry.base import Pullback
 
 
 class MomentumStep(StepRule):
@@ -31,7 +31,7 @@ class MomentumStep(StepRule):
         *,
         task_lr: float,
         k: int,
-        pull: Pull,
+        pull: Pullback,
     ) -> State:
         """One step; ``meta`` holds this rule's own parameters, which are never read from
         ``self``.

@@ -165,7 +165,7 @@ direction = torch.ones_like(meta[name])
 
 def value(shift):
     moved = {**meta, name: meta[name] + shift * direction}
-    return check.estimator(check.problem(), moved, [episode]).value
+    return check.estimator(check.problem(), moved, [check.task(episode)]).value
 
 
 slope = (value(eps) - value(-eps)) / (2 * eps)

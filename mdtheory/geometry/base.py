@@ -18,7 +18,7 @@ from mdtheory.maps.identity import Identity
 
 geometries = Registry("geometry", "mdtheory.geometry")
 
-Pull = Callable[[Params], Params]
+Pullback = Callable[[Params], Params]
 """v -> J_g(z)^T v at the current state: carries a gradient at the point back to the iterate."""
 
 Outputs = Callable[[Params], Tensor]
@@ -38,7 +38,7 @@ class StepRule(nn.Module):
         return {}
 
     def step(
-        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pull
+        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pullback
     ) -> State:
         """z_{k+1} from z_k and ``grad``, the task gradient at the point phi_k (k = 0, 1, ...)."""
         raise NotImplementedError(
@@ -52,7 +52,7 @@ class GradientStep(StepRule):
     """
 
     def step(
-        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pull
+        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pullback
     ) -> State:
         return {
             **state,
@@ -72,8 +72,8 @@ class Geometry(nn.Module):
     vmappable = True  # False: solvers must loop over tasks
     capturable = True  # False: needs host synchronisation inside a step
     # False: the first step at the initialisation is not MAML's, with the reason in the docstring
-    neutral_start = True
-    inert: tuple[
+    starts_as_maml = True
+    never_trained: tuple[
         str, ...
         # patterns of own parameters that never receive a gradient, with the reason in the docstring
     ] = ()

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from mdtheory.core.types import Episode, MetaGradient
+from mdtheory.inner.batching import at_once
 from mdtheory.meta.evaluate import evaluate
 from mdtheory.meta.learner import MetaLearner
 
@@ -198,10 +199,10 @@ def backward(
     """
     if world.size == 1:
         return learner.backward([draw(j) for j in range(n_tasks)])
-    at_once = learner.estimator.batched and learner.geometry.vmappable
+    shared = at_once(learner.problem(), asked=learner.estimator.batched)
     shares = (
         [range(r, n_tasks, world.size) for r in range(world.size)]
-        if at_once
+        if shared
         else [range(j, j + 1) for j in range(n_tasks)]
     )
     mine = world.together(
@@ -211,10 +212,7 @@ def backward(
         }
     )
     result = _added(mine, shares, n_tasks, world)
-    for name, parameter in learner.meta().items():
-        parameter.grad = (
-            result.grads[name] if parameter.grad is None else parameter.grad + result.grads[name]
-        )
+    learner.accumulate(result)
     return result
 
 

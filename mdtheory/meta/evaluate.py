@@ -5,25 +5,23 @@ comparisons.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
 
 from mdtheory.core import tree
 from mdtheory.core.types import Episode, Estimate, Params
+from mdtheory.inner.batching import at_once, over_tasks
 from mdtheory.inner.problem import Problem
-from mdtheory.inner.solver import accuracy, noise_of
+from mdtheory.inner.solver import states
+from mdtheory.inner.task import Task
 from mdtheory.meta.learner import MetaLearner
 
 CHUNK = 32
 """Tasks solved at once on an accelerator; on a CPU one after the other is faster."""
-
-Tensors = tuple[Tensor, Tensor, Tensor, Tensor]
-"""An episode as vmap takes it: support x and y, query x and y."""
 
 
 @dataclass(frozen=True)
@@ -125,54 +123,33 @@ def evaluate(
                 return None
             indices = range(start, min(start + size, n_tasks))
             episodes = [stream(index).to(device=like.device, dtype=like.dtype) for index in indices]
-            rows.append(_score(problem, meta, episodes, protocols).double().cpu())
+            views = [
+                [learner.task(first_queries(episode, n_query)) for n_query in protocols]
+                for episode in episodes
+            ]
+            rows.append(_score(problem, meta, views).double().cpu())
             progress(indices.stop)
     table = torch.cat(rows)
     return [Scores(n_query, table[:, i, 0], table[:, i, 1]) for i, n_query in enumerate(protocols)]
 
 
-def _score(
-    problem: Problem, meta: Params, episodes: Sequence[Episode], protocols: Iterable[int | None]
-) -> Tensor:
-    """Loss and accuracy by task and protocol. shape: (n_tasks, n_protocols, 2)"""
-    views = [[first_queries(episode, n_query) for n_query in protocols] for episode in episodes]
-    noise = [noise_of(problem, episode) for episode in episodes]
+def _score(problem: Problem, meta: Params, views: Sequence[Sequence[Task]]) -> Tensor:
+    """Loss and accuracy by task and protocol, a row of ``views`` being one task with more or fewer
+    queries. shape: (n_tasks, n_protocols, 2)
+    """
     with torch.no_grad():
-        if len(episodes) == 1 or not problem.geometry.vmappable:
-            return torch.stack(
-                [
-                    _score_one(problem, meta, own, drawn)
-                    for own, drawn in zip(views, noise, strict=True)
-                ]
+        if at_once(problem, asked=len(views) > 1):
+            return over_tasks(
+                lambda row, noise: _score_one(problem, meta, row, noise), problem, meta, views
             )
-
-        def one(tensors: list[Tensors], drawn: Params) -> Tensor:
-            return _score_one(problem, meta, [Episode(*parts) for parts in tensors], drawn)
-
-        stacked = [_stacked(own) for own in zip(*views, strict=True)]
-        return vmap(one)(
-            stacked, {name: torch.stack([row[name] for row in noise]) for name in noise[0]}
+        return torch.stack(
+            [_score_one(problem, meta, row, problem.noise(meta, row[0])) for row in views]
         )
 
 
-def _score_one(problem: Problem, meta: Params, views: Sequence[Episode], noise: Params) -> Tensor:
-    state = problem.start(meta, noise)
-    for k in range(problem.n_steps):
-        state = tree.detach(problem.advance(meta, state, views[0], k))
-    rows = []
-    for view in views:
-        loss, outputs = problem.query_loss(meta, state, view)
-        rows.append(torch.stack([loss, accuracy(outputs, view.query_y)]))
-    return torch.stack(rows)
-
-
-def _stacked(episodes: Sequence[Episode]) -> Tensors:
-    return (
-        torch.stack([episode.support_x for episode in episodes]),
-        torch.stack([episode.support_y for episode in episodes]),
-        torch.stack([episode.query_x for episode in episodes]),
-        torch.stack([episode.query_y for episode in episodes]),
-    )
+def _score_one(problem: Problem, meta: Params, row: Sequence[Task], noise: Params) -> Tensor:
+    *_, last = states(problem, meta, row[0], noise)
+    return torch.stack([torch.stack(problem.score(meta, last, view)) for view in row])
 
 
 @contextmanager

@@ -115,7 +115,9 @@ def test_the_geometry_of_the_guide_differentiates_right(momentum, float64):
         direction = torch.ones_like(meta[name])
         ends = [
             learner.estimator(
-                learner.problem(), {**meta, name: meta[name] + eps * direction}, [episode]
+                learner.problem(),
+                {**meta, name: meta[name] + eps * direction},
+                [learner.task(episode)],
             ).value
             for eps in (1e-5, -1e-5)
         ]

@@ -48,7 +48,7 @@ def geometries_page() -> str:
         factory = geometries.get(slug)
         made = factory()
         link = f"[`{slug}`](#{factory.__module__}.{factory.__qualname__})"
-        neutral = "yes" if made.neutral_start else "no"
+        neutral = "yes" if made.starts_as_maml else "no"
         lines.append(
             f"| {link} | {cell(first_sentence(factory))} | {cited(made.source)} | {neutral} |"
         )
