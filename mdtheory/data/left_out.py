@@ -20,6 +20,9 @@ DEEPER = "images in deeper folders"
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "icon\r"})
 _JUNK_FOLDERS = frozenset({"__macosx", "__pycache__", "$recycle.bin", "lost+found"})
 
+_TEXT_SUFFIXES = "md txt rst csv tsv json jsonl yaml yml toml xml html pdf py ipynb sh log"
+_TEXTS = frozenset("." + word for word in _TEXT_SUFFIXES.split())
+_TEXT_NAMES = ("readme", "license", "licence", "copying", "sha256sums", "md5sums", "checksums")
 _BASE = "jpg jpeg jpe jfif png bmp webp gif tif tiff ppm pgm pbm pnm"  # read by every Pillow
 _WANTING = {
     ".avif": ("AVIF", "AVIF images (a Pillow of 11.3 or newer reads them)"),
