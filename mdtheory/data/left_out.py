@@ -76,6 +76,12 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in image_suffixes() and not is_system(name)
 
 
+def is_wanting(name: str) -> bool:
+    """Whether a file is an image, by its name, that this machine lacks a package for."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in _WANTING and suffix not in image_suffixes() and not is_system(name)
+
+
 def reason_for(name: str) -> str:
     """Why a file that is not taken for an image is not."""
     if is_system(name):
