@@ -20,8 +20,9 @@ from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.inner.problem import Problem, joint_outputs
 from mdtheory.inner.solver import Trace, noise_of, solve, trace
 from mdtheory.models.norm import collecting_statistics
+from mdtheory.models.user.gate import PROBE, Gate, Lock
+from mdtheory.models.user.modes import set_mode
 from mdtheory.models.user.prepare import prepare
-from mdtheory.models.user.probe import probe
 
 
 class AdaptedModel(nn.Module):

@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mdtheory.core.inputs import Inputs, leaves, map_inputs, n_items, rows
 from mdtheory.models.norm import BatchStatNorm
-from mdtheory.models.user import attributes, culprit, residue, truth
+from mdtheory.models.user import attributes, culprit, residue, targets, truth
 from mdtheory.models.user.case import FAILURES, Case, Loss, drawn, loss_of, random_states
 
 N_ITEMS = 4
@@ -173,6 +173,8 @@ def _check_outputs(case: Case, outputs: Any) -> None:
             f"the model must compute its outputs from its parameters in forward, but it reads "
             f"{read!r}, which was computed from them before; compute it in forward"
         )
+    if case.y is not None:
+        targets.check(case.loss, outputs, case.y)
     try:
         with torch.no_grad():
             loss_of(case.loss, outputs, case.y)
