@@ -21,8 +21,6 @@ from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import Trace, solve, trace
 from mdtheory.inner.task import EpisodeTask, joint_outputs
 from mdtheory.models.norm import collecting_statistics
-from mdtheory.models.user.gate import PROBE, Gate, Lock
-from mdtheory.models.user.modes import set_mode
 from mdtheory.models.user.prepare import prepare
 
 

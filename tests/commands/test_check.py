@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mdtheory.contract.check import PROPERTIES
+from mdtheory.contract.geometry import PROPERTIES
 from mdtheory.core.registry import Registry
 from mdtheory.geometry import geometries as registry
 from tests.commands.runs import call, refused

@@ -185,7 +185,9 @@ def page(rows: dict[str, dict[str, tuple[str, str]]]) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    names = [name for name in ZOO if not arguments or arguments[0] == "--write" or name in arguments]
+    names = [
+        name for name in ZOO if not arguments or arguments[0] == "--write" or name in arguments
+    ]
     rows = {}
     for name in names:
         rows[name] = row(name)
