@@ -7,24 +7,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value
+from torch.func import grad_and_value
 
 from mdtheory.core import tree
+from mdtheory.core.functional import functional_call
+from mdtheory.core.inputs import Inputs, arguments, joined, n_items
 from mdtheory.core.objectives import Objective
 from mdtheory.core.types import Episode, LossFunction, Params, State
 from mdtheory.geometry.base import Geometry
 from mdtheory.models.norm import statistics_over_first
 
 
-def joint_outputs(forward: Callable[[Tensor], Tensor], episode: Episode) -> Tensor:
+def joint_outputs(forward: Callable[[Inputs], Tensor], episode: Episode) -> Tensor:
     """The outputs on the query set, normalised by the support set's statistics (policy "support").
     shape: (n_query, ...)
     """
-    n_support = episode.support_x.shape[0]
+    n_support = n_items(episode.support_x)
     with statistics_over_first(n_support):
-        return forward(torch.cat([episode.support_x, episode.query_x]))[n_support:]
+        return forward(joined(episode.support_x, episode.query_x))[n_support:]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +48,11 @@ class Problem:
     constants: Params = field(default_factory=dict)
     joint_query: bool = False
 
-    def outputs(self, meta: Params, point: Params, x: Tensor) -> Tensor:
+    def outputs(self, meta: Params, point: Params, x: Inputs) -> Tensor:
         """The model's outputs at a point. shape: (n_items, ...)"""
         weights = self.geometry.weights(tree.sub(meta, "geometry."), point)
-        return functional_call(
-            self.model, {**self.constants, **tree.sub(meta, "shared."), **weights}, (x,)
-        )
+        replaced = {**self.constants, **tree.sub(meta, "shared."), **weights}
+        return functional_call(self.model, replaced, *arguments(self.model, x))
 
     def support_loss(self, meta: Params, point: Params, episode: Episode) -> Tensor:
         """The mean loss over the support set, without penalty or scale. shape: ()"""
