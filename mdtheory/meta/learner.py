@@ -1,28 +1,27 @@
-"""The face for people: any ``nn.Module`` with any geometry, as an ordinary module that learns to
-adapt.
-"""
+"""User API: any ``nn.Module`` with any geometry, as an ordinary module that learns to adapt."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mdtheory.core import tree
-from mdtheory.core.inputs import call, n_items
+from mdtheory.core.inputs import Inputs, call, n_items
 from mdtheory.core.objectives import Objective
 from mdtheory.core.registry import unknown
 from mdtheory.core.types import Episode, LossFunction, MetaGradient, Params
 from mdtheory.geometry.base import Geometry, geometries
 from mdtheory.inner.estimators import Estimator, estimators
-from mdtheory.inner.problem import Problem, joint_outputs
-from mdtheory.inner.solver import Trace, noise_of, solve, trace
+from mdtheory.inner.problem import Problem
+from mdtheory.inner.solver import Trace, solve, trace
+from mdtheory.inner.task import EpisodeTask, joint_outputs
 from mdtheory.meta.accumulate import accumulate, refuse_wrapped
 from mdtheory.meta.door import Fitting, as_episodes, floating_type, only_support
 from mdtheory.models.norm import collecting_statistics
@@ -37,25 +36,33 @@ from mdtheory.models.user.probe import Verdict, explain
 class AdaptedModel(nn.Module):
     """A network with a task's own weights, to call on new inputs. ``support`` is kept where its
     statistics normalise them.
+
+    shapes: those of the network, (n_items, ...) -> (n_items, ...).
+
+    >>> import torch, mdtheory
+    >>> learner = mdtheory.MetaLearner(torch.nn.Linear(2, 3), n_steps=1)
+    >>> adapted = learner.adapt(torch.eye(2), torch.tensor([0, 2]))
+    >>> adapted(torch.eye(2)).shape
+    torch.Size([2, 3])
     """
 
-    def __init__(
-        self, network: nn.Module, problem: Problem, meta: Params, episode: Episode, point: Params
-    ):
+    def __init__(self, network: nn.Module, weights: Params, *, support: Inputs = None):
         super().__init__()
         self.network = unwatched(copy.deepcopy(network))
-        weights = problem.geometry.weights(tree.sub(meta, "geometry."), point)
         own = dict(self.network.named_parameters())
         with torch.no_grad():
             for name, value in weights.items():
                 own[name].copy_(value)
         self.network.requires_grad_(False)
-        self.support: Tensor | None
-        self.register_buffer("support", episode.support_x if problem.joint_query else None)
+        self.support: Inputs
+        if support is None or isinstance(support, Tensor):
+            self.register_buffer("support", support)
+        else:
+            self.support = support
 
     def forward(self, *inputs: Any, **named: Any) -> Tensor:
         """The outputs for inputs of shape (n_items, ...), given as the network takes them, or as
-        one tuple or dictionary.
+        one tuple or dictionary. shape: (n_items, ...)
         """
         x = named or (inputs[0] if len(inputs) == 1 else inputs)
         own = next(self.network.parameters())
@@ -63,27 +70,57 @@ class AdaptedModel(nn.Module):
         if self.support is None:
             return call(self.network, x)
         nothing = torch.zeros(n_items(x), dtype=torch.int64, device=own.device)
-        return joint_outputs(
-            lambda joint: call(self.network, joint), Episode(self.support, nothing, x, nothing)
-        )
+        episode = Episode(self.support, nothing, x, nothing)
+        return joint_outputs(lambda joint: call(self.network, joint), episode)
+
+
+class LearnerOptions(TypedDict, total=False):
+    """What a :class:`MetaLearner` takes besides model, geometry and budget, with its defaults.
+
+    ``eval_steps`` (as in training): steps after training; ``adapt`` ("*"): patterns of the
+    parameter names that the task solver may move (all others are meta-learned but shared; those
+    with ``requires_grad=False`` stay constant); ``loss(outputs, targets)`` (cross-entropy): a mean;
+    ``inner_loss_scale`` (1) multiplies it in the task solver only; ``norm`` ("transductive"): the
+    policy of batch normalisation; ``estimator`` ("unrolled"): a slug or an :class:`Estimator`;
+    ``objective``: by default the geometry's own; ``dropout`` ("refuse"): refuse a model that draws
+    dropout, or switch all of it "off"; ``probe`` ("on"): whether the model is judged by a few passes
+    on copies (:func:`~mdtheory.models.user.probe.probe`) at the first call and whenever it has
+    changed, or "off".
+    """
+
+    eval_steps: int | None
+    adapt: str | Sequence[str]
+    loss: LossFunction
+    inner_loss_scale: float
+    norm: str
+    estimator: str | Estimator
+    objective: Objective | None
+    dropout: str
+    probe: str
 
 
 class MetaLearner(nn.Module):
     """Learns, over many tasks, a start and a geometry from which a few gradient steps solve a new
     task.
 
-    Parameters: ``model``, any ``nn.Module`` (copied, never changed); ``geometry``, a slug or a
-    :class:`Geometry`; ``n_steps`` at training and ``eval_steps`` afterwards (default the same);
-    ``task_lr``, the task solver's rate; ``adapt``, patterns of the parameter names that the task
-    solver may move (all others are meta-learned but shared; those with ``requires_grad=False`` stay
-    constant); ``loss(outputs, targets)``, a mean (default cross-entropy); ``inner_loss_scale``
-    multiplies it in the task solver only; ``norm``, the policy of batch normalisation;
-    ``estimator``, a slug or an :class:`Estimator`; ``objective``, by default the geometry's own;
-    ``dropout``, "refuse" a model that draws at random or switch all dropout "off"; ``probe``, "on"
-    or "off": whether the model is judged by a few passes on copies
-    (:func:`~mdtheory.models.user.probe.probe`) at the first call and whenever it has changed.
+    ``model``: any ``nn.Module`` (copied, never changed); ``geometry``: a slug or a
+    :class:`Geometry`; ``n_steps``: steps of the task solver; ``task_lr``: its rate. All further
+    keywords are the fields of :class:`LearnerOptions`.
 
     Several threads may use one learner: they wait for each other.
+
+    shapes: a support set (n_support, ...) with labels (n_support,), a query set (n_query, ...);
+    outputs as the model's, (n_query, ...).
+
+    >>> import torch, mdtheory
+    >>> network = torch.nn.Linear(2, 2)
+    >>> learner = mdtheory.MetaLearner(network, mdtheory.geometry.MetaSGD(), n_steps=3, task_lr=0.1)
+    >>> x, y = torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1])
+    >>> result = learner.backward([mdtheory.Episode(x, y, x, y)])  # fills every .grad
+    >>> sorted(result.grads)[:2]
+    ['anchor.bias', 'anchor.weight']
+    >>> learner.adapt(x, y, n_steps=100)(x).argmax(-1)
+    tensor([0, 1])
     """
 
     def __init__(
@@ -92,37 +129,36 @@ class MetaLearner(nn.Module):
         geometry: str | Geometry = "maml",
         *,
         n_steps: int = 5,
-        eval_steps: int | None = None,
         task_lr: float = 0.01,
-        adapt: str | Sequence[str] = "*",
-        loss: LossFunction = cross_entropy,
-        inner_loss_scale: float = 1.0,
-        norm: str = "transductive",
-        estimator: str | Estimator = "unrolled",
-        objective: Objective | None = None,
-        dropout: str = "refuse",
-        probe: str = "on",
+        **options: Unpack[LearnerOptions],
     ):
         super().__init__()
+        _check_options(options)
+        eval_steps = options.get("eval_steps")
         _check_budget(n_steps, eval_steps, task_lr)
+        probe = options.get("probe", "on")
         if probe not in PROBE:
             raise unknown("probe", probe, list(PROBE))
         self.gate, self._lock = Gate(on=probe == "on"), Lock()
+        self.n_steps = n_steps
+        self.eval_steps = n_steps if eval_steps is None else eval_steps
+        self.task_lr = task_lr
+        self.loss = options.get("loss", cross_entropy)
+        self.inner_loss_scale = options.get("inner_loss_scale", 1.0)
+        self.norm = options.get("norm", "transductive")
         self.geometry: Geometry = (
             geometries.get(geometry)() if isinstance(geometry, str) else geometry
         )
-        self.network = self.geometry.wrap(prepare(model, norm=norm, dropout=dropout))
+        self.network = self.geometry.wrap(
+            prepare(model, norm=self.norm, dropout=options.get("dropout", "refuse"))
+        )
+        estimator = options.get("estimator", "unrolled")
         self.estimator: Estimator = (
             estimators.get(estimator)() if isinstance(estimator, str) else estimator
         )
-        self.n_steps, self.eval_steps, self.task_lr = (
-            n_steps,
-            n_steps if eval_steps is None else eval_steps,
-            task_lr,
-        )
-        self.loss, self.inner_loss_scale, self.norm = loss, inner_loss_scale, norm
-        self.objective = self.geometry.objective if objective is None else objective
-        self._adapted = self._select([adapt] if isinstance(adapt, str) else list(adapt))
+        self.objective = options.get("objective") or self.geometry.objective
+        patterns = options.get("adapt", "*")
+        self._adapted = self._select([patterns] if isinstance(patterns, str) else list(patterns))
         live = dict(self.network.named_parameters())
         self._frozen_then = {name for name, value in live.items() if not value.requires_grad}
         self.geometry.build({name: live[name].detach() for name in self._adapted})
@@ -172,20 +208,24 @@ class MetaLearner(nn.Module):
         }
 
     def problem(self, *, n_steps: int | None = None) -> Problem:
-        """The task problem as pure functions of :meth:`meta`."""
+        """How a task is solved, as pure functions of :meth:`meta`."""
         return Problem(
-            model=self.network,
             geometry=self.geometry,
-            loss=self.loss,
             n_steps=self.n_steps if n_steps is None else n_steps,
             task_lr=self.task_lr,
             inner_loss_scale=self.inner_loss_scale,
             objective=self.objective,
-            constants={
-                name: value
-                for name, value in self.network.named_parameters()
-                if not value.requires_grad
-            },
+        )
+
+    def task(self, episode: Episode) -> EpisodeTask:
+        """The network on an episode, as a task."""
+        named = self.network.named_parameters()
+        constants: Params = {n: v for n, v in named if not v.requires_grad}
+        return EpisodeTask(
+            model=self.network,
+            loss=self.loss,
+            episode=episode,
+            constants=constants,
             joint_query=self.norm == "support",
         )
 
@@ -210,10 +250,14 @@ class MetaLearner(nn.Module):
         with self._at_work():
             tasks = self._tasks(episodes)
             result = self._gradient(tasks)
-            accumulate(self.meta(), result.grads, scale)
+            self.accumulate(result, scale=scale)
             if self.training:
                 self.update_statistics(tasks)
         return result
+
+    def accumulate(self, result: MetaGradient, *, scale: Any = None) -> None:
+        """Add a meta-gradient into every parameter's ``.grad`` as autograd does it: hooks run."""
+        accumulate(self.meta(), result.grads, scale)
 
     def parameter_groups(
         self,
@@ -249,21 +293,20 @@ class MetaLearner(nn.Module):
             )
             self._admit(episode, order=1)
             problem = self.problem(n_steps=self.eval_steps if n_steps is None else n_steps)
-            meta = tree.detach(self.meta())
-            with self._explained([episode]):
-                state = solve(problem, meta, episode)
-                with torch.no_grad():
-                    point = problem.point(meta, state)
-                    return AdaptedModel(self.network, problem, meta, episode, point)
+            meta, task = tree.detach(self.meta()), self.task(episode)
+            with self._explained([episode]), torch.no_grad():
+                weights = problem.weights(meta, problem.point(meta, solve(problem, meta, task)))
+            support = episode.support_x if task.joint_query else None
+            return AdaptedModel(self.network, weights, support=support)
 
     def trace(self, episode: Any, *, n_steps: int | None = None) -> Trace:
         """Task loss, gradient norm, query loss and accuracy at every step of one adaptation."""
         with self._at_work():
-            (task,) = self._tasks(episode)
-            self._admit(task, order=1)
+            (one,) = self._tasks(episode)
+            self._admit(one, order=1)
             problem = self.problem(n_steps=self.eval_steps if n_steps is None else n_steps)
-            with self._explained([task]):
-                return trace(problem, self.meta(), task)
+            with self._explained([one]):
+                return trace(problem, self.meta(), self.task(one))
 
     def forward(self, support_x: Any, support_y: Any, query_x: Any) -> Tensor:
         """Outputs on the query set after adaptation. shapes: (n_support, ...), (n_support,),
@@ -286,11 +329,12 @@ class MetaLearner(nn.Module):
         """
         if self.norm != "running":
             return
-        with self._at_work(), torch.no_grad(), collecting_statistics():
-            problem, meta = self.problem(), tree.detach(self.meta())
+        problem, meta = self.problem(), tree.detach(self.meta())
+        with self._at_work(), collecting_statistics():
             for episode in self._tasks(episodes):
-                point = problem.point(meta, problem.start(meta, noise_of(problem, episode)))
-                problem.outputs(meta, point, episode.support_x)
+                task = self.task(episode)
+                start = problem.start(meta, problem.noise(meta, task))
+                task.support_outputs(meta, problem.weights(meta, problem.point(meta, start)))
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
@@ -324,10 +368,12 @@ class MetaLearner(nn.Module):
     def _gradient(self, tasks: list[Episode]) -> MetaGradient:
         second = self.objective.penalty > 0 or not getattr(self.estimator, "first_order", False)
         if not tasks:
-            return self.estimator(self.problem(), self.meta(), tasks)
+            raise ValueError(
+                "episodes must hold at least one task, got none; draw n_tasks >= 1 from a stream"
+            )
         verdict = self._admit(tasks[0], order=2 if second else 1)
         with verdict.kernels(), self._explained(tasks):
-            return self.estimator(self.problem(), self.meta(), tasks)
+            return self.estimator(self.problem(), self.meta(), [self.task(one) for one in tasks])
 
     @contextmanager
     def _explained(self, tasks: list[Episode]) -> Iterator[None]:
@@ -337,6 +383,13 @@ class MetaLearner(nn.Module):
         except FAILURES as error:
             explain(self.network, self.loss, tasks, error)
             raise
+
+
+def _check_options(options: Mapping[str, object]) -> None:
+    known = list(LearnerOptions.__annotations__)
+    for name in options:
+        if name not in known:
+            raise TypeError(str(unknown("a keyword of MetaLearner", name, known)))
 
 
 def _common(values: list[Tensor]) -> torch.dtype | None:

@@ -17,16 +17,20 @@ from mdtheory.config import RunConfig, construct, parse
 from mdtheory.config.schema import DataConfig, is_device
 from mdtheory.core.registry import unknown
 from mdtheory.data.episodes import EpisodeStream, Source
-from mdtheory.data.glyphs import GlyphSet
-from mdtheory.data.open import open_class_folders, open_mini_imagenet
-from mdtheory.data.progress import bar_on_stderr
+from mdtheory.data.sources import sources
 from mdtheory.geometry.base import geometries
 from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.meta import checkpoint
-from mdtheory.meta.distributed import ALONE, World
+from mdtheory.meta.distributed import SINGLE_PROCESS, Processes
 from mdtheory.meta.events import Listener
 from mdtheory.meta.learner import MetaLearner
-from mdtheory.meta.trainer import Identity, MetaTrainer, Validation, restore_weights
+from mdtheory.meta.trainer import (
+    MetaTrainer,
+    RunInfo,
+    TrainerOptions,
+    Validation,
+    restore_weights,
+)
 from mdtheory.models.base import models
 
 EVALUATION_SEED = 0
@@ -70,22 +74,8 @@ def pick_device(name: str) -> torch.device:
 def open_data(config: DataConfig, device: torch.device | None = None) -> Source:
     """The images of a configuration; on a GPU they are kept there whole."""
     device = torch.device("cpu") if device is None else device
-    if config.source == "glyphs":
-        return GlyphSet(
-            strength=1.6 if config.strength is None else config.strength,
-            image_size=config.image_size,
-            device=device,
-        )
-    with bar_on_stderr("reading images") as progress:
-        if config.source == "mini-imagenet":
-            images = open_mini_imagenet(
-                config.path, image_size=config.image_size, progress=progress
-            )
-        else:
-            images = open_class_folders(
-                str(config.path), image_size=config.image_size, progress=progress
-            )
-    return images if device.type == "cpu" else images.to_device(device)
+    source = construct(sources, config, strength=config.strength)
+    return source.open(config.path, image_size=config.image_size, device=device)
 
 
 def build_learner(config: RunConfig, image_shape: Sequence[int]) -> MetaLearner:
@@ -173,34 +163,43 @@ def build_trainer(
     *,
     out: str | Path | None = None,
     listeners: Sequence[Listener] = (),
-    world: World = ALONE,
+    processes: Processes = SINGLE_PROCESS,
 ) -> MetaTrainer:
-    """Everything together, at iteration 0."""
+    """A fresh trainer for a configuration, at iteration 0."""
     learner = build_learner(config, source.image_shape)
     optimizer = build_optimizer(config, learner)
     n_query = config.task.n_query
     return MetaTrainer(
         learner,
         build_stream(config, source, split="train", n_query=n_query),
+        TrainerOptions(
+            iterations=config.meta.iterations,
+            n_tasks=config.meta.n_tasks,
+            clip_value=config.meta.clip_value,
+            clip_norm=config.meta.clip_norm,
+            checkpoint_every=config.checkpoint_every,
+            seed=config.seed,
+            info=RunInfo(
+                config=config.to_json(), config_digest=config.digest, data_digest=source.digest
+            ),
+        ),
         optimizer=optimizer,
         scheduler=build_scheduler(config, optimizer),
-        iterations=config.meta.iterations,
-        n_tasks=config.meta.n_tasks,
-        clip_value=config.meta.clip_value,
-        clip_norm=config.meta.clip_norm,
-        validation=Validation(
-            stream=build_stream(config, source, split="validation", n_query=n_query),
-            every=config.validation.every,
-            tasks=config.validation.tasks,
-        ),
+        validation=_validation(config, source),
         out=out,
-        checkpoint_every=config.checkpoint_every,
-        seed=config.seed,
-        identity=Identity(
-            config=config.to_json(), config_digest=config.digest, data_digest=source.digest
-        ),
         listeners=listeners,
-        world=world,
+        processes=processes,
+    )
+
+
+def _validation(config: RunConfig, source: Source) -> Validation | None:
+    plan = config.validation
+    if not plan.enabled:
+        return None
+    return Validation(
+        stream=build_stream(config, source, split="validation", n_query=config.task.n_query),
+        every=plan.every,
+        tasks=plan.tasks,
     )
 
 
@@ -232,11 +231,8 @@ def load_learner(path: str | Path, *, device: str = "cpu") -> tuple[MetaLearner,
 
 
 def image_shape_of(config: RunConfig) -> tuple[int, int, int]:
-    """(C, H, W) of the images that a run's network takes: grey for glyphs, colour for
-    photographs.
-    """
-    channels = 1 if config.data.source == "glyphs" else 3
-    return channels, config.data.image_size, config.data.image_size
+    """(C, H, W) of the images that a run's network takes."""
+    return config.data.kind.channels, config.data.image_size, config.data.image_size
 
 
 def _torch_object(

@@ -293,7 +293,7 @@ def test_data_check_of_glyphs_and_of_folders(letters, tmp_path, monkeypatch):
     assert "classes" in call("data", "check").stdout
     assert "existing folder" in refused(call("data", "check", tmp_path / "none"))
     monkeypatch.delenv("MDTHEORY_MINI_IMAGENET", raising=False)
-    assert "MDTHEORY_MINI_IMAGENET" in refused(call("data", "check", "--mini-imagenet"))
+    assert "MDTHEORY_MINI_IMAGENET" in refused(call("data", "check", "--source", "mini-imagenet"))
 
 
 def test_data_sheet_draws_a_task_once(tmp_path):
