@@ -112,13 +112,10 @@ def run(job: Job) -> bool:
 
 def train(job: Job, config: RunConfig, source: Source) -> None:
     """Train to the last iteration and its validation, from the last checkpoint on."""
-    trainer = RunFolder(job.state, resume=True).trainer(
-        config,
-        source,
-        listeners=[Lines(job.name, every=30), JsonLines(job.state / "metrics.jsonl")],
-    )
     minutes = None if math.isinf(job.until) else max(0.0, (job.until - time.time()) / 60)
-    counters = trainer.fit(minutes=minutes)
+    listeners = [Lines(job.name, every=30), JsonLines(job.state / "metrics.jsonl")]
+    with RunFolder(job.state, resume=True) as folder:
+        counters = folder.trainer(config, source, listeners=listeners).fit(minutes=minutes)
     if counters.iteration < config.meta.iterations or counters.validated < config.meta.iterations:
         raise OutOfTime
 

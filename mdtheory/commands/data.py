@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mdtheory.commands.console import JsonFlag, write_json
+from mdtheory.commands.console import ForceFlag, JsonFlag, demand_new, write_json
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode="rich", help="Look at a data set before training on it."
@@ -76,6 +76,7 @@ def sheet(
     per_class: Annotated[
         int, typer.Option("--per-class", min=2, help="Images of each class.")
     ] = 10,
+    force: ForceFlag = False,
 ) -> None:
     """Draw one task as a picture: a row of images for every class.
 
@@ -87,11 +88,11 @@ def sheet(
     """
     from mdtheory.data.episodes import EpisodeStream
     from mdtheory.figures.contact_sheet import Card, contact_sheet, pixels_of
+    from mdtheory.meta.checkpoint import write_atomically
 
-    if out.suffix.lower() != ".png" or out.exists():
-        raise ValueError(
-            f"OUT.png must be a new file that ends in .png, got {out}; choose another name"
-        )
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"OUT.png must end in .png, got {out}; choose another name")
+    demand_new(out, "OUT.png", force=force)
     source = open_place(path, mini=mini, image_size=image_size)
     stream = EpisodeStream(
         source, split=split, seed=0, n_way=n_way, n_shot=1, n_query=per_class - 1
@@ -104,7 +105,7 @@ def sheet(
     ):
         cards = [Card(pixels_of(image.numpy())) for image in (example, *others)]
         sections.append((names[class_index], cards))
-    contact_sheet(sections, out)
+    write_atomically(out, contact_sheet(sections))
     typer.echo(str(out))
 
 
