@@ -18,7 +18,7 @@ from mdtheory.core import seeding, tree
 from mdtheory.core.types import Params
 from mdtheory.data.episodes import EpisodeStream
 from mdtheory.geometry.base import Geometry
-from mdtheory.inner.solver import noise_of, trace
+from mdtheory.inner.solver import states, trace
 from mdtheory.maps.base import DualMap
 from mdtheory.maps.identity import Identity
 from mdtheory.meta.learner import MetaLearner
@@ -43,7 +43,7 @@ def paths(
     )
     for index in range(n_tasks):
         episode = stream(index).to(device=like.device, dtype=like.dtype)
-        found = trace(problem, meta, episode, n_steps=n_steps)
+        found = trace(problem, meta, learner.task(episode), n_steps=n_steps)
         tables[0].append(_rounded(found.support_loss))
         tables[1].append(_rounded(found.grad_norm))
         tables[2].append(
@@ -53,33 +53,31 @@ def paths(
 
 
 def common_start(learner: MetaLearner, maml: Path) -> Params | None:
-    """The meta-parameters with the anchor from which the method starts at MAML's trained weights;
-    ``None`` where there is none.
-
-    With a point map that is z_0 = g^{-1}(MAML's). Methods with layers of their own (WarpGrad's
-    warps, MT-net's T) compute another function from the same weights, so that they have no common
-    start.
-    """
+    """:func:`started_at` MAML's trained weights; ``None`` where there are none."""
     from safetensors.torch import load
 
     from experiments import shards
 
+    if not shards.pieces(maml):
+        return None
+    return started_at(learner, tree.sub(load(shards.read(maml)), "network."))
+
+
+def started_at(learner: MetaLearner, start: Params) -> Params | None:
+    """The meta-parameters with the anchor from which the method starts at the point ``start``.
+
+    With a point map that is z_0 = g^{-1}(start). Methods with layers of their own (WarpGrad's
+    warps, MT-net's T) compute another function from the same weights, so that they have no common
+    start: ``None``.
+    """
     meta = tree.detach(learner.meta())
     own_layers = any(name.startswith("shared.") for name in meta)
-    if (
-        own_layers
-        or type(learner.geometry).weights is not Geometry.weights
-        or not shards.pieces(maml)
-    ):
+    if own_layers or type(learner.geometry).weights is not Geometry.weights:
         return None
-    weights = load(shards.read(maml))
-    anchor = tree.sub(meta, "anchor.")
-    start = {
-        name: weights[f"network.{name}"].to(value.device, value.dtype)
-        for name, value in anchor.items()
-    }
+    like = tree.sub(meta, "anchor.")
+    moved = {name: start[name].to(value.device, value.dtype) for name, value in like.items()}
     with torch.no_grad():
-        dual = learner.geometry.map.inverse(tree.sub(meta, "geometry.map."), start)
+        dual = learner.geometry.map.inverse(tree.sub(meta, "geometry.map."), moved)
     return {**meta, **tree.prefixed("anchor.", tree.detach(dual))}
 
 
@@ -103,9 +101,7 @@ def map_probe(learner: MetaLearner, stream: EpisodeStream) -> MapProbe | None:
         episode = stream(index).to(device=next(iter(meta.values())).device, dtype=torch.float64)
         problem = double.problem(n_steps=learner.eval_steps)
         with torch.no_grad():
-            first = state = problem.start(meta, noise_of(problem, episode))
-            for k in range(learner.eval_steps):
-                state = tree.detach(problem.advance(meta, state, episode, k))
+            first, *_, state = states(problem, meta, double.task(episode))
             moved = tree.axpy(-1.0, tree.sub(first, "z."), tree.sub(state, "z."))
             gap = tree.axpy(-1.0, problem.point(meta, first), problem.point(meta, state))
         quotients.append(float(tree.dot(gap, moved) / tree.dot(moved, moved)))

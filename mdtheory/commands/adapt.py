@@ -16,11 +16,11 @@ from mdtheory.commands.console import (
     PluginOption,
     ThreadsOption,
     demand_new,
-    find_checkpoint,
     use_plugins,
     use_threads,
     write_json,
 )
+from mdtheory.run.load import find_checkpoint
 
 
 def adapt(
@@ -205,13 +205,9 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path) -> list[Path]:
-    from mdtheory.data.image_index import IMAGE_SUFFIXES
+    from mdtheory.data.left_out import is_image
 
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."
-    )
+    return sorted(path for path in folder.iterdir() if is_image(path.name))
 
 
 def _decode(named: list[tuple[Path, str]], size: int) -> Pictures:

@@ -210,24 +210,6 @@ def demand_new(path: Path, option: str, *, force: bool) -> None:
         )
 
 
-def find_checkpoint(path: Path) -> Path:
-    """The file itself, or a run folder's ``best.pt``, or its ``last.pt``; ``ValueError`` for a
-    folder that holds the files of several runs.
-    """
-    from mdtheory.run.folder import check_belongs
-
-    if not path.is_dir():
-        return path
-    check_belongs(path)
-    for name in ("best.pt", "last.pt"):
-        if (path / name).is_file():
-            return path / name
-    raise ValueError(
-        f"{path} must be a checkpoint or a folder with best.pt or last.pt, got neither; check the "
-        "path"
-    )
-
-
 def use_threads(threads: int | None) -> None:
     """Set torch's number of CPU threads, where the configuration says one; ``ValueError`` for more
     than a machine takes.

@@ -13,13 +13,13 @@ from mdtheory.commands.console import (
     PluginOption,
     ThreadsOption,
     demand_new,
-    find_checkpoint,
     use_plugins,
     use_threads,
     write_json,
     write_table,
 )
 from mdtheory.core.progress import say
+from mdtheory.run.load import find_checkpoint
 
 
 def evaluate(
@@ -87,16 +87,15 @@ def run(
     paths: list[Path], tasks: int | None, split: str, data: Path | None, device: str
 ) -> dict[str, Any]:
     """Everything measured, as plain numbers."""
-    from mdtheory.meta.evaluate import evaluate as measure
-    from mdtheory.meta.evaluate import paired
+    from mdtheory.meta.evaluate import evaluate as measure, paired
     from mdtheory.run.build import build_stream, load_learner, open_data
 
     loaded = [load_learner(path, device=device) for path in paths]
     _same_problem([config for _, config in loaded], paths)
     first = loaded[0][1]
-    if data is not None and first.data.source == "glyphs":
+    if data is not None and not first.data.kind.takes_path:
         raise ValueError(
-            "--data must be left out for a run on glyphs, which ship with the package, got "
+            f"--data must be left out for a run on {first.data.source}, which needs no folder, got "
             f"{data}; remove it"
         )
     place = first.data if data is None else first.data.model_copy(update={"path": str(data)})

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from mdtheory.core.types import Episode, MetaGradient
+from mdtheory.inner.batching import at_once
 from mdtheory.meta.evaluate import evaluate
 from mdtheory.meta.learner import MetaLearner
 
@@ -200,10 +201,10 @@ def meta_gradient(
     """
     if processes.size == 1:
         return learner.meta_gradient([draw(j) for j in range(n_tasks)])
-    at_once = learner.estimator.batched and learner.geometry.vmappable
+    shared = at_once(learner.problem(), asked=learner.estimator.batched)
     shares = (
         [range(r, n_tasks, processes.size) for r in range(processes.size)]
-        if at_once
+        if shared
         else [range(j, j + 1) for j in range(n_tasks)]
     )
     mine = processes.all_or_none(

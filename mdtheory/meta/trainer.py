@@ -107,6 +107,18 @@ class MetaTrainer:
     iteration and put back, so that on a CPU a resumed run is the unbroken one to the bit.
     ``processes``: those that share the tasks out; rank 0 alone writes, and only it should have
     ``listeners``. All must hold the same state at the start and at every checkpoint.
+
+    units: ``iterations`` and ``checkpoint_every`` in meta-iterations, ``n_tasks`` in tasks an
+    iteration.
+
+    >>> import torch, mdtheory
+    >>> tasks = mdtheory.data.SinusoidStream(seed=0)
+    >>> network = mdtheory.models.MLP(in_features=1, n_way=1, hidden=(8,))
+    >>> learner = mdtheory.MetaLearner(network, n_steps=1, loss=torch.nn.functional.mse_loss)
+    >>> optimizer = torch.optim.Adam(learner.meta().values())
+    >>> trainer = mdtheory.MetaTrainer(learner, tasks, optimizer=optimizer, iterations=2)
+    >>> trainer.fit().iteration
+    2
     """
 
     def __init__(

@@ -11,10 +11,8 @@ import torch
 
 from mdtheory.config import RunConfig, construct, parse
 from mdtheory.config.schema import DataConfig, is_device
-from mdtheory.core.progress import progress_bar
 from mdtheory.data.episodes import EpisodeStream, Source
-from mdtheory.data.glyphs import GlyphSet
-from mdtheory.data.open import open_class_folders, open_mini_imagenet
+from mdtheory.data.sources import sources
 from mdtheory.geometry.base import geometries
 from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.meta import checkpoint
@@ -59,22 +57,8 @@ def pick_device(name: str) -> torch.device:
 def open_data(config: DataConfig, device: torch.device | None = None) -> Source:
     """The images of a configuration; on a GPU they are kept there whole."""
     device = torch.device("cpu") if device is None else device
-    if config.source == "glyphs":
-        return GlyphSet(
-            strength=1.6 if config.strength is None else config.strength,
-            image_size=config.image_size,
-            device=device,
-        )
-    with progress_bar("reading images") as progress:
-        if config.source == "mini-imagenet":
-            images = open_mini_imagenet(
-                config.path, image_size=config.image_size, progress=progress
-            )
-        else:
-            images = open_class_folders(
-                str(config.path), image_size=config.image_size, progress=progress
-            )
-    return images if device.type == "cpu" else images.to_device(device)
+    source = construct(sources, config, strength=config.strength)
+    return source.open(config.path, image_size=config.image_size, device=device)
 
 
 def build_learner(config: RunConfig, image_shape: Sequence[int]) -> MetaLearner:
@@ -212,8 +196,5 @@ def load_learner(path: str | Path, *, device: str = "cpu") -> tuple[MetaLearner,
 
 
 def image_shape_of(config: RunConfig) -> tuple[int, int, int]:
-    """(C, H, W) of the images that a run's network takes: grey for glyphs, colour for
-    photographs.
-    """
-    channels = 1 if config.data.source == "glyphs" else 3
-    return channels, config.data.image_size, config.data.image_size
+    """(C, H, W) of the images that a run's network takes."""
+    return config.data.kind.channels, config.data.image_size, config.data.image_size

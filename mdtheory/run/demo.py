@@ -230,7 +230,7 @@ def _paths(start: str, method: str, out: Path) -> plots.Paths:
         )
     problem = learner.problem()
     found = [
-        trace(problem, meta, test(index), n_steps=TRACED_STEPS)
+        trace(problem, meta, learner.task(test(index)), n_steps=TRACED_STEPS)
         for index in range(min(TRACED, config.test.tasks))
     ]
     return plots.Paths(

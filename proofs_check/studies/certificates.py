@@ -63,7 +63,8 @@ def trained(
     learner = trainer.learner
     problem, own = learner.problem(), tree.detach(learner.meta())
     return learner, [
-        tree.sub(solve(problem, own, episode), "z.") for episode in episodes(config, 2)
+        tree.sub(solve(problem, own, learner.task(episode)), "z.")
+        for episode in episodes(config, 2)
     ]
 
 

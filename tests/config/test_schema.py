@@ -8,8 +8,7 @@ import json
 import tomllib
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from pydantic import ValidationError
 
 from mdtheory.config import RunConfig, load, override, parse
@@ -141,6 +140,7 @@ CHANGES = [
     "data.image_size=20",
     "data.strength=0.5",
     "task.n_way=4",
+    "data.options.rotations=true",
     "task.n_shot=2",
     "task.n_query=3",
     "task.eval_n_query=[15]",
