@@ -23,19 +23,19 @@ from typing import Any
 
 import torch
 
-from experiments import probes, provenance, shards
-from experiments import records as store
+from experiments import probes, provenance, records as store, shards
 from experiments.cells import Cell, tier
 from experiments.records import WEIGHTS, Adaptation, Provenance, Result, Scores
 from mdtheory.config import RunConfig
 from mdtheory.data.episodes import Source
 from mdtheory.meta import checkpoint
 from mdtheory.meta.evaluate import evaluate
-from mdtheory.meta.events import JsonLines, Lines, read_metrics, truncate_metrics
-from mdtheory.meta.interrupt import Interrupted
+from mdtheory.meta.events import JsonLines, Lines, read_metrics
+from mdtheory.meta.interrupt import InterruptedRunError
 from mdtheory.meta.learner import MetaLearner
-from mdtheory.meta.trainer import Diverged, restore_weights
-from mdtheory.run.build import build_learner, build_stream, build_trainer, open_data, pick_device
+from mdtheory.meta.trainer import DivergedError, restore_weights
+from mdtheory.run.build import build_learner, build_stream, open_data, pick_device
+from mdtheory.run.folder import RunFolder
 
 TEST_SHARD = 100  # tasks tested between two looks at the clock
 
@@ -111,14 +111,11 @@ def run(job: Job) -> bool:
 
 def train(job: Job, config: RunConfig, source: Source) -> None:
     """Train to the last iteration and its validation, from the last checkpoint on."""
-    last, metrics = job.state / "last.pt", job.state / "metrics.jsonl"
-    trainer = build_trainer(config, source, out=job.state)
-    checkpoint.remove_leftovers(job.state)
-    if last.exists():
-        trainer.resume(checkpoint.load(last))
-    else:
-        truncate_metrics(metrics, iteration=0, validated=-1)
-    trainer.listeners = [Lines(job.name, every=30), JsonLines(metrics)]
+    trainer = RunFolder(job.state, resume=True).trainer(
+        config,
+        source,
+        listeners=[Lines(job.name, every=30), JsonLines(job.state / "metrics.jsonl")],
+    )
     minutes = None if math.isinf(job.until) else max(0.0, (job.until - time.time()) / 60)
     counters = trainer.fit(minutes=minutes)
     if counters.iteration < config.meta.iterations or counters.validated < config.meta.iterations:
@@ -364,9 +361,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     try:
         return 0 if run(job) else 75
-    except Interrupted as request:
+    except InterruptedRunError as request:
         return request.exit_code
-    except Diverged as error:
+    except DivergedError as error:
         checkpoint.write_atomically(job.state / "diverged.txt", f"{error}\n".encode())
         print(f"{job.name}: {error}", file=sys.stderr)
         return 3

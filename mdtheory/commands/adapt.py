@@ -13,11 +13,11 @@ import typer
 from mdtheory.commands.console import (
     JsonFlag,
     PluginOption,
-    find_checkpoint,
     load_plugins,
     use_threads,
     write_json,
 )
+from mdtheory.run.load import find_checkpoint
 
 
 def adapt(

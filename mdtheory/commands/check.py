@@ -27,7 +27,7 @@ def check(
 
     [bold]Examples[/bold]
 
-      mdtheory check momentum --plugin my_geometry.py
+      mdtheory check momentum --plugin momentum.py
 
       mdtheory check metamida --device cuda
     """

@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from mdtheory.core.progress import say
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")]
 PluginOption = Annotated[
     list[Path] | None,
@@ -22,12 +24,6 @@ PluginOption = Annotated[
         help="A Python file that registers a geometry, model, ...; may be repeated.",
     ),
 ]
-
-
-def say(text: str) -> None:
-    """One line for people, on the error stream."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
 
 
 def complain(text: str) -> None:
@@ -113,19 +109,6 @@ def write_table(
         table.add_row(*row)
     Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 140).print(
         table
-    )
-
-
-def find_checkpoint(path: Path) -> Path:
-    """The file itself, or a run folder's ``best.pt``, or its ``last.pt``."""
-    if not path.is_dir():
-        return path
-    for name in ("best.pt", "last.pt"):
-        if (path / name).is_file():
-            return path / name
-    raise ValueError(
-        f"{path} must be a checkpoint or a folder with best.pt or last.pt, got neither; check the "
-        "path"
     )
 
 

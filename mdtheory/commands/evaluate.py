@@ -10,13 +10,13 @@ import typer
 from mdtheory.commands.console import (
     JsonFlag,
     PluginOption,
-    find_checkpoint,
     load_plugins,
-    say,
     use_threads,
     write_json,
     write_table,
 )
+from mdtheory.core.progress import say
+from mdtheory.run.load import find_checkpoint
 
 
 def evaluate(
@@ -81,8 +81,7 @@ def run(
     paths: list[Path], tasks: int | None, split: str, data: Path | None, device: str
 ) -> dict[str, Any]:
     """Everything measured, as plain numbers."""
-    from mdtheory.meta.evaluate import evaluate as measure
-    from mdtheory.meta.evaluate import paired
+    from mdtheory.meta.evaluate import evaluate as measure, paired
     from mdtheory.run.build import build_stream, load_learner, open_data
 
     loaded = [load_learner(path, device=device) for path in paths]

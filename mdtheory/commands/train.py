@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,10 +14,14 @@ from mdtheory.commands.console import (
     complain,
     load_plugins,
     one_line,
-    say,
     use_threads,
     write_json,
 )
+
+if TYPE_CHECKING:
+    from mdtheory.config import RunConfig
+    from mdtheory.meta.distributed import Processes
+    from mdtheory.meta.trainer import Counters, MetaTrainer
 
 
 def train(
@@ -97,31 +101,31 @@ def train(
 
 
 def run(
-    config: Any, out: Path, *, resume: bool, minutes: float | None, any_threads: bool
+    config: RunConfig, out: Path, *, resume: bool, minutes: float | None, any_threads: bool
 ) -> dict[str, Any] | None:
     """Train in ``out``, with the other processes of ``torchrun`` if there are any; the summary for
     stdout, on rank 0 alone.
     """
     from mdtheory.meta import checkpoint
-    from mdtheory.meta.distributed import Lost, joined
-    from mdtheory.meta.interrupt import Interrupted
+    from mdtheory.meta.distributed import PeerLostError, process_group
+    from mdtheory.meta.interrupt import InterruptedRunError
     from mdtheory.run.build import pick_device
 
-    with joined(pick_device(config.device)) as world:
+    with process_group(pick_device(config.device)) as processes:
         try:
-            trainer = prepare(config, out, world, resume=resume, any_threads=any_threads)
-            counters = fit(trainer, world, minutes=minutes)
-        except Interrupted as request:
-            if world.rank == 0:
+            trainer = prepare(config, out, processes, resume=resume, any_threads=any_threads)
+            counters = fit(trainer, minutes=minutes)
+        except InterruptedRunError as request:
+            if processes.rank == 0:
                 complain(f"{request}; --resume goes on")
             raise typer.Exit(request.exit_code) from None
-        except Lost:
+        except PeerLostError:
             raise
         except (ValueError, FloatingPointError, OSError) as error:
-            if world.rank == 0:
+            if processes.rank == 0:
                 raise
             raise typer.Exit(2) from error  # rank 0 says the same
-    if world.rank > 0:
+    if processes.rank > 0:
         return None
     return {
         "out": str(out),
@@ -133,77 +137,35 @@ def run(
     }
 
 
-def fit(trainer: Any, world: Any, *, minutes: float | None) -> Any:
+def prepare(
+    config: RunConfig, out: Path, processes: Processes, *, resume: bool, any_threads: bool
+) -> MetaTrainer:
+    """The trainer, at the checkpoint's iteration if there is one; on all processes or on none."""
+    from mdtheory.meta import events
+    from mdtheory.run.build import open_data, pick_device
+    from mdtheory.run.folder import RunFolder
+
+    folder = RunFolder(out, resume=resume, processes=processes)
+    return processes.all_or_none(
+        lambda: folder.trainer(
+            config,
+            open_data(config.data, pick_device(config.device)),
+            listeners=events.for_run(out, config.geometry.name),
+            any_threads=any_threads,
+        )
+    )
+
+
+def fit(trainer: MetaTrainer, *, minutes: float | None) -> Counters:
     """``trainer.fit``; that another process is lost is said before ``torchrun``, which knows it
     too, can end this one.
     """
-    from mdtheory.meta.distributed import Lost
+    from mdtheory.meta.distributed import PeerLostError
     from mdtheory.meta.interrupt import StopRequest
 
-    with StopRequest() if world.size > 1 else nullcontext():
+    with StopRequest() if trainer.processes.size > 1 else nullcontext():
         try:
             return trainer.fit(minutes=minutes)
-        except Lost as error:
+        except PeerLostError as error:
             complain(one_line(error))
             raise typer.Exit(2) from error
-
-
-def prepare(config: Any, out: Path, world: Any, *, resume: bool, any_threads: bool) -> Any:
-    """The trainer, at the checkpoint's iteration if there is one; rank 0 alone reads and writes in
-    ``out``.
-    """
-    from mdtheory.meta import events
-    from mdtheory.run.build import build_trainer, open_data, pick_device
-
-    first = world.rank == 0
-    stored = world.from_first(
-        world.together(lambda: read_last(out, resume=resume) if first else None)
-    )
-
-    def build() -> Any:
-        trainer = build_trainer(
-            config, open_data(config.data, pick_device(config.device)), out=out, world=world
-        )
-        if first:
-            make_folder(config, out, fresh=stored is None)
-        if stored is not None:
-            trainer.resume(stored, any_threads=any_threads)
-            if first and stored["torch"] != trainer.state()["torch"]:
-                say(
-                    f"note: the checkpoint is from torch {stored['torch']}; the bits may differ "
-                    "from an unbroken run's"
-                )
-        return trainer
-
-    trainer = world.together(build)
-    if first:
-        trainer.listeners = events.for_run(out, config.geometry.name)
-    return trainer
-
-
-def read_last(out: Path, *, resume: bool) -> dict[str, Any] | None:
-    """The state to go on from, if any; ``ValueError`` if there is one that ``resume`` does not
-    allow.
-    """
-    from mdtheory.meta import checkpoint
-
-    last = out / "last.pt"
-    if last.exists() and not resume:
-        raise ValueError(
-            f"--out must be a folder without a run, got {out} with a last.pt; pass --resume or "
-            "choose another"
-        )
-    return checkpoint.load(last) if last.exists() else None
-
-
-def make_folder(config: Any, out: Path, *, fresh: bool) -> None:
-    """The run's folder, without what killed processes left; for a fresh run with its configuration
-    and no metrics.
-    """
-    from mdtheory.meta import checkpoint, events
-
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint.remove_leftovers(out)
-    if fresh:
-        events.truncate_metrics(out / "metrics.jsonl", iteration=0, validated=-1)
-        checkpoint.write_atomically(out / "config.toml", config.to_toml().encode())

@@ -9,7 +9,16 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from mdtheory.config.writing import dump_toml
 from mdtheory.core.objectives import Objective
@@ -63,12 +72,26 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 Options = Annotated[dict[str, Any], AfterValidator(_check_options)]
 
 
+LATER = object()
+"""Marks a key that is younger than the first records: at its default it is neither written nor
+digested, so that an old configuration keeps its text and its digest.
+"""
+
+
 class Section(BaseModel):
     """A table of the file: frozen, no unknown key, no silent conversion ("5" is no number, true is
     no 1), no nan or inf.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = plain(self)
+        for name, field in type(self).model_fields.items():
+            if LATER in field.metadata and getattr(self, name) == field.default:
+                data.pop(name, None)
+        return data
 
 
 class DataConfig(Section):
@@ -222,8 +245,11 @@ class MetaConfig(Section):
 
 
 class ValidationConfig(Section):
-    """``[validation]``: every so many iterations, on so many tasks; the best of these is kept."""
+    """``[validation]``: every so many iterations, on so many tasks; the best of these is kept. Not
+    ``enabled``: never, and no best.pt.
+    """
 
+    enabled: Annotated[bool, LATER] = True
     every: Count = 1000
     tasks: Annotated[int, Field(ge=2, lt=2**31)] = 200
 

@@ -27,10 +27,10 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from mdtheory.core.progress import Progress
 from mdtheory.data.decode_all import decode_all
 from mdtheory.data.files import open_regular
 from mdtheory.data.image_index import Found, Listing, Pixels, arrange, open_items
-from mdtheory.data.progress import Progress
 from mdtheory.data.stored_pixels import HASH_BYTES, StoredPixels, digest_of, hash_of
 
 VERSION = 2

@@ -21,23 +21,23 @@ from mdtheory.data.stored_pixels import Hashes, StoredPixels, digest_of, hashes_
 class ClassImages:
     """Images of named classes, sorted by (class id, file name), with the classes of every split.
 
-    ``pixels``: uint8 (N, H, W, C), an array, a file of them or a tensor on any device;
+    shapes: ``pixels`` uint8 (N, H, W, C), an array, a file of them or a tensor on any device;
     ``class_ids`` and ``files``: one per image, sorted. ``digest`` is the sha256 of the sorted
     (class id, file) list: the address of episodes, the same whatever form the images came in and at
     whatever size they are shown. ``pixels_digest`` names the pixels themselves. ``origin`` says
     where they came from and ``left_out`` what was not taken there; ``hashes`` are those of the
     pixels where they are known. ``ValueError`` where the parts do not belong together.
 
-    >>> pixels = np.zeros((3, 8, 8, 3), dtype=np.uint8)
-    >>> division = Division({"train": ("cat", "dog")}, by="hand")
-    >>> images = ClassImages(
-    ...     pixels,
+    >>> import numpy as np, mdtheory
+    >>> from mdtheory.data import Division
+    >>> images = mdtheory.ClassImages(
+    ...     np.zeros((3, 8, 8, 3), np.uint8),
     ...     class_ids=["cat", "cat", "dog"],
     ...     files=["1.png", "2.png", "1.png"],
-    ...     division=division,
+    ...     division=Division({"train": ("cat",), "test": ("dog",)}, by="hand"),
     ... )
-    >>> images.classes("train"), images.count("train", 0), images.image_shape
-    (('cat', 'dog'), 2, (3, 8, 8))
+    >>> images.image_shape, images.classes("train"), images.count("train", 0)
+    ((3, 8, 8), ('cat',), 2)
     """
 
     def __init__(

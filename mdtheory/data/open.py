@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 
 from mdtheory.core.cache_dir import default_cache_dir
+from mdtheory.core.progress import Progress
 from mdtheory.data.cache import open_cached
 from mdtheory.data.decode_all import decode_in_memory
 from mdtheory.data.image_index import Found, Pixels, unreadable
 from mdtheory.data.images import ClassImages
 from mdtheory.data.left_out import is_image, walk, warn
-from mdtheory.data.progress import Progress
 from mdtheory.data.readers import readers
 from mdtheory.data.splits import Division, divide_by_fractions, divide_mini_imagenet
 from mdtheory.data.stored_pixels import StoredPixels
@@ -44,6 +44,15 @@ def open_mini_imagenet(
     WordNet ids decide the split; a source without ids keeps its own and says so in ``notice``.
     Decoded once to squares of ``image_size`` pixels below ``cache_dir`` (``MDTHEORY_CACHE`` or
     ``~/.cache/mdtheory``).
+
+    shapes: what it loads is (n, 3, image_size, image_size). ``ValueError`` where there is no folder
+    or its form is not known:
+
+    >>> import mdtheory
+    >>> mdtheory.open_mini_imagenet("nowhere")
+    Traceback (most recent call last):
+    ...
+    ValueError: the path of a data set must be an existing folder, got 'nowhere'; check the path
     """
     if path is None:
         path = os.environ.get(MINI_IMAGENET_VARIABLE) or None
@@ -71,6 +80,19 @@ def open_class_folders(
     Without split folders, ``fractions`` (train, validation, test) of the classes go to each split
     in an order that their names decide. Images are squeezed to squares of ``image_size``;
     ``in_memory`` leaves out the cache, for a handful of images.
+
+    shapes: what it loads is (n, 3, image_size, image_size).
+
+    >>> import tempfile, pathlib, mdtheory
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for split, name in [("train", "cat"), ("val", "dog"), ("test", "owl")]:
+    ...         path = pathlib.Path(folder, split, name)
+    ...         path.mkdir(parents=True)
+    ...         Image.new("RGB", (20, 10)).save(path / "1.png")
+    ...     images = mdtheory.open_class_folders(folder, image_size=8, in_memory=True)
+    >>> images.classes("validation"), images.load("test", 0, [0], seed=0).shape
+    (('dog',), torch.Size([1, 3, 8, 8]))
     """
     divide = partial(divide_by_fractions, fractions=fractions)
     return _open(detect(path), image_size, cache_dir, progress, divide, in_memory=in_memory)

@@ -8,16 +8,17 @@ from types import FrameType
 from typing import Any
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     """A signal asked the run to stop, and it was saved; ``exit_code`` is 128 + the signal's
     number.
     """
 
     def __init__(self, message: str, signum: int):
         super().__init__(message)
-        self.signum, self.exit_code = signum, 128 + signum
+        self.signum = signum
+        self.exit_code = 128 + signum
 
-    def __reduce__(self) -> tuple[type[Interrupted], tuple[str, int]]:
+    def __reduce__(self) -> tuple[type[InterruptedRunError], tuple[str, int]]:
         """Travels between processes."""
         return type(self), (str(self), self.signum)
 

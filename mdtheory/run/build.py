@@ -15,18 +15,24 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from mdtheory.config import RunConfig, construct, parse
 from mdtheory.config.schema import DataConfig, is_device
+from mdtheory.core.progress import progress_bar
 from mdtheory.core.registry import unknown
 from mdtheory.data.episodes import EpisodeStream, Source
 from mdtheory.data.glyphs import GlyphSet
 from mdtheory.data.open import open_class_folders, open_mini_imagenet
-from mdtheory.data.progress import bar_on_stderr
 from mdtheory.geometry.base import geometries
 from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.meta import checkpoint
-from mdtheory.meta.distributed import ALONE, World
+from mdtheory.meta.distributed import SINGLE_PROCESS, Processes
 from mdtheory.meta.events import Listener
 from mdtheory.meta.learner import MetaLearner
-from mdtheory.meta.trainer import Identity, MetaTrainer, Validation, restore_weights
+from mdtheory.meta.trainer import (
+    MetaTrainer,
+    RunInfo,
+    TrainerOptions,
+    Validation,
+    restore_weights,
+)
 from mdtheory.models.base import models
 
 EVALUATION_SEED = 0
@@ -76,7 +82,7 @@ def open_data(config: DataConfig, device: torch.device | None = None) -> Source:
             image_size=config.image_size,
             device=device,
         )
-    with bar_on_stderr("reading images") as progress:
+    with progress_bar("reading images") as progress:
         if config.source == "mini-imagenet":
             images = open_mini_imagenet(
                 config.path, image_size=config.image_size, progress=progress
@@ -173,34 +179,43 @@ def build_trainer(
     *,
     out: str | Path | None = None,
     listeners: Sequence[Listener] = (),
-    world: World = ALONE,
+    processes: Processes = SINGLE_PROCESS,
 ) -> MetaTrainer:
-    """Everything together, at iteration 0."""
+    """A fresh trainer for a configuration, at iteration 0."""
     learner = build_learner(config, source.image_shape)
     optimizer = build_optimizer(config, learner)
     n_query = config.task.n_query
     return MetaTrainer(
         learner,
         build_stream(config, source, split="train", n_query=n_query),
+        TrainerOptions(
+            iterations=config.meta.iterations,
+            n_tasks=config.meta.n_tasks,
+            clip_value=config.meta.clip_value,
+            clip_norm=config.meta.clip_norm,
+            checkpoint_every=config.checkpoint_every,
+            seed=config.seed,
+            info=RunInfo(
+                config=config.to_json(), config_digest=config.digest, data_digest=source.digest
+            ),
+        ),
         optimizer=optimizer,
         scheduler=build_scheduler(config, optimizer),
-        iterations=config.meta.iterations,
-        n_tasks=config.meta.n_tasks,
-        clip_value=config.meta.clip_value,
-        clip_norm=config.meta.clip_norm,
-        validation=Validation(
-            stream=build_stream(config, source, split="validation", n_query=n_query),
-            every=config.validation.every,
-            tasks=config.validation.tasks,
-        ),
+        validation=_validation(config, source),
         out=out,
-        checkpoint_every=config.checkpoint_every,
-        seed=config.seed,
-        identity=Identity(
-            config=config.to_json(), config_digest=config.digest, data_digest=source.digest
-        ),
         listeners=listeners,
-        world=world,
+        processes=processes,
+    )
+
+
+def _validation(config: RunConfig, source: Source) -> Validation | None:
+    plan = config.validation
+    if not plan.enabled:
+        return None
+    return Validation(
+        stream=build_stream(config, source, split="validation", n_query=config.task.n_query),
+        every=plan.every,
+        tasks=plan.tasks,
     )
 
 

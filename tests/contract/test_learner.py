@@ -91,7 +91,7 @@ def test_backward_adds_into_grad_for_any_optimizer():
 def test_training_and_evaluation_may_take_different_numbers_of_steps():
     learner, episode = learner_of("maml", "mlp", n_steps=1, eval_steps=4), episodes_of("mlp", 1)[0]
     problem, meta = learner.problem(n_steps=4), tree.detach(learner.meta())
-    state = solve(problem, meta, episode)
+    state = solve(problem, meta, learner.task(episode))
     adapted = dict(learner.adapt(episode.support_x, episode.support_y).network.named_parameters())
     assert all(
         torch.equal(adapted[name.removeprefix("z.")], value) for name, value in state.items()

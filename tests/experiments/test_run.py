@@ -35,16 +35,13 @@ def stopped_after(iterations: int, own: Job) -> None:
     """Train so many iterations, save, and leave."""
     own.state.mkdir(parents=True)
     config = own.cell.config(own.seed)
-    trainer = build_trainer(
-        config,
-        open_data(config.data),
-        out=own.state,
-        listeners=[JsonLines(own.state / "metrics.jsonl")],
-    )
+    lines = JsonLines(own.state / "metrics.jsonl")
+    trainer = build_trainer(config, open_data(config.data), out=own.state, listeners=[lines])
+    lines.start(done=0, validated=-1, total=iterations)
     for _ in range(iterations):
         trainer.step()
     trainer.save()
-    trainer.listeners[0].close()
+    lines.close()
 
 
 def same(first: Job, second: Job) -> bool:
@@ -126,10 +123,10 @@ def test_kept_weights_give_the_recorded_answers(whole, tmp_path):
 
 
 def test_divergence_is_noted_and_has_its_own_exit_code(tmp_path, monkeypatch, capsys):
-    from mdtheory.meta.trainer import Diverged
+    from mdtheory.meta.trainer import DivergedError
 
     def diverge(*args, **kwargs):
-        raise Diverged("the gradient of x is not finite")
+        raise DivergedError("the gradient of x is not finite")
 
     monkeypatch.setattr(run, "train", diverge)
     folders = ["--records", str(tmp_path / "records"), "--states", str(tmp_path / "state")]

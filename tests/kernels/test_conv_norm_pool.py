@@ -220,9 +220,9 @@ class TestTransforms:
         _, *rest = (a.detach() for a in inputs(3, 2, 4, 6, 6))
 
         def slope(x: Tensor) -> Tensor:
-            return grad(
-                lambda w: fused(x, w, *rest[1:], eps=EPS, counted=3).square().sum()
-            )(rest[0])
+            return grad(lambda w: fused(x, w, *rest[1:], eps=EPS, counted=3).square().sum())(
+                rest[0]
+            )
 
         assert torch.equal(vmap(slope)(xs), torch.stack([slope(x) for x in xs]))
 

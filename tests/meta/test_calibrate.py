@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from mdtheory.meta import calibrate
 from mdtheory.meta.calibrate import held_out_folds, needed, split_conformal, temperature

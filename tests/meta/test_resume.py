@@ -13,8 +13,8 @@ from torch.optim import lr_scheduler
 from mdtheory.core.types import Episode
 from mdtheory.meta import checkpoint
 from mdtheory.meta.events import read_metrics
-from mdtheory.meta.interrupt import Interrupted
-from mdtheory.meta.trainer import Identity, Validation
+from mdtheory.meta.interrupt import InterruptedRunError
+from mdtheory.meta.trainer import RunInfo, Validation
 from tests.meta.fakes import (
     Switch,
     blobs,
@@ -139,7 +139,7 @@ def test_running_statistics_are_learned_saved_and_resumed(tmp_path):
 def test_time_up_saves_and_goes_on_later(tmp_path):
     whole = unbroken(tmp_path / "whole")
     (tmp_path / "short").mkdir()
-    counters = logged(trainer(tmp_path / "short")).fit(minutes=0)
+    counters = logged(tmp_path / "short").fit(minutes=0)
     assert counters.iteration == 0
     assert checkpoint.digest(resumed(tmp_path / "short")) == checkpoint.digest(whole)
 
@@ -162,10 +162,8 @@ def test_a_signal_finishes_saves_and_leaves(tmp_path, signum, during):
             os.kill(os.getpid(), signum)
         return blobs(10_000 + index)
 
-    one = logged(
-        trainer(folder, stream=stream, validation=Validation(stream=tested, every=3, tasks=4))
-    )
-    with pytest.raises(Interrupted, match="saved in") as caught:
+    one = logged(folder, stream=stream, validation=Validation(stream=tested, every=3, tasks=4))
+    with pytest.raises(InterruptedRunError, match="saved in") as caught:
         one.fit()
     assert caught.value.exit_code == 128 + signum
     assert signal.getsignal(signum) is handler
@@ -178,14 +176,14 @@ def test_a_signal_finishes_saves_and_leaves(tmp_path, signum, during):
 
 def test_another_configuration_is_refused(tmp_path):
     unbroken(tmp_path / "a")
-    one = trainer(tmp_path / "a", identity=Identity(config_digest="other"))
+    one = trainer(tmp_path / "a", info=RunInfo(config_digest="other"))
     with pytest.raises(ValueError, match="must come from this configuration"):
         one.resume(last(tmp_path / "a"))
 
 
 def test_other_images_are_refused(tmp_path):
     unbroken(tmp_path / "a")
-    one = trainer(tmp_path / "a", identity=Identity(config_digest="d", data_digest="other"))
+    one = trainer(tmp_path / "a", info=RunInfo(config_digest="d", data_digest="other"))
     with pytest.raises(ValueError, match="must be those that the run began with"):
         one.resume(last(tmp_path / "a"))
 

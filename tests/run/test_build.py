@@ -64,7 +64,7 @@ def test_the_miniimagenet_runs_are_the_published_networks(name, counts):
 def test_the_glyph_run_is_complete():
     config = load(CONFIGS / "glyphs.toml")
     trainer = build_trainer(config, open_data(config.data))
-    assert trainer.iterations == 1000
+    assert trainer.options.iterations == 1000
     assert trainer.validation.tasks == 100
 
 
@@ -132,9 +132,8 @@ def test_other_models_are_given_what_they_need():
 
 
 def test_a_checkpoint_becomes_a_learner_again(tmp_path):
-    config = small()
+    config = small(validation={"enabled": False})
     trainer = build_trainer(config, GlyphSet(), out=tmp_path)
-    trainer.validation = None
     trainer.fit()
     learner, again = load_learner(tmp_path / "last.pt")
     assert again == config

@@ -1,0 +1,15 @@
+from .episodes import (
+    EpisodeStream as EpisodeStream,
+    Source as Source,
+)
+from .glyphs import GlyphSet as GlyphSet
+from .images import ClassImages as ClassImages
+from .open import (
+    open_class_folders as open_class_folders,
+    open_mini_imagenet as open_mini_imagenet,
+)
+from .splits import Division as Division
+from .synthetic import (
+    LeastSquaresStream as LeastSquaresStream,
+    SinusoidStream as SinusoidStream,
+)
