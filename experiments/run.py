@@ -73,13 +73,10 @@ def carry_out(this: Run) -> bool:
 
 def train(this: Run, config: RunConfig, source: Source) -> None:
     """Train to the last iteration and its validation, from the last checkpoint on."""
-    trainer = RunFolder(this.state, resume=True).trainer(
-        config,
-        source,
-        listeners=[Lines(this.name, every=30), JsonLines(this.state / "metrics.jsonl")],
-    )
     minutes = None if math.isinf(this.until) else max(0.0, (this.until - time.time()) / 60)
-    counters = trainer.fit(minutes=minutes)
+    listeners = [Lines(this.name, every=30), JsonLines(this.state / "metrics.jsonl")]
+    with RunFolder(this.state, resume=True) as folder:
+        counters = folder.trainer(config, source, listeners=listeners).fit(minutes=minutes)
     if counters.iteration < config.meta.iterations or counters.validated < config.meta.iterations:
         raise OutOfTime
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mdtheory.commands.console import JsonFlag, PluginOption, load_plugins, write_findings
+from mdtheory.commands.console import JsonFlag, PluginOption, use_plugins, write_findings
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +54,7 @@ def check(
     """
     from mdtheory.run.build import pick_device
 
-    load_plugins(plugin)
+    use_plugins(plugin)
     kinds = found_in(slug)
     findings = []
     for kind in kinds:

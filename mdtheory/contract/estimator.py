@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -35,7 +36,7 @@ class EstimatorSetting:
     model: str
     device: torch.device = CPU
 
-    def learner(self, estimator: Estimator | None = None, **options: object) -> MetaLearner:
+    def learner(self, estimator: Estimator | None = None, **options: Any) -> MetaLearner:
         """A float64 learner with this estimator, or another."""
         own = self.make() if estimator is None else estimator
         setting = Setting(geometries.get(self.geometry), self.model, self.device)

@@ -116,7 +116,10 @@ def detect(path: str | Path) -> Found:
     """The one form that the folder has; ``ValueError`` for none, for several at once, and for what
     is not a readable folder.
     """
-    folder = Path(path).expanduser()
+    try:
+        folder = Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path} must be a folder, but {error}; name it in full") from None
     try:
         if folder.is_file():
             remedy = (

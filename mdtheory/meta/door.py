@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mdtheory.core.inputs import Inputs, leaves, map_inputs, n_items
+from mdtheory.core.inputs import Inputs, leaves, map_inputs
 from mdtheory.core.types import Episode
 
 FORM = "Episode(support_x, support_y, query_x, query_y)"
@@ -130,4 +130,9 @@ def only_support(x: Any, y: Any) -> Episode:
     return Episode(x, y, map_inputs(lambda v: v[:0], x), y[:0])
 
 
-__all__ = ["Fitting", "as_episodes", "n_items", "only_support"]
+def floating_type(model: nn.Module) -> torch.dtype | None:
+    """The type of all the model's parameters, and so of its inputs; ``None`` where there are
+    several.
+    """
+    kinds = {value.dtype for value in model.parameters()}
+    return kinds.pop() if len(kinds) == 1 else None

@@ -191,3 +191,12 @@ class Stash:
         """Do so in every pass of ``model``."""
         model.register_forward_pre_hook(self.before)
         model.register_forward_hook(self.after, always_call=True)
+
+
+def unwatched(model: nn.Module) -> nn.Module:
+    """``model`` without :class:`Stash`: what its passes leave behind may be looked at."""
+    for hooks in (model._forward_pre_hooks, model._forward_hooks):
+        for key, hook in list(hooks.items()):
+            if isinstance(getattr(hook, "__self__", None), Stash):
+                del hooks[key]
+    return model

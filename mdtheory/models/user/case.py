@@ -164,10 +164,10 @@ class Case:
 
 def random_states(x: Inputs) -> dict[str, Any]:
     """The generators that anybody may draw from, by name."""
-    name, numbers, position, *_ = np.random.get_state()  # noqa: NPY002
-    states = {
+    _, numbers, position, *_ = np.random.get_state()  # noqa: NPY002
+    states: dict[str, Any] = {
         "the global random generator": torch.get_rng_state(),
-        "numpy's global random generator": torch.as_tensor([int(position), int(numbers.sum())]),
+        "numpy's global random generator": (position, numbers.tobytes()),
         "Python's random module": random.getstate(),
     }
     for device in {leaf.device for leaf in leaves(x) if isinstance(leaf, Tensor) and leaf.is_cuda}:

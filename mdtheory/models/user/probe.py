@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mdtheory.core.inputs import Inputs, leaves, map_inputs, n_items, rows
+from mdtheory.core.types import Episode
 from mdtheory.models.norm import BatchStatNorm
 from mdtheory.models.user import attributes, culprit, residue, targets, truth
 from mdtheory.models.user.case import FAILURES, Case, Loss, drawn, loss_of, random_states
@@ -223,6 +224,32 @@ def _compared(case: Case, order: int) -> truth.Comparison:
     if not comparison.fits():
         raise ValueError(truth.complaint(comparison))
     return comparison
+
+
+def explain(model: nn.Module, loss: Loss, tasks: list[Episode], error: Exception) -> None:
+    """Raise the sentence for the task whose inputs or targets the model or loss does not take, if
+    there is one.
+    """
+    if isinstance(error, ValueError):
+        return
+    for index, task in enumerate(tasks):
+        for name, x, y in (
+            ("support", task.support_x, task.support_y),
+            ("query", task.query_x, task.query_y),
+        ):
+            if n_items(x) == 0:
+                continue
+            case = Case(copy.deepcopy(model), x, y, loss)
+            try:
+                outputs = case.outputs()
+            except FAILURES as again:
+                raise ValueError(f"task {index}, {name} set: {cannot_run(case, again)}") from error
+            try:
+                with torch.no_grad():
+                    loss_of(loss, outputs, y)
+            except FAILURES as again:
+                said = cannot_score(case, outputs, again)
+                raise ValueError(f"task {index}, {name} set: {said}") from error
 
 
 def missing(case: Case, order: int, error: Exception) -> str:

@@ -130,7 +130,7 @@ def ours(make: Callable[[], nn.Module], task: Episode, loss: Loss, way: str) -> 
         for n, v in directions(make()).items()
         if f"anchor.{n}" in grads
     )
-    return total, learner.switched
+    return total, learner.gate.switched
 
 
 def verdict(

@@ -176,7 +176,7 @@ class _Residual(nn.Module):
         self.layer = nn.Linear(W, W)
 
     def forward(self, x):
-        y = torch.tanh(self.layer(x))
+        y = self.layer(x)
         y += x
         return y
 
