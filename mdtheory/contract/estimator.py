@@ -6,23 +6,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from mdtheory.contract.check import Finding, findings
 from mdtheory.contract.gradients import SCHEDULES, slope_errors
-from mdtheory.contract.setting import CPU, ContractViolation, NotApplicable, Setting, distance
+from mdtheory.contract.setting import (
+    CPU,
+    N_WAY,
+    ContractViolation,
+    NotApplicable,
+    Setting,
+    distance,
+)
 from mdtheory.core.objectives import Objective
 from mdtheory.geometry.base import geometries
 from mdtheory.inner.estimators.base import Estimator
 from mdtheory.meta.learner import MetaLearner
+from mdtheory.models.base import models
 
 SUBJECTS = (("metasgd", "mlp"), ("metamida", "mlp"), ("warpgrad", "mlp"), ("maml", "conv4"))
 """Geometry and model on which an estimator is examined: learned rates, a learned map, added
 layers, and convolutions with batch statistics.
 """
-WITH_PENALTY = (("prior", "mlp"), ("prior", "user"))
+WITH_PENALTY = (("prior", "linear"),)
+"""Logistic regression with a Gaussian prior: strongly convex, with one minimiser."""
 STEPS = {True: 400, False: 2}
 """Steps of the task solver: an estimator that relies on a minimiser must be given one."""
 
@@ -39,14 +49,15 @@ class EstimatorSetting:
     def learner(self, estimator: Estimator | None = None, **options: Any) -> MetaLearner:
         """A float64 learner with this estimator, or another."""
         own = self.make() if estimator is None else estimator
-        setting = Setting(geometries.get(self.geometry), self.model, self.device)
         steps = STEPS[own.needs_penalty]
-        return setting.learner(own, **{"n_steps": steps, **options})
+        return self.setting.learner(own, **{"n_steps": steps, **options})
 
     @property
-    def episodes(self) -> Setting:
-        """Where tasks come from."""
-        return Setting(geometries.get(self.geometry), self.model, self.device)
+    def setting(self) -> Setting:
+        """The geometry on the model, and where tasks come from."""
+        network = (partial(models.get("linear"), in_features=6, n_way=N_WAY), (6,))
+        other = network if self.model == "linear" else None
+        return Setting(geometries.get(self.geometry), self.model, self.device, network=other)
 
 
 def described(setting: EstimatorSetting) -> None:
@@ -63,7 +74,7 @@ def declared(setting: EstimatorSetting) -> None:
     only_last = setting.make().needs_penalty
     for schedule in SCHEDULES[:1] if only_last else SCHEDULES:
         learner = setting.learner(objective=Objective(schedule=schedule))
-        episode = setting.episodes.episodes(1)[0]
+        episode = setting.setting.episodes(1)[0]
         grads = learner.meta_gradient([episode]).grads
         errors = slope_errors(learner, episode, grads, [(name,) for name in grads])
         worst = max(errors, key=errors.__getitem__)
@@ -77,7 +88,7 @@ def declared(setting: EstimatorSetting) -> None:
 def valued(setting: EstimatorSetting) -> None:
     """the value is the surrogate's, and statistics have one number a task"""
     learner = setting.learner()
-    episodes = setting.episodes.episodes()
+    episodes = setting.setting.episodes()
     problem, meta = learner.problem(), learner.meta()
     found = learner.meta_gradient(episodes)
     tasks = [learner.task(episode) for episode in episodes]
@@ -102,7 +113,7 @@ def valued(setting: EstimatorSetting) -> None:
 def mean(setting: EstimatorSetting) -> None:
     """the gradient of several tasks is the mean of their own, by every meta-parameter"""
     learner = setting.learner()
-    episodes = setting.episodes.episodes()
+    episodes = setting.setting.episodes()
     together = learner.meta_gradient(episodes).grads
     alone = [learner.meta_gradient([episode]).grads for episode in episodes]
     expected = {name: torch.stack([own[name] for own in alone]).mean(0) for name in learner.meta()}
@@ -116,7 +127,7 @@ def mean(setting: EstimatorSetting) -> None:
 def repeatable(setting: EstimatorSetting) -> None:
     """the same tasks give the same gradient twice, and nothing is left behind"""
     learner = setting.learner()
-    episodes = setting.episodes.episodes(2)
+    episodes = setting.setting.episodes(2)
     held = {name: value.clone() for name, value in learner.state_dict().items()}
     before = torch.get_rng_state()
     first, second = (learner.meta_gradient(episodes).grads for _ in range(2))
@@ -132,7 +143,7 @@ def batched(setting: EstimatorSetting) -> None:
     """tasks at once give what a loop gives, whole and in chunks"""
     if not setting.make().can_batch:
         raise NotApplicable("declared: can_batch = False")
-    episodes = setting.episodes.episodes()
+    episodes = setting.setting.episodes()
     loop = setting.learner().meta_gradient(episodes)
     for chunk in (None, 2):
         estimator = setting.make()

@@ -29,7 +29,7 @@ WORDS: dict[str, Any] = {
     "n_way": N_WAY,
 }
 """What a configuration tells a network; it takes what it needs."""
-SMALL = {"channels": 4, "width": 8, "widths": (4, 6, 8, 10), "depth": 1, "hidden": (5,)}
+SMALL = {"channels": 4, "width": 8, "patch": 4, "widths": (4, 6, 8, 10), "depth": 1, "hidden": (5,)}
 """Sizes by which networks of the library are made small, where a network has them."""
 
 

@@ -368,7 +368,7 @@ class MetaLearner(nn.Module):
         )
 
     def _gradient(self, tasks: list[Episode]) -> MetaGradient:
-        second = self.objective.penalty > 0 or not getattr(self.estimator, "first_order", False)
+        second = self.objective.penalty > 0 or not self.estimator.first_order
         if not tasks:
             raise ValueError(
                 "episodes must hold at least one task, got none; draw n_tasks >= 1 from a stream"

@@ -63,6 +63,7 @@ class Estimator(ABC):
     """
 
     needs_penalty = False  # True: only for geometries with a task penalty R(phi; theta)
+    first_order = False  # True: takes no second derivative of the task loss
     can_batch = True  # False: tasks are always looped over, since a step reads values on the host
 
     def __init__(self, *, batched: bool = False, chunk: int | None = None):
