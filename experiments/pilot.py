@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import Field
 
 from experiments.cells import Cell
 from experiments.factorial import Sitting, Subject, label
@@ -31,7 +32,8 @@ PATH_STEPS = 10
 
 class Training(Section):
     """``pilot/training.json``, by row: how far, and how good on validation tasks. ``config_digest``
-    is that of the cell of tier paper, ``weights`` the sha256 of the file.
+    is that of the cell of tier paper, ``weights`` the sha256 of the file, ``seconds`` what all rows
+    together took, validations included.
     """
 
     config_digest: Digest
@@ -39,6 +41,7 @@ class Training(Section):
     iterations: Count
     tested_iteration: Count
     best_validation: Share
+    seconds: Annotated[float, Field(ge=0)]
 
 
 class Curves(Section):
@@ -114,6 +117,7 @@ def trained(folder: Path) -> dict[str, Training]:
             iterations=one["iterations"],
             tested_iteration=one["best_iteration"],
             best_validation=one["best_validation"],
+            seconds=json.loads((folder / f"{row}-metrics.json").read_text())["seconds"],
         )
     return found
 
