@@ -3,8 +3,8 @@ experiments.pilot FOLDER``.
 
 FOLDER holds ``<row>-best.pt`` of rows that were trained together on a GPU by a prototype, to fewer
 iterations than tier paper asks for: weights of the best validation, one seed, TF32. They are no
-cells and no records: what is measured on them is kept in ``pilot/<row>.json``, in the form of
-:mod:`experiments.factorial`, and shown beside the tables of tier paper, never in them.
+cells and no records: what is measured on them is kept in ``pilot/``, as
+:mod:`experiments.factorial` keeps it, and shown beside the tables of tier paper, never in them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from experiments.records import Count, Digest, Paths, Section, Share
 from mdtheory.config import RunConfig
 
 OUT = ROOT / "experiments" / "pilot"
+FACTORIAL = OUT / "factorial"
 ROWS = ("metamida-published", "metacurvature-symmetric")
 SHOT = 1
 PATH_STEPS = 10
@@ -161,14 +162,14 @@ def main(
     import torch
 
     torch.set_num_threads(1)
-    OUT.mkdir(exist_ok=True)
+    FACTORIAL.mkdir(parents=True, exist_ok=True)
     about = {row: one.model_dump() for row, one in trained(folder).items()}
     (OUT / "training.json").write_text(json.dumps(about, indent=1) + "\n")
     until = time.time() + 60 * minutes
     for row in ROWS:
-        if not (OUT / f"{row}.json").exists():
+        if not (FACTORIAL / f"{row}.json").exists():
             sitting = Sitting(
-                subject(folder, row), tasks=tasks, validation=validation, out=OUT, until=until
+                subject(folder, row), tasks=tasks, validation=validation, out=FACTORIAL, until=until
             )
             if not sitting.run():
                 raise typer.Exit(75)

@@ -1,4 +1,4 @@
-"""The page of the pilot, from ``experiments/pilot/*.json``: beside the tables of tier paper, never
+"""The page of the pilot, from ``experiments/pilot``: beside the tables of tier paper, never
 in them.
 """
 
@@ -61,7 +61,7 @@ def subjects() -> list[Subject]:
     """The tested rows."""
     found = []
     for row in pilot.ROWS:
-        path = pilot.OUT / f"{row}.json"
+        path = pilot.FACTORIAL / f"{row}.json"
         if path.exists():
             one = factorial.Factorial.model_validate_json(path.read_text())
             task = pilot.config(row).task
