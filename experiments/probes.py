@@ -18,7 +18,7 @@ from mdtheory.core import seeding, tree
 from mdtheory.core.types import Params
 from mdtheory.data.episodes import EpisodeStream
 from mdtheory.geometry.base import Geometry
-from mdtheory.inner.solver import noise_of, trace
+from mdtheory.inner.solver import states, trace
 from mdtheory.maps.base import DualMap
 from mdtheory.maps.identity import Identity
 from mdtheory.meta.learner import MetaLearner
@@ -43,7 +43,7 @@ def paths(
     )
     for index in range(n_tasks):
         episode = stream(index).to(device=like.device, dtype=like.dtype)
-        found = trace(problem, meta, episode, n_steps=n_steps)
+        found = trace(problem, meta, learner.task(episode), n_steps=n_steps)
         tables[0].append(_rounded(found.support_loss))
         tables[1].append(_rounded(found.grad_norm))
         tables[2].append(
@@ -101,9 +101,7 @@ def map_probe(learner: MetaLearner, stream: EpisodeStream) -> MapProbe | None:
         episode = stream(index).to(device=next(iter(meta.values())).device, dtype=torch.float64)
         problem = double.problem(n_steps=learner.eval_steps)
         with torch.no_grad():
-            first = state = problem.start(meta, noise_of(problem, episode))
-            for k in range(learner.eval_steps):
-                state = tree.detach(problem.advance(meta, state, episode, k))
+            first, *_, state = states(problem, meta, double.task(episode))
             moved = tree.axpy(-1.0, tree.sub(first, "z."), tree.sub(state, "z."))
             gap = tree.axpy(-1.0, problem.point(meta, first), problem.point(meta, state))
         quotients.append(float(tree.dot(gap, moved) / tree.dot(moved, moved)))

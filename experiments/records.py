@@ -2,13 +2,16 @@
 
 A record is a folder ``<tier>-<row>-<shot>shot-seed<k>``:
 
-    config.toml the run's configuration, resolved to the last default result.json which cell,
-    digests of configuration and data, how far it was trained, the means with their intervals
-    scores.json correct answers on every test task, by norm policy and protocol metrics.jsonl
-    training, averaged over up to 500 windows, and every validation paths.json task loss, gradient
-    norm and correct answers at every task step, on the first test tasks weights.safetensors of some
-    rows; in pieces where it is large provenance.json code, environment, hardware, times: what
-    differs from run to run SHA256SUMS of all the others, as `sha256sum -c` reads it
+    config.toml          the run's configuration, resolved to the last default
+    result.json          which cell, digests of configuration and data, how far it was trained,
+                         the means with their intervals
+    scores.json          correct answers on every test task, by norm policy and protocol
+    metrics.jsonl        training, averaged over up to 500 windows, and every validation
+    paths.json           task loss, gradient norm and correct answers at every task step, on the
+                         first test tasks
+    weights.safetensors  of some rows; in pieces where it is large
+    provenance.json      code, environment, hardware, times: what differs from run to run
+    SHA256SUMS           of all the others, as `sha256sum -c` reads it
 
 :data:`COMPARED` have the same bytes on every run on one machine. :func:`verify` recomputes what can
 be recomputed.

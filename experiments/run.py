@@ -21,8 +21,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from experiments import controls, probes, provenance, shards
-from experiments import records as store
+from experiments import controls, probes, provenance, records as store, shards
 from experiments.cells import Cell, tier
 from experiments.records import WEIGHTS, Adaptation, Provenance, Result, Scores
 from experiments.status import OutOfTime, Run
@@ -30,11 +29,12 @@ from mdtheory.config import RunConfig
 from mdtheory.data.episodes import Source
 from mdtheory.meta import checkpoint
 from mdtheory.meta.evaluate import evaluate
-from mdtheory.meta.events import JsonLines, Lines, read_metrics, truncate_metrics
-from mdtheory.meta.interrupt import Interrupted
+from mdtheory.meta.events import JsonLines, Lines, read_metrics
+from mdtheory.meta.interrupt import InterruptedRunError
 from mdtheory.meta.learner import MetaLearner
-from mdtheory.meta.trainer import Diverged, restore_weights
-from mdtheory.run.build import build_learner, build_stream, build_trainer, open_data, pick_device
+from mdtheory.meta.trainer import DivergedError, restore_weights
+from mdtheory.run.build import build_learner, build_stream, open_data, pick_device
+from mdtheory.run.folder import RunFolder
 
 TEST_SHARD = 100  # tasks tested between two looks at the clock
 
@@ -73,16 +73,10 @@ def carry_out(this: Run) -> bool:
 
 def train(this: Run, config: RunConfig, source: Source) -> None:
     """Train to the last iteration and its validation, from the last checkpoint on."""
-    last, metrics = this.state / "last.pt", this.state / "metrics.jsonl"
-    trainer = build_trainer(config, source, out=this.state)
-    checkpoint.remove_leftovers(this.state)
-    if last.exists():
-        trainer.resume(checkpoint.load(last))
-    else:
-        truncate_metrics(metrics, iteration=0, validated=-1)
-    trainer.listeners = [Lines(this.name, every=30), JsonLines(metrics)]
     minutes = None if math.isinf(this.until) else max(0.0, (this.until - time.time()) / 60)
-    counters = trainer.fit(minutes=minutes)
+    listeners = [Lines(this.name, every=30), JsonLines(this.state / "metrics.jsonl")]
+    with RunFolder(this.state, resume=True) as folder:
+        counters = folder.trainer(config, source, listeners=listeners).fit(minutes=minutes)
     if counters.iteration < config.meta.iterations or counters.validated < config.meta.iterations:
         raise OutOfTime
 
@@ -323,9 +317,9 @@ def main(
     this = Run(cell=Cell(tier, row, shot), seed=seed, records=records, states=states, until=until)
     try:
         code = 0 if carry_out(this) else 75
-    except Interrupted as request:
+    except InterruptedRunError as request:
         code = request.exit_code
-    except Diverged as error:
+    except DivergedError as error:
         checkpoint.write_atomically(this.state / "diverged.txt", f"{error}\n".encode())
         typer.echo(f"{this.name}: {error}", err=True)
         code = 3

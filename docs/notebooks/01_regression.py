@@ -16,10 +16,11 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.patches import Ellipse
 
+from mdtheory import descend
 from mdtheory.data.synthetic import SinusoidStream
 from mdtheory.figures.plots import COLOURS, STYLE
 from mdtheory.geometry.prior import Prior
-from proofs_check.tools.models import descend, path, vector
+from proofs_check.tools.models import vector
 
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, *_ = COLOURS
@@ -92,7 +93,7 @@ assert torch.func.grad(regularised)(estimate).norm() < 1e-9
 # with one precision per coordinate, ends there too
 prior = Prior(precision=0.5)
 prior.build({"phi": theta})
-solved = descend(f, theta, task_lr=0.02, n_steps=1500, geometry=prior)
+solved = descend(f, theta, task_lr=0.02, n_steps=1500, geometry=prior)[-1]
 assert (solved - map_estimate(theta, 0.5 * torch.eye(d))).norm() < 1e-5
 
 # %% [markdown]
@@ -150,7 +151,9 @@ assert (
 nearest = theta + torch.linalg.pinv(X) @ (y - X @ theta)
 assert (map_estimate(theta, 1e-8 * torch.eye(d)) - nearest).norm() < 1e-6
 rate = 1 / torch.linalg.matrix_norm(X.T @ X / s**2, 2).item()
-assert (descend(f, theta, task_lr=rate, n_steps=3000) - nearest).norm() < 1e-6
+assert (
+    descend(f, theta, task_lr=rate, n_steps=3000)[-1] - nearest
+).norm() < 1e-6
 
 # %% tags=["hide-input"]
 row, target, start = vector(1.0, 2.0), 2.0, vector(1.6, 1.4)
@@ -173,7 +176,7 @@ axis.plot(
     color="black",
     label=r"all solutions of $X\phi=y$",
 )
-steps = torch.stack(path(plane_loss, start, task_lr=0.06, n_steps=25))
+steps = torch.stack(descend(plane_loss, start, task_lr=0.06, n_steps=25))
 axis.plot(
     *steps.T,
     "o-",

@@ -13,15 +13,9 @@ import matplotlib.pyplot as plt
 import torch
 from scipy.optimize import minimize, minimize_scalar
 
+from mdtheory import descend
 from mdtheory.figures.plots import COLOURS, STYLE
-from proofs_check.tools.models import (
-    built,
-    descend,
-    dual,
-    mirror,
-    path,
-    vector,
-)
+from proofs_check.tools.models import built, dual, mirror, vector
 
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, *_ = COLOURS
@@ -55,7 +49,7 @@ def bowl(phi, psi, alpha):
 
 
 psi, alpha = vector(-1.5), 1 / L
-step = descend(f, psi, task_lr=alpha, n_steps=1)  # the library's MAML step
+step = descend(f, psi, task_lr=alpha, n_steps=1)[-1]  # the library's MAML step
 lowest = minimize_scalar(lambda x: bowl(vector(x), psi, alpha).item())
 assert abs(step.item() - lowest.x) < 1e-6
 
@@ -136,7 +130,9 @@ def valley(phi):
 def preconditioned(P, alpha, n_steps):
     map = built("quadratic", like, matrix={"phi": P})  # phi = P z
     how = {"task_lr": alpha, "n_steps": n_steps}
-    return path(valley, dual(map, origin), **how, geometry=mirror(map, like))
+    return descend(
+        valley, dual(map, origin), **how, geometry=mirror(map, like)
+    )
 
 
 P = torch.diag(1 / torch.diagonal(H))
@@ -320,7 +316,7 @@ assert worst_gap(4 * alpha) < -1  # four times the step: no
 psi = vector(0.1)
 geometry = mirror("barrier", psi)
 how = {"task_lr": alpha, "n_steps": 1, "geometry": geometry}
-step = descend(poisson, dual(barrier, psi), **how)
+step = descend(poisson, dual(barrier, psi), **how)[-1]
 lowest = minimize_scalar(
     lambda v: bregman_surrogate(vector(v), psi, alpha).item(),
     bounds=(0.01, 5.0),
@@ -371,7 +367,7 @@ best = minimize_scalar(
     options={"xatol": 1e-12},
 ).fun
 runs = {
-    "mirror descent, $h=-\\log$": path(
+    "mirror descent, $h=-\\log$": descend(
         poisson,
         dual(barrier, start),
         task_lr=alpha,
@@ -386,7 +382,7 @@ for label, rate in (
     ),
     (r"GD, ten times that", 10 / torch.func.hessian(poisson)(start).item()),
 ):
-    runs[label] = path(poisson, start, task_lr=rate, n_steps=n_steps)
+    runs[label] = descend(poisson, start, task_lr=rate, n_steps=n_steps)
 for (label, track), colour in zip(
     runs.items(), (BLUE, ORANGE, PINK), strict=True
 ):

@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import torch
 from scipy.optimize import minimize
 
+from mdtheory import descend
 from mdtheory.core.seeding import generator
 from mdtheory.core.types import Episode
 from mdtheory.figures.plots import COLOURS, STYLE
@@ -24,10 +25,8 @@ from mdtheory.meta import MetaLearner
 from proofs_check.tools.models import (
     FromPotential,
     built,
-    descend,
     dual,
     mirror,
-    path,
     point,
     vector,
 )
@@ -110,7 +109,7 @@ map, alpha = some_map("hypentropy", d=2), 0.05
 before = vector(-0.5, 0.3)
 geometry = Geometry(map=map)
 how = {"task_lr": alpha, "n_steps": 1, "geometry": geometry}
-after = descend(f, dual(map, before), **how)
+after = descend(f, dual(map, before), **how)[-1]
 
 
 def surrogate(phi):
@@ -126,7 +125,7 @@ assert abs(minimize(surrogate, [0.0, 0.0]).x - after.numpy()).max() < 1e-6
 # Note *where* the gradient is taken: at the point $\phi$, not at $z$.
 
 # %%
-track = path(
+track = descend(
     f, dual(map, before), task_lr=alpha, n_steps=30, geometry=geometry
 )
 gradients = torch.stack([torch.func.grad(f)(phi) for phi in track[:-1]])
@@ -165,13 +164,13 @@ z0 = dual(ideal, start)
 runs = []
 for task, b, solution in zip(tasks, slopes, solutions, strict=True):
     how = {"task_lr": 0.3, "n_steps": 12, "geometry": Geometry(map=ideal)}
-    mirrored = path(task, z0, **how)
-    plain = path(
+    mirrored = descend(task, z0, **how)
+    plain = descend(
         task, start, task_lr=1.0, n_steps=12
     )  # more than 1/L, less than 2/L
     for k, phi in enumerate(mirrored):
         assert torch.allclose(dual(ideal, phi), b + 0.7**k * (z0 - b))
-    one = descend(task, z0, **{**how, "task_lr": 1.0, "n_steps": 1})
+    one = descend(task, z0, **{**how, "task_lr": 1.0, "n_steps": 1})[-1]
     assert torch.allclose(one, solution)
     runs.append((torch.stack(mirrored), torch.stack(plain)))
 
@@ -264,8 +263,8 @@ for slug in ("icnn", "potential"):
 # %%
 quadratic = built("quadratic", torch.ones(1), matrix=0.01)  # h = 50 x^2
 how = {"task_lr": 1.0, "geometry": mirror(quadratic, vector(1.0))}
-slow = descend(lambda x: 0.5 * x @ x, vector(100.0), n_steps=10, **how)
-fast = descend(lambda x: 0.5 * x @ x, vector(1.0), task_lr=1.0, n_steps=1)
+slow = descend(lambda x: 0.5 * x @ x, vector(100.0), n_steps=10, **how)[-1]
+fast = descend(lambda x: 0.5 * x @ x, vector(1.0), task_lr=1.0, n_steps=1)[-1]
 assert torch.allclose(slow, vector(0.99**10)) and fast == 0
 
 # %% [markdown]
@@ -289,9 +288,9 @@ def regression(phi):
 
 
 sparse = mirror("hypentropy", truth, beta=1e-5)
-dense_solution = descend(regression, 0 * truth, task_lr=0.1, n_steps=800)
+dense_solution = descend(regression, 0 * truth, task_lr=0.1, n_steps=800)[-1]
 how = {"task_lr": 0.3, "n_steps": 800, "geometry": sparse}
-sparse_solution = descend(regression, 0 * truth, **how)
+sparse_solution = descend(regression, 0 * truth, **how)[-1]
 
 for solution in (dense_solution, sparse_solution):
     assert regression(solution) < 1e-4  # both fit the data

@@ -15,13 +15,14 @@ import itertools
 import matplotlib.pyplot as plt
 import torch
 
+from mdtheory import descend
 from mdtheory.core.seeding import generator
 from mdtheory.figures.plots import COLOURS, STYLE
 from mdtheory.geometry import Geometry
 from mdtheory.geometry.metasgd import MetaSGD
 from mdtheory.maps import DualMap
 from mdtheory.maps.iaf.mlp import MLPIAF
-from proofs_check.tools.models import dual, path, point, vector
+from proofs_check.tools.models import dual, point, vector
 
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, *_ = COLOURS
@@ -285,12 +286,12 @@ metasgd.requires_grad_(False).get_parameter("rule.scale.phi").copy_(
     scales.log()
 )
 how = {"task_lr": 0.3, "n_steps": 20}
-one = path(f, z, **how, geometry=Geometry(map=constant))
-two = path(f, point(constant, z), **how, geometry=metasgd)
+one = descend(f, z, **how, geometry=Geometry(map=constant))
+two = descend(f, point(constant, z), **how, geometry=metasgd)
 assert torch.allclose(torch.stack(one), torch.stack(two), atol=1e-12)
 
 # with live conditioners it is something else
-three = path(
+three = descend(
     f, dual(iaf, point(constant, z)), **how, geometry=Geometry(map=iaf)
 )
 assert (three[-1] - two[-1]).norm() > 0.1
@@ -337,7 +338,7 @@ for alpha in (0.001, 0.03, 1.0):
         "n_steps": 30,
         "geometry": Geometry(map=Coupled()),
     }
-    points = torch.stack(path(lambda phi: phi @ A @ phi / 2, start, **how))
+    points = torch.stack(descend(lambda phi: phi @ A @ phi / 2, start, **how))
     for left, growth in ((vector(-5, 1), 1 / 4), (vector(-3, 1), 3 / 4)):
         component = points @ left  # along a left eigenvector of JA
         exact = component[0] * (1 + alpha * growth) ** torch.arange(31)

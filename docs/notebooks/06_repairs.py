@@ -20,13 +20,14 @@
 import matplotlib.pyplot as plt
 import torch
 
+from mdtheory import descend
 from mdtheory.core.seeding import generator
 from mdtheory.figures.plots import COLOURS, STYLE
 from mdtheory.geometry import Geometry
 from mdtheory.geometry.rules import BlockDualStep, PullbackStep, block_rates
 from mdtheory.maps import DualMap
 from mdtheory.maps.iaf.certified_forms import CertifiedMLPIAF
-from proofs_check.tools.models import built, path, point, vector
+from proofs_check.tools.models import built, point, vector
 
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, *_ = COLOURS
@@ -183,7 +184,7 @@ for map, low, high in (
         assert torch.linalg.matrix_norm(J, 2) <= high + 1e-9
 
 L = 1.25  # of f: at most 1 from log-sum-exp, 1/4 from the square
-points = path(
+points = descend(
     f, z, task_lr=m / (L * M**2), n_steps=50, geometry=Geometry(map=certified)
 )
 values = torch.stack([f(phi) for phi in points])

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from matplotlib.patches import Ellipse
 
+from mdtheory import descend
 from mdtheory.figures.plots import COLOURS, STYLE
 from proofs_check.tools import prior
-from proofs_check.tools.models import descend, path, vector
+from proofs_check.tools.models import vector
 
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, YELLOW, *_ = COLOURS
@@ -62,7 +63,9 @@ for spectrum in ([0.5, 2.0, 6.0, 9.0], [-3.0, 0.0, 1.0, 8.0], [0.0] * 4):
     for K in (1, 2, 3, 7):
         weight = prior.precision(H, alpha, K)
         by_prior = prior.penalised_minimiser(H, g, theta, weight)
-        by_steps = descend(q, torch.tensor(theta), task_lr=alpha, n_steps=K)
+        by_steps = descend(q, torch.tensor(theta), task_lr=alpha, n_steps=K)[
+            -1
+        ]
         assert np.abs(by_prior - by_steps.numpy()).max() < 1e-10
         boxed = np.linalg.inv(prior.covariance(H, alpha, K))
         assert np.abs(boxed - weight).max() < 1e-8
@@ -73,7 +76,9 @@ for spectrum in ([0.5, 2.0, 6.0, 9.0], [-3.0, 0.0, 1.0, 8.0], [0.0] * 4):
 # steps give $(1/2)^3=0.125$; the printed formula gives $2/3$.
 
 # %%
-reached = descend(lambda x: 0.25 * x @ x, vector(1.0), task_lr=1.0, n_steps=3)
+reached = descend(lambda x: 0.25 * x @ x, vector(1.0), task_lr=1.0, n_steps=3)[
+    -1
+]
 assert reached.item() == 0.125
 as_printed = prior.penalised_minimiser(*np.array([[[0.5]], [[0.5]]]), 1.0, 1.0)
 assert abs(as_printed.item() - 2 / 3) < 1e-12
@@ -113,7 +118,9 @@ H2, theta2, g2 = (
 )
 g2 = H2 @ theta2
 q2, rate, K2 = prior.quadratic(H2, g2, theta2), 0.2, 4
-steps = torch.stack(path(q2, torch.tensor(theta2), task_lr=rate, n_steps=K2))
+steps = torch.stack(
+    descend(q2, torch.tensor(theta2), task_lr=rate, n_steps=K2)
+)
 span = np.linspace(-1, 2.6, 150)
 xx, yy = np.meshgrid(span, span)
 gap = np.stack([xx, yy], -1) - theta2
@@ -221,7 +228,7 @@ for K in counts:
     how = {"alpha": 0.5 / big_l, "n_steps": K}
     errors.append(prior.deviation(logistic, start, **how))
     limits.append(prior.convex_error(rho=rho, slope=G, **how))
-    reached = descend(logistic, start, task_lr=0.5 / big_l, n_steps=K)
+    reached = descend(logistic, start, task_lr=0.5 / big_l, n_steps=K)[-1]
     travelled.append((reached - start).norm().item())
     assert errors[-1] <= limits[-1] + 1e-15
 assert errors[0] < 1e-15  # one step is exact

@@ -15,15 +15,9 @@ import math
 import matplotlib.pyplot as plt
 import torch
 
+from mdtheory import descend
 from mdtheory.figures.plots import COLOURS, STYLE
-from proofs_check.tools.models import (
-    built,
-    descend,
-    dual,
-    mirror,
-    path,
-    vector,
-)
+from proofs_check.tools.models import built, dual, mirror, vector
 
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, YELLOW, *_ = COLOURS
@@ -42,8 +36,8 @@ def wavy(c):
     return lambda x: c * (0.25 * x @ x + 0.1 * torch.cos(x).sum())
 
 
-one = descend(wavy(1.0), vector(2.0), task_lr=1.0, n_steps=5)
-tiny = descend(wavy(1e-6), vector(2.0), task_lr=1e6, n_steps=5)
+one = descend(wavy(1.0), vector(2.0), task_lr=1.0, n_steps=5)[-1]
+tiny = descend(wavy(1e-6), vector(2.0), task_lr=1e6, n_steps=5)[-1]
 assert torch.allclose(one, tiny)  # while L/K fell by a million
 
 # %% [markdown]
@@ -65,7 +59,7 @@ for K in (1, 3, 10):
     mu = 1 / (K + 1)  # the worst case of the second bound, L = 1
     x = descend(
         lambda v, mu=mu: mu / 2 * v @ v, vector(1.0), task_lr=1.0, n_steps=K
-    )
+    )[-1]
     second = (1 / mu) * K**K / (K + 1) ** (K + 1)
     assert abs(x.item() - (1 - mu) ** K) < 1e-14
     assert abs(x.item() - second) < 1e-14  # attained
@@ -91,7 +85,7 @@ def huber(kink):
 
 for K in (1, 2, 5, 20):
     worst = huber(1 / (2 * K + 1))
-    reached = worst(descend(worst, vector(1.0), task_lr=1.0, n_steps=K))
+    reached = worst(descend(worst, vector(1.0), task_lr=1.0, n_steps=K)[-1])
     assert abs(reached.item() - 1 / (4 * K + 2)) < 1e-14
 
 # %% [markdown]
@@ -108,7 +102,7 @@ for K in (2, 10, 50):
     mu = 1 / K**2
     x = descend(
         lambda v, mu=mu: mu / 2 * v @ v, vector(1.0), task_lr=1.0, n_steps=K
-    )
+    )[-1]
     assert x.item() >= 1 - 1 / K
 
 
@@ -120,7 +114,7 @@ last = {}
 for p in (3, 4, 6):
     alpha = 1 / (p - 1)  # L = p - 1 on [-1, 1]
     how = {"task_lr": alpha, "n_steps": 2000}
-    last[p] = descend(power(p), vector(1.0), **how).item()
+    last[p] = descend(power(p), vector(1.0), **how)[-1].item()
     predicted = (alpha * (p - 2) * 2000) ** (-1 / (p - 2))
     assert abs(last[p] / predicted - 1) < 0.03
 assert last[4] > 25 / 2000 and last[6] > 200 / 2000  # slower than 1/K
@@ -130,13 +124,15 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.6))
 K = 500
 ks = torch.arange(1, K + 1)
 series = {
-    r"$\mu$-strongly convex, $\mu=L/20$": path(
+    r"$\mu$-strongly convex, $\mu=L/20$": descend(
         lambda v: v @ v / 40, vector(1.0), task_lr=1.0, n_steps=K
     ),
-    r"$|x|^{2.5}$": path(power(2.5), vector(1.0), task_lr=1 / 1.5, n_steps=K),
-    r"$|x|^3$": path(power(3), vector(1.0), task_lr=1 / 2, n_steps=K),
-    r"$x^4$": path(power(4), vector(1.0), task_lr=1 / 3, n_steps=K),
-    r"$x^6$": path(power(6), vector(1.0), task_lr=1 / 5, n_steps=K),
+    r"$|x|^{2.5}$": descend(
+        power(2.5), vector(1.0), task_lr=1 / 1.5, n_steps=K
+    ),
+    r"$|x|^3$": descend(power(3), vector(1.0), task_lr=1 / 2, n_steps=K),
+    r"$x^4$": descend(power(4), vector(1.0), task_lr=1 / 3, n_steps=K),
+    r"$x^6$": descend(power(6), vector(1.0), task_lr=1 / 5, n_steps=K),
 }
 for (name, points), colour in zip(
     series.items(), (BLUE, GREEN, YELLOW, ORANGE, PINK), strict=True
@@ -187,7 +183,7 @@ plt.show()
 
 # %%
 two_valleys = lambda x: ((x @ x - 1) ** 2 / 4 + 0.1 * x).sum()
-end = descend(two_valleys, vector(0.9), task_lr=1 / 8, n_steps=2000)
+end = descend(two_valleys, vector(0.9), task_lr=1 / 8, n_steps=2000)[-1]
 assert torch.func.grad(two_valleys)(end).norm() < 1e-12
 assert abs(two_valleys(end) - 0.0974) < 1e-4
 grid = torch.linspace(-2, 2, 4001)[:, None]
@@ -200,7 +196,9 @@ values = torch.linalg.eigvalsh(X @ X.T)
 mu, L = values[0].item(), values[-1].item()
 limit = start + torch.linalg.pinv(X) @ (y - X @ start)
 for K in (1, 5, 20):
-    distance = (descend(pl, start, task_lr=1 / L, n_steps=K) - limit).norm()
+    distance = (
+        descend(pl, start, task_lr=1 / L, n_steps=K)[-1] - limit
+    ).norm()
     scale = 2 * (2 * pl(start) / mu).sqrt()
     assert distance <= scale * (1 - mu / L) ** (K / 2)
 
@@ -222,7 +220,7 @@ barrier = built("barrier", y)
 start, best, L = torch.ones(3), y / 1.05, y.max().item()
 geometry = mirror("barrier", y)
 apart = barrier.bregman({}, {"phi": best}, {"phi": start})
-track = path(
+track = descend(
     poisson, dual(barrier, start), task_lr=1 / L, n_steps=40, geometry=geometry
 )
 for K in range(1, 41):

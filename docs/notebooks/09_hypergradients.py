@@ -14,6 +14,7 @@ import textwrap
 import matplotlib.pyplot as plt
 import torch
 
+from mdtheory import descend
 from mdtheory.core.seeding import generator
 from mdtheory.core.types import Episode
 from mdtheory.figures.plots import COLOURS, STYLE
@@ -21,7 +22,7 @@ from mdtheory.geometry.prior import Prior
 from mdtheory.inner.estimators import estimators
 from mdtheory.meta import MetaLearner
 from proofs_check.tools import hypergradient
-from proofs_check.tools.models import descend, vector
+from proofs_check.tools.models import vector
 
 plt.rcParams.update(STYLE)
 BLUE, ORANGE, GREEN, PINK, *_ = COLOURS
@@ -98,7 +99,7 @@ names = ("implicit", "unrolled", "first_order")
 errors = {name: [] for name in names}
 bounds = {"implicit": [], "unrolled": []}
 for K in counts:
-    reached = descend(task, start, task_lr=alpha, n_steps=K)
+    reached = descend(task, start, task_lr=alpha, n_steps=K)[-1]
     e = (reached - problem.best).norm().item()
     found = hypergradient.implicit_gradient(*functions, reached, problem.theta)
     errors["implicit"].append((found - truth).norm().item())
@@ -167,7 +168,7 @@ def bowl(phi):
 
 for K in (1, 5, 20):
     start = vector(0.0, 2.0)
-    assert descend(bowl, start, task_lr=1.0, n_steps=K).norm() == 0
+    assert descend(bowl, start, task_lr=1.0, n_steps=K)[-1].norm() == 0
     _, gradient = hypergradient.unrolled_gradients(
         lambda phi, theta: bowl(phi), lambda phi, theta: phi.sum(),
         start, vector(0.0), alpha=1.0, n_steps=K,

@@ -7,7 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from mdtheory.commands.console import JsonFlag, PluginOption, load_plugins, write_json
+from mdtheory.commands.console import (
+    ForceFlag,
+    JsonFlag,
+    PluginOption,
+    demand_new,
+    use_plugins,
+    write_json,
+)
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode="rich", help="Look at a data set before training on it."
@@ -59,7 +66,7 @@ def check(
 
       mdtheory data check my/photos --json
     """
-    load_plugins(plugin)
+    use_plugins(plugin)
     facts = summary(open_place(path, source=source, image_size=image_size))
     if json_:
         write_json(facts)
@@ -87,6 +94,7 @@ def sheet(
     per_class: Annotated[
         int, typer.Option("--per-class", min=2, help="Images of each class.")
     ] = 10,
+    force: ForceFlag = False,
 ) -> None:
     """Draw one task as a picture: a row of images for every class.
 
@@ -98,12 +106,12 @@ def sheet(
     """
     from mdtheory.data.episodes import EpisodeStream
     from mdtheory.figures.contact_sheet import Card, contact_sheet, pixels_of
+    from mdtheory.meta.checkpoint import write_atomically
 
-    if out.suffix.lower() != ".png" or out.exists():
-        raise ValueError(
-            f"OUT.png must be a new file that ends in .png, got {out}; choose another name"
-        )
-    load_plugins(plugin)
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"OUT.png must end in .png, got {out}; choose another name")
+    demand_new(out, "OUT.png", force=force)
+    use_plugins(plugin)
     images = open_place(path, source=source, image_size=image_size)
     stream = EpisodeStream(
         images, split=split, seed=0, n_way=n_way, n_shot=1, n_query=per_class - 1
@@ -116,7 +124,7 @@ def sheet(
     ):
         cards = [Card(pixels_of(image.numpy())) for image in (example, *others)]
         sections.append((names[class_index], cards))
-    contact_sheet(sections, out)
+    write_atomically(out, contact_sheet(sections))
     typer.echo(str(out))
 
 

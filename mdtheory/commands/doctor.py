@@ -100,7 +100,7 @@ def _derivative(name: str, *, tolerance: float = 1e-7) -> dict[str, Any]:
     setting = Setting(geometries.get(name), "mlp")
     learner, episode = setting.learner(), setting.episodes(1)[0]
     grads = learner.meta_gradient([episode]).grads
-    error = max(slope_errors(learner, episode, grads, [tuple(grads)], first_order=False).values())
+    error = max(slope_errors(learner, episode, grads, [tuple(grads)]).values())
     return _finding(
         f"meta-gradient of {name}", f"relative error {error:.1e} in float64", ok=error < tolerance
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import time
+from itertools import pairwise
 from typing import Any
 
-from mdtheory.commands.console import JsonFlag, PluginOption, load_plugins, write_json, write_table
+from mdtheory.commands.console import JsonFlag, PluginOption, use_plugins, write_json, write_table
 
 
 def geometries(plugin: PluginOption = None, json_: JsonFlag = False) -> None:
@@ -21,11 +22,11 @@ def geometries(plugin: PluginOption = None, json_: JsonFlag = False) -> None:
 
       mdtheory geometries
 
-      mdtheory geometries --plugin my_geometry.py --json
+      mdtheory geometries --plugin momentum.py --json
     """
     from mdtheory.geometry import geometries as registry
 
-    load_plugins(plugin)
+    use_plugins(plugin)
     found = [describe(name) for name in registry.names()]
     if json_:
         write_json(found)
@@ -79,22 +80,13 @@ def step_seconds(learner: Any, *, repeats: int = 5) -> float:
     """
     import torch
 
-    from mdtheory.core import seeding, tree
+    from mdtheory.core import seeding
     from mdtheory.core.types import Episode
-    from mdtheory.inner.solver import noise_of
+    from mdtheory.inner.solver import states
 
     images = torch.rand(5, 1, 28, 28, generator=seeding.generator("step_seconds"))
     labels = torch.arange(5)
-    episode, problem, meta = (
-        Episode(images, labels, images, labels),
-        learner.problem(),
-        tree.detach(learner.meta()),
-    )
-    times = []
-    with torch.no_grad():
-        state = problem.start(meta, noise_of(problem, episode))
-        for k in range(repeats):
-            began = time.perf_counter()
-            state = tree.detach(problem.advance(meta, state, episode, min(k, 1)))
-            times.append(time.perf_counter() - began)
-    return min(times[1:])
+    task = learner.task(Episode(images, labels, images, labels))
+    way = states(learner.problem(n_steps=repeats), learner.meta(), task)
+    moments = [time.perf_counter() for _ in way]
+    return min(after - before for before, after in pairwise(moments[1:]))

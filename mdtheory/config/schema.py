@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -83,6 +83,12 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 Options = Annotated[dict[str, Any], AfterValidator(_check_options)]
 
 
+LATER = object()
+"""Marks a key that is younger than the first records: at its default it is neither written nor
+digested, so that an old configuration keeps its text and its digest.
+"""
+
+
 class Section(BaseModel):
     """A table of the file: frozen, no unknown key, no silent conversion ("5" is no number, true is
     no 1), no nan or inf.
@@ -90,20 +96,14 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    later: ClassVar[frozenset[str]] = frozenset()
-    """Keys that came after the first records: neither written nor digested at their defaults, so
-    that old files and digests stay what they are.
-    """
-
     @model_serializer(mode="wrap")
-    def _without_idle(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written = write(self)
-        for key in self.later & set(written):
-            if getattr(self, key) == type(self).model_fields[key].get_default(
-                call_default_factory=True
-            ):
-                del written[key]
-        return written
+    def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = plain(self)
+        for name, field in type(self).model_fields.items():
+            default = field.get_default(call_default_factory=True)
+            if LATER in field.metadata and getattr(self, name) == default:
+                data.pop(name, None)
+        return data
 
 
 class DataConfig(Section):
@@ -112,13 +112,11 @@ class DataConfig(Section):
     images, as the glyphs are.
     """
 
-    later = frozenset({"options"})
-
     source: Annotated[Name, AfterValidator(_check_source)] = "glyphs"
     path: Name | None = None
     image_size: Annotated[int, Field(ge=8, le=1024)]
     strength: Annotated[float, Field(ge=0, le=10)] | None = None
-    options: Options = {}
+    options: Annotated[Options, LATER] = {}
 
     @property
     def name(self) -> str:
@@ -273,8 +271,11 @@ class MetaConfig(Section):
 
 
 class ValidationConfig(Section):
-    """``[validation]``: every so many iterations, on so many tasks; the best of these is kept."""
+    """``[validation]``: every so many iterations, on so many tasks; the best of these is kept. Not
+    ``enabled``: never, and no best.pt.
+    """
 
+    enabled: Annotated[bool, LATER] = True
     every: Count = 1000
     tasks: Annotated[int, Field(ge=2, lt=2**31)] = 200
 

@@ -14,7 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mdtheory.contract.setting import Broken, Setting
 from mdtheory.core import tree
 from mdtheory.core.types import Episode, Params
-from mdtheory.inner.solver import noise_of
 from mdtheory.meta.learner import MetaLearner
 
 WAITS = {
@@ -92,14 +91,13 @@ def waits_of(learner: MetaLearner, episode: Episode) -> list[str]:
     parameter nor buffer stays behind.
     """
     learner.meta_gradient([episode])
-    noise: Params = {
-        name: value.to(AWAY) for name, value in noise_of(learner.problem(), episode).items()
-    }
+    drawn = learner.problem().noise(learner.meta(), learner.task(episode))
+    noise: Params = {name: value.to(AWAY) for name, value in drawn.items()}
     learner, episode = learner.to(AWAY), episode.to(AWAY)
     with Watch() as watch:
         try:
             learner.estimator.task_gradient(
-                learner.problem(), tree.detach(learner.meta()), episode, noise
+                learner.problem(), tree.detach(learner.meta()), learner.task(episode), noise
             )
         except RuntimeError as error:
             if not watch.waits:

@@ -14,8 +14,6 @@ from mdtheory.core.objectives import Objective
 from mdtheory.core.seeding import generator
 from mdtheory.core.types import Episode, Params
 from mdtheory.inner.estimators import estimators
-from mdtheory.inner.solver import noise_of
-from mdtheory.inner.surrogate import record_tape, surrogate
 from mdtheory.meta.learner import MetaLearner
 
 ESTIMATORS = [name for name in estimators.names() if name != "implicit"]
@@ -32,13 +30,11 @@ looked at singly.
 
 def differentiable(setting: Setting) -> None:
     """meta-gradients are central differences of the declared objective"""
-    for estimator in ("unrolled", "first_order"):
+    for estimator in ESTIMATORS:
         learner, episode = setting.learner(estimator), setting.episodes(1)[0]
         grads = learner.meta_gradient([episode]).grads
         names = list(grads)
-        slopes = partial(
-            slope_errors, learner, episode, grads, first_order=estimator == "first_order"
-        )
+        slopes = partial(slope_errors, learner, episode, grads)
         errors = slopes(tuple(names[i : i + AT_ONCE]) for i in range(0, len(names), AT_ONCE))
         worst = max(errors, key=errors.__getitem__)
         if not errors[worst] < 1e-6:
@@ -49,7 +45,7 @@ def differentiable(setting: Setting) -> None:
                 "error of "
                 f"{errors[worst]:.1e} at {worst[0]!r}; look for detach, .data or a wrong backward, "
                 "and hold values "
-                "constant with mdtheory.core.stop_gradient.stop"
+                "constant with mdtheory.core.stop_gradient"
             )
 
 
@@ -58,18 +54,17 @@ def slope_errors(
     episode: Episode,
     grads: Params,
     groups: Iterable[tuple[str, ...]],
-    *,
-    first_order: bool,
 ) -> dict[tuple[str, ...], float]:
-    """|<gradient, v> - central difference along v|, v a random unit direction in each group of
-    meta-parameters.
+    """|<gradient, v> - central difference of the estimator's surrogate along v|, v a random unit
+    direction in each group of meta-parameters.
 
     Relative to the largest norm of a tensor's gradient. The step is small: a larger one crosses
     kinks of ReLU and max-pool.
     """
     problem, meta, step = learner.problem(), tree.detach(learner.meta()), 1e-6
-    noise, rng = noise_of(problem, episode), generator("contract", "direction")
-    tape = record_tape(problem, meta, episode, noise, first_order=first_order)
+    task, rng = learner.task(episode), generator("contract", "direction")
+    noise = problem.noise(meta, task)
+    tape = learner.estimator.record_tape(problem, meta, task, noise)
     scale, errors = max(float(g.norm()) for g in grads.values()), {}
     for group in groups:
         drawn = {
@@ -78,13 +73,13 @@ def slope_errors(
         }
         length = tree.norm(drawn)
         v = {name: (value / length).to(meta[name].device) for name, value in drawn.items()}
+        here = {n: meta[n] for n in group}
         ends = [
-            surrogate(
-                problem, {**meta, **tree.axpy(h, v, {n: meta[n] for n in group})}, episode, noise,
-                first_order=first_order, tape=tape,
-            )[0]
+            learner.estimator.value(
+                problem, {**meta, **tree.axpy(h, v, here)}, task, noise, tape=tape
+            )
             for h in (step, -step)
-        ]  # fmt: skip
+        ]
         slope = (ends[0] - ends[1]) / (2 * step)
         errors[group] = abs(float(tree.dot({n: grads[n] for n in group}, v) - slope)) / scale
     return errors

@@ -15,7 +15,7 @@ from mdtheory.contract.setting import TASK_LR, Broken, NotOwed, Setting, distanc
 from mdtheory.core import tree
 from mdtheory.core.types import Episode, Params, State
 from mdtheory.geometry.maml import MAML
-from mdtheory.inner.solver import noise_of, solve
+from mdtheory.inner.solver import solve
 from mdtheory.meta.learner import MetaLearner
 
 LIVE = 1e-6
@@ -40,16 +40,17 @@ def described(setting: Setting) -> None:
 
 def state(setting: Setting) -> None:
     """hooks keep the state whole and change no argument in place"""
-    learner, episode = setting.learner(n_steps=3), setting.episodes(1)[0]
+    learner = setting.learner(n_steps=3)
+    task = learner.task(setting.episodes(1)[0])
     problem, meta = learner.problem(), tree.detach(learner.meta())
     geometry, own, anchor = learner.geometry, tree.sub(meta, "geometry."), tree.sub(meta, "anchor.")
-    now: State = _untouched("init", geometry.init, own, anchor, noise_of(problem, episode))
+    now: State = _untouched("init", geometry.init, own, anchor, problem.noise(meta, task))
     _holds("init", now, {f"z.{name}": value for name, value in anchor.items()})
     for k in range(problem.n_steps):
         now = tree.detach(now)
         point = _untouched("point", geometry.point, own, now)
         _untouched("weights", geometry.weights, own, tree.detach(point))
-        gradient = tree.detach(problem.task_gradient(meta, point, episode)[0])
+        gradient = tree.detach(problem.task_gradient(meta, point, task)[0])
         moved = _untouched("step", geometry.step, own, now, gradient, task_lr=TASK_LR, k=k)
         _holds("step", moved, now)
         now = moved
@@ -97,7 +98,7 @@ def repeatable(setting: Setting) -> None:
     held = {name: value.clone() for name, value in learner.state_dict().items()}
     before = torch.get_rng_state()
     problem, meta = learner.problem(), learner.meta()
-    solutions = [solve(problem, meta, episodes[0]) for _ in range(2)]
+    solutions = [solve(problem, meta, learner.task(episodes[0])) for _ in range(2)]
     gradients = [learner.meta_gradient(episodes).grads for _ in range(2)]
     for first, second in (solutions, gradients):
         if (gap := distance(second, first)) > setting.exact:
@@ -128,8 +129,9 @@ def only_meta(setting: Setting) -> None:
     learner, other = setting.learner(), setting.learner(stirred=False)
     episodes = setting.episodes(1)
     learner.meta_gradient(episodes)  # refuses a model that cannot be used at all
-    expected = learner.estimator(learner.problem(), learner.meta(), episodes)
-    found = other.estimator(other.problem(), learner.meta(), episodes)
+    tasks = [[each.task(episode) for episode in episodes] for each in (learner, other)]
+    expected = learner.estimator(learner.problem(), learner.meta(), tasks[0])
+    found = other.estimator(other.problem(), learner.meta(), tasks[1])
     gap = max(distance(found.grads, expected.grads), abs(float(found.value - expected.value)))
     if gap > max(setting.exact, 1e-12):
         raise Broken(
@@ -142,18 +144,19 @@ def only_meta(setting: Setting) -> None:
 def neutral(setting: Setting) -> None:
     """the first step at the start is MAML's"""
     geometry = setting.make()
-    if not geometry.neutral_start:
-        raise NotOwed("declared: neutral_start = False; its docstring says why")
+    if not geometry.starts_as_maml:
+        raise NotOwed("declared: starts_as_maml = False; its docstring says why")
     points = []
     for each in (setting, Setting(MAML, setting.model, setting.device)):
         learner = each.learner(stirred=False, n_steps=1)
         problem, meta = learner.problem(), tree.detach(learner.meta())
-        points.append(problem.point(meta, solve(problem, meta, setting.episodes(1)[0])))
+        task = learner.task(setting.episodes(1)[0])
+        points.append(problem.point(meta, solve(problem, meta, task)))
     gap = distance(points[0], {name: points[1][name] for name in points[0]})
     if gap > 1e-6:
         raise Broken(
             f"the first step at the start must be MAML's to 1e-6, got a difference of {gap:.1e}; "
-            "start as MAML, or declare neutral_start = False and say why"
+            "start as MAML, or declare starts_as_maml = False and say why"
         )
 
 
@@ -161,13 +164,13 @@ def learns(setting: Setting) -> None:
     """by the second meta-step every parameter has a gradient"""
     learner = setting.learner(stirred=False)
     sizes = gradient_sizes(learner, [setting.episodes()] * 2, meta_lr=0.03)
-    names = silent(sizes, learner.geometry.inert, before_norm=setting.model == "conv4")
+    names = silent(sizes, learner.geometry.never_trained, before_norm=setting.model == "conv4")
     if names:
         raise Broken(
             f"every meta-parameter must have a gradient by the second meta-step, but {len(names)} "
             f"of {len(sizes)} have none, "
             f"{names[0]!r} first; start only one factor of a product at zero, or declare them in "
-            "`inert` and say why"
+            "`never_trained` and say why"
         )
 
 
@@ -187,7 +190,9 @@ def gradient_sizes(
     return {name: size / max(seen.values()) for name, size in seen.items()}
 
 
-def silent(sizes: Mapping[str, float], inert: Iterable[str], *, before_norm: bool) -> list[str]:
+def silent(
+    sizes: Mapping[str, float], never_trained: Iterable[str], *, before_norm: bool
+) -> list[str]:
     """The meta-parameters that do not learn, but for those declared and those that act on a bias
     which cancels.
 
@@ -202,7 +207,7 @@ def silent(sizes: Mapping[str, float], inert: Iterable[str], *, before_norm: boo
             and ".conv.bias" in name
             and not any(part in name for part in (".encoders.", ".map.factors."))
         )
-        return cancels or any(fnmatchcase(name, f"geometry.{pattern}") for pattern in inert)
+        return cancels or any(fnmatchcase(name, f"geometry.{pattern}") for pattern in never_trained)
 
     return [name for name, size in sizes.items() if size <= LIVE and not exempt(name)]
 
@@ -260,10 +265,9 @@ def adapted(setting: Setting) -> None:
     """the adapted module is the point after k steps"""
     learner, episode = setting.learner(), setting.episodes(1)[0]
     episode = Episode(episode.support_x, episode.support_y, episode.query_x, episode.query_y, 0)
-    problem, meta = learner.problem(), tree.detach(learner.meta())
-    expected: Tensor = problem.query_outputs(
-        meta, problem.point(meta, solve(problem, meta, episode)), episode
-    ).detach()
+    problem, meta, task = learner.problem(), tree.detach(learner.meta()), learner.task(episode)
+    point = problem.point(meta, solve(problem, meta, task))
+    expected: Tensor = task.query_outputs(meta, problem.weights(meta, point)).detach()
     found: Params = {
         "outputs": learner.adapt(episode.support_x, episode.support_y)(episode.query_x)
     }

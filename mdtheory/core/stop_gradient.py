@@ -23,7 +23,7 @@ _recording: ContextVar[Tape | None] = ContextVar("recording", default=None)
 _replaying: ContextVar[Iterator[Tensor] | None] = ContextVar("replaying", default=None)
 
 
-def stop(x: Tensor) -> Tensor:
+def stop_gradient(x: Tensor) -> Tensor:
     """``x`` as a constant: ``x.detach()``; inside :func:`replaying`, the value that this stop had
     when recorded. shape: as x
     """
@@ -38,7 +38,7 @@ def stop(x: Tensor) -> Tensor:
 
 @contextmanager
 def recording() -> Iterator[Tape]:
-    """Inside, every :func:`stop` leaves its value on the tape. Not under ``torch.func``
+    """Inside, every :func:`stop_gradient` leaves its value on the tape. Not under ``torch.func``
     transforms.
     """
     tape = Tape()
@@ -51,7 +51,7 @@ def recording() -> Iterator[Tape]:
 
 @contextmanager
 def replaying(tape: Tape) -> Iterator[None]:
-    """Inside, the k-th :func:`stop` returns the tape's k-th value; the evaluation must meet the
+    """Inside, the k-th :func:`stop_gradient` returns the tape's k-th value; the evaluation must meet the
     same stops.
 
     Errors: ``ValueError`` when the evaluation met fewer or more stops than were recorded.

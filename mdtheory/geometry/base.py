@@ -16,9 +16,12 @@ from mdtheory.core.types import Params, State
 from mdtheory.maps.base import DualMap
 from mdtheory.maps.identity import Identity
 
-geometries = Registry("geometry", "mdtheory.geometry")
+geometries: Registry[Geometry] = Registry("geometry", "mdtheory.geometry")
+"""Every known geometry, by slug."""
 
-Pull = Callable[[Params], Params]
+build = geometries.build
+
+Pullback = Callable[[Params], Params]
 """v -> J_g(z)^T v at the current state: carries a gradient at the point back to the iterate."""
 
 Outputs = Callable[[Params], Tensor]
@@ -28,6 +31,17 @@ Outputs = Callable[[Params], Tensor]
 class StepRule(nn.Module):
     """How a gradient moves the state. Owns parameters, reads only the ``meta`` it is given; written
     for one task.
+
+    shapes: a state and a gradient have the anchor's.
+
+    >>> import torch, mdtheory
+    >>> class SignStep(mdtheory.StepRule):
+    ...     def step(self, meta, state, grad, *, task_lr, k, pull):
+    ...         return {f"z.{name}": state[f"z.{name}"] - task_lr * g.sign() for name, g in grad.items()}
+    >>> signs = mdtheory.Geometry(rule=SignStep())
+    >>> z, grad = {"z.w": torch.zeros(2)}, {"w": torch.tensor([3.0, -5.0])}
+    >>> signs.step({}, z, grad, task_lr=0.5, k=0)
+    {'z.w': tensor([-0.5000,  0.5000])}
     """
 
     def build(self, anchor: Params) -> None:
@@ -38,7 +52,7 @@ class StepRule(nn.Module):
         return {}
 
     def step(
-        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pull
+        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pullback
     ) -> State:
         """z_{k+1} from z_k and ``grad``, the task gradient at the point phi_k (k = 0, 1, ...)."""
         raise NotImplementedError(
@@ -49,10 +63,17 @@ class StepRule(nn.Module):
 class GradientStep(StepRule):
     """z <- z - task_lr * grad: gradient descent, and mirror descent's dual step when the point map
     is grad h*.
+
+    shapes: a state and a gradient have the anchor's.
+
+    >>> import torch, mdtheory
+    >>> z, grad = {"z.w": torch.tensor([1.0])}, {"w": torch.tensor([2.0])}
+    >>> mdtheory.GradientStep().step({}, z, grad, task_lr=0.25, k=0, pull=lambda v: v)
+    {'z.w': tensor([0.5000])}
     """
 
     def step(
-        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pull
+        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pullback
     ) -> State:
         return {
             **state,
@@ -65,6 +86,16 @@ class Geometry(nn.Module):
 
     ``meta`` is always this module's own parameters by name (``map.*``, ``rule.*``, or a subclass's
     own); the anchor comes beside it. The defaults are MAML.
+
+    shapes: anchor, state, point and gradient are trees of the adapted parameters' shapes.
+
+    >>> import torch, mdtheory
+    >>> descent = mdtheory.Geometry(map=mdtheory.maps.NegativeEntropy())  # exponentiated gradient
+    >>> z, grad = {"z.w": torch.tensor([1.0])}, {"w": torch.tensor([2.0])}
+    >>> descent.step({}, z, grad, task_lr=0.25, k=0)
+    {'z.w': tensor([0.5000])}
+    >>> descent.point({}, z)  # grad h*(z) = exp(z)
+    {'w': tensor([2.7183])}
     """
 
     source = ""  # bib key and equation, or "own design"
@@ -72,8 +103,8 @@ class Geometry(nn.Module):
     vmappable = True  # False: solvers must loop over tasks
     capturable = True  # False: needs host synchronisation inside a step
     # False: the first step at the initialisation is not MAML's, with the reason in the docstring
-    neutral_start = True
-    inert: tuple[
+    starts_as_maml = True
+    never_trained: tuple[
         str, ...
         # patterns of own parameters that never receive a gradient, with the reason in the docstring
     ] = ()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mdtheory.core.tree import ParameterTree
 from mdtheory.core.types import Params, State
-from mdtheory.geometry.base import Geometry, Pull, StepRule, geometries
+from mdtheory.geometry.base import Geometry, Pullback, StepRule, geometries
 
 MODES = ("out", "in", "kernel")
 
@@ -54,7 +54,7 @@ class CurvatureStep(StepRule):
         self.curvature = ParameterTree(made)
 
     def step(
-        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pull
+        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pullback
     ) -> State:
         moved = {
             f"z.{name}": state[f"z.{name}"] - task_lr * self.curved(meta, name, g)

@@ -11,7 +11,7 @@ from torch.func import vjp
 from mdtheory.core import tree
 from mdtheory.core.tree import ParameterTree
 from mdtheory.core.types import Params, State
-from mdtheory.geometry.base import Geometry, Pull, StepRule, geometries
+from mdtheory.geometry.base import Geometry, Pullback, StepRule, geometries
 
 
 class KroneckerStep(StepRule):
@@ -71,7 +71,7 @@ class KroneckerStep(StepRule):
         return {**tree.prefixed("xi.", xi), **tree.prefixed("prev.", nothing)}
 
     def step(
-        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pull
+        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pullback
     ) -> State:
         xi = tree.sub(state, "xi.")
         if k > 0:

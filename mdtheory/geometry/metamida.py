@@ -47,19 +47,19 @@ class MetaMiDA(Geometry):
 
 @geometries.register("metamida-published")
 class PublishedMetaMiDA(Geometry):
-    """MetaMiDA exactly as its public code starts it, dead heads included; ``map.inert()`` names
+    """MetaMiDA exactly as its public code starts it, dead heads included; ``map.never_trained()`` names
     what can never train.
 
     On Conv4-64 with 5 classes that is 3,004,509 decoder parameters, and 82,632 more of the linear
     layers by rows, of 3,447,535: on all coordinates but those of vectors, g stays an elementwise
     affine map with constant coefficients. What is left of the conditioners hangs on ReLU units that
-    may start dead and on heads that start at zero, so ``inert`` declares all of them.
+    may start dead and on heads that start at zero, so ``never_trained`` declares all of them.
     """
 
     source = (
         "zhang2024metamida, public code (zhangyilang/MetaMirrorDescent, src/meta_mirror_descent.py)"
     )
-    inert = ("map.encoders.*", "map.decoders.*", "map.linears.*")
+    never_trained = ("map.encoders.*", "map.decoders.*", "map.linears.*")
 
     map: KroneckerIAF
 

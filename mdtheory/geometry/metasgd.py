@@ -8,7 +8,7 @@ import torch
 
 from mdtheory.core.tree import ParameterTree
 from mdtheory.core.types import Params, State
-from mdtheory.geometry.base import Geometry, Pull, StepRule, geometries
+from mdtheory.geometry.base import Geometry, Pullback, StepRule, geometries
 
 
 class DiagonalStep(StepRule):
@@ -32,7 +32,7 @@ class DiagonalStep(StepRule):
         self.scale = ParameterTree({name: fill(value) for name, value in anchor.items()})
 
     def step(
-        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pull
+        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pullback
     ) -> State:
         moved = {}
         for name, g in grad.items():

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from mdtheory.core import seeding, tree
-from mdtheory.core.stop_gradient import stop
+from mdtheory.core.stop_gradient import stop_gradient
 from mdtheory.core.tree import ParameterTree
 from mdtheory.core.types import Params, State
-from mdtheory.geometry.base import Geometry, Pull, StepRule, geometries
+from mdtheory.geometry.base import Geometry, Pullback, StepRule, geometries
 
 MaskAtTest = Literal["sampled", "expected", "threshold"]
 PLAIN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -45,9 +45,8 @@ class MaskedStep(StepRule):
 
     m is the first of two classes with logits [zeta, 0], sampled once per task by the Gumbel-max
     trick and kept in the state as ``mask.<layer>`` (out,). Its derivative is that of the soft
-    sample at temperature 1 (straight through), sigmoid(zeta
-    + gumbel_0 - gumbel_1). ``zeta.<layer>`` (out,) is 0 at the start: half of the units move.
-      ``mask_at_test``, used in
+    sample at temperature 1 (straight through), sigmoid(zeta + gumbel_0 - gumbel_1).
+    ``zeta.<layer>`` (out,) is 0 at the start: half of the units move. ``mask_at_test``, used in
     evaluation mode (``learner.eval()``): "sampled" as in training (the authors' code), "expected"
     for sigmoid(zeta), "threshold" for zeta >= 0. Tensors without output units (norms) take MAML's
     step.
@@ -83,7 +82,7 @@ class MaskedStep(StepRule):
         return straight_through(zeta + gumbel[0] - gumbel[1])
 
     def step(
-        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pull
+        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pullback
     ) -> State:
         moved = {}
         for name, g in grad.items():
@@ -98,7 +97,7 @@ class MaskedStep(StepRule):
 def straight_through(logit: Tensor) -> Tensor:
     """1 where ``logit`` > 0, else 0, with the derivative of sigmoid(logit). shape: as logit"""
     soft = logit.sigmoid()
-    return soft + stop((logit > 0).to(logit.dtype) - soft)
+    return soft + stop_gradient((logit > 0).to(logit.dtype) - soft)
 
 
 def _weights(anchor: Params, owners: dict[str, str]) -> list[tuple[str, Tensor]]:
@@ -126,7 +125,7 @@ class MTNet(Geometry):
     """
 
     source = "lee2018mtnet; the authors' code for place, mask and initial values"
-    neutral_start = False
+    starts_as_maml = False
     rule: MaskedStep
 
     def __init__(self, mask_at_test: MaskAtTest = "sampled", adapt_norms: bool = True):

@@ -12,7 +12,7 @@ from torch.func import jacrev
 
 from mdtheory.core import tree
 from mdtheory.core.types import Params, State
-from mdtheory.geometry.base import Pull, StepRule
+from mdtheory.geometry.base import Pullback, StepRule
 from mdtheory.maps.base import DualMap
 
 
@@ -40,7 +40,7 @@ class PullbackStep(StepRule):
     """
 
     def step(
-        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pull
+        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pullback
     ) -> State:
         return {
             **state,
@@ -90,7 +90,7 @@ class BlockDualStep(StepRule):
             )
 
     def step(
-        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pull
+        self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pullback
     ) -> State:
         return {
             **state,

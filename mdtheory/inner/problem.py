@@ -1,119 +1,112 @@
-"""One task problem: a model, a loss, a geometry and a solver budget, as pure functions of the
-meta-parameters.
-"""
+"""The task problem: a geometry and a solver budget, as pure functions of the meta-parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value
+from torch import Tensor
+from torch.func import grad_and_value
 
 from mdtheory.core import tree
 from mdtheory.core.objectives import Objective
-from mdtheory.core.types import Episode, LossFunction, Params, State
+from mdtheory.core.types import Params, State
 from mdtheory.geometry.base import Geometry
-from mdtheory.models.norm import statistics_over_first
-
-
-def joint_outputs(forward: Callable[[Tensor], Tensor], episode: Episode) -> Tensor:
-    """The outputs on the query set, normalised by the support set's statistics (policy "support").
-    shape: (n_query, ...)
-    """
-    n_support = episode.support_x.shape[0]
-    with statistics_over_first(n_support):
-        return forward(torch.cat([episode.support_x, episode.query_x]))[n_support:]
+from mdtheory.inner.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Everything about a task but its data and the meta-parameters.
+    """How any task is solved: geometry, number of steps, rate, and the meta-objective.
 
     ``meta`` in every method holds ``anchor.<name>`` (adapted by the task solver), ``shared.<name>``
-    (meta-learned, not adapted) and ``geometry.<name>``. ``constants`` are the model's frozen
-    parameters. ``joint_query``: the query set is passed behind the support set, whose statistics
-    then normalise both (norm policy "support").
+    (meta-learned, not adapted) and ``geometry.<name>``. ``inner_loss_scale`` multiplies the task
+    loss in the solver only.
+
+    shapes: losses ().
+
+    >>> import torch, mdtheory
+    >>> learner = mdtheory.MetaLearner(torch.nn.Linear(2, 2), n_steps=3)
+    >>> problem = learner.problem()
+    >>> problem.n_steps, problem.geometry is learner.geometry
+    (3, True)
     """
 
-    model: nn.Module
     geometry: Geometry
-    loss: LossFunction
     n_steps: int
     task_lr: float
     inner_loss_scale: float = 1.0
     objective: Objective = field(default_factory=Objective)
-    constants: Params = field(default_factory=dict)
-    joint_query: bool = False
 
-    def outputs(self, meta: Params, point: Params, x: Tensor) -> Tensor:
-        """The model's outputs at a point. shape: (n_items, ...)"""
-        weights = self.geometry.weights(tree.sub(meta, "geometry."), point)
-        return functional_call(
-            self.model, {**self.constants, **tree.sub(meta, "shared."), **weights}, (x,)
-        )
+    def noise(self, meta: Params, task: Task) -> Params:
+        """The method's own draw for this task, with the anchor's device and precision."""
+        like = next(value for name, value in meta.items() if name.startswith("anchor."))
+        drawn = self.geometry.draw(task.seed)
+        return {name: value.to(like.device, like.dtype) for name, value in drawn.items()}
 
-    def support_loss(self, meta: Params, point: Params, episode: Episode) -> Tensor:
-        """The mean loss over the support set, without penalty or scale. shape: ()"""
-        return self.loss(self.outputs(meta, point, episode.support_x), episode.support_y)
-
-    def query_outputs(self, meta: Params, point: Params, episode: Episode) -> Tensor:
-        """The model's outputs on the query set. shape: (n_way * n_query, ...)"""
-        if not self.joint_query:
-            return self.outputs(meta, point, episode.query_x)
-        return joint_outputs(lambda x: self.outputs(meta, point, x), episode)
-
-    def task_objective(
-        self, meta: Params, point: Params, episode: Episode
-    ) -> tuple[Tensor, Tensor]:
-        """What the task solver descends, ``inner_loss_scale * support_loss + task_penalty``, and
-        the bare support loss.
-        """
-        loss = self.support_loss(meta, point, episode)
-        total = self.inner_loss_scale * loss if self.inner_loss_scale != 1.0 else loss
-        penalty = self.geometry.task_penalty(
-            tree.sub(meta, "geometry."), tree.sub(meta, "anchor."), point
-        )
-        return (total if penalty is None else total + penalty), loss
+    def zero(self, meta: Params) -> Tensor:
+        """0 with the anchor's device and precision. shape: ()"""
+        return next(v for name, v in meta.items() if name.startswith("anchor.")).new_zeros(())
 
     def start(self, meta: Params, noise: Params) -> State:
         """The state z_0."""
-        return self.geometry.init(tree.sub(meta, "geometry."), tree.sub(meta, "anchor."), noise)
+        own, anchor = tree.sub(meta, "geometry."), tree.sub(meta, "anchor.")
+        return self.geometry.init(own, anchor, noise)
 
     def point(self, meta: Params, state: State) -> Params:
         """phi = g(z)."""
         return self.geometry.point(tree.sub(meta, "geometry."), state)
 
-    def task_gradient(self, meta: Params, point: Params, episode: Episode) -> tuple[Params, Tensor]:
-        """The gradient of the task objective at a point, and the bare support loss there."""
-        gradient, (_, loss) = grad_and_value(
-            lambda p: self.task_objective(meta, p, episode), has_aux=True
-        )(point)
+    def weights(self, meta: Params, point: Params) -> Params:
+        """What a task consumes at a point."""
+        return self.geometry.weights(tree.sub(meta, "geometry."), point)
+
+    def task_objective(self, meta: Params, point: Params, task: Task) -> tuple[Tensor, Tensor]:
+        """What the task solver descends, ``inner_loss_scale * task_loss + task_penalty``, and the
+        bare task loss.
+        """
+        loss = task.task_loss(meta, self.weights(meta, point))
+        total = self.inner_loss_scale * loss if self.inner_loss_scale != 1.0 else loss
+        own, anchor = tree.sub(meta, "geometry."), tree.sub(meta, "anchor.")
+        penalty = self.geometry.task_penalty(own, anchor, point)
+        return (total if penalty is None else total + penalty), loss
+
+    def task_gradient(self, meta: Params, point: Params, task: Task) -> tuple[Params, Tensor]:
+        """The gradient of the task objective at a point, and the bare task loss there."""
+        of_point = grad_and_value(lambda p: self.task_objective(meta, p, task), has_aux=True)
+        gradient, (_, loss) = of_point(point)
         return gradient, loss
 
     def move(self, meta: Params, state: State, gradient: Params, k: int) -> State:
         """The state after step k (from z_k to z_{k+1}) with this task gradient."""
-        return self.geometry.step(
-            tree.sub(meta, "geometry."), state, gradient, task_lr=self.task_lr, k=k
-        )
+        own = tree.sub(meta, "geometry.")
+        return self.geometry.step(own, state, gradient, task_lr=self.task_lr, k=k)
 
-    def advance(self, meta: Params, state: State, episode: Episode, k: int) -> State:
+    def advance(self, meta: Params, state: State, task: Task, k: int) -> State:
         """z_{k+1} from z_k: point, gradient, step."""
-        gradient, _ = self.task_gradient(meta, self.point(meta, state), episode)
+        gradient, _ = self.task_gradient(meta, self.point(meta, state), task)
         return self.move(meta, state, gradient, k)
 
-    def query_loss(self, meta: Params, state: State, episode: Episode) -> tuple[Tensor, Tensor]:
-        """The mean query loss at g(z), and the outputs. shapes: (), (n_way * n_query, ...)"""
-        outputs = self.query_outputs(meta, self.point(meta, state), episode)
-        return self.loss(outputs, episode.query_y), outputs
+    def score(self, meta: Params, state: State, task: Task) -> tuple[Tensor, Tensor]:
+        """The query loss at g(z), and the accuracy (NaN where there are no classes). shapes: (), ()"""
+        return task.score(meta, self.weights(meta, self.point(meta, state)))
 
-    def meta_penalty(self, meta: Params, state: State, episode: Episode, k: int) -> Tensor | None:
-        """The geometry's own term of the meta-objective at phi_k."""
+    def meta_penalty(self, meta: Params, state: State, task: Task, k: int) -> Tensor | None:
+        """The geometry's own term of the meta-objective at phi_k.
+
+        Errors: ``ValueError`` where the geometry has one and the task has no items.
+        """
+        targets = task.targets
+        if targets is None:
+            if type(self.geometry).meta_penalty is Geometry.meta_penalty:
+                return None
+            raise ValueError(
+                f"the penalty of {type(self.geometry).__name__} needs a task with outputs and "
+                f"targets, got {type(task).__name__}; use an EpisodeTask or another geometry"
+            )
         return self.geometry.meta_penalty(
             tree.sub(meta, "geometry."),
             self.point(meta, state),
-            lambda point: self.outputs(meta, point, episode.support_x),
-            episode.support_y,
+            lambda point: task.support_outputs(meta, self.weights(meta, point)),
+            targets,
             k,
         )

@@ -1,116 +1,89 @@
 """The scalar whose gradient an estimator returns: the objective along one trajectory, with its
-stops written out.
+stopped gradients written out.
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
-import torch
 from torch import Tensor
 
 from mdtheory.core import tree
 from mdtheory.core.objectives import Term
-from mdtheory.core.stop_gradient import Tape, recording, replaying, stop
-from mdtheory.core.types import Episode, Params, State
+from mdtheory.core.stop_gradient import stop_gradient
+from mdtheory.core.types import Params, State
 from mdtheory.inner.problem import Problem
-from mdtheory.inner.solver import accuracy
-
-
-def record_tape(
-    problem: Problem, meta: Params, episode: Episode, noise: Params, *, first_order: bool = False
-) -> Tape:
-    """The values at ``meta`` of everything that :func:`surrogate` stops there, for its argument
-    ``tape``.
-    """
-    with recording() as tape:
-        surrogate(problem, tree.detach(meta), episode, noise, first_order=first_order)
-    return tape
+from mdtheory.inner.solver import visits
+from mdtheory.inner.task import Task
 
 
 def surrogate(
-    problem: Problem,
-    meta: Params,
-    episode: Episode,
-    noise: Params,
-    *,
-    first_order: bool = False,
-    tape: Tape | None = None,
+    problem: Problem, meta: Params, task: Task, noise: Params, *, first_order: bool = False
 ) -> tuple[Tensor, Params]:
     """sum of the objective's terms for one task, and statistics (query loss and accuracy at z_K).
 
     ``first_order`` stops every task gradient, so that only the point map and the step rule are
-    differentiated. With a ``tape``, everything stopped keeps its recorded value: the derivative at
-    the recorded ``meta`` is then a plain one, which finite differences can check, and it equals the
-    derivative without a tape.
+    differentiated.
     """
-    with nullcontext() if tape is None else replaying(tape):
-        rollout = _Rollout(problem, episode, noise, first_order)
-        total = torch.zeros((), dtype=episode.support_x.dtype, device=episode.support_x.device)
-        for term in problem.objective.terms(problem.n_steps):
-            own = {
-                name: value if term.teaches(name) else stop(value) for name, value in meta.items()
-            }
-            state = rollout.state_of(term, own)
-            loss, outputs = problem.query_loss(own, state, episode)
-            total = total + term.weight * loss
-            if term.step == problem.n_steps:
-                rollout.stats = {
-                    "query_loss": loss.detach(),
-                    "query_accuracy": accuracy(outputs.detach(), episode.query_y),
-                }
-        if problem.objective.penalty:
-            total = total + problem.objective.penalty * rollout.mean_penalty(meta)
-    return total, rollout.stats
+    rollout = _Rollout(problem, task, noise, first_order)
+    stats: Params = {}
+    total = problem.zero(meta)
+    for term in problem.objective.terms(problem.n_steps):
+        own = {
+            name: value if term.includes(name) else stop_gradient(value)
+            for name, value in meta.items()
+        }
+        loss, accuracy = problem.score(own, rollout.state_of(term, own), task)
+        total = total + term.weight * loss
+        if term.step == problem.n_steps:
+            stats = {"query_loss": loss.detach(), "query_accuracy": accuracy}
+    if problem.objective.penalty:
+        total = total + problem.objective.penalty * rollout.mean_penalty(meta)
+    return total, stats
 
 
 class _Rollout:
-    """The trajectories of one task: one for each set of taught meta-parameters that some term goes
-    through.
+    """The trajectories of one task: one for each set of meta-parameters that some term is
+    differentiated by.
     """
 
-    def __init__(self, problem: Problem, episode: Episode, noise: Params, first_order: bool):
-        self.problem, self.episode, self.noise, self.first_order = (
-            problem,
-            episode,
-            noise,
-            first_order,
-        )
+    def __init__(self, problem: Problem, task: Task, noise: Params, first_order: bool):
+        self.problem = problem
+        self.task = task
+        self.noise = noise
+        self.hold = _stopped if first_order else _kept
         self.rolled: dict[tuple[str, ...], list[State]] = {}
-        self.stats: Params = {}
 
     def state_of(self, term: Term, own: Params) -> State:
         """z_step as the term sees it."""
-        if term.path == "trajectory":
-            return self._through(term.learns, own)[term.step]
+        if term.backprop == "full":
+            return self._through(term.wrt, own)[term.step]
         held = next(iter(self.rolled.values())) if self.rolled else self._roll(own)
-        before = {name: stop(value) for name, value in held[term.step - 1].items()}
-        return self._advance(own, before, term.step - 1)
+        k = term.step - 1
+        before = _stopped(held[k])
+        gradient, _ = self.problem.task_gradient(own, self.problem.point(own, before), self.task)
+        return self.problem.move(own, before, self.hold(gradient), k)
 
     def mean_penalty(self, meta: Params) -> Tensor:
         """The mean over k < K of the geometry's own term, through the whole trajectory."""
-        states = self._through(Term(step=0).learns, meta)
-        total = torch.zeros(
-            (), dtype=self.episode.support_x.dtype, device=self.episode.support_x.device
-        )
+        states = self._through(Term(step=0).wrt, meta)
+        total = self.problem.zero(meta)
         for k in range(self.problem.n_steps):
-            value = self.problem.meta_penalty(meta, states[k], self.episode, k)
+            value = self.problem.meta_penalty(meta, states[k], self.task, k)
             total = total if value is None else total + value / self.problem.n_steps
         return total
 
-    def _through(self, learns: tuple[str, ...], own: Params) -> list[State]:
-        if learns not in self.rolled:
-            self.rolled[learns] = self._roll(own)
-        return self.rolled[learns]
+    def _through(self, wrt: tuple[str, ...], own: Params) -> list[State]:
+        if wrt not in self.rolled:
+            self.rolled[wrt] = self._roll(own)
+        return self.rolled[wrt]
 
     def _roll(self, own: Params) -> list[State]:
-        states = [self.problem.start(own, self.noise)]
-        for k in range(self.problem.n_steps):
-            states.append(self._advance(own, states[k], k))
-        return states
+        way = visits(self.problem, own, self.task, self.noise, hold_gradient=self.hold)
+        return [here.state for here in way]
 
-    def _advance(self, own: Params, state: State, k: int) -> State:
-        gradient, _ = self.problem.task_gradient(own, self.problem.point(own, state), self.episode)
-        if self.first_order:
-            gradient = {name: stop(value) for name, value in gradient.items()}
-        return self.problem.move(own, state, gradient, k)
+
+def _stopped(tensors: Params) -> Params:
+    return tree.tree_map(stop_gradient, tensors)
+
+
+def _kept(tensors: Params) -> Params:
+    return tensors

@@ -5,25 +5,23 @@ comparisons.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
 
 from mdtheory.core import tree
 from mdtheory.core.types import Episode, Estimate, Params
+from mdtheory.inner.batching import at_once, over_tasks
 from mdtheory.inner.problem import Problem
-from mdtheory.inner.solver import accuracy, noise_of
+from mdtheory.inner.solver import states
+from mdtheory.inner.task import Task
 from mdtheory.meta.learner import MetaLearner
 
 CHUNK = 32
 """Tasks solved at once on an accelerator; on a CPU one after the other is faster."""
-
-Tensors = tuple[Tensor, Tensor, Tensor, Tensor]
-"""An episode as vmap takes it: support x and y, query x and y."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,11 @@ class Scores:
     (n_tasks,), float64
 
     ``n_query``: queries per class; ``None`` means all that the stream gives.
+
+    >>> import torch, mdtheory
+    >>> scores = mdtheory.Scores(15, torch.zeros(4), torch.tensor([0.2, 0.4, 0.4, 0.6]))
+    >>> print(scores.estimate())
+    40.00 ± 16.00%
     """
 
     n_query: int | None
@@ -46,6 +49,10 @@ class Scores:
 def estimate(values: Tensor) -> Estimate:
     """Mean and half-width 1.96 sd / sqrt(n), sd with n - 1 in the denominator, of independent
     values. shape: (n >= 2,)
+
+    >>> import torch, mdtheory
+    >>> print(mdtheory.estimate(torch.tensor([0.4, 0.5, 0.6])))
+    50.00 ± 11.32%
     """
     n = len(values)
     if n < 2:
@@ -63,6 +70,14 @@ def paired(first: Scores, second: Scores) -> Estimate:
     differences.
 
     Both must have been measured on the same tasks by the same protocol.
+
+    units: of an accuracy, a share of 1.
+
+    >>> import torch, mdtheory
+    >>> first, second = torch.tensor([0.2, 0.5, 0.8]), torch.tensor([0.3, 0.6, 0.9])
+    >>> loss = torch.zeros(3)
+    >>> print(mdtheory.paired(mdtheory.Scores(15, loss, first), mdtheory.Scores(15, loss, second)))
+    10.00 ± 0.00%
     """
     if len(first.accuracy) != len(second.accuracy) or first.n_query != second.n_query:
         raise ValueError(
@@ -112,6 +127,17 @@ def evaluate(
     ``eval_steps`` steps. ``chunk``: tasks solved at once, default :data:`CHUNK` on an accelerator
     and 1 on a CPU. ``stopping`` is asked between chunks: once true, the result is ``None``.
     ``progress`` hears how many tasks are done.
+
+    shapes: every :class:`Scores` holds (n_tasks,) losses and accuracies.
+
+    >>> import mdtheory
+    >>> sizes = {"n_way": 5, "n_shot": 1, "n_query": 3}
+    >>> tasks = mdtheory.EpisodeStream(mdtheory.GlyphSet(), split="test", seed=0, **sizes)
+    >>> network = mdtheory.models.Conv4(in_channels=1, image_size=28, channels=4)
+    >>> learner = mdtheory.MetaLearner(network, n_steps=1)
+    >>> one, three = mdtheory.evaluate(learner, tasks, n_tasks=2, protocols=(1, 3))
+    >>> three.accuracy.shape, one.n_query
+    (torch.Size([2]), 1)
     """
     if n_tasks < 1:
         raise ValueError(f"n_tasks must be at least 1, got {n_tasks}; 600 and 1000 are usual")
@@ -125,54 +151,33 @@ def evaluate(
                 return None
             indices = range(start, min(start + size, n_tasks))
             episodes = [stream(index).to(device=like.device, dtype=like.dtype) for index in indices]
-            rows.append(_score(problem, meta, episodes, protocols).double().cpu())
+            views = [
+                [learner.task(first_queries(episode, n_query)) for n_query in protocols]
+                for episode in episodes
+            ]
+            rows.append(_score(problem, meta, views).double().cpu())
             progress(indices.stop)
     table = torch.cat(rows)
     return [Scores(n_query, table[:, i, 0], table[:, i, 1]) for i, n_query in enumerate(protocols)]
 
 
-def _score(
-    problem: Problem, meta: Params, episodes: Sequence[Episode], protocols: Iterable[int | None]
-) -> Tensor:
-    """Loss and accuracy by task and protocol. shape: (n_tasks, n_protocols, 2)"""
-    views = [[first_queries(episode, n_query) for n_query in protocols] for episode in episodes]
-    noise = [noise_of(problem, episode) for episode in episodes]
+def _score(problem: Problem, meta: Params, views: Sequence[Sequence[Task]]) -> Tensor:
+    """Loss and accuracy by task and protocol, a row of ``views`` being one task with more or fewer
+    queries. shape: (n_tasks, n_protocols, 2)
+    """
     with torch.no_grad():
-        if len(episodes) == 1 or not problem.geometry.vmappable:
-            return torch.stack(
-                [
-                    _score_one(problem, meta, own, drawn)
-                    for own, drawn in zip(views, noise, strict=True)
-                ]
+        if at_once(problem, asked=len(views) > 1):
+            return over_tasks(
+                lambda row, noise: _score_one(problem, meta, row, noise), problem, meta, views
             )
-
-        def one(tensors: list[Tensors], drawn: Params) -> Tensor:
-            return _score_one(problem, meta, [Episode(*parts) for parts in tensors], drawn)
-
-        stacked = [_stacked(own) for own in zip(*views, strict=True)]
-        return vmap(one)(
-            stacked, {name: torch.stack([row[name] for row in noise]) for name in noise[0]}
+        return torch.stack(
+            [_score_one(problem, meta, row, problem.noise(meta, row[0])) for row in views]
         )
 
 
-def _score_one(problem: Problem, meta: Params, views: Sequence[Episode], noise: Params) -> Tensor:
-    state = problem.start(meta, noise)
-    for k in range(problem.n_steps):
-        state = tree.detach(problem.advance(meta, state, views[0], k))
-    rows = []
-    for view in views:
-        loss, outputs = problem.query_loss(meta, state, view)
-        rows.append(torch.stack([loss, accuracy(outputs, view.query_y)]))
-    return torch.stack(rows)
-
-
-def _stacked(episodes: Sequence[Episode]) -> Tensors:
-    return (
-        torch.stack([episode.support_x for episode in episodes]),
-        torch.stack([episode.support_y for episode in episodes]),
-        torch.stack([episode.query_x for episode in episodes]),
-        torch.stack([episode.query_y for episode in episodes]),
-    )
+def _score_one(problem: Problem, meta: Params, row: Sequence[Task], noise: Params) -> Tensor:
+    *_, last = states(problem, meta, row[0], noise)
+    return torch.stack([torch.stack(problem.score(meta, last, view)) for view in row])
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from torch import Tensor
 from mdtheory.geometry.base import geometries
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
-from proofs_check.tools.models import EPISODE, hessian_of, problem_of, vector
+from proofs_check.tools.models import hessian_of, problem_of, vector
 
 _MAP = (
     r"\arg\max_\phi p(\phi|y,X)=\arg\min_\phi\mathcal L(\phi)+\mathcal R(\phi),"
@@ -115,7 +115,7 @@ def library_objective(
     """The library's task objective: Gaussian loss plus the penalty of geometry ``prior``."""
     geometry = geometries.get("prior")()
     geometry.build({"phi": anchor})
-    problem, meta = problem_of(
+    problem, meta, posed = problem_of(
         lambda v: 0.5 * (y - x @ v).square().sum() / noise**2,
         anchor,
         task_lr=1.0,
@@ -123,7 +123,7 @@ def library_objective(
         geometry=geometry,
     )
     meta["geometry.log_precision.phi"] = precision.log()
-    return lambda phi: problem.task_objective(meta, {"phi": phi}, EPISODE)[0]
+    return lambda phi: problem.task_objective(meta, {"phi": phi}, posed)[0]
 
 
 @claim.check("exact", part="bayes")

@@ -17,10 +17,10 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from mdtheory import descend
 from mdtheory.geometry.base import Geometry, geometries
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
-from proofs_check.tools.models import descend
 
 _UNIQUE = (
     r"\text{the MAP estimate of }\phi\text{ in linear regression with }d\gg N\text{ is unique}"
@@ -129,7 +129,7 @@ def solved(y: np.ndarray, anchor: np.ndarray, precision: np.ndarray, noise: floa
         task_lr=1 / top,
         n_steps=300,
         geometry=prior_geometry(precision),
-    )
+    )[-1]
     return end.numpy()
 
 
@@ -221,7 +221,9 @@ def ridgeless(
     """
     anchor, y = np.array([1.0, -2.0, 0.5, 3.0]), np.array([2.0, -1.0])
     top = np.linalg.eigvalsh(X.T @ X)[-1]
-    descended = descend(regression(y), torch.tensor(anchor), task_lr=1 / top, n_steps=400).numpy()
+    descended = descend(regression(y), torch.tensor(anchor), task_lr=1 / top, n_steps=400)[
+        -1
+    ].numpy()
     run.close(descended, end(anchor, y), tolerance=1e-10, what="gradient descent")
     for small in (1e-2, 1e-4, 1e-6):
         run.close(

@@ -17,12 +17,13 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from mdtheory import descend
 from mdtheory.geometry.base import Geometry, geometries
 from mdtheory.inner.estimators import estimators
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import hypergradient as hg
-from proofs_check.tools.models import EPISODE, descend, hessian_of, problem_of, vector
+from proofs_check.tools.models import hessian_of, problem_of, vector
 
 _WELL_POSED = (
     r"\min_\theta\sum_t\mathcal L_t^{\rm val}(\phi_t^*(\theta)),\ \phi_t^*(\theta)=\arg\min_\phi"
@@ -81,7 +82,7 @@ def jump(run: Run, *, precision: float = 0.1) -> None:
             task_lr=0.3,
             n_steps=200,
             geometry=geometry,
-        )
+        )[-1]
         ends.append(float(end))
     run.above(ends[1] - ends[0], 1.5, what="jump of the minimiser for a change of theta by 2e-9")
 
@@ -124,13 +125,11 @@ def library_jacobian(
     def query(v: Tensor) -> Tensor:
         return (v * vector(1.0, -2.0)).sum() + v[0] ** 2
 
-    problem, meta = problem_of(
+    problem, meta, posed = problem_of(
         task, anchor, task_lr=0.2, n_steps=200, query=query, geometry=prior_geometry(precision)
     )
-    found = estimators.get("implicit")(tolerance=1e-14)(problem, meta, [EPISODE]).grads[
-        "anchor.phi"
-    ]
-    best = descend(task, anchor, task_lr=0.2, n_steps=200, geometry=prior_geometry(precision))
+    found = estimators.get("implicit")(tolerance=1e-14)(problem, meta, [posed]).grads["anchor.phi"]
+    best = descend(task, anchor, task_lr=0.2, n_steps=200, geometry=prior_geometry(precision))[-1]
     hessian = hessian_of(task)(best)
     run.close(
         found,
@@ -220,7 +219,7 @@ def least_squares(
         return 0.5 * (torch.tensor(x) @ v - torch.tensor(y)).square().sum()
 
     alpha = 0.5 / float((x @ x.T)[0, 0])
-    end = descend(task, torch.tensor(theta), task_lr=alpha, n_steps=60)
+    end = descend(task, torch.tensor(theta), task_lr=alpha, n_steps=60)[-1]
     run.close(
         end,
         torch.tensor(theta + np.linalg.pinv(x) @ (y - x @ theta)),

@@ -19,9 +19,10 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from mdtheory import descend
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
-from proofs_check.tools.models import descend, hessian_of, path, vector
+from proofs_check.tools.models import hessian_of, vector
 from proofs_check.tools.strategies import Loss, for_all, pl_losses
 
 claim = Claim(
@@ -66,10 +67,10 @@ def wrong_basin(
     """The library's MAML solver converges (|f'| < 1e-12) at a value 0.2 above the global
     minimum.
     """
-    end = descend(double_well, vector(start), task_lr=0.125, n_steps=400)
+    end = descend(double_well, vector(start), task_lr=0.125, n_steps=400)[-1]
     curvature = [
         float(hessian_of(double_well)(point))
-        for point in path(double_well, vector(start), task_lr=0.125, n_steps=9)
+        for point in descend(double_well, vector(start), task_lr=0.125, n_steps=9)
     ]
     run.at_most(max(curvature), 8.0, what="alpha <= 1/L along the path")
     run.at_most(float(torch.func.grad(double_well)(end).abs()), 1e-12, what="it has converged")
@@ -167,7 +168,7 @@ def library_reaches_pl_optimum(run: Run, *, faster: float = 1.0) -> None:
 
     @for_all(loss=pl_losses())
     def _(loss: Loss) -> None:
-        points = path(loss.function, loss.start, task_lr=1 / loss.big_l, n_steps=6)
+        points = descend(loss.function, loss.start, task_lr=1 / loss.big_l, n_steps=6)
         gap = float(loss.function(points[0])) - loss.lowest
         for k, point in enumerate(points):
             bound = (1 - faster * loss.mu / loss.big_l) ** k * gap

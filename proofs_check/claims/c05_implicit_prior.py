@@ -26,11 +26,12 @@ import sympy as sp
 import torch
 from hypothesis import strategies as st
 
+from mdtheory import descend
 from mdtheory.geometry.base import geometries
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import prior
-from proofs_check.tools.models import descend, vector
+from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import for_all, hessians, rates, seeds, vectors
 
 claim = Claim(
@@ -97,7 +98,7 @@ def unweighted_norm(run: Run, *, library: Callable[..., torch.Tensor] = descend)
     """f = phi^2/4, alpha = 1, K = 3, theta = 1 (its own Taylor model): GD gives 1/8, the printed
     argmin 2/3.
     """
-    reached = library(lambda phi: 0.25 * phi @ phi, vector(1.0), task_lr=1.0, n_steps=3)
+    reached = library(lambda phi: 0.25 * phi @ phi, vector(1.0), task_lr=1.0, n_steps=3)[-1]
     printed = Fraction(1) / (1 + Fraction(1, 2))  # eta phi + (phi - 1) = 0
     run.close(reached, float((1 - Fraction(1, 2)) ** 3), tolerance=1e-15, what="GD")
     run.above(abs(float(reached) - float(printed)), 0.5, what="distance of the two")
@@ -116,7 +117,7 @@ def unweighted_norm(run: Run, *, library: Callable[..., torch.Tensor] = descend)
     )
 
 
-unweighted_norm.mutant("the prior's own minimiser", library=lambda *a, **k: vector(2 / 3))
+unweighted_norm.mutant("the prior's own minimiser", library=lambda *a, **k: vector(2 / 3)[None])
 
 
 def weight(r: sp.Expr, s: sp.Expr, n_steps: sp.Expr) -> sp.Expr:
@@ -275,7 +276,7 @@ def library_gd_is_the_map(
             torch.tensor(anchor),
             task_lr=alpha,
             n_steps=n_steps,
-        ).numpy()
+        )[-1].numpy()
         lam = precision(hessian, alpha, n_steps)
         around = anchor if centre == "theta" else reached
         residual = g + hessian @ (reached - anchor) + lam @ (reached - around)
@@ -508,14 +509,14 @@ def true_loss_bound(run: Run, *, half: float = 0.5) -> None:
         model = float(
             descend(
                 prior.quadratic([[eta]], [-1.0], [0.0]), vector(0.0), task_lr=alpha, n_steps=steps
-            )
+            )[-1]
         )
         penalised = descend(
             lambda phi, w=lam, f=f: f(phi) + 0.5 * w * phi @ phi,
             vector(0.0),
             task_lr=0.5 / (eta + lam),
             n_steps=60,
-        )
+        )[-1]
         ratio = abs(float(penalised) - model) / (half * rho * model**2 / (eta + lam))
         run.at_most(ratio, 1.0, what="validity", slack=1e-9)
         run.quantity(
@@ -586,7 +587,7 @@ def library_metasgd_is_the_map(
             task_lr=alpha,
             n_steps=n_steps,
             geometry=geometry,
-        ).numpy()
+        )[-1].numpy()
         back = np.linalg.inv(np.eye(d) - alpha * p[:, None] * scaled)
         inverse = (
             alpha

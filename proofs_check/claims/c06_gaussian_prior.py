@@ -19,10 +19,11 @@ import numpy as np
 import sympy as sp
 from hypothesis import strategies as st
 
+from mdtheory import descend
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import prior
-from proofs_check.tools.models import descend, vector
+from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import for_all, hessians, rates
 
 _PRIOR = r"p(\phi_t;\theta)=\mathcal N(\theta,\Lambda_t^{-1})\text{ is a (proper) Gaussian prior}"
@@ -95,7 +96,7 @@ def gd_implies(eta: float, alpha: float, n_steps: int) -> float:
             vector(0.0),
             task_lr=alpha,
             n_steps=n_steps,
-        )
+        )[-1]
     )
     return -1.0 / delta - eta
 

@@ -25,11 +25,12 @@ import sympy as sp
 import torch
 from hypothesis import strategies as st
 
+from mdtheory import descend
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import sdp
 from proofs_check.tools.extremal import huber, power_iterate, sawtooth
-from proofs_check.tools.models import descend, dual, mirror, path, vector
+from proofs_check.tools.models import dual, mirror, vector
 from proofs_check.tools.strategies import Loss, convex_losses, for_all, pl_losses, seeds
 
 claim = Claim(
@@ -77,7 +78,7 @@ def no_rate_for_convex(run: Run, *, curvature: Callable[[int], float] = lambda k
     """
     for k in (2, 10, 50):
         mu = curvature(k)
-        end = descend(lambda v, mu=mu: 0.5 * mu * v @ v, vector(1.0), task_lr=1.0, n_steps=k)
+        end = descend(lambda v, mu=mu: 0.5 * mu * v @ v, vector(1.0), task_lr=1.0, n_steps=k)[-1]
         run.above(float(end) * k, k - 1, what=f"K * distance / L at K = {k}")
 
 
@@ -108,7 +109,7 @@ def not_homogeneous(run: Run, *, rate: Callable[[float], float] = lambda big_l: 
             vector(2.0),
             task_lr=rate(c),
             n_steps=5,
-        )
+        )[-1]
         ends.append(float(end))
     run.close(ends[0], ends[1], tolerance=1e-9, what="iterates under f -> c f")
 
@@ -156,9 +157,9 @@ def contraction(
     t = sp.Symbol("t", positive=True)
     run.that(sp.solve(sp.diff(t * sp.exp(-t), t), t) == [1], "t e^{-t} is largest at t = 1")
     run.quantity("constant of L/(e mu K) D", (t * sp.exp(-t)).subs(t, 1), meaning="max of t e^{-t}")
-    end = descend(
-        lambda v: 0.1 * v @ v, vector(1.0), task_lr=1.0, n_steps=4
-    )  # mu/L = 1/5 = 1/(K+1)
+    end = descend(lambda v: 0.1 * v @ v, vector(1.0), task_lr=1.0, n_steps=4)[
+        -1
+    ]  # mu/L = 1/5 = 1/(K+1)
     run.close(
         float(end),
         float(5 * sp.Rational(4**4, 5**5)),
@@ -217,7 +218,7 @@ def convex_value(
                 what=f"SDP, K = {k}, {solver}",
             )
         attained = huber(1 / (2 * k + 1))(
-            descend(huber(1 / (2 * k + 1)), vector(1.0), task_lr=step, n_steps=k)
+            descend(huber(1 / (2 * k + 1)), vector(1.0), task_lr=step, n_steps=k)[-1]
         )
         run.close(float(attained), float(bound), tolerance=1e-13, what=f"Huber, K = {k}")
         run.quantity(
@@ -245,7 +246,7 @@ def convex_value_on_library(
 
     @for_all(loss=convex_losses(), k=st.integers(1, 5))
     def _(loss: Loss, k: int) -> None:
-        end = descend(loss.function, loss.start, task_lr=1.0, n_steps=k)
+        end = descend(loss.function, loss.start, task_lr=1.0, n_steps=k)[-1]
         run.at_most(
             float(loss.function(end)),
             1 / denominator(k),
@@ -275,7 +276,7 @@ def no_distance_rate(
             meaning="no rate",
         )
         run.quantity(f"distance/D at mu=L/K^2, K={k}", (1 - mu(k)) ** k, meaning="at least 1 - 1/K")
-    end = descend(lambda v: 0.5 / 9 * v @ v, vector(1.0), task_lr=1.0, n_steps=3)
+    end = descend(lambda v: 0.5 / 9 * v @ v, vector(1.0), task_lr=1.0, n_steps=3)[-1]
     run.close(
         float(end),
         float((1 - Fraction(1, 9)) ** 3),
@@ -326,7 +327,7 @@ def power_functions(run: Run, *, exponent: Callable[[sp.Expr], sp.Expr] = lambda
         what="x_1 = 2/3 attains it",
     )
     run.close(
-        float(descend(lambda v: 0.25 * (v**4).sum(), vector(1.0), task_lr=1 / 3, n_steps=1)),
+        float(descend(lambda v: 0.25 * (v**4).sum(), vector(1.0), task_lr=1 / 3, n_steps=1)[-1]),
         2 / 3,
         tolerance=1e-15,
         what="x_1",
@@ -429,7 +430,7 @@ def pl_distance_on_library(run: Run, *, constant: float = 2 * 2**0.5) -> None:
 
     @for_all(loss=pl_losses())
     def _(loss: Loss) -> None:
-        points = path(loss.function, loss.start, task_lr=1 / loss.big_l, n_steps=60)
+        points = descend(loss.function, loss.start, task_lr=1 / loss.big_l, n_steps=60)
         gap = float(loss.function(loss.start)) - loss.lowest
         for k, point in enumerate(points[:12]):
             bound = constant * (gap / loss.mu) ** 0.5 * (1 - loss.mu / loss.big_l) ** (k / 2)
@@ -485,7 +486,7 @@ def nonconvex_both_sides(
                 tolerance=1e-3,
                 what=f"SDP, K = {k}, {solver}",
             )
-        f, points = sawtooth(k), path(sawtooth(k), vector(0.0), task_lr=1.0, n_steps=k)
+        f, points = sawtooth(k), descend(sawtooth(k), vector(0.0), task_lr=1.0, n_steps=k)
         smallest = min(float(torch.func.grad(f)(point).square()) for point in points)
         drop = float(f(vector(0.0)) - f(vector(-k - 1.0)))
         run.close(smallest / drop, float(bound), tolerance=1e-13, what=f"sawtooth, K = {k}")
@@ -566,7 +567,9 @@ def mirror_on_library(run: Run, *, share: float = 1.0) -> None:
         geometry = mirror("barrier", start)
         f = lambda v: a @ v - b @ v.log()  # noqa: E731
         big_l, best = float(b.max()), b / a  # the minimiser
-        end = descend(f, dual(geometry.map, start), task_lr=1 / big_l, n_steps=k, geometry=geometry)
+        end = descend(
+            f, dual(geometry.map, start), task_lr=1 / big_l, n_steps=k, geometry=geometry
+        )[-1]
         divergence = geometry.map.bregman({}, {"phi": best}, {"phi": start})
         run.at_most(
             f(end) - f(best), share * big_l * divergence / k, slack=1e-12, what=f"gap at K = {k}"

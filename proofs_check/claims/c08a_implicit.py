@@ -18,6 +18,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mdtheory.core.types import Params
+from mdtheory.inner import Problem, Task
 from mdtheory.inner.estimators import TaskGradient, estimators
 from mdtheory.inner.estimators.implicit import Implicit
 from proofs_check.claim import Claim, Statement, Verdict
@@ -64,10 +66,12 @@ claim = Claim(
 class WrongSign(Implicit):
     """+ in place of - before the implicit term: 2 * (direct part) - (right gradient)."""
 
-    def task_gradient(self, problem, meta, episode, noise) -> TaskGradient:  # type: ignore[no-untyped-def]
-        right = super().task_gradient(problem, meta, episode, noise)
+    def task_gradient(
+        self, problem: Problem, meta: Params, task: Task, noise: Params
+    ) -> TaskGradient:
+        right = super().task_gradient(problem, meta, task, noise)
         state = problem.start(meta, noise)
-        direct = torch.func.grad(lambda own: problem.query_loss(own, state, episode)[0])(meta)
+        direct = torch.func.grad(lambda own: problem.score(own, state, task)[0])(meta)
         return right._replace(
             grads={name: 2 * direct[name] - value for name, value in right.grads.items()}
         )

@@ -21,10 +21,11 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mdtheory import descend
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import hypergradient as hg
-from proofs_check.tools.models import descend, hessian_of, vector
+from proofs_check.tools.models import hessian_of, vector
 from proofs_check.tools.strategies import for_all, seeds
 
 claim = Claim(
@@ -84,7 +85,7 @@ def zero_distance_nonzero_error(
         return 0.5 * (weights * v) @ v + 0.0 * t.sum()
 
     for k in (1, 2, 5, 10):
-        end = descend(lambda v: task(v, v), start, task_lr=1.0, n_steps=k)
+        end = descend(lambda v: task(v, v), start, task_lr=1.0, n_steps=k)[-1]
         run.close(end, torch.zeros(2), tolerance=0.0, what="the distance to phi_bar = 0")
         _, found = hg.unrolled_gradients(
             task,
@@ -225,7 +226,7 @@ def library_error(run: Run, *, share_of_m: float = 1.0) -> None:
         found, _ = hg.unrolled_gradients(
             b.task, b.query, start, b.theta, alpha=alpha, n_steps=n_steps
         )
-        end = descend(lambda v: b.task(v, b.theta), start, task_lr=alpha, n_steps=n_steps)
+        end = descend(lambda v: b.task(v, b.theta), start, task_lr=alpha, n_steps=n_steps)[-1]
         e, first = (
             float(torch.linalg.vector_norm(end - b.best)),
             float(torch.linalg.matrix_norm(minimiser_jacobian(b), 2)),
@@ -278,7 +279,7 @@ def attained(
         )
         run.at_most(ratio, 1.0, what="validity", slack=1e-7)
         end = float(
-            descend(lambda p: task(p, vector(0.0)), vector(distance), task_lr=alpha, n_steps=k)
+            descend(lambda p: task(p, vector(0.0)), vector(distance), task_lr=alpha, n_steps=k)[-1]
         )
         slope = alpha * rho / (mu * q) * k
         run.quantity(

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from mdtheory.core.types import Episode
 from mdtheory.data.synthetic import LeastSquaresStream
-from mdtheory.geometry.base import geometries
-from mdtheory.inner import Problem, solve
+from mdtheory.geometry.maml import MAML
+from mdtheory.inner import EpisodeTask, Problem, solve
 from mdtheory.inner.estimators import estimators
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
@@ -67,15 +67,13 @@ def library_gradients(episodes: Sequence[Episode]) -> Tensor:
     shape: (4,)
     """
     model = nn.Linear(4, 1, bias=False, dtype=torch.float64)
-    problem = Problem(
-        model=model,
-        geometry=geometries.get("maml")(),
-        loss=nn.functional.mse_loss,
-        n_steps=3,
-        task_lr=0.05,
-    )
+    problem = Problem(geometry=MAML(), n_steps=3, task_lr=0.05)
+    posed = [
+        EpisodeTask(model=model, loss=nn.functional.mse_loss, episode=episode)
+        for episode in episodes
+    ]
     meta = {"anchor.weight": torch.linspace(-1, 1, 4, dtype=torch.float64)[None]}
-    return estimators.get("unrolled")()(problem, meta, episodes).grads["anchor.weight"][0]
+    return estimators.get("unrolled")()(problem, meta, posed).grads["anchor.weight"][0]
 
 
 def tasks() -> list[Episode]:
@@ -179,18 +177,13 @@ def gradient_of_the_truncated_objective(run: Run, *, steps: int = 3) -> None:
     """
     episode = tasks()[0]
     model = nn.Linear(4, 1, bias=False, dtype=torch.float64)
-    problem = Problem(
-        model=model,
-        geometry=geometries.get("maml")(),
-        loss=nn.functional.mse_loss,
-        n_steps=steps,
-        task_lr=0.05,
-    )
+    problem = Problem(geometry=MAML(), n_steps=steps, task_lr=0.05)
+    posed = EpisodeTask(model=model, loss=nn.functional.mse_loss, episode=episode)
     start, found = torch.linspace(-1, 1, 4, dtype=torch.float64)[None], library_gradients([episode])
 
     def value(at: Tensor) -> float:
         meta = {"anchor.weight": at}
-        return float(problem.query_loss(meta, solve(problem, meta, episode), episode)[0])
+        return float(problem.score(meta, solve(problem, meta, posed), posed)[0])
 
     for i in range(4):
         shift = torch.zeros(1, 4, dtype=torch.float64)

@@ -19,8 +19,7 @@ from mdtheory.inner.estimators import Estimator, estimators
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import cost
-from proofs_check.tools.hypergradient import Declared
-from proofs_check.tools.models import EPISODE, problem_of, vector
+from proofs_check.tools.models import problem_of, vector
 
 claim = Claim(
     id="C10",
@@ -178,16 +177,16 @@ def other_estimators(run: Run, *, slug: str = "first_order", cg_cost: int = 1) -
     calls, held = [], []
     for cg_steps in (1, 2, 3):
         task = cost.Counted(cost.bowl)
-        how = {"task_lr": 0.1, "query": cost.query, "geometry": Declared()}
-        problem, meta = problem_of(task, cost.START, n_steps=5, **how)
-        estimators.get("implicit")(cg_steps=cg_steps, cg_tolerance=0.0)(problem, meta, [EPISODE])
+        how = {"task_lr": 0.1, "query": cost.query, "strongly_convex": True}
+        problem, meta, posed = problem_of(task, cost.START, n_steps=5, **how)
+        estimators.get("implicit")(cg_steps=cg_steps, cg_tolerance=0.0)(problem, meta, [posed])
         calls.append(task.calls)
     run.that(
         [b - a for a, b in pairwise(calls)] == [cg_cost] * 2, f"evaluations per CG step: {calls}"
     )
     for n_steps in (4, 12):
         rough = estimators.get("implicit")(tolerance=0.0, cg_steps=1)
-        held.append(cost.growth_of_held_tensors(rough, n_steps, geometry=Declared()))
+        held.append(cost.growth_of_held_tensors(rough, n_steps, strongly_convex=True))
     run.that(held[0] == held[1], f"tensors held by AID at K = 4 and 12: {held}")
     kept = [
         cost.growth_of_held_tensors(estimators.get("stepwise")(), n_steps) for n_steps in (4, 12)
@@ -274,7 +273,7 @@ def measured_smoothness(
 
     gradients = []
     for start in (0.0, 1e-7):
-        problem, meta = problem_of(
+        problem, meta, posed = problem_of(
             task,
             vector(start),
             task_lr=alpha,
@@ -282,7 +281,7 @@ def measured_smoothness(
             query=lambda v: (-slope * v + big_lq / 2 * v**2).sum(),
         )
         gradients.append(
-            float(estimators.get("unrolled")()(problem, meta, [EPISODE]).grads["anchor.phi"])
+            float(estimators.get("unrolled")()(problem, meta, [posed]).grads["anchor.phi"])
         )
     return (gradients[1] - gradients[0]) / 1e-7
 

@@ -17,9 +17,10 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from mdtheory import descend
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
-from proofs_check.tools.models import descend, vector
+from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import Loss, for_all, smooth_losses
 
 _THEN = (
@@ -214,7 +215,7 @@ def library_step_descends(
     @for_all(loss=smooth_losses())
     def _(loss: Loss) -> None:
         f, alpha = loss.function, factor / loss.big_l
-        after = step(f, loss.start, task_lr=alpha, n_steps=1)
+        after = step(f, loss.start, task_lr=alpha, n_steps=1)[-1]
         square = torch.func.grad(f)(loss.start).square().sum()
         slack = 1e-12 * (1 + float(loss.start.square().sum()))
         run.at_most(

@@ -14,11 +14,12 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from mdtheory import descend
 from mdtheory.geometry.base import geometries
 from mdtheory.maps.base import MirrorMap
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
-from proofs_check.tools.models import built, descend, hessian_of, vector
+from proofs_check.tools.models import built, hessian_of, vector
 
 claim = Claim(
     id="C13",
@@ -83,7 +84,7 @@ def equivariance(run: Run, *, geometry: str = "maml") -> None:
         chosen.build({"phi": start})
         if geometry == "metasgd":
             chosen.rule.scale.phi.data = vector(0.5, -0.5)
-        return descend(f, start, task_lr=0.1, n_steps=5, geometry=chosen)
+        return descend(f, start, task_lr=0.1, n_steps=5, geometry=chosen)[-1]
 
     start = vector(1.0, -0.5)
     run.close(

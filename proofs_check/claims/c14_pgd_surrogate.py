@@ -17,10 +17,11 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from mdtheory import descend
 from mdtheory.geometry.base import geometries
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
-from proofs_check.tools.models import descend, mirror, point, vector
+from proofs_check.tools.models import mirror, point, vector
 from proofs_check.tools.strategies import for_all, seeds
 
 _PGD = (
@@ -69,7 +70,7 @@ def metacurvature_step(precondition: np.ndarray, u: Tensor, alpha: float) -> Ten
     geometry.get_parameter("rule.curvature.out.phi").data = torch.tensor(precondition)
     return descend(
         lambda v: (u[:, None] * v).sum(), start, task_lr=alpha, n_steps=1, geometry=geometry
-    )[:, 0]
+    )[-1][:, 0]
 
 
 @claim.check("counterexample", about="printed", drops=("spd",))
@@ -161,7 +162,7 @@ def library_step(run: Run, *, used: Callable[[np.ndarray], np.ndarray] = lambda 
         run.close(point(geometry.map, z), torch.tensor(start), tolerance=1e-8, what="start")
         found = descend(
             lambda v: torch.tensor(u) @ v, z, task_lr=0.3, n_steps=1, geometry=geometry
-        ).numpy()
+        )[-1].numpy()
         run.close(
             found - start, minimiser(used(metric), u, 0.3), tolerance=1e-8, what="displacement"
         )

@@ -16,9 +16,10 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from mdtheory import descend
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
-from proofs_check.tools.models import descend, mirror, vector
+from proofs_check.tools.models import mirror, vector
 from proofs_check.tools.strategies import for_all, seeds
 
 claim = Claim(
@@ -55,7 +56,7 @@ def pgd(
     geometry = mirror("quadratic", start, matrix={"phi": metric})
     return descend(
         f, torch.linalg.solve(metric, start), task_lr=alpha, n_steps=n_steps, geometry=geometry
-    )
+    )[-1]
 
 
 HESSIAN = torch.tensor([[3.0, 1.0], [1.0, 0.5]], dtype=torch.float64)
@@ -76,7 +77,9 @@ def newton_in_one_step(run: Run, *, metric: Tensor = NEWTON) -> None:
     """
     _one_step(run, metric)
     top = float(torch.linalg.eigvalsh(HESSIAN)[-1])
-    slow = descend(lambda v: 0.5 * v @ HESSIAN @ v, vector(1.0, -2.0), task_lr=1 / top, n_steps=20)
+    slow = descend(lambda v: 0.5 * v @ HESSIAN @ v, vector(1.0, -2.0), task_lr=1 / top, n_steps=20)[
+        -1
+    ]
     run.above(float(torch.linalg.vector_norm(slow)), 0.1, what="GD after 20 steps")
 
 

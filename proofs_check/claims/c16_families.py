@@ -17,10 +17,11 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mdtheory import descend
 from mdtheory.geometry.base import Geometry, geometries
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
-from proofs_check.tools.models import descend, vector
+from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import for_all, vectors
 
 _DESCENT = (
@@ -81,7 +82,7 @@ def indefinite(run: Run, *, sign: float = -1.0) -> None:
             task_lr=alpha,
             n_steps=5,
             geometry=metasgd("free", vector(1.0, sign)),
-        )
+        )[-1]
         run.above(float(f(end)), 0.5, what=f"loss after five steps at rate {alpha}")
 
 
@@ -113,7 +114,7 @@ def exponential_rates(run: Run, *, form: str = "exp") -> None:
             task_lr=alpha,
             n_steps=1,
             geometry=metasgd(form, logs),
-        )
+        )[-1]
         run.above(0.0, float(slope @ end), what="change of the loss to first order")
         run.close(
             end,
@@ -143,7 +144,7 @@ def unconstrained_modes(run: Run, *, out: Tensor | None = None) -> None:
             task_lr=1.0,
             n_steps=1,
             geometry=metacurvature((2, 2), out, inner),
-        )
+        )[-1]
         rows.append(-end.reshape(-1))
     p = torch.stack(rows, dim=1)
     run.close(p, torch.kron(out, inner), tolerance=1e-15, what="P is the Kronecker product")

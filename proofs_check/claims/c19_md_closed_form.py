@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch import Tensor
 
+from mdtheory import descend
 from mdtheory.maps.base import MirrorMap
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
-from proofs_check.tools.models import FromPotential, built, descend, dual, mirror, vector
+from proofs_check.tools.models import FromPotential, built, dual, mirror, vector
 from proofs_check.tools.strategies import for_all, seeds
 
 _CLOSED = (
@@ -65,7 +66,7 @@ def library_step(h: MirrorMap, psi: Tensor, u: Tensor, alpha: float) -> Tensor:
     geometry = mirror(h, psi)
     return descend(
         lambda v: u @ v, dual(geometry.map, psi), task_lr=alpha, n_steps=1, geometry=geometry
-    )
+    )[-1]
 
 
 def ascent(h: MirrorMap, psi: Tensor, u: Tensor, alpha: float) -> Tensor:

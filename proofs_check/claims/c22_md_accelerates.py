@@ -17,12 +17,13 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from mdtheory import descend
 from mdtheory.core.types import Params
 from mdtheory.maps.base import MirrorMap
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import sdp
-from proofs_check.tools.models import FromPotential, descend, dual, mirror, vector
+from proofs_check.tools.models import FromPotential, dual, mirror, vector
 
 claim = Claim(
     id="C22",
@@ -77,7 +78,7 @@ def mirrored(
 ) -> Tensor:
     """The library's mirror descent from phi^0 = start. shape: (d,)"""
     geometry = mirror(h, start)
-    return descend(f, dual(h, start), task_lr=alpha, n_steps=n_steps, geometry=geometry)
+    return descend(f, dual(h, start), task_lr=alpha, n_steps=n_steps, geometry=geometry)[-1]
 
 
 def valley(phi: Tensor) -> Tensor:
@@ -98,7 +99,7 @@ def euclidean(potential: Callable[[Tensor], Tensor]) -> MirrorMap:
 def _one_step(run: Run, build: Callable[[Callable[[Tensor], Tensor]], MirrorMap]) -> None:
     end = mirrored(build(valley), valley, vector(3.0, 2.0), alpha=1.0, n_steps=1)
     run.close(end, vector(1.0, -1.0), tolerance=1e-10, what="MD with h = f after one step")
-    slow = descend(valley, vector(3.0, 2.0), task_lr=1 / 45, n_steps=20)
+    slow = descend(valley, vector(3.0, 2.0), task_lr=1 / 45, n_steps=20)[-1]
     run.above(float((slow - vector(1.0, -1.0)).abs().max()), 1.0, what="GD after 20 steps")
 
 
@@ -135,7 +136,7 @@ def quartic(run: Run, *, rate: float = 0.5) -> None:
     contraction is 2^{-1/3} per step.
     """
     f = lambda v: 0.25 * (v**4).sum()  # noqa: E731
-    plain = descend(f, vector(1.0), task_lr=1 / 3, n_steps=40)
+    plain = descend(f, vector(1.0), task_lr=1 / 3, n_steps=40)[-1]
     bent = mirrored(Quartic(), f, vector(1.0), alpha=rate, n_steps=40)
     run.quantity(
         "GD on x^4/4, K=40",
@@ -151,8 +152,8 @@ def quartic(run: Run, *, rate: float = 0.5) -> None:
         theory=9.9e-5,
         meaning="2^(-40/3) = 9.69e-5",
     )
-    slow = descend(f, vector(1.0), task_lr=1 / 3, n_steps=4000)
-    far = descend(f, vector(1.0), task_lr=1 / 3, n_steps=1000)
+    slow = descend(f, vector(1.0), task_lr=1 / 3, n_steps=4000)[-1]
+    far = descend(f, vector(1.0), task_lr=1 / 3, n_steps=1000)[-1]
     order = float(torch.log(slow / far)) / math.log(4)
     run.quantity(
         "order of GD on x^4/4",
@@ -227,7 +228,7 @@ def bad_geometry(run: Run, *, scale: float = 100.0) -> None:
         meaning="factor per step on x^2/2",
     )
     run.close(
-        descend(f, vector(1.0), task_lr=1.0, n_steps=1),
+        descend(f, vector(1.0), task_lr=1.0, n_steps=1)[-1],
         vector(0.0),
         tolerance=0.0,
         what="GD after one step",

@@ -14,20 +14,12 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from mdtheory import descend
 from mdtheory.core.types import Params
 from mdtheory.maps.base import MirrorMap
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
-from proofs_check.tools.models import (
-    FromPotential,
-    built,
-    descend,
-    dual,
-    mirror,
-    path,
-    point,
-    vector,
-)
+from proofs_check.tools.models import FromPotential, built, dual, mirror, point, vector
 
 _DUAL = (
     r"z^k=z^{k-1}-\alpha\nabla f(\nabla h^*(z^{k-1})),\ \phi^k=\nabla h^*(z^k)"
@@ -68,12 +60,12 @@ def loss(phi: Tensor) -> Tensor:
 def dual_points(h: MirrorMap, start: Tensor, alpha: float, n_steps: int) -> list[Tensor]:
     """The library's mirror descent: it iterates z."""
     geometry = mirror(h, start)
-    return list(path(loss, dual(h, start), task_lr=alpha, n_steps=n_steps, geometry=geometry))
+    return list(descend(loss, dual(h, start), task_lr=alpha, n_steps=n_steps, geometry=geometry))
 
 
 def gradient_at_z(h: MirrorMap, start: Tensor, alpha: float, n_steps: int) -> list[Tensor]:
     """The gradient evaluated at z instead of grad h*(z)."""
-    return [point(h, z) for z in path(loss, dual(h, start), task_lr=alpha, n_steps=n_steps)]
+    return [point(h, z) for z in descend(loss, dual(h, start), task_lr=alpha, n_steps=n_steps)]
 
 
 def states(h: MirrorMap, start: Tensor, alpha: float, n_steps: int) -> list[Tensor]:
@@ -175,7 +167,7 @@ def without_smoothness(run: Run, *, reading: float = 1.0) -> None:
     for _ in range(10):
         phi = point(geometry.map, z)
         u = torch.func.grad(target)(phi)
-        following = descend(target, z, task_lr=alpha, n_steps=1, geometry=geometry)
+        following = descend(target, z, task_lr=alpha, n_steps=1, geometry=geometry)[-1]
         surrogate = u * grid + reading * (grid.abs() + 0.5 * grid**2 - z * grid) / alpha
         run.close(
             following, grid[surrogate.argmin()], tolerance=1e-3, what="minimiser of the surrogate"

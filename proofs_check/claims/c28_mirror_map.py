@@ -17,6 +17,7 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from mdtheory import descend
 from mdtheory.geometry.base import Geometry, geometries
 from mdtheory.maps.base import MirrorMap
 from mdtheory.maps.identity import Identity
@@ -24,7 +25,7 @@ from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.iaf import Flat
-from proofs_check.tools.models import path, vector
+from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import for_all, seeds
 
 claim = Claim(
@@ -188,11 +189,11 @@ def bit_for_bit(run: Run, *, live: float = 0.0, rates: tuple[float, float] = (0.
         scale=iaf.Identity(),
     )
     start = vector(1.0, -0.5)
-    dual = path(bend, start, task_lr=0.25, n_steps=4, geometry=Geometry(map=map.map))
+    dual = descend(bend, start, task_lr=0.25, n_steps=4, geometry=Geometry(map=map.map))
     metasgd = geometries.get("metasgd")(form="free")
     metasgd.build({"phi": start})
     metasgd.rule.scale.phi.data = vector(*rates)
-    other = path(bend, map.at(start), task_lr=0.25, n_steps=4, geometry=metasgd)
+    other = descend(bend, map.at(start), task_lr=0.25, n_steps=4, geometry=metasgd)
     run.that(all(torch.equal(a, b) for a, b in zip(dual, other, strict=True)), "the trajectories")
 
 

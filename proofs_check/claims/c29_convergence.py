@@ -19,12 +19,13 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mdtheory import descend
 from mdtheory.geometry.base import Geometry
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.iaf import Flat
-from proofs_check.tools.models import path, vector
+from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import for_all, numbers, seeds
 
 claim = Claim(
@@ -87,7 +88,7 @@ def diverges_for_every_rate(
     for map in (make(float(slope)), iaf.shifted_mlp(float(slope))):
         for alpha in (1e-4, 1e-2, 0.3, 1.0, 10.0):
             n_steps = 10 if alpha > 1 else 30
-            points = path(
+            points = descend(
                 tilted,
                 vector(1.0, 1.0),
                 task_lr=alpha,
@@ -125,8 +126,8 @@ def while_gd_converges(
         "GD contracts up to the edge, exactly",
     )
     alpha = 0.99 * float(edge)
-    gd = path(tilted, vector(1.0, 1.0), task_lr=alpha, n_steps=40)
-    dual = path(
+    gd = descend(tilted, vector(1.0, 1.0), task_lr=alpha, n_steps=40)
+    dual = descend(
         tilted, vector(1.0, 1.0), task_lr=alpha, n_steps=40, geometry=Geometry(map=make(4.0).map)
     )
     run.at_most(float(gd[-1].norm()), float(gd[0].norm()), what="distance of GD")
@@ -150,7 +151,7 @@ def no_mirror_descent(run: Run, *, make: Callable[[float], Flat] = iaf.shifted) 
     map = make(4.0)
     for u in (vector(1.0, 0.0), vector(0.0, 1.0)):
         f = lambda phi, u=u: u @ phi  # noqa: E731
-        before, after = path(
+        before, after = descend(
             f, vector(0.5, -2.0), task_lr=0.25, n_steps=1, geometry=Geometry(map=map.map)
         )
         run.that(
@@ -186,7 +187,7 @@ def monotone_shift_descends(run: Run, *, factor: float = 1.0) -> None:
         m, big_m = constants_of(map)
         run.close(m, 0.5 - slope / 2, tolerance=1e-12, what="m")
         alpha = m / (1.5 * big_m**2)
-        points = path(
+        points = descend(
             tilted, vector(2.0, -1.0), task_lr=alpha, n_steps=30, geometry=Geometry(map=map.map)
         )
         for before, after in pairwise(points):
@@ -241,7 +242,7 @@ def library_rate(run: Run, *, share: float = 1.0) -> None:
         )
         big_l, low = 1.3, 0.0 if bowl else -0.6
         alpha = m / (big_l * big_m**2)
-        points = path(
+        points = descend(
             f,
             map.random("c29", "z", seed),
             task_lr=alpha,

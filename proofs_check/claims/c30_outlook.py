@@ -21,13 +21,14 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mdtheory import descend
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.claims.c10_complexity import measured_smoothness
 from proofs_check.run import CheckFailed, Run
 from proofs_check.tools import cost, iaf
 from proofs_check.tools.hypergradient import unrolled_gradients
 from proofs_check.tools.iaf import Flat
-from proofs_check.tools.models import descend, vector
+from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import Loss, convex_losses, for_all, numbers, pl_losses, seeds
 
 _THEN = (
@@ -123,7 +124,7 @@ def biased_descent(loss: Loss, *, rounds: int, error: Callable[[Tensor], Tensor]
         e = error(slope)
         point = descend(
             lambda v, e=e: loss.function(v) + e @ v, point, task_lr=1 / loss.big_l, n_steps=1
-        )
+        )[-1]
     return least
 
 
@@ -520,7 +521,7 @@ def no_constant_serves(run: Run, *, make: Callable[[], Flat] = iaf.gated) -> Non
         slope = torch.func.grad(loss)(start)
         ratio = float(slope.square().sum()) / rate(big_l, 0.5, 1, 0.0)
         run.above(ratio, 1.0, what=f"|grad F|^2 over 2 L Delta at L = {big_l:g}")
-        after = float(loss(descend(loss, start, task_lr=1 / big_l, n_steps=1)))
+        after = float(loss(descend(loss, start, task_lr=1 / big_l, n_steps=1)[-1]))
         run.above(after, 0.5, what=f"F after a step of 1/L, L = {big_l:g}")
         if big_l == 1e4:
             run.quantity(

@@ -19,15 +19,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss, one_hot
 
+from mdtheory import descend
 from mdtheory.core import tree
 from mdtheory.core.seeding import generator
-from mdtheory.core.types import Episode, Params
+from mdtheory.core.types import Params
 from mdtheory.inner.problem import Problem
+from mdtheory.inner.solver import visits
+from mdtheory.inner.task import Task
 from mdtheory.meta.learner import MetaLearner
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.studies import trained_maps
-from proofs_check.tools.models import path, vector
+from proofs_check.tools.models import vector
 
 claim = Claim(
     id="C32",
@@ -96,7 +99,7 @@ def small_gradient_far_away(run: Run, *, power: int = 8) -> None:
         tolerance=1e-16,
         what="autograd's f'(0.3)",
     )
-    last = float(path(f, vector(float(X0)), task_lr=1 / (power - 1), n_steps=200)[-1])
+    last = float(descend(f, vector(float(X0)), task_lr=1 / (power - 1), n_steps=200)[-1])
     run.quantity(
         "x after 200 steps of 1/7 from 0.3",
         last,
@@ -183,7 +186,7 @@ def no_finite_minimiser(
         expected = torch.log1p((n_way - 1) * torch.exp(torch.tensor(-t, dtype=torch.float64)))
         run.close(f(t * v.reshape(-1)), expected, tolerance=1e-9, what=f"F(tV) at t = {t}")
         run.above(float(f(t * v.reshape(-1))), 0.0, what="F(tV)")
-    steps = path(f, torch.zeros(v.numel(), dtype=torch.float64), task_lr=0.05, n_steps=40)
+    steps = descend(f, torch.zeros(v.numel(), dtype=torch.float64), task_lr=0.05, n_steps=40)
     norms = [float(torch.linalg.vector_norm(w)) for w in steps]
     run.that(norms == sorted(norms), "the norm of the weights grows at every step of the library")
     value = float(f(30 * v.reshape(-1)))
@@ -218,15 +221,13 @@ class Curve:
     moved: Tensor
 
 
-def curve(problem: Problem, meta: Params, episode: Episode) -> Curve:
+def curve(problem: Problem, meta: Params, task: Task) -> Curve:
     """One adaptation."""
-    state, points, losses, slopes = problem.start(meta, {}), [], [], []
-    for k in range(STEPS + 1):
-        points.append(tree.detach(problem.point(meta, state)))
-        gradient, loss = problem.task_gradient(meta, points[-1], episode)
-        losses.append(loss.detach())
-        slopes.append(tree.norm(gradient).detach())
-        state = tree.detach(problem.move(meta, state, tree.detach(gradient), k))
+    points, losses, slopes = [], [], []
+    for here in visits(problem, meta, task, {}, n_steps=STEPS, hold=tree.detach):
+        points.append(tree.detach(here.point))
+        losses.append(here.loss.detach())
+        slopes.append(tree.norm(here.gradient).detach())
     moved = [tree.norm(tree.axpy(-1.0, a, b)) for a, b in pairwise(points)]
     return Curve(torch.stack(losses), torch.stack(slopes), torch.stack(moved))
 
@@ -256,7 +257,7 @@ def curves(method: str, *, start: Callable[[MetaLearner, Params], Params] | None
         phi = tree.sub(tree.detach(learner("maml").meta()), "anchor.")
         meta |= tree.prefixed("anchor.", tree.detach(start(of, phi)))
     tasks = trained_maps.episodes(trained_maps.config_of(method, iterations=ITERATIONS), TASKS)
-    found = [curve(of.problem(), meta, episode) for episode in tasks]
+    found = [curve(of.problem(), meta, of.task(episode)) for episode in tasks]
     return Curve(
         *(
             torch.stack([getattr(c, name) for c in found]).mean(0)

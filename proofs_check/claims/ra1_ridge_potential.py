@@ -26,12 +26,12 @@ import sympy as sp
 import torch
 from hypothesis import strategies as st
 
+from mdtheory import descend
 from mdtheory.geometry.base import Geometry
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import potentials, ridges
 from proofs_check.tools.iaf import Flat, OnVector, turned
-from proofs_check.tools.models import path
 from proofs_check.tools.strategies import for_all, seeds
 
 claim = Claim(
@@ -272,7 +272,7 @@ def library_descends(run: Run, *, factor: float = 1.99) -> None:
         )
         alpha = factor / (potentials.certificate(map)[1] * (1.0 if extreme else 2.0))
         start = 1e-3 * map.random("ra1", "s", seed) if extreme else map.random("ra1", "s", seed)
-        points = path(f, start, task_lr=alpha, n_steps=4, geometry=Geometry(map=OnVector(map)))
+        points = descend(f, start, task_lr=alpha, n_steps=4, geometry=Geometry(map=OnVector(map)))
         values = [float(f(phi)) for phi in points]
         run.that(all(b <= a + 1e-12 * abs(a) for a, b in pairwise(values)), f"losses {values}")
 

@@ -21,6 +21,7 @@ import sympy as sp
 import torch
 from hypothesis import strategies as st
 
+from mdtheory import descend
 from mdtheory.core.seeding import generator
 from mdtheory.geometry.base import Geometry
 from mdtheory.maps.base import MirrorMap
@@ -30,7 +31,7 @@ from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.iaf import Flat
-from proofs_check.tools.models import path, vector
+from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import for_all, seeds
 
 claim = Claim(
@@ -448,7 +449,7 @@ def library_descends(run: Run, *, share: float = 1.0) -> None:
         target, big_l = map.random("rb", "t", seed), 1.8
         f = lambda phi: 0.5 * (phi - target).square().sum() + 0.2 * torch.cos(2 * phi).sum()  # noqa: E731
         alpha = low / (big_l * high**2)
-        points = path(
+        points = descend(
             f, map.random("rb", "s", seed), task_lr=alpha, n_steps=3, geometry=Geometry(map=map.map)
         )
         for before, after in pairwise(points):

@@ -11,24 +11,26 @@ T6 then applies to $g(Q\,\cdot)$ with $m=\frac12\min_id_iq_i$, $M=\sup\|JQ\|$.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
 import sympy as sp
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mdtheory.core import tree
+from mdtheory.core.types import Params
 from mdtheory.geometry.base import Geometry, GradientStep, StepRule
 from mdtheory.geometry.rules import BlockDualStep, block_bounds, block_rates
-from mdtheory.inner.problem import Problem
+from mdtheory.inner import Problem, Task, states
 from mdtheory.maps.iaf.mlp import MLPIAF
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.intervals import Box, entry_bounds
-from proofs_check.tools.models import EPISODE, itself, vector
+from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import for_all, seeds
 
 claim = Claim(
@@ -164,17 +166,17 @@ library_rates.mutant("all rates 1", rates=lambda *, coupling, diagonal: torch.on
 library_rates.mutant("0.9 of the diagonal left", least=0.9)
 
 
-class TwoTensors(nn.Module):
+@dataclass(frozen=True)
+class TwoTensors(Task):
     """A loss of the parameters a and b, one number each."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor]):
-        super().__init__()
-        self.a, self.b = (nn.Parameter(torch.zeros(1, dtype=torch.float64)) for _ in range(2))
-        self.function = function
+    function: Callable[[Tensor], Tensor]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def task_loss(self, meta: Params, weights: Params) -> Tensor:
         """f((a, b)). shape: ()"""
-        return self.function(torch.cat([self.a, self.b]))
+        return self.function(torch.cat([weights["a"], weights["b"]]))
+
+    query_loss = task_loss
 
 
 BLOCKS = [["a"], ["b"]]
@@ -199,16 +201,14 @@ def run_steps(
     n_steps: int,
 ) -> list[tuple[Tensor, Tensor]]:
     """(z^k, phi^k) for k = 0..K of the library's problem with this map and rule."""
-    model, geometry = TwoTensors(function), Geometry(map=map, rule=rule)
-    problem = Problem(model=model, geometry=geometry, loss=itself, n_steps=n_steps, task_lr=task_lr)
+    geometry = Geometry(map=map, rule=rule)
+    problem = Problem(geometry=geometry, n_steps=n_steps, task_lr=task_lr)
     meta = {"anchor.a": start[:1], "anchor.b": start[1:]}
     meta |= tree.prefixed("geometry.", tree.detach(dict(geometry.named_parameters())))
-    state = problem.start(meta, {})
-    found = [(tree.flatten(state), tree.flatten(problem.point(meta, state)))]
-    for k in range(n_steps):
-        state = tree.detach(problem.advance(meta, state, EPISODE, k))
-        found.append((tree.flatten(state), tree.flatten(problem.point(meta, state))))
-    return found
+    return [
+        (tree.flatten(state), tree.flatten(problem.point(meta, state)))
+        for state in states(problem, meta, TwoTensors(function))
+    ]
 
 
 def tilted(phi: Tensor) -> Tensor:

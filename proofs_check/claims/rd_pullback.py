@@ -21,14 +21,14 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mdtheory.core import tree
 from mdtheory.geometry.base import Geometry, GradientStep, StepRule
 from mdtheory.geometry.rules import PullbackStep
+from mdtheory.inner import descend, states
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.iaf import Flat
-from proofs_check.tools.models import EPISODE, path, problem_of, vector
+from proofs_check.tools.models import problem_of, vector
 from proofs_check.tools.strategies import for_all, numbers, seeds
 
 claim = Claim(
@@ -72,15 +72,10 @@ def z_path(
 ) -> list[Tensor]:
     """z^0, ..., z^K of the library's problem."""
     wrapped = iaf.OnVector(map)
-    problem, meta = problem_of(
+    problem, meta, posed = problem_of(
         loss, start, task_lr=task_lr, n_steps=n_steps, geometry=Geometry(map=wrapped, rule=rule)
     )
-    state = problem.start(meta, {})
-    found = [state["z.phi"]]
-    for k in range(n_steps):
-        state = tree.detach(problem.advance(meta, state, EPISODE, k))
-        found.append(state["z.phi"])
-    return found
+    return [state["z.phi"] for state in states(problem, meta, posed)]
 
 
 def wavy(target: Tensor) -> Callable[[Tensor], Tensor]:
@@ -96,7 +91,7 @@ def same_as_gd_on_the_composition(run: Run, *, rule: Callable[[], StepRule] = Pu
     def _(map: Flat, seed: int, task_lr: float) -> None:
         loss, start = wavy(map.random("rd", "t", seed)), 0.3 * map.random("rd", "z", seed)
         pulled = z_path(map, rule(), loss, start, task_lr=task_lr, n_steps=3)
-        composed = path(lambda z: loss(map.at(z)), start, task_lr=task_lr, n_steps=3)
+        composed = descend(lambda z: loss(map.at(z)), start, task_lr=task_lr, n_steps=3)
         for a, b in zip(pulled, composed, strict=True):
             run.close(a, b, tolerance=1e-12 * (1 + float(b.abs().max())), what="z^k of the two")
 

@@ -27,7 +27,7 @@ from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.iaf import Flat
-from proofs_check.tools.models import EPISODE, problem_of
+from proofs_check.tools.models import problem_of
 from proofs_check.tools.strategies import for_all, numbers, orthogonal, seeds
 
 claim = Claim(
@@ -208,8 +208,10 @@ def trajectory(
     geometry: Geometry, like: Tensor, start: Tensor, loss: Callable, *, task_lr: float, n_steps: int
 ) -> Tensor:
     """phi^K of a geometry from the state's start. shape: (d,)"""
-    problem, meta = problem_of(loss, start, task_lr=task_lr, n_steps=n_steps, geometry=geometry)
-    return problem.point(meta, solve(problem, meta, EPISODE))["phi"]
+    problem, meta, posed = problem_of(
+        loss, start, task_lr=task_lr, n_steps=n_steps, geometry=geometry
+    )
+    return problem.point(meta, solve(problem, meta, posed))["phi"]
 
 
 @claim.check("property", about="printed", part="metasgd")

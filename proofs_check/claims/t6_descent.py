@@ -22,13 +22,14 @@ from PEPit.functions import SmoothFunction, SmoothStronglyConvexFunction
 from PEPit.operators import LipschitzStronglyMonotoneOperatorCheap
 from torch import Tensor
 
+from mdtheory import descend
 from mdtheory.geometry.base import Geometry
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.iaf import Linear
 from proofs_check.tools.intervals import Box, certify
-from proofs_check.tools.models import descend, path, vector
+from proofs_check.tools.models import vector
 from proofs_check.tools.sdp import solved
 from proofs_check.tools.strategies import for_all, seeds
 
@@ -176,7 +177,7 @@ def attained_by_the_rotation(
         geometry = Geometry(map=Linear(make(m, big_m)))
         for factor in (0.5, 1.0, 1.9, 3.0):
             alpha = factor * m / (big_l * big_m**2)
-            before, after = path(
+            before, after = descend(
                 bowl(big_l), vector(1.0, -2.0), task_lr=alpha, n_steps=1, geometry=geometry
             )
             u = big_l * before
@@ -197,7 +198,7 @@ def attained_by_the_rotation(
             task_lr=alpha,
             n_steps=k,
             geometry=Geometry(map=Linear(make(m, big_m))),
-        )
+        )[-1]
         start = Linear(make(m, big_m)).point({}, {"phi": vector(1.0, 0.0)})["phi"]
         shrink = float(bowl(big_l)(end) / bowl(big_l)(start))
         run.close(
@@ -439,7 +440,7 @@ def library_descends(
         u = torch.func.grad(f)(before)
         if float((start - alpha * u).abs().max()) > 0.5:
             return
-        after = descend(f, start, task_lr=alpha, n_steps=1, geometry=geometry)
+        after = descend(f, start, task_lr=alpha, n_steps=1, geometry=geometry)[-1]
         promised = float(change(alpha, modulus(m, big_m), big_m, big_l)) * float(u @ u)
         run.at_most(float(f(after) - f(before)), promised, slack=1e-12, what="change of the loss")
 

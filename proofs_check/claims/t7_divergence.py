@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 from torch.func import vjp
 
+from mdtheory import descend
 from mdtheory.geometry.base import Geometry
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.iaf import Flat
-from proofs_check.tools.models import path, vector
+from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import for_all, seeds
 
 claim = Claim(
@@ -165,7 +166,7 @@ def solver_leaves_the_minimum(
     hessian, best = torch.eye(2, dtype=torch.float64) + c * torch.outer(v, v), map.at(z)
     loss = lambda phi: 0.5 * (phi - best) @ hessian @ (phi - best)  # noqa: E731
     for alpha, n_steps in ((0.01, 300), (0.1, 60), (1.0, 10)):
-        points = path(
+        points = descend(
             loss, z + 1e-6 * v, task_lr=alpha, n_steps=n_steps, geometry=Geometry(map=map.map)
         )
         far = [float(torch.linalg.vector_norm(phi - best)) for phi in (points[0], points[-1])]
@@ -216,7 +217,7 @@ def explicit_divergence(
         )
     for alpha in (1e-3, 0.1, 1.0, 10.0):
         for start in (vector(1.0, 0.0), vector(-0.3, 2.0), vector(1e-8, 1e-8)):
-            points = path(
+            points = descend(
                 tilted,
                 start,
                 task_lr=alpha,
@@ -251,7 +252,7 @@ def gd_converges(run: Run, *, edge: Fraction = Fraction(4, 3)) -> None:
         "contraction exactly 1 at the edge",
     )
     for factor, contracts in ((0.99, True), (1.01, False)):
-        points = path(tilted, vector(1.0, -1.0), task_lr=factor * float(edge), n_steps=60)
+        points = descend(tilted, vector(1.0, -1.0), task_lr=factor * float(edge), n_steps=60)
         run.that(
             float(points[-1].norm()) < float(points[0].norm())
             if contracts

@@ -59,12 +59,12 @@ def trained(
     config = parse({**RUN, "meta": meta, "geometry": dict(geometry)})
     torch.set_num_threads(1)
     trainer = build_trainer(config, open_data(config.data))
-    trainer.validation = None
     trainer.fit()
     learner = trainer.learner
     problem, own = learner.problem(), tree.detach(learner.meta())
     return learner, [
-        tree.sub(solve(problem, own, episode), "z.") for episode in episodes(config, 2)
+        tree.sub(solve(problem, own, learner.task(episode)), "z.")
+        for episode in episodes(config, 2)
     ]
 
 

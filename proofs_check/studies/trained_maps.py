@@ -33,7 +33,8 @@ from mdtheory.config.schema import RunConfig
 from mdtheory.core import seeding, tree
 from mdtheory.core.types import Episode, Params, State
 from mdtheory.inner.problem import Problem
-from mdtheory.inner.solver import noise_of
+from mdtheory.inner.solver import visits
+from mdtheory.inner.task import Task
 from mdtheory.meta.learner import MetaLearner
 from mdtheory.run.build import build_stream, build_trainer, load_learner, open_data
 
@@ -48,6 +49,7 @@ RUN: dict[str, Any] = {
     "task": {"n_way": 5, "n_shot": 1, "n_query": 10, "n_steps": 3, "task_lr": 0.1},
     "model": {"name": "conv4", "options": {"channels": 8}},
     "meta": {"n_tasks": 2, "iterations": 20, "optimizer": {"name": "Adam", "meta_lr": 0.001}},
+    "validation": {"enabled": False},
 }
 """The small run of C32 and of this page, on glyphs; a method adds its geometry and nothing else."""
 
@@ -72,7 +74,6 @@ def briefly(
     config = config_of(method, iterations=iterations, meta_lr=meta_lr)
     torch.set_num_threads(1)
     trainer = build_trainer(config, open_data(config.data))
-    trainer.validation = None
     trainer.fit()
     return trainer.learner, config
 
@@ -171,7 +172,7 @@ class Measured:
 def measure(
     problem: Problem,
     meta: Params,
-    tasks: Sequence[Episode],
+    tasks: Sequence[Task],
     *,
     n_steps: int = STEPS,
     every: int = 2,
@@ -179,19 +180,17 @@ def measure(
     """The loss at every step; A at every ``every``-th one (NaN between)."""
     meta = tree.detach(meta)
     rows: list[list[list[float]]] = []
-    for number, episode in enumerate(tasks):
-        state, row = tree.detach(problem.start(meta, noise_of(problem, episode))), []
-        for k in range(n_steps + 1):
-            point = tree.detach(problem.point(meta, state))
-            gradient, loss = problem.task_gradient(meta, point, episode)
+    for number, task in enumerate(tasks):
+        row = []
+        noise = problem.noise(meta, task)
+        for here in visits(problem, meta, task, noise, n_steps=n_steps, hold=tree.detach):
             of_map = [math.nan] * 3
-            if k % every == 0:
-                size = sum(value.numel() for value in point.values())
-                forward, back = first_order(problem, meta, state, k)
+            if here.k % every == 0:
+                size = sum(value.numel() for value in here.point.values())
+                forward, back = first_order(problem, meta, here.state, here.k)
                 least, largest = extremes(forward, back, size, seed=number)
                 of_map = [asymmetry(forward, back, size, seed=number), least, largest]
-            row.append([*of_map, float(loss)])
-            state = tree.detach(problem.move(meta, state, tree.detach(gradient), k))
+            row.append([*of_map, float(here.loss)])
         rows.append(row)
     return Measured(*np.moveaxis(np.array(rows), 2, 0))
 
@@ -343,7 +342,11 @@ def main(
     ]
     names = [path.stem for path in checkpoints or []] or list(METHODS)
     found = {
-        name: measure(learner.double().problem(), learner.meta(), episodes(config, TASKS))
+        name: measure(
+            learner.double().problem(),
+            learner.meta(),
+            [learner.task(episode) for episode in episodes(config, TASKS)],
+        )
         for name, (learner, config) in zip(names, made, strict=True)
     }
     task = made[0][1].task

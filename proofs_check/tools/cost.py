@@ -16,15 +16,15 @@ from scipy import stats
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mdtheory.core.types import Episode, Params
-from mdtheory.geometry.base import Geometry
+from mdtheory.core.types import Params
 from mdtheory.inner.estimators import Estimator, TaskGradient
 from mdtheory.inner.estimators.unrolled import Unrolled
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import solve
 from mdtheory.inner.surrogate import surrogate
+from mdtheory.inner.task import Task
 from proofs_check.tools.memory import PeakTensorBytes
-from proofs_check.tools.models import EPISODE, Function, hessian_of, problem_of, vector
+from proofs_check.tools.models import Function, hessian_of, problem_of, vector
 
 CURVATURE = vector(1.0, 0.5, 0.25)
 START = vector(1.0, -2.0, 0.5)
@@ -56,24 +56,24 @@ class Counted:
 def loss_calls(estimator: Estimator, n_steps: int) -> int:
     """Evaluations of the task loss (each differentiated once inside) for one meta-gradient."""
     task = Counted(bowl)
-    problem, meta = problem_of(task, START, task_lr=0.1, n_steps=n_steps, query=query)
-    estimator(problem, meta, [EPISODE])
+    problem, meta, posed = problem_of(task, START, task_lr=0.1, n_steps=n_steps, query=query)
+    estimator(problem, meta, [posed])
     return task.calls
 
 
 def meta_gradient(estimator: Estimator, n_steps: int) -> Tensor:
     """The estimator's gradient by the anchor. shape: (3,)"""
-    problem, meta = problem_of(bowl, START, task_lr=0.1, n_steps=n_steps, query=query)
-    return estimator(problem, meta, [EPISODE]).grads["anchor.phi"]
+    problem, meta, posed = problem_of(bowl, START, task_lr=0.1, n_steps=n_steps, query=query)
+    return estimator(problem, meta, [posed]).grads["anchor.phi"]
 
 
 def graph_size(n_steps: int, *, first_order: bool = False) -> tuple[int, int]:
     """(nodes, numbers in distinct saved tensors) of the unrolled objective's graph, by walking
     it.
     """
-    problem, meta = problem_of(bowl, START, task_lr=0.1, n_steps=n_steps, query=query)
+    problem, meta, posed = problem_of(bowl, START, task_lr=0.1, n_steps=n_steps, query=query)
     meta = {name: value.requires_grad_() for name, value in meta.items()}
-    value, _ = surrogate(problem, meta, EPISODE, {}, first_order=first_order)
+    value, _ = surrogate(problem, meta, posed, {}, first_order=first_order)
     nodes: set[Any] = set()
     saved: dict[tuple[int, int], int] = {}
     waiting: list[Any] = [value.grad_fn]
@@ -107,11 +107,11 @@ class Rerun(Unrolled):
     """The right gradient, but the whole trajectory is computed again for every step: O(K^2)."""
 
     def task_gradient(
-        self, problem: Problem, meta: Params, episode: Episode, noise: Params
+        self, problem: Problem, meta: Params, task: Task, noise: Params
     ) -> TaskGradient:
         for _ in range(problem.n_steps):
-            solve(problem, meta, episode)
-        return super().task_gradient(problem, meta, episode, noise)
+            solve(problem, meta, task)
+        return super().task_gradient(problem, meta, task, noise)
 
 
 class Watched(Counted):
@@ -123,16 +123,21 @@ class Watched(Counted):
 
 
 def growth_of_held_tensors(
-    estimator: Estimator, n_steps: int, *, geometry: Geometry | str = "maml"
+    estimator: Estimator, n_steps: int, *, strongly_convex: bool = False
 ) -> int:
     """Most tensors held at any evaluation of the task loss, less those at the second one."""
     task = Watched(bowl)
-    problem, meta = problem_of(
-        task, START, task_lr=0.1, n_steps=n_steps, query=query, geometry=geometry
+    problem, meta, posed = problem_of(
+        task,
+        START,
+        task_lr=0.1,
+        n_steps=n_steps,
+        query=query,
+        strongly_convex=strongly_convex,
     )
     gc.collect()
     gc.freeze()  # what is here already need not be looked through at every evaluation
-    estimator(problem, meta, [EPISODE])
+    estimator(problem, meta, [posed])
     gc.unfreeze()
     return max(task.marks) - task.marks[1]
 
@@ -149,19 +154,19 @@ class _Operations(TorchDispatchMode):
 
 def operations(estimator: Estimator, n_steps: int) -> int:
     """Tensor operations of one meta-gradient, forward and backward."""
-    problem, meta = problem_of(bowl, START, task_lr=0.1, n_steps=n_steps, query=query)
+    problem, meta, posed = problem_of(bowl, START, task_lr=0.1, n_steps=n_steps, query=query)
     with _Operations() as counted:
-        estimator(problem, meta, [EPISODE])
+        estimator(problem, meta, [posed])
     return counted.count
 
 
 def cpu_seconds(estimator: Estimator, n_steps: int, *, repeats: int = 5) -> float:
     """The least CPU time of several meta-gradients, which other processes disturb little."""
-    problem, meta = problem_of(bowl, START, task_lr=0.1, n_steps=n_steps, query=query)
+    problem, meta, posed = problem_of(bowl, START, task_lr=0.1, n_steps=n_steps, query=query)
     times = []
     for _ in range(repeats):
         start = time.process_time()
-        estimator(problem, meta, [EPISODE])
+        estimator(problem, meta, [posed])
         times.append(time.process_time() - start)
     return min(times)
 
@@ -169,7 +174,7 @@ def cpu_seconds(estimator: Estimator, n_steps: int, *, repeats: int = 5) -> floa
 def peak_states(estimator: Estimator, n_steps: int, *, size: int = 1000) -> float:
     """The most memory of tensors alive at once, in units of one state of ``size`` numbers."""
     start = torch.linspace(-1, 1, size, dtype=torch.float64)
-    problem, meta = problem_of(
+    problem, meta, posed = problem_of(
         lambda v: (v.square() + 0.3 * torch.tanh(v) * torch.cos(v)).sum(),
         start,
         task_lr=0.1,
@@ -177,7 +182,7 @@ def peak_states(estimator: Estimator, n_steps: int, *, size: int = 1000) -> floa
         query=query,
     )
     with PeakTensorBytes() as meter:
-        estimator(problem, meta, [EPISODE])
+        estimator(problem, meta, [posed])
     return meter.peak / (8 * size)
 
 

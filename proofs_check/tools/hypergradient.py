@@ -11,19 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mdtheory.core.types import Params
-from mdtheory.geometry.base import Geometry
 from mdtheory.inner.estimators import Estimator, estimators
-from proofs_check.tools.models import EPISODE, Function, hessian_of, problem_of
-
-
-class Declared(Geometry):
-    """MAML with R = 0: declares to the implicit estimator that the minimiser depends on theta,
-    through the loss itself.
-    """
-
-    def task_penalty(self, meta: Params, anchor: Params, point: Params) -> Tensor:
-        return torch.zeros((), dtype=torch.float64)
+from proofs_check.tools.models import Function, hessian_of, problem_of
 
 
 def implicit_gradient(
@@ -36,12 +25,13 @@ def implicit_gradient(
     """The library's AID gradient d F/d theta at the approximate minimiser ``point`` (zero solver
     steps from it). shape: (p,)
     """
-    how = {"task_lr": 1.0, "n_steps": 0, "query": query, "theta": theta, "geometry": Declared()}
-    problem, meta = problem_of(task, point, **how)
+    problem, meta, posed = problem_of(
+        task, point, task_lr=1.0, n_steps=0, query=query, theta=theta, strongly_convex=True
+    )
     estimator = (
         estimator if estimator is not None else estimators.get("implicit")(cg_tolerance=1e-14)
     )
-    return estimator(problem, meta, [EPISODE]).grads["shared.theta"]
+    return estimator(problem, meta, [posed]).grads["shared.theta"]
 
 
 def unrolled_gradients(
@@ -55,10 +45,10 @@ def unrolled_gradients(
     estimator: str = "unrolled",
 ) -> tuple[Tensor, Tensor]:
     """The library's gradients by theta (at fixed start) and by the start. shapes: (p,), (d,)"""
-    problem, meta = problem_of(
+    problem, meta, posed = problem_of(
         task, start, task_lr=alpha, n_steps=n_steps, query=query, theta=theta
     )
-    grads = estimators.get(estimator)()(problem, meta, [EPISODE]).grads
+    grads = estimators.get(estimator)()(problem, meta, [posed]).grads
     return grads["shared.theta"], grads["anchor.phi"]
 
 

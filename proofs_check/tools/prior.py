@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from mdtheory import descend
 from mdtheory.core import tree
 from mdtheory.models.base import models
-from proofs_check.tools.models import descend, hessian_of, path
+from proofs_check.tools.models import hessian_of
 
 Matrix = np.ndarray
 
@@ -108,7 +109,7 @@ def deviation(
     model = quadratic(hessian.numpy(), gradient.numpy(), anchor.numpy())
     how = {"task_lr": alpha, "n_steps": n_steps}
     return float(
-        torch.linalg.vector_norm(descend(f, anchor, **how) - descend(model, anchor, **how))
+        torch.linalg.vector_norm(descend(f, anchor, **how)[-1] - descend(model, anchor, **how)[-1])
     )
 
 
@@ -153,7 +154,7 @@ def network_deviation(
     """(|phi^K - psi^K|, bound) with L and rho measured along the path: L over its steps, rho over
     the rays from the anchor.
     """
-    curvature, points = hessian_of(f), path(f, anchor, task_lr=alpha, n_steps=n_steps)
+    curvature, points = hessian_of(f), descend(f, anchor, task_lr=alpha, n_steps=n_steps)
     base = curvature(anchor)
     big_l, rho = float(torch.linalg.matrix_norm(base, 2)), 0.0
     for before, after in pairwise(points):

@@ -8,8 +8,7 @@ import json
 import tomllib
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from pydantic import ValidationError
 
 from mdtheory.config import RunConfig, load, override, parse
@@ -166,6 +165,7 @@ CHANGES = [
     "meta.scheduler.name=StepLR",
     "meta.clip_value=1",
     "meta.clip_norm=1",
+    "validation.enabled=false",
     "validation.every=3",
     "validation.tasks=3",
     "test.tasks=3",
@@ -240,3 +240,12 @@ def test_any_options_survive_a_run_file(options, seed):
     again = parse(tomllib.loads(config.to_toml()))
     assert again.digest == config.digest
     assert again == config
+
+
+def test_a_later_key_is_neither_written_nor_digested_at_its_default():
+    """Digest and text of a configuration are those from before ``validation.enabled`` was there."""
+    assert RunConfig().digest.startswith("1275b454639a7cc7")
+    assert "enabled" not in RunConfig().to_toml() + RunConfig().to_json()
+    without = parse({"validation": {"enabled": False}})
+    assert "enabled = false" in without.to_toml()
+    assert parse(json.loads(without.to_json())) == without

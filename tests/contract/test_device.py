@@ -31,7 +31,9 @@ def test_tasks_at_once_stay_on_the_device(slug, chunk):
     learner.estimator.batched, learner.estimator.chunk = True, chunk
     learner, episodes = learner.to(AWAY), [episode.to(AWAY) for episode in episodes]
     with Watch() as watch:
-        found = learner.estimator(learner.problem(), tree.detach(learner.meta()), episodes)
+        found = learner.estimator(
+            learner.problem(), tree.detach(learner.meta()), [learner.task(e) for e in episodes]
+        )
     assert {
         value.device for value in (found.value, *found.grads.values(), *found.stats.values())
     } == {AWAY}

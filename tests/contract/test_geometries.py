@@ -27,9 +27,9 @@ def test_only_these_geometries_declare_exceptions():
     geometry's docstring.
     """
     exceptions = {
-        slug: (made.neutral_start, made.vmappable, made.inert)
+        slug: (made.starts_as_maml, made.vmappable, made.never_trained)
         for slug in SLUGS
-        if not ((made := build(slug)).neutral_start and made.vmappable and not made.inert)
+        if not ((made := build(slug)).starts_as_maml and made.vmappable and not made.never_trained)
     }
     assert exceptions == {
         "mtnet": (False, True, ()),

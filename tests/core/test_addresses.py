@@ -58,7 +58,7 @@ DEFAULTS = {
     "estimator:unrolled": {"batched": False, "chunk": None},
     "KroneckerIAF": {"partition": 4, "init": "live", "scale": "exp", "seed": 0},
     "Budget": {"tol": 1e-10, "newton_steps": 100, "cg_steps": 1000},
-    "Problem": {"inner_loss_scale": 1.0, "joint_query": False},
+    "Problem": {"inner_loss_scale": 1.0},
     "MLPIAF": {"partition": 4, "hidden": 32, "code": 8, "scale": "bounded", "seed": 0},
 }
 

@@ -12,7 +12,7 @@ from torch import nn
 from mdtheory.core import seeding, tree
 from mdtheory.core.objectives import Objective
 from mdtheory.core.registry import Registry, load_plugin
-from mdtheory.core.stop_gradient import recording, replaying, stop
+from mdtheory.core.stop_gradient import recording, replaying, stop_gradient
 from mdtheory.core.types import Episode, Estimate
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -119,7 +119,7 @@ def test_a_plugin_that_is_not_there_is_one_sentence(tmp_path):
 
 def test_stops_are_constants_that_can_be_replayed():
     def cubic(x):
-        return x * stop(x**2)
+        return x * stop_gradient(x**2)
 
     x = torch.tensor(3.0)
     assert float(torch.func.grad(cubic)(x)) == 9.0
@@ -133,24 +133,24 @@ def test_stops_are_constants_that_can_be_replayed():
 
 def test_a_tape_of_another_evaluation_is_refused():
     with recording() as tape:
-        stop(torch.ones(()))
+        stop_gradient(torch.ones(()))
     with pytest.raises(ValueError, match="must hold every stop"), replaying(tape):
-        stop(torch.ones(()))
-        stop(torch.ones(()))
+        stop_gradient(torch.ones(()))
+        stop_gradient(torch.ones(()))
     with pytest.raises(ValueError, match="must meet all 1 recorded stops"), replaying(tape):
         pass
 
 
 def test_objectives_list_their_terms():
-    assert [(t.step, t.weight, t.path) for t in Objective().terms(3)] == [(3, 1.0, "trajectory")]
+    assert [(t.step, t.weight, t.backprop) for t in Objective().terms(3)] == [(3, 1.0, "full")]
     assert [(t.step, t.weight) for t in Objective(schedule="every").terms(4)] == [
         (k, 0.25) for k in (1, 2, 3, 4)
     ]
     last, *one_step = Objective(schedule="warp").terms(2)
-    assert last.teaches("anchor.x")
-    assert not last.teaches("shared.warp")
+    assert last.includes("anchor.x")
+    assert not last.includes("shared.warp")
     assert [
-        (t.step, t.path, t.teaches("shared.warp"), t.teaches("anchor.x")) for t in one_step
+        (t.step, t.backprop, t.includes("shared.warp"), t.includes("anchor.x")) for t in one_step
     ] == [
         (1, "one_step", True, False),
         (2, "one_step", True, False),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from mdtheory.core import tree
-from mdtheory.core.types import Params
+from mdtheory.core.types import Episode, Params
 from mdtheory.data.synthetic import (
     LeastSquaresStream,
     SinusoidStream,
@@ -27,6 +27,7 @@ from mdtheory.geometry.metasgd import MetaSGD
 from mdtheory.inner.estimators import estimators
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import solve
+from mdtheory.inner.task import EpisodeTask
 
 D = 4
 START = torch.tensor([0.5, -1.0, 2.0, 0.25], dtype=torch.float64)
@@ -66,14 +67,17 @@ def on_library(geometry: Geometry, n_steps: int, *, task_lr: float) -> tuple[Pro
     """
     anchor = {"weight": START[None]}
     geometry.build(anchor)
-    model = nn.Linear(D, 1, bias=False, dtype=torch.float64)
-    problem = Problem(
-        model=model, geometry=geometry, loss=mse_loss, n_steps=n_steps, task_lr=task_lr
-    )
+    problem = Problem(geometry=geometry, n_steps=n_steps, task_lr=task_lr)
     own = tree.prefixed(
         "geometry.", {name: value.detach() for name, value in geometry.named_parameters()}
     )
     return problem, {**tree.prefixed("anchor.", anchor), **own}
+
+
+def posed(episode: Episode) -> EpisodeTask:
+    """A linear model on the episode."""
+    model = nn.Linear(D, 1, bias=False, dtype=torch.float64)
+    return EpisodeTask(model=model, loss=mse_loss, episode=episode)
 
 
 def test_the_quadratic_is_the_mean_squared_error():
@@ -111,7 +115,7 @@ def test_descent_is_the_loop_and_the_library(n_steps):
     loop = descend_by_loop(episode.support_x, episode.support_y, START, RATES, n_steps)
     assert torch.allclose(descend(task, START, RATES, n_steps=n_steps), loop, rtol=1e-12)
     problem, meta = on_library(MAML(), n_steps, task_lr=0.1)
-    state = solve(problem, meta, episode)
+    state = solve(problem, meta, posed(episode))
     assert torch.allclose(
         state["z.weight"][0],
         descend(task, START, torch.tensor(0.1).double(), n_steps=n_steps),
@@ -153,7 +157,7 @@ def test_the_first_order_gradient_fails_the_same_check():
     exact = central(lambda at: query_loss(episode, at, RATES, 5), START)
     assert not torch.allclose(truncated, exact, rtol=1e-1)
     problem, meta = on_library(MAML(), 5, task_lr=0.05)
-    own = estimators.get("first_order")()(problem, meta, [episode])
+    own = estimators.get("first_order")()(problem, meta, [posed(episode)])
     _, by_start, _ = meta_gradient(episode, START, torch.tensor(0.05).double(), n_steps=5)
     assert not torch.allclose(own.grads["anchor.weight"][0], by_start, rtol=1e-1)
 
@@ -163,7 +167,7 @@ def test_the_library_finds_the_meta_gradient_of_the_start(estimator):
     episodes = [TASKS(index) for index in range(3)]
     rate = torch.tensor(0.05, dtype=torch.float64)
     problem, meta = on_library(MAML(), 5, task_lr=0.05)
-    found = estimators.get(estimator)()(problem, meta, episodes)
+    found = estimators.get(estimator)()(problem, meta, list(map(posed, episodes)))
     expected = [meta_gradient(episode, START, rate, n_steps=5) for episode in episodes]
     assert torch.allclose(
         found.value, torch.stack([value for value, _, _ in expected]).mean(), rtol=1e-12
@@ -179,7 +183,9 @@ def test_the_library_finds_the_meta_gradient_of_the_rates():
     episode = TASKS(2)
     problem, meta = on_library(MetaSGD(form="free"), 3, task_lr=1.0)
     [name] = [name for name in meta if name.startswith("geometry.")]
-    found = estimators.get("unrolled")()(problem, {**meta, name: RATES[None]}, [episode]).grads
+    found = estimators.get("unrolled")()(
+        problem, {**meta, name: RATES[None]}, [posed(episode)]
+    ).grads
     _, by_start, by_rates = meta_gradient(episode, START, RATES, n_steps=3)
     assert torch.allclose(found[name][0], by_rates, rtol=1e-10)
     assert torch.allclose(found["anchor.weight"][0], by_start, rtol=1e-10)

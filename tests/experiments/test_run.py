@@ -39,16 +39,13 @@ def stopped_after(iterations: int, own: Run) -> None:
     """Train so many iterations, save, and leave."""
     own.state.mkdir(parents=True)
     config = own.cell.config(own.seed)
-    trainer = build_trainer(
-        config,
-        open_data(config.data),
-        out=own.state,
-        listeners=[JsonLines(own.state / "metrics.jsonl")],
-    )
+    lines = JsonLines(own.state / "metrics.jsonl")
+    trainer = build_trainer(config, open_data(config.data), out=own.state, listeners=[lines])
+    lines.start(done=0, validated=-1, total=iterations)
     for _ in range(iterations):
         trainer.step()
     trainer.save()
-    trainer.listeners[0].close()
+    lines.close()
 
 
 def same(first: Run, second: Run) -> bool:
@@ -130,10 +127,10 @@ def test_kept_weights_give_the_recorded_answers(whole, tmp_path):
 
 
 def test_divergence_is_noted_and_has_its_own_exit_code(tmp_path, monkeypatch):
-    from mdtheory.meta.trainer import Diverged
+    from mdtheory.meta.trainer import DivergedError
 
     def diverge(*args, **kwargs):
-        raise Diverged("the gradient of x is not finite")
+        raise DivergedError("the gradient of x is not finite")
 
     monkeypatch.setattr(run, "train", diverge)
     monkeypatch.setattr(run.controls, "register", lambda: None)

@@ -13,8 +13,6 @@ from mdtheory.core import tree
 from mdtheory.core.seeding import generator
 from mdtheory.core.types import Episode, Params
 from mdtheory.geometry import Geometry, geometries
-from mdtheory.inner.solver import noise_of
-from mdtheory.inner.surrogate import record_tape, surrogate
 from mdtheory.meta import MetaLearner
 from mdtheory.models import models
 
@@ -67,7 +65,7 @@ def episode_of(seed: int = 5, n_shot: int = 2, n_query: int = 2) -> Episode:
 
 
 def noise(learner: MetaLearner, episode: Episode) -> Params:
-    return noise_of(learner.problem(), episode)
+    return learner.problem().noise(learner.meta(), learner.task(episode))
 
 
 def leaves(learner: MetaLearner) -> Params:
@@ -107,9 +105,8 @@ def worst_slope(learner: MetaLearner, episode: Episode, *, step: float = 1e-6) -
         tree.detach(learner.meta()),
         learner.meta_gradient([episode]).grads,
     )
-    drawn = noise_of(problem, episode)
-    first_order = getattr(learner.estimator, "first_order", False)
-    tape = record_tape(problem, meta, episode, drawn, first_order=first_order)
+    task, drawn = learner.task(episode), noise(learner, episode)
+    tape = learner.estimator.record_tape(problem, meta, task, drawn)
     rng, errors = generator("rivals", "direction"), []
     for kind in sorted({_kind(name) for name in meta}):
         along = {
@@ -122,7 +119,7 @@ def worst_slope(learner: MetaLearner, episode: Episode, *, step: float = 1e-6) -
 
         def value(sign: int, along: Params = along) -> Tensor:
             moved = {**meta, **tree.axpy(sign * step, along, {name: meta[name] for name in along})}
-            return surrogate(problem, moved, episode, drawn, first_order=first_order, tape=tape)[0]
+            return learner.estimator.value(problem, moved, task, drawn, tape=tape)
 
         predicted = tree.dot({n: grads[n] for n in along}, along)
         errors.append(abs(float(predicted - (value(1) - value(-1)) / (2 * step))))

@@ -56,11 +56,13 @@ def test_declared_dead_parameters():
     published = built("metamida-published")
     names = [name for name, _ in published.named_parameters()]
     matched = {
-        name for name in names if any(fnmatchcase(name, pattern) for pattern in published.inert)
+        name
+        for name in names
+        if any(fnmatchcase(name, pattern) for pattern in published.never_trained)
     }
-    assert {f"map.{name}" for name in published.map.inert()} < matched
+    assert {f"map.{name}" for name in published.map.never_trained()} < matched
     assert {name.split(".")[1] for name in set(names) - matched} == {"affine"}
-    assert built("metamida").inert == ()
+    assert built("metamida").never_trained == ()
 
 
 @pytest.mark.parametrize("slug", ["metamida", "metamida-published"])

@@ -14,7 +14,6 @@ from mdtheory.core.seeding import generator
 from mdtheory.geometry import Geometry, GradientStep
 from mdtheory.geometry.metasgd import DiagonalStep
 from mdtheory.geometry.rules import BlockDualStep, PullbackStep, block_bounds, block_rates
-from mdtheory.inner.solver import noise_of
 from mdtheory.inner.surrogate import surrogate
 from mdtheory.maps.base import DualMap
 from mdtheory.maps.iaf import MLPIAF, KroneckerIAF
@@ -167,18 +166,20 @@ def test_any_map_with_any_rule_has_exact_meta_gradients(map, rule):
         network, Geometry(map=MAPS[map](), rule=RULES[rule]()), n_steps=2, task_lr=0.1
     )
     stirred(learner.geometry, 0.1)
-    task, problem, meta = toy_episode(0), learner.problem(), tree.detach(learner.meta())
-    unrolled = learner.meta_gradient([task]).grads
+    episode, problem = toy_episode(0), learner.problem()
+    task = learner.task(episode)
+    meta = tree.detach(learner.meta())
+    unrolled = learner.meta_gradient([episode]).grads
     learner.estimator = MetaLearner(network, estimator="stepwise").estimator
-    assert distance(learner.meta_gradient([task]).grads, unrolled) < 1e-12
+    assert distance(learner.meta_gradient([episode]).grads, unrolled) < 1e-12
     learner.estimator.batched = True
-    assert distance(learner.meta_gradient([task]).grads, unrolled) < 1e-11
+    assert distance(learner.meta_gradient([episode]).grads, unrolled) < 1e-11
     v = {
         name: torch.randn(x.shape, generator=generator("v", name), dtype=torch.float64)
         for name, x in meta.items()
     }
     values = [
-        surrogate(problem, tree.axpy(h, v, meta), task, noise_of(problem, task))[0]
+        surrogate(problem, tree.axpy(h, v, meta), task, problem.noise(meta, task))[0]
         for h in (1e-6, -1e-6)
     ]
     expected = float(tree.dot(unrolled, v))

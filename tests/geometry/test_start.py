@@ -55,7 +55,7 @@ def test_mtnets_two_parts_on_conv4_64():
 def first_point(geometry):
     learner, episode = learner_of(geometry, stirred=False, n_steps=1), episode_of()
     problem, meta = learner.problem(), tree.detach(learner.meta())
-    return problem.point(meta, solve(problem, meta, episode))
+    return problem.point(meta, solve(problem, meta, learner.task(episode)))
 
 
 @pytest.mark.usefixtures("float64")
@@ -63,7 +63,7 @@ class TestNeutralStart:
     @pytest.mark.parametrize(("slug", "options"), [each for each in EACH if each[0] != "mtnet"])
     def test_first_step_is_mamls(self, slug, options):
         geometry = geometries.get(slug)(**options)
-        assert geometry.neutral_start
+        assert geometry.starts_as_maml
         assert distance(first_point(geometry), first_point("maml")) < 1e-14
 
     def test_mtnet_with_open_masks_is_maml(self, monkeypatch):
@@ -76,7 +76,7 @@ class TestNeutralStart:
             first_point("maml"),
             dict(conv4().double().named_parameters()),
         )
-        assert not geometries.get("mtnet")().neutral_start
+        assert not geometries.get("mtnet")().starts_as_maml
         for name, value in moved.items():
             still = torch.isclose(value, start[name], rtol=0, atol=1e-15).flatten(
                 1 if value.dim() > 1 else 0
@@ -137,8 +137,8 @@ def test_state_dict_round_trip(slug, options):
 def test_the_adapted_module_predicts_what_the_problem_does(slug):
     learner, episode = learner_of(slug), episode_of(seed=0)
     problem, meta = learner.problem(), tree.detach(learner.meta())
-    expected = problem.query_outputs(
-        meta, problem.point(meta, solve(problem, meta, episode)), episode
-    )
+    task = learner.task(episode)
+    point = problem.point(meta, solve(problem, meta, task))
+    expected = task.query_outputs(meta, problem.weights(meta, point))
     found = learner.adapt(episode.support_x, episode.support_y)(episode.query_x)
     assert torch.allclose(found, expected, rtol=1e-12)

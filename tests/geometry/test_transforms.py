@@ -240,7 +240,9 @@ def test_the_penalty_is_what_conditions():
     def penalty():
         meta = tree.detach(strong.meta())
         return float(
-            strong.problem().meta_penalty(meta, strong.problem().start(meta, {}), episode_of(), 0)
+            strong.problem().meta_penalty(
+                meta, strong.problem().start(meta, {}), strong.task(episode_of()), 0
+            )
         )
 
     before = penalty()

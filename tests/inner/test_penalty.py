@@ -43,7 +43,7 @@ def regression(geometry: Geometry, **options: object) -> tuple[MetaLearner, Epis
 @pytest.mark.parametrize("estimator", ["unrolled", "stepwise"])
 def test_a_meta_penalty_is_the_mean_over_the_steps(estimator):
     learner, task = regression(Growing(), n_steps=3, objective=Objective(penalty=0.5))
-    found = estimators.get(estimator)()(learner.problem(), learner.meta(), [task])
+    found = estimators.get(estimator)()(learner.problem(), learner.meta(), [learner.task(task)])
     start = learner.meta()["anchor.weight"]
 
     def loss(phi, x, y):
@@ -67,7 +67,7 @@ def test_a_task_penalty_is_added_to_the_scaled_loss(scale):
     learner, task = regression(Pulling(), n_steps=1, inner_loss_scale=scale)
     problem, meta = learner.problem(), learner.meta()
     phi = {"weight": meta["anchor.weight"].detach() + torch.tensor([[0.5, 0.0, -1.0]])}
-    total, bare = problem.task_objective(meta, phi, task)
+    total, bare = problem.task_objective(meta, phi, learner.task(task))
     loss = (task.support_x @ phi["weight"].T - task.support_y).square().mean()
     assert torch.allclose(bare, loss)
     assert torch.allclose(total, scale * loss + 1.5 * (0.25 + 1 + 4))

@@ -10,7 +10,7 @@ from mdtheory.core.objectives import Objective
 from mdtheory.core.types import Episode
 from mdtheory.geometry import geometries
 from mdtheory.inner.estimators import estimators
-from mdtheory.inner.solver import noise_of, solve
+from mdtheory.inner.solver import solve
 from mdtheory.meta import MetaLearner
 from mdtheory.models import models
 
@@ -43,7 +43,9 @@ def test_a_meta_gradient_has_the_precision_of_the_data(slug, estimator, dtype):
     )
     for objective in (geometry.objective, Objective(schedule="every", penalty=1.0)):
         learner = MetaLearner(network, geometries.get(slug)(), n_steps=2, objective=objective)
-        found = estimators.get(estimator)()(learner.problem(), learner.meta(), [episode(dtype)])
+        found = estimators.get(estimator)()(
+            learner.problem(), learner.meta(), [learner.task(episode(dtype))]
+        )
         everything = {"value": found.value, **found.grads, **found.stats}
         assert {
             name: value.dtype for name, value in everything.items() if value.dtype != dtype
@@ -56,8 +58,9 @@ def test_noise_and_states_have_the_precision_of_the_data(dtype):
     )
     learner = MetaLearner(network, geometries.get("mtnet")(), n_steps=1)
     task = episode(dtype)
-    noise = noise_of(learner.problem(), task)
+    noise = learner.problem().noise(learner.meta(), learner.task(task))
     assert noise and {value.dtype for value in noise.values()} == {dtype}
-    assert {value.dtype for value in solve(learner.problem(), learner.meta(), task).values()} == {
-        dtype
-    }
+    assert {
+        value.dtype
+        for value in solve(learner.problem(), learner.meta(), learner.task(task)).values()
+    } == {dtype}

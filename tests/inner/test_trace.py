@@ -10,7 +10,7 @@ from mdtheory.core.types import Episode
 from mdtheory.geometry import geometries
 from mdtheory.inner.estimators import estimators
 from mdtheory.inner.problem import Problem
-from mdtheory.inner.solver import solve, trace
+from mdtheory.inner.solver import solve
 from mdtheory.meta import MetaLearner
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -40,7 +40,7 @@ def test_every_row_is_that_of_gradient_descent(asked, monkeypatch):
         "move",
         lambda self, meta, state, grad, k: moves.append(k) or move(self, meta, state, grad, k),
     )
-    found = trace(learner.problem(), learner.meta(), task, n_steps=asked)
+    found = learner.trace(task, n_steps=asked)
     steps = 3 if asked is None else asked
     assert moves == list(range(steps))  # nothing is computed after the last row
 
@@ -69,9 +69,9 @@ def test_solving_ends_where_the_trace_does():
     learner, task = regression()
     problem, meta = learner.problem(), learner.meta()
     for asked in (None, 0, 4):
-        state = solve(problem, meta, task, n_steps=asked)
-        loss = problem.support_loss(meta, problem.point(meta, state), task)
-        assert torch.allclose(loss, trace(problem, meta, task, n_steps=asked).support_loss[-1])
+        state = solve(problem, meta, learner.task(task), n_steps=asked)
+        loss = learner.task(task).task_loss(meta, problem.point(meta, state))
+        assert torch.allclose(loss, learner.trace(task, n_steps=asked).support_loss[-1])
 
 
 def test_the_first_order_gradient_is_the_query_gradient_at_the_end():
@@ -80,14 +80,15 @@ def test_the_first_order_gradient_is_the_query_gradient_at_the_end():
     """
     learner, task = regression()
     problem, meta = learner.problem(), learner.meta()
-    state = solve(problem, meta, task)
+    state = solve(problem, meta, learner.task(task))
     weight, bias = (state[f"z.{name}"].requires_grad_() for name in ("weight", "bias"))
     value = nn.functional.mse_loss(task.query_x @ weight.T + bias, task.query_y)
     expected = torch.cat(
         [slope.reshape(-1) for slope in torch.autograd.grad(value, [weight, bias])]
     )
     found = {
-        name: estimators.get(name)()(problem, meta, [task]) for name in ("first_order", "unrolled")
+        name: estimators.get(name)()(problem, meta, [learner.task(task)])
+        for name in ("first_order", "unrolled")
     }
     flat = {
         name: torch.cat([g.grads[f"anchor.{n}"].reshape(-1) for n in ("weight", "bias")])
@@ -106,4 +107,4 @@ def test_accuracy_is_the_share_of_right_classes():
     x = torch.tensor([[2.0, 0.0], [0.0, 2.0], [3.0, 0.0], [0.0, 1.0]])
     task = Episode(x, torch.tensor([0, 1, 0, 1]), x, torch.tensor([0, 0, 0, 1]), 0)
     learner = MetaLearner(network, geometries.get("maml")(), n_steps=0)
-    assert trace(learner.problem(), learner.meta(), task).query_accuracy.tolist() == [0.75]
+    assert learner.trace(task).query_accuracy.tolist() == [0.75]

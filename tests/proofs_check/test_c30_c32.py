@@ -17,7 +17,7 @@ from mdtheory.geometry.base import Geometry, geometries
 from proofs_check.studies import trained_maps
 from proofs_check.tools import poster
 from proofs_check.tools.iaf import Linear
-from proofs_check.tools.models import EPISODE, problem_of
+from proofs_check.tools.models import problem_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,8 +51,10 @@ def linear(matrix):
     like = torch.arange(1.0, len(matrix) + 1, dtype=torch.float64)
     geometry = Geometry(map=Linear(matrix))
     geometry.build({"phi": like})
-    problem, meta = problem_of(lambda v: v @ v / 2, like, task_lr=0.1, n_steps=2, geometry=geometry)
-    return problem, meta, problem.start(meta, {})
+    problem, meta, posed = problem_of(
+        lambda v: v @ v / 2, like, task_lr=0.1, n_steps=2, geometry=geometry
+    )
+    return problem, meta, problem.start(meta, {}), posed
 
 
 def rotation(angle, copies=1):
@@ -62,7 +64,7 @@ def rotation(angle, copies=1):
 
 @pytest.mark.parametrize("copies", [1, 40])
 def test_a_rotation_has_the_tangent_as_asymmetry_and_the_cosine_as_eigenvalue(copies):
-    problem, meta, state = linear(rotation(1.0, copies))
+    problem, meta, state, _ = linear(rotation(1.0, copies))
     operators = trained_maps.first_order(problem, meta, state, 0)
     assert trained_maps.asymmetry(*operators, 2 * copies) == pytest.approx(math.tan(1.0), rel=1e-12)
     assert trained_maps.extremes(*operators, 2 * copies) == pytest.approx(
@@ -71,7 +73,7 @@ def test_a_rotation_has_the_tangent_as_asymmetry_and_the_cosine_as_eigenvalue(co
 
 
 def test_a_quarter_turn_is_infinitely_asymmetric():
-    problem, meta, state = linear(torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64))
+    problem, meta, state, _ = linear(torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64))
     operators = trained_maps.first_order(problem, meta, state, 0)
     assert trained_maps.asymmetry(*operators, 2) == math.inf
     assert trained_maps.extremes(*operators, 2) == (0.0, 0.0)
@@ -82,7 +84,7 @@ def test_a_random_matrix_against_dense_linear_algebra():
     matrix = torch.randn(60, 60, generator=draw, dtype=torch.float64) + 3 * torch.eye(
         60, dtype=torch.float64
     )
-    problem, meta, state = linear(matrix)
+    problem, meta, state, _ = linear(matrix)
     forward, back = trained_maps.first_order(problem, meta, state, 0)
     v = torch.randn(60, generator=draw, dtype=torch.float64)
     torch.testing.assert_close(forward(v), matrix @ v)
@@ -101,7 +103,7 @@ def test_a_diagonal_preconditioner_is_symmetric_and_its_rates_are_the_eigenvalue
     rates = torch.linspace(-1, 1, 40, dtype=torch.float64)
     with torch.no_grad():
         next(geometry.parameters()).copy_(rates)
-    problem, meta = problem_of(
+    problem, meta, _ = problem_of(
         lambda v: v @ v / 2,
         torch.ones(40, dtype=torch.float64),
         task_lr=0.3,
@@ -116,8 +118,8 @@ def test_a_diagonal_preconditioner_is_symmetric_and_its_rates_are_the_eigenvalue
 
 
 def test_the_steps_that_ascend_are_counted():
-    problem, meta, _ = linear(torch.diag(torch.tensor([1.0, -1.0], dtype=torch.float64)))
-    found = trained_maps.measure(problem, meta, [EPISODE], n_steps=4)
+    problem, meta, _, posed = linear(torch.diag(torch.tensor([1.0, -1.0], dtype=torch.float64)))
+    found = trained_maps.measure(problem, meta, [posed], n_steps=4)
     assert found.loss.shape == (1, 5)
     assert found.ascents == 1.0  # the second coordinate is the larger one and grows
     assert found.steps == 4
@@ -127,11 +129,11 @@ def test_the_steps_that_ascend_are_counted():
 
 
 def test_the_page_says_what_was_found_and_its_figure_is_drawn(tmp_path):
-    turned, meta, _ = linear(rotation(0.3))
-    plain, own, _ = linear(rotation(0.0))
+    turned, meta, _, posed = linear(rotation(0.3))
+    plain, own, _, _ = linear(rotation(0.0))
     found = {
-        "turned": trained_maps.measure(turned, meta, [EPISODE], n_steps=2),
-        "plain": trained_maps.measure(plain, own, [EPISODE], n_steps=2),
+        "turned": trained_maps.measure(turned, meta, [posed], n_steps=2),
+        "plain": trained_maps.measure(plain, own, [posed], n_steps=2),
     }
     text = trained_maps.page(found, "Two linear maps.")
     assert "no exact mirror map for turned" in text

@@ -13,8 +13,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mdtheory.core import tree
 from mdtheory.inner.estimators.unrolled import Unrolled
-from mdtheory.inner.problem import Problem
+from mdtheory.inner.solver import Visit
 from mdtheory.maps.hypentropy import Hypentropy
 from mdtheory.maps.iaf import certified
 from mdtheory.maps.iaf.mlp import MLPIAF
@@ -128,14 +129,11 @@ def meta_sgd_in_disguise(patch):
 def gradient_at_the_state(patch):
     """The solver differentiates the loss at z instead of at the point g(z)."""
 
-    def advance(self, meta, state, episode, k):
-        here = {
-            name.removeprefix("z."): value for name, value in state.items() if name.startswith("z.")
-        }
-        gradient, _ = self.task_gradient(meta, here, episode)
-        return self.move(meta, state, gradient, k)
+    def at_the_state(self):
+        here = tree.sub(self.state, "z.")
+        return self.problem.task_gradient(self.meta, here, self.task)[0]
 
-    patch.setattr(Problem, "advance", advance)
+    patch.setattr(Visit, "gradient", property(at_the_state))
 
 
 def first_order_as_exact(patch):

@@ -5,16 +5,18 @@ gradients.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.func import grad, vjp
 
 from mdtheory.core import tree
-from mdtheory.core.types import Episode, Params
+from mdtheory.core.types import Params
 from mdtheory.inner.estimators.base import Estimator, TaskGradient, estimators
 from mdtheory.inner.problem import Problem
-from mdtheory.inner.solver import accuracy
+from mdtheory.inner.solver import visits
+from mdtheory.inner.task import Task
 
 
 class NegativeCurvature(ValueError):
@@ -39,37 +41,50 @@ class Implicit(Estimator):
     where H is not positive definite. Tasks are always looped over.
     """
 
+    needs_penalty = True
+    can_batch = False  # both solvers stop when a residual is small enough
+
     def __init__(
         self, *, tolerance: float = 1e-8, cg_steps: int = 100, cg_tolerance: float = 1e-10
     ):
-        super().__init__(batched=False)
-        self.tolerance, self.cg_steps, self.cg_tolerance = tolerance, cg_steps, cg_tolerance
+        super().__init__()
+        self.tolerance = tolerance
+        self.cg_steps = cg_steps
+        self.cg_tolerance = cg_tolerance
+
+    def surrogate(
+        self, problem: Problem, meta: Params, task: Task, noise: Params
+    ) -> tuple[Tensor, Params]:
+        """The query loss at the minimiser of f itself, found by Newton's method from the start:
+        what the gradient is meant for, computed in another way. shape: ()
+        """
+        self._check(problem, meta, task)
+        point = self._newton(problem, meta, task, noise)
+        loss, accuracy = task.score(meta, problem.weights(meta, point))
+        return loss, {"query_loss": loss, "query_accuracy": accuracy}
 
     def task_gradient(
-        self, problem: Problem, meta: Params, episode: Episode, noise: Params
+        self, problem: Problem, meta: Params, task: Task, noise: Params
     ) -> TaskGradient:
-        self._check(problem, meta)
-        point, residual, steps = self._minimise(problem, meta, episode, noise)
+        self._check(problem, meta, task)
+        point, residual, steps = self._minimise(problem, meta, task, noise)
 
-        def slope(own: Params, phi: Params) -> Params:
-            return grad(lambda p: problem.task_objective(own, p, episode)[0])(phi)
+        def query(own: Params, phi: Params) -> tuple[Tensor, Tensor]:
+            return task.score(own, problem.weights(own, phi))
 
-        outputs, query = vjp(
-            lambda own, phi: problem.query_outputs(own, phi, episode), meta, point
-        )[:2]
-        by_outputs = grad(problem.loss)(outputs, episode.query_y)
-        direct, by_point = query(by_outputs)
+        loss, pullback, accuracy = vjp(query, meta, point, has_aux=True)  # type: ignore[misc]
+        direct, by_point = pullback(torch.ones_like(loss))
+        slope = partial(_slope, problem, task)
         solved, cg_residual = conjugate_gradients(
-            lambda v: vjp(lambda phi: slope(meta, phi), point)[1](v)[0],
+            lambda v: vjp(partial(slope, meta), point)[1](v)[0],
             by_point,
             steps=self.cg_steps,
             tolerance=self.cg_tolerance,
         )
         (mixed,) = vjp(lambda own: slope(own, point), meta)[1](solved)
-        loss = problem.loss(outputs, episode.query_y)
         stats = {
             "query_loss": loss,
-            "query_accuracy": accuracy(outputs, episode.query_y),
+            "query_accuracy": accuracy,
             "solve_residual": residual,
             "cg_residual": cg_residual,
             "solve_steps": torch.as_tensor(float(steps)),
@@ -77,22 +92,44 @@ class Implicit(Estimator):
         return TaskGradient(loss, tree.axpy(-1.0, mixed, direct), stats)
 
     def _minimise(
-        self, problem: Problem, meta: Params, episode: Episode, noise: Params
+        self, problem: Problem, meta: Params, task: Task, noise: Params
     ) -> tuple[Params, Tensor, int]:
-        state = problem.start(meta, noise)
-        point = problem.point(meta, state)
-        gradient, _ = problem.task_gradient(meta, point, episode)
-        first, k = tree.norm(gradient), 0
-        while k < problem.n_steps and bool(tree.norm(gradient) > self.tolerance * first):
-            state = problem.move(meta, state, gradient, k)
-            point, k = problem.point(meta, state), k + 1
-            gradient, _ = problem.task_gradient(meta, point, episode)
-        return point, tree.norm(gradient) / first.clamp_min(torch.finfo(first.dtype).tiny), k
+        way = visits(problem, meta, task, noise, hold=tree.detach)
+        here = next(way)
+        first = size = tree.norm(here.gradient)
+        while bool(size > self.tolerance * first) and here.k < problem.n_steps:
+            here = next(way)
+            size = tree.norm(here.gradient)
+        return here.point, size / first.clamp_min(torch.finfo(first.dtype).tiny), here.k
+
+    def _newton(self, problem: Problem, meta: Params, task: Task, noise: Params) -> Params:
+        """phi with grad f = 0 to rounding, by Newton steps whose systems are solved by conjugate
+        gradients.
+        """
+        slope = partial(_slope, problem, task)
+        point = problem.point(meta, problem.start(meta, noise))
+        gradient = slope(meta, point)
+        first = tree.norm(gradient)
+        goal = 10 * torch.finfo(first.dtype).eps * first
+        for _ in range(self.cg_steps):
+            if not bool(tree.norm(gradient) > goal):
+                break
+            hessian = vjp(partial(slope, meta), point)[1]
+            step, _ = conjugate_gradients(
+                lambda v, product=hessian: product(v)[0],  # type: ignore[misc]
+                gradient,
+                steps=self.cg_steps,
+                tolerance=self.cg_tolerance,
+            )
+            point = tree.axpy(-1.0, step, point)
+            gradient = slope(meta, point)
+        return point
 
     @staticmethod
-    def _check(problem: Problem, meta: Params) -> None:
+    def _check(problem: Problem, meta: Params, task: Task) -> None:
         anchor = tree.sub(meta, "anchor.")
-        if problem.geometry.task_penalty(tree.sub(meta, "geometry."), anchor, anchor) is None:
+        penalty = problem.geometry.task_penalty(tree.sub(meta, "geometry."), anchor, anchor)
+        if penalty is None and not task.strongly_convex:
             kind = type(problem.geometry).__name__
             raise ValueError(
                 "the implicit estimator must have a task penalty R(phi; theta), got geometry "
@@ -112,6 +149,11 @@ class Implicit(Estimator):
                 "the implicit estimator must have the objective 'last', got "
                 f"{problem.objective.schedule!r}; use 'unrolled'"
             )
+
+
+def _slope(problem: Problem, task: Task, meta: Params, point: Params) -> Params:
+    """grad f at a point."""
+    return grad(lambda phi: problem.task_objective(meta, phi, task)[0])(point)
 
 
 def conjugate_gradients(

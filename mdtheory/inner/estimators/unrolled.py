@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch._C._functorch import maybe_current_level
 from torch.func import grad_and_value
 
-from mdtheory.core.types import Episode, Params
+from mdtheory.core.types import Params
+from mdtheory.inner.batching import vmapping
 from mdtheory.inner.estimators.base import Estimator, TaskGradient, estimators
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.surrogate import surrogate
+from mdtheory.inner.task import Task
 
 
 @estimators.register("unrolled")
@@ -23,15 +24,18 @@ class Unrolled(Estimator):
 
     first_order = False
 
+    def surrogate(
+        self, problem: Problem, meta: Params, task: Task, noise: Params
+    ) -> tuple[Tensor, Params]:
+        return surrogate(problem, meta, task, noise, first_order=self.first_order)
+
     def task_gradient(
-        self, problem: Problem, meta: Params, episode: Episode, noise: Params
+        self, problem: Problem, meta: Params, task: Task, noise: Params
     ) -> TaskGradient:
         def objective(own: Params) -> tuple[Tensor, Params]:
-            return surrogate(problem, own, episode, noise, first_order=self.first_order)
+            return self.surrogate(problem, own, task, noise)
 
-        if (
-            maybe_current_level() is not None
-        ):  # vmapped over tasks, which only a functional gradient can be
+        if vmapping():
             grads, (value, stats) = grad_and_value(objective, has_aux=True)(meta)
             return TaskGradient(value, grads, stats)
         with torch.enable_grad():  # frees the graph as it goes back, and records no further one

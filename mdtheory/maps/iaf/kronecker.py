@@ -193,7 +193,7 @@ class KroneckerIAF(BlockIAF):
             )
         return log_scales, shifts
 
-    def inert(self) -> tuple[str, ...]:
+    def never_trained(self) -> tuple[str, ...]:
         """Names of own parameters whose gradient is zero for ever from the published start; none
         from the live one.
 

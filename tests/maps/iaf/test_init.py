@@ -176,7 +176,7 @@ def test_dead_share_of_the_published_start():
     }
     assert dead == {"enc": 0, "dec": 3_004_509, "lin": 82_632, "aff": 0}
     assert abs(sum(dead.values()) / count(built) - 0.8955) < 1e-4
-    assert {name for name, seen in alive.items() if not seen.any()} == set(built.inert())
+    assert {name for name, seen in alive.items() if not seen.any()} == set(built.never_trained())
 
 
 @pytest.mark.parametrize("partition", PARTITIONS.values(), ids=PARTITIONS)
@@ -189,7 +189,7 @@ def test_inert_names_are_exactly_the_dead_tensors(partition):
     fill_live_values(built, draw)
     z = {name: value.abs() for name, value in anchor.items()}
     alive = {name for name, seen in entries_with_gradient(built, z, draw).items() if seen.any()}
-    assert set(built.own()) - alive == set(built.inert())
+    assert set(built.own()) - alive == set(built.never_trained())
 
 
 def test_published_heads_stay_at_zero_under_training():
@@ -204,7 +204,7 @@ def test_published_heads_stay_at_zero_under_training():
         ).backward()
         optimizer.step()
     moved = {name for name, value in built.own().items() if not torch.equal(value, start[name])}
-    assert moved and not moved & set(built.inert())
+    assert moved and not moved & set(built.never_trained())
 
 
 def second_step_alive(built, anchor, lr):
@@ -231,7 +231,7 @@ def test_live_start_has_no_dead_entry_by_the_second_step():
     built = kronecker(anchor)
     alive = second_step_alive(built, anchor, lr=0.1)
     assert sum(int(seen.sum()) for seen in alive.values()) == 3_447_535
-    assert built.inert() == ()
+    assert built.never_trained() == ()
     published = second_step_alive(kronecker(anchor, init="published"), anchor, lr=0.1)
     assert (
         sum(int(seen.sum()) for seen in published.values()) < 400_000

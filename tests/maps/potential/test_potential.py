@@ -145,7 +145,7 @@ def test_first_step_is_mamls_bit_for_bit(form):
         network = models.get("mlp")(in_features=6, n_way=2, hidden=(4,), seed=1).double()
         learner = MetaLearner(network, geometry, n_steps=1, task_lr=0.1)
         problem, meta = learner.problem(), tree.detach(learner.meta())
-        points.append(problem.point(meta, solve(problem, meta, toy_episode(0))))
+        points.append(problem.point(meta, solve(problem, meta, learner.task(toy_episode(0)))))
     assert all(torch.equal(points[0][name], points[1][name]) for name in points[1])
 
 

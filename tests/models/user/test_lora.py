@@ -13,7 +13,6 @@ from torch import nn
 from mdtheory.core import tree
 from mdtheory.core.seeding import generator
 from mdtheory.core.types import Episode
-from mdtheory.inner.solver import noise_of
 from mdtheory.inner.surrogate import surrogate
 from mdtheory.meta import MetaLearner
 from mdtheory.models import models
@@ -74,8 +73,8 @@ def test_meta_gradients_are_finite_differences(slug, part):
                         value.shape, generator=generator("beyond", name), dtype=value.dtype
                     )
                 )
-    task, problem, meta = episode(), learner.problem(), tree.detach(own)
-    grads = learner.meta_gradient([task]).grads
+    task, problem, meta = learner.task(episode()), learner.problem(), tree.detach(own)
+    grads = learner.meta_gradient([task.episode]).grads
     scale = max(float(g.norm()) for g in grads.values())
     for name in [n for n in grads if n.startswith(("anchor.", "shared."))][::4] + [
         "geometry.map.offset"
@@ -84,7 +83,9 @@ def test_meta_gradients_are_finite_differences(slug, part):
             meta[name].shape, generator=generator("beyond", "v", name), dtype=torch.float64
         )
         values = [
-            surrogate(problem, {**meta, name: meta[name] + h * v}, task, noise_of(problem, task))[0]
+            surrogate(problem, {**meta, name: meta[name] + h * v}, task, problem.noise(meta, task))[
+                0
+            ]
             for h in (1e-5, -1e-5)
         ]
         assert (

@@ -6,10 +6,8 @@ from __future__ import annotations
 
 import torch
 
-from mdtheory.core.tree import ParameterTree
-from mdtheory.core.types import Params, State
-from mdtheory.geometry import Geometry, StepRule, geometries
-from mdtheory.geometry.base import Pull
+from mdtheory.core import ParameterTree, Params, State
+from mdtheory.geometry import Geometry, Pullback, StepRule, geometries
 
 
 class MomentumStep(StepRule):
@@ -31,7 +29,7 @@ class MomentumStep(StepRule):
         *,
         task_lr: float,
         k: int,
-        pull: Pull,
+        pull: Pullback,
     ) -> State:
         """One step; ``meta`` holds this rule's own parameters, which are never read from
         ``self``.
