@@ -5,8 +5,7 @@ address, exact gradients. The planted faults of the contract's own tests do not.
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from mdtheory.contract import Setting, examine
 from mdtheory.contract.check import PROPERTIES

@@ -9,8 +9,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from torch.func import functional_call, vmap
 
 from mdtheory.contract.strategies import networks, seeds
