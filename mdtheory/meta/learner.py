@@ -20,6 +20,7 @@ from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import Trace, solve, trace
 from mdtheory.inner.task import EpisodeTask, joint_outputs
+from mdtheory.models.conv_block import fuse
 from mdtheory.models.norm import collecting_statistics
 from mdtheory.models.user.prepare import prepare
 from mdtheory.models.user.probe import probe
@@ -99,7 +100,7 @@ class MetaLearner(nn.Module):
         self.geometry: Geometry = (
             geometries.get(geometry)() if isinstance(geometry, str) else geometry
         )
-        self.network = self.geometry.wrap(prepare(model, norm=self.norm))
+        self.network = fuse(self.geometry.wrap(prepare(model, norm=self.norm)))
         estimator = options.get("estimator", "unrolled")
         self.estimator: Estimator = (
             estimators.get(estimator)() if isinstance(estimator, str) else estimator
