@@ -2,14 +2,14 @@
 PYTHON ?= python3
 ARGS ?=
 
-.PHONY: demo test lint docs check-docs ci clean
+.PHONY: demo test proofs lint docs check-docs ci clean
 .NOTPARALLEL:
 
-demo test lint docs check-docs:
+demo test proofs lint docs check-docs:
 	@$(PYTHON) go.py $@ $(ARGS)
 
 # what .ci/run asks of every change
-ci: test lint check-docs
+ci: proofs test lint check-docs
 
 clean:
 	rm -rf .venv out docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .jupyter_cache

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Set up a local virtual environment once, then run a task in it:
-``python3 go.py demo | test | lint | docs | check-docs``.
+"""Set up a local virtual environment once, then run one task in it::
+
+    python3 go.py demo | test | proofs | lint | docs | check-docs
 
 Needs only Python >= 3.11 and pip. What is installed depends on nothing but pyproject.toml,
-constraints.txt and the interpreter; while these stay the same, a repeat sets up nothing.
+constraints.txt and the interpreter; while these stay the same, a repeat sets up nothing. ``proofs``
+also installs Coq from apt-get, where root runs it.
 
 MDTHEORY_VENV         the environment's folder (default .venv)
 MDTHEORY_TORCH_INDEX  the URL of an index of PyTorch wheels, e.g. of the CPU-only ones (README.md)
@@ -29,6 +31,7 @@ PYTEST = ["-m", "pytest", "-n", "2", "--dist", "worksteal"]
 TASKS: dict[str, tuple[str, list[list[str]]]] = {
     "demo": ("test", [["-m", "mdtheory", "demo", "--out", "out/demo"]]),
     "test": ("test", [PYTEST]),
+    "proofs": ("test", [["-m", "proofs_check.kernel"]]),
     "lint": (
         "dev",
         [
@@ -205,6 +208,21 @@ def set_up(venv: Path, extra: str) -> None:
     partial.replace(stamp)
 
 
+def coq() -> None:
+    """Coq and its Interval library from apt-get, where they are missing and may be installed."""
+    if shutil.which("coqc"):
+        return
+    if shutil.which("apt-get") is None or os.name != "posix" or os.geteuid() != 0:
+        say("install Coq 8.16 with its Interval library to have the proofs checked here")
+        return
+    say("installing Coq and its Interval library, about a minute")
+    get = ["apt-get", "-qq", "-o", "Acquire::Retries=1"]
+    quiet = {"env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, "stdout": sys.stderr}
+    wanted = ["install", "-y", "--no-install-recommends", "coq", "libcoq-interval"]
+    if any(subprocess.run([*get, *step], **quiet).returncode for step in (["update"], wanted)):
+        say("apt-get could not install coq and libcoq-interval: the stored result is checked")
+
+
 def main(arguments: list[str]) -> int:
     """Run one task; further arguments go to its last command."""
     if not arguments or arguments[0] not in TASKS:
@@ -221,6 +239,8 @@ def main(arguments: list[str]) -> int:
     os.environ["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
     try:
         set_up(venv, extra)
+        if arguments[0] == "proofs":
+            coq()
     except SetupError as error:
         say(f"failed: {error}")
         return 1

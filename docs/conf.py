@@ -47,7 +47,7 @@ exclude_patterns = [
     "_kernel",
     "conf.py",
     "check_site.py",
-    "how-to/my_geometry.py",
+    "how-to/momentum.py",
 ]
 templates_path = ["_templates"]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "attrs_inline", "deflist"]

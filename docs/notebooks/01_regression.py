@@ -16,10 +16,10 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.patches import Ellipse
 
+from mdtheory import descend
 from mdtheory.data.synthetic import SinusoidStream
 from mdtheory.figures.plots import COLOURS, STYLE
 from mdtheory.geometry.prior import Prior
-from mdtheory.inner import descend
 from proofs_check.tools.models import vector
 
 plt.rcParams.update(STYLE)

@@ -13,8 +13,8 @@ import matplotlib.pyplot as plt
 import torch
 from scipy.optimize import minimize, minimize_scalar
 
+from mdtheory import descend
 from mdtheory.figures.plots import COLOURS, STYLE
-from mdtheory.inner import descend
 from proofs_check.tools.models import built, dual, mirror, vector
 
 plt.rcParams.update(STYLE)

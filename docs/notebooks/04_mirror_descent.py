@@ -14,11 +14,11 @@ import matplotlib.pyplot as plt
 import torch
 from scipy.optimize import minimize
 
+from mdtheory import descend
 from mdtheory.core.seeding import generator
 from mdtheory.core.types import Episode
 from mdtheory.figures.plots import COLOURS, STYLE
 from mdtheory.geometry import Geometry
-from mdtheory.inner import descend
 from mdtheory.inner.estimators import estimators
 from mdtheory.maps.base import maps
 from mdtheory.meta import MetaLearner

@@ -15,11 +15,11 @@ import itertools
 import matplotlib.pyplot as plt
 import torch
 
+from mdtheory import descend
 from mdtheory.core.seeding import generator
 from mdtheory.figures.plots import COLOURS, STYLE
 from mdtheory.geometry import Geometry
 from mdtheory.geometry.metasgd import MetaSGD
-from mdtheory.inner import descend
 from mdtheory.maps import DualMap
 from mdtheory.maps.iaf.mlp import MLPIAF
 from proofs_check.tools.models import dual, point, vector

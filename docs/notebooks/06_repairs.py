@@ -20,11 +20,11 @@
 import matplotlib.pyplot as plt
 import torch
 
+from mdtheory import descend
 from mdtheory.core.seeding import generator
 from mdtheory.figures.plots import COLOURS, STYLE
 from mdtheory.geometry import Geometry
 from mdtheory.geometry.rules import BlockDualStep, PullbackStep, block_rates
-from mdtheory.inner import descend
 from mdtheory.maps import DualMap
 from mdtheory.maps.iaf.certified_forms import CertifiedMLPIAF
 from proofs_check.tools.models import built, point, vector

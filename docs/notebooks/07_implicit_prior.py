@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from matplotlib.patches import Ellipse
 
+from mdtheory import descend
 from mdtheory.figures.plots import COLOURS, STYLE
-from mdtheory.inner import descend
 from proofs_check.tools import prior
 from proofs_check.tools.models import vector
 

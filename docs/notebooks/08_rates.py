@@ -15,8 +15,8 @@ import math
 import matplotlib.pyplot as plt
 import torch
 
+from mdtheory import descend
 from mdtheory.figures.plots import COLOURS, STYLE
-from mdtheory.inner import descend
 from proofs_check.tools.models import built, dual, mirror, vector
 
 plt.rcParams.update(STYLE)

@@ -14,11 +14,11 @@ import textwrap
 import matplotlib.pyplot as plt
 import torch
 
+from mdtheory import descend
 from mdtheory.core.seeding import generator
 from mdtheory.core.types import Episode
 from mdtheory.figures.plots import COLOURS, STYLE
 from mdtheory.geometry.prior import Prior
-from mdtheory.inner import descend
 from mdtheory.inner.estimators import estimators
 from mdtheory.meta import MetaLearner
 from proofs_check.tools import hypergradient

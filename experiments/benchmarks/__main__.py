@@ -189,8 +189,7 @@ def _run(settings: Settings, file: Path | None, *, resume: bool) -> BenchRecord:
     """Everything that is missing, with progress on stderr; kept in the file, if any, after each
     part.
     """
-    from experiments.benchmarks import bench, progress
-    from experiments.benchmarks import measurements as store
+    from experiments.benchmarks import bench, measurements as store, progress
 
     begun = bench.blank(settings)
     if resume and file is not None and file.is_file():

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mdtheory.commands.console import JsonFlag, complain, say, write_json, write_table
+from mdtheory.commands.console import JsonFlag, complain, write_json, write_table
+from mdtheory.core.progress import say
 
 
 def demo(
@@ -29,12 +30,12 @@ def demo(
 
       mdtheory demo --out demo
     """
-    from mdtheory.meta.interrupt import Interrupted
+    from mdtheory.meta.interrupt import InterruptedRunError
     from mdtheory.run.demo import caption, rows, run
 
     try:
         report = run(out)
-    except Interrupted as request:
+    except InterruptedRunError as request:
         complain("stopped by a signal; the demo starts over")
         raise typer.Exit(request.exit_code) from None
     if json_:

@@ -4,53 +4,69 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mdtheory.commands.console import (
+    ForceFlag,
     JsonFlag,
     PluginOption,
     complain,
-    load_plugins,
     one_line,
-    say,
+    use_plugins,
     use_threads,
     write_json,
 )
 
+if TYPE_CHECKING:
+    import torch
+
+    from mdtheory.config import RunConfig
+    from mdtheory.meta.trainer import Counters, MetaTrainer
+    from mdtheory.run.folder import RunFolder
+
+
+OutOption = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Folder for last.pt, best.pt, metrics.jsonl.")
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="TOML", help="The run; default: MAML on glyphs."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override one key, e.g. task.n_shot=5; repeat it."
+    ),
+]
+ResumeFlag = Annotated[
+    bool, typer.Option("--resume", help="Go on from DIR/last.pt, or start if there is none.")
+]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(
+        "--minutes", min=0, help="Save and leave after about so many minutes; --resume goes on."
+    ),
+]
+OtherBitsFlag = Annotated[
+    bool,
+    typer.Option(
+        "--other-bits",
+        "--any-threads",
+        help="Resume with other threads, kernels, device or torch, though the bits will differ.",
+    ),
+]
+
 
 def train(
-    out: Annotated[
-        Path,
-        typer.Option("--out", metavar="DIR", help="Folder for last.pt, best.pt, metrics.jsonl."),
-    ],
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", metavar="TOML", help="The run; default: MAML on glyphs."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Override one key, e.g. task.n_shot=5; repeat it."
-        ),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from DIR/last.pt, or start if there is none.")
-    ] = False,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            "--minutes", min=0, help="Save and leave after about so many minutes; --resume goes on."
-        ),
-    ] = None,
-    any_threads: Annotated[
-        bool,
-        typer.Option(
-            "--any-threads",
-            help="Resume with another number of threads, though the bits will differ.",
-        ),
-    ] = False,
+    out: OutOption,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    resume: ResumeFlag = False,
+    minutes: MinutesOption = None,
+    other_bits: OtherBitsFlag = False,
+    force: ForceFlag = False,
     plugin: PluginOption = None,
     json_: JsonFlag = False,
 ) -> None:
@@ -79,14 +95,14 @@ def train(
     """
     from mdtheory.config import load, override, parse
 
-    load_plugins(plugin)
+    use_plugins(plugin)
     chosen = (
         load(config, settings or [])
         if config is not None
         else parse(override({}, settings or []), origin="--set")
     )
     use_threads(chosen.threads)
-    result = run(chosen, out, resume=resume, minutes=minutes, any_threads=any_threads)
+    result = run(chosen, out, resume=resume, force=force, minutes=minutes, other_bits=other_bits)
     if result is None:
         return
     if json_:
@@ -97,32 +113,62 @@ def train(
 
 
 def run(
-    config: Any, out: Path, *, resume: bool, minutes: float | None, any_threads: bool
+    config: RunConfig,
+    out: Path,
+    *,
+    resume: bool,
+    force: bool,
+    minutes: float | None,
+    other_bits: bool,
 ) -> dict[str, Any] | None:
     """Train in ``out``, with the other processes of ``torchrun`` if there are any; the summary for
     stdout, on rank 0 alone.
     """
-    from mdtheory.meta import checkpoint
-    from mdtheory.meta.distributed import Lost, joined
-    from mdtheory.meta.interrupt import Interrupted
+    from mdtheory.meta.distributed import PeerLostError, process_group
+    from mdtheory.meta.interrupt import InterruptedRunError
     from mdtheory.run.build import pick_device
+    from mdtheory.run.folder import RunFolder
 
-    with joined(pick_device(config.device)) as world:
+    device = pick_device(config.device)
+    with process_group(device) as processes:
         try:
-            trainer = prepare(config, out, world, resume=resume, any_threads=any_threads)
-            counters = fit(trainer, world, minutes=minutes)
-        except Interrupted as request:
-            if world.rank == 0:
+            with RunFolder(out, resume=resume, force=force, processes=processes) as folder:
+                trainer = prepare(config, folder, device, other_bits=other_bits)
+                counters = fit(trainer, minutes=minutes)
+                return summary(out, counters, config) if processes.rank == 0 else None
+        except InterruptedRunError as request:
+            if processes.rank == 0:
                 complain(f"{request}; --resume goes on")
             raise typer.Exit(request.exit_code) from None
-        except Lost:
+        except PeerLostError:
             raise
         except (ValueError, FloatingPointError, OSError) as error:
-            if world.rank == 0:
+            if processes.rank == 0:
                 raise
             raise typer.Exit(2) from error  # rank 0 says the same
-    if world.rank > 0:
-        return None
+
+
+def prepare(
+    config: RunConfig, folder: RunFolder, device: torch.device, *, other_bits: bool
+) -> MetaTrainer:
+    """The trainer, at the checkpoint's iteration if there is one; on all processes or on none."""
+    from mdtheory.meta import events
+    from mdtheory.run.build import open_data
+
+    return folder.processes.all_or_none(
+        lambda: folder.trainer(
+            config,
+            open_data(config.data, device),
+            listeners=events.for_run(folder.path, config.geometry.name),
+            other_bits=other_bits,
+        )
+    )
+
+
+def summary(out: Path, counters: Counters, config: RunConfig) -> dict[str, Any]:
+    """What a run says at its end."""
+    from mdtheory.meta import checkpoint
+
     return {
         "out": str(out),
         "iteration": counters.iteration,
@@ -133,77 +179,16 @@ def run(
     }
 
 
-def fit(trainer: Any, world: Any, *, minutes: float | None) -> Any:
+def fit(trainer: MetaTrainer, *, minutes: float | None) -> Counters:
     """``trainer.fit``; that another process is lost is said before ``torchrun``, which knows it
     too, can end this one.
     """
-    from mdtheory.meta.distributed import Lost
+    from mdtheory.meta.distributed import PeerLostError
     from mdtheory.meta.interrupt import StopRequest
 
-    with StopRequest() if world.size > 1 else nullcontext():
+    with StopRequest() if trainer.processes.size > 1 else nullcontext():
         try:
             return trainer.fit(minutes=minutes)
-        except Lost as error:
+        except PeerLostError as error:
             complain(one_line(error))
             raise typer.Exit(2) from error
-
-
-def prepare(config: Any, out: Path, world: Any, *, resume: bool, any_threads: bool) -> Any:
-    """The trainer, at the checkpoint's iteration if there is one; rank 0 alone reads and writes in
-    ``out``.
-    """
-    from mdtheory.meta import events
-    from mdtheory.run.build import build_trainer, open_data, pick_device
-
-    first = world.rank == 0
-    stored = world.from_first(
-        world.together(lambda: read_last(out, resume=resume) if first else None)
-    )
-
-    def build() -> Any:
-        trainer = build_trainer(
-            config, open_data(config.data, pick_device(config.device)), out=out, world=world
-        )
-        if first:
-            make_folder(config, out, fresh=stored is None)
-        if stored is not None:
-            trainer.resume(stored, any_threads=any_threads)
-            if first and stored["torch"] != trainer.state()["torch"]:
-                say(
-                    f"note: the checkpoint is from torch {stored['torch']}; the bits may differ "
-                    "from an unbroken run's"
-                )
-        return trainer
-
-    trainer = world.together(build)
-    if first:
-        trainer.listeners = events.for_run(out, config.geometry.name)
-    return trainer
-
-
-def read_last(out: Path, *, resume: bool) -> dict[str, Any] | None:
-    """The state to go on from, if any; ``ValueError`` if there is one that ``resume`` does not
-    allow.
-    """
-    from mdtheory.meta import checkpoint
-
-    last = out / "last.pt"
-    if last.exists() and not resume:
-        raise ValueError(
-            f"--out must be a folder without a run, got {out} with a last.pt; pass --resume or "
-            "choose another"
-        )
-    return checkpoint.load(last) if last.exists() else None
-
-
-def make_folder(config: Any, out: Path, *, fresh: bool) -> None:
-    """The run's folder, without what killed processes left; for a fresh run with its configuration
-    and no metrics.
-    """
-    from mdtheory.meta import checkpoint, events
-
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint.remove_leftovers(out)
-    if fresh:
-        events.truncate_metrics(out / "metrics.jsonl", iteration=0, validated=-1)
-        checkpoint.write_atomically(out / "config.toml", config.to_toml().encode())

@@ -39,6 +39,12 @@ class Objective:
     "warp" trains ``task_names`` by the loss at z_K through the trajectory and everything else by
     the sum over k of the loss after one step from a constant z_{k-1} (WarpGrad's
     trajectory-detached objective).
+
+    units: ``penalty`` is a factor on a loss.
+
+    >>> import mdtheory
+    >>> [(term.step, term.weight) for term in mdtheory.Objective(schedule="every").terms(2)]
+    [(1, 0.5), (2, 0.5)]
     """
 
     schedule: Literal["last", "every", "warp"] = "last"

@@ -11,7 +11,13 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+Factory = TypeVar("Factory", bound=Callable[..., Any])
+
+PLUGIN_PREFIX = "mdtheory_plugin_"
+"""How the names of modules begin that come from outside the package."""
 
 
 def unknown(kind: str, name: str, known: list[str]) -> ValueError:
@@ -21,18 +27,26 @@ def unknown(kind: str, name: str, known: list[str]) -> ValueError:
     return ValueError(f"{kind} must be one of the registered names, got {name!r}; {hint}")
 
 
-class Registry:
-    """Factories by slug. Importing every module of ``package`` is what fills it, on first use."""
+class Registry(Generic[T]):
+    """Factories of T by slug. Importing every module of ``package`` is what fills it, on first use.
+
+    >>> colours: Registry[str] = Registry("colour", "mdtheory.core")
+    >>> @colours.register("red")
+    ... def red(*, shade: int = 0) -> str:
+    ...     return f"red {shade}"
+    >>> colours.names(), colours.build("red", shade=3)
+    (['red'], 'red 3')
+    """
 
     def __init__(self, kind: str, package: str):
         self.kind, self.package = kind, package
-        self._factories: dict[str, Callable[..., Any]] = {}
+        self._factories: dict[str, Callable[..., T]] = {}
         self._discovered = False
 
-    def register(self, slug: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(self, slug: str) -> Callable[[Factory], Factory]:
         """Decorate a class or function; a slug is taken once."""
 
-        def add(factory: Callable[..., Any]) -> Callable[..., Any]:
+        def add(factory: Factory) -> Factory:
             if slug in self._factories and self._factories[slug] is not factory:
                 raise ValueError(f"{self.kind} {slug!r} is registered twice; choose another slug")
             self._factories[slug] = factory
@@ -45,12 +59,18 @@ class Registry:
         self._discover()
         return sorted(self._factories)
 
-    def get(self, slug: str) -> Callable[..., Any]:
+    def get(self, slug: str) -> Callable[..., T]:
         """The factory of a slug; ``ValueError`` with the nearest known name otherwise."""
         self._discover()
         if slug not in self._factories:
             raise unknown(self.kind, slug, list(self._factories))
         return self._factories[slug]
+
+    def build(self, slug: str, /, *args: Any, **options: Any) -> T:
+        """The object that ``get(slug)(*args, **options)`` makes; ``ValueError`` for an unknown
+        slug.
+        """
+        return self.get(slug)(*args, **options)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
@@ -74,7 +94,7 @@ def load_plugin(path: str | Path) -> None:
             f"--plugin must name a Python file, got {str(path)!r}; give the path of a file that "
             "exists"
         )
-    spec = importlib.util.spec_from_file_location(f"mdtheory_plugin_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(PLUGIN_PREFIX + path.stem, path)
     if spec is None or spec.loader is None:
         raise ValueError(
             f"--plugin must name a Python file, got {str(path)!r}; its name must end in .py"

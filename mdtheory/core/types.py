@@ -21,9 +21,14 @@ State = dict[str, Tensor]
 class Episode:
     """One few-shot task's data.
 
-    ``support_x``: (n_way * n_shot, ...), ``query_x``: (n_way * n_query, ...); the labels are int64
+    shapes: ``support_x`` (n_way * n_shot, ...), ``query_x`` (n_way * n_query, ...); the labels are int64
     class indices (class-major order) for classification, or float targets for regression. ``seed``
     is the 63-bit address from which a method draws its own noise.
+
+    >>> import torch, mdtheory
+    >>> x, y = torch.rand(5, 1, 28, 28), torch.arange(5)
+    >>> mdtheory.Episode(x, y, x, y).to(dtype=torch.float64).support_x.dtype
+    torch.float64
     """
 
     support_x: Tensor
@@ -52,6 +57,13 @@ class Episode:
 class MetaGradient:
     """The value of a meta-objective (mean over tasks), its gradient by name, and per-task
     statistics of shape (n_tasks,).
+
+    >>> import torch, mdtheory
+    >>> learner = mdtheory.MetaLearner(torch.nn.Linear(2, 2), n_steps=1)
+    >>> x, y = torch.eye(2), torch.tensor([0, 1])
+    >>> result = learner.meta_gradient([mdtheory.Episode(x, y, x, y)])
+    >>> result.grads["anchor.weight"].shape, result.stats["query_loss"].shape
+    (torch.Size([2, 2]), torch.Size([1]))
     """
 
     value: Tensor
@@ -63,6 +75,12 @@ class MetaGradient:
 class Estimate:
     """A mean over ``n`` independent tasks with the half-width of its normal 95% interval, 1.96 sd /
     sqrt(n).
+
+    units: those of the quantity; printed as per cent of 1.
+
+    >>> import mdtheory
+    >>> print(mdtheory.Estimate(mean=0.481, half_width=0.0187, n=1000))
+    48.10 ± 1.87%
     """
 
     mean: float

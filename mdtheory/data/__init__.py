@@ -1,36 +1,12 @@
-"""Images, episodes and synthetic tasks. Nothing heavy is imported before it is asked for."""
+"""Images, episodes and synthetic tasks. Nothing heavy is imported before it is asked for.
 
-from __future__ import annotations
+shapes: images (n, channels, height, width), float32 in [0, 1]; labels (n,), int64.
 
-import importlib
-from typing import TYPE_CHECKING, Any
+>>> from mdtheory.data import SinusoidStream
+>>> SinusoidStream(seed=0, n_shot=10)(3).support_x.shape
+torch.Size([10, 1])
+"""
 
-if TYPE_CHECKING:
-    from mdtheory.data.episodes import EpisodeStream, Source
-    from mdtheory.data.glyphs import GlyphSet
-    from mdtheory.data.images import ClassImages
-    from mdtheory.data.open import open_class_folders, open_mini_imagenet
+import lazy_loader
 
-_HOMES = {
-    "ClassImages": "images",
-    "EpisodeStream": "episodes",
-    "GlyphSet": "glyphs",
-    "Source": "episodes",
-    "open_class_folders": "open",
-    "open_mini_imagenet": "open",
-}
-
-__all__ = [
-    "ClassImages",
-    "EpisodeStream",
-    "GlyphSet",
-    "Source",
-    "open_class_folders",
-    "open_mini_imagenet",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,10 +1,15 @@
-"""Images decoded once into a memory-mapped uint8 array that every later start, and every process,
+"""Images decoded once into a file of uint8 pixels that every later start, and every process,
 shares.
 
-A cache is a folder ``<name>-<size>-<key>`` with ``images.npy`` and ``index.json``. It is written
-under another name, flushed, and renamed, all under a lock: a reader sees a whole cache or none. The
-key is a sha256 over path, form, size and the (name, bytes, mtime) of every file, so an edited
-source is decoded anew and the old cache is left for the user to remove.
+A cache is a folder ``<name>-<size>-<key>`` with ``images.npy``, ``hashes.npy`` (one hash per image)
+and ``index.json``, which holds the digest of the hashes and one of itself. It is written under
+another name, flushed, and renamed, all under a lock: a reader sees a whole cache or none. The key
+is a sha256 over path, form and the (name, bytes, mtime) of every file, so an edited source is
+decoded anew and the old cache is left for the user to remove. A source whose files kept name, size
+and mtime but were written to since (their ctime differs) is decoded anew in place.
+
+Nothing in a cache is believed: a wrong index or wrong hashes are decoded anew, pixels are compared
+with their hashes when they are first read (those of a small cache at once).
 """
 
 from __future__ import annotations
@@ -22,12 +27,17 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from mdtheory.core.progress import Progress
 from mdtheory.data.decode_all import decode_all
+from mdtheory.data.files import open_regular
 from mdtheory.data.image_index import Found, Listing, Pixels, arrange, open_items
-from mdtheory.data.progress import Progress
+from mdtheory.data.stored_pixels import HASH_BYTES, StoredPixels, digest_of, hash_of
 
-VERSION = 1
+VERSION = 2
 """Part of the key: raised whenever decoding or the layout changes."""
+
+SMALL = 64 << 20
+"""Bytes of pixels up to which a cache is checked whole whenever it is opened."""
 
 SPARE_BYTES = 64 << 20
 """Free space that must remain on the disk beside a new cache."""
@@ -37,7 +47,12 @@ log = logging.getLogger(__name__)
 
 def cache_folder(found: Found, image_size: int, cache_dir: Path) -> Path:
     """The folder that the cache of these files at this size has, or will have."""
-    parts = [VERSION, found.form, str(found.path.resolve()), sorted(found.stamps)]
+    parts = [
+        VERSION,
+        found.form,
+        str(found.path.resolve()),
+        sorted(stamp[:3] for stamp in found.stamps),
+    ]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     name = (
         "".join(
@@ -56,17 +71,19 @@ def open_cached(
     cache_dir: Path,
     check: Callable[[Mapping[str, str]], object],
     progress: Progress | None = None,
-) -> tuple[Pixels, Listing]:
-    """Pixels (N, image_size, image_size, 3), memory-mapped and read-only, and their listing;
-    decoded first where no cache is.
+) -> tuple[StoredPixels, Listing]:
+    """Pixels (N, image_size, image_size, 3), read from the cache as they are asked for, and their
+    listing; decoded first where no cache is.
 
     ``check(own_split)`` runs before anything is decoded and may raise. ``ValueError`` for bad
     images, an unusable cache folder, or a disk without room; nothing half-written stays in any of
     these cases.
     """
     folder = cache_folder(found, image_size, cache_dir)
-    if cached := _load(folder, image_size):
+    if cached := _load(found, folder, image_size):
         return cached
+    if folder.exists():
+        log.warning("the cache %r is damaged or older than its source: decoding anew", str(folder))
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
@@ -76,7 +93,7 @@ def open_cached(
             except Timeout:
                 log.warning("another process is decoding %s; waiting for it", found.path)
                 stack.enter_context(lock.acquire())
-            if cached := _load(folder, image_size):
+            if cached := _load(found, folder, image_size):
                 return cached
             for left in cache_dir.glob(f"{folder.name}.part-*"):
                 shutil.rmtree(left, ignore_errors=True)
@@ -90,7 +107,7 @@ def open_cached(
             f"the cache folder {str(cache_dir)!r} must be writable and have room, got {reason}; "
             "free some space or name another folder in MDTHEORY_CACHE"
         ) from error
-    built = _load(folder, image_size)
+    built = _load(found, folder, image_size)
     if built is None:
         raise ValueError(
             f"the cache {str(folder)!r} must stay in place while it is read, got a changed one; "
@@ -122,6 +139,7 @@ def _build(
     try:
         with (part / "images.npy").open("wb") as file:
             shape = (len(items), image_size, image_size, 3)
+            hashes = np.zeros((len(items), HASH_BYTES), dtype=np.uint8)
             np.lib.format.write_array_header_1_0(
                 file, {"descr": "|u1", "fortran_order": False, "shape": shape}
             )
@@ -130,6 +148,7 @@ def _build(
             def write(k: int, image: Pixels) -> None:
                 file.seek(start + place[k] * image_bytes)
                 file.write(image.tobytes())
+                hashes[place[k]] = np.frombuffer(hash_of(image), dtype=np.uint8)
 
             decode_all(
                 items,
@@ -141,7 +160,14 @@ def _build(
             )
             file.flush()
             os.fsync(file.fileno())
-        (part / "index.json").write_text(json.dumps(_index(listing)), encoding="ascii")
+        with (part / "hashes.npy").open("wb") as file:
+            np.save(file, hashes)
+            file.flush()
+            os.fsync(file.fileno())
+        with (part / "index.json").open("w", encoding="ascii") as text:
+            json.dump(_index(found, listing, digest_of(hashes, shape[1:])), text)
+            text.flush()
+            os.fsync(text.fileno())
         part.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
@@ -149,23 +175,62 @@ def _build(
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _index(listing: Listing) -> dict[str, object]:
+def _index(found: Found, listing: Listing, pixels_digest: str) -> dict[str, object]:
     files: dict[str, list[str]] = {name: [] for name in listing.own_split}
     for class_id, file in zip(listing.class_ids, listing.files, strict=True):
         files[class_id].append(file)
-    return {"classes": [[name, listing.own_split[name], names] for name, names in files.items()]}
+    content: dict[str, object] = {
+        "classes": [[name, listing.own_split[name], names] for name, names in files.items()],
+        "pixels_digest": pixels_digest,
+        "written": _written(found),
+    }
+    return {**content, "check": _digest(content)}
 
 
-def _load(folder: Path, image_size: int) -> tuple[Pixels, Listing] | None:
-    """A whole cache, or None where it is missing or damaged."""
+def _written(found: Found) -> str:
+    """When the files of a source were last written to, as a digest of their ctimes."""
+    return _digest(sorted((stamp[0], *stamp[3:]) for stamp in found.stamps))
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _load(found: Found, folder: Path, image_size: int) -> tuple[StoredPixels, Listing] | None:
+    """A whole cache of what was found, or None where it is missing, damaged or out of date."""
     try:
-        pixels = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-        classes = json.loads((folder / "index.json").read_text(encoding="ascii"))["classes"]
+        with open_regular(folder / "index.json") as file:
+            index = json.load(file)
+        check = index.pop("check")
+        if check != _digest(index) or index["written"] != _written(found):
+            return None
+        with open_regular(folder / "hashes.npy") as file:
+            hashes = np.load(file, allow_pickle=False)
+        pixels = StoredPixels(folder / "images.npy", hashes)
+        if pixels.shape[1:] != (image_size, image_size, 3):
+            return None
+        if digest_of(hashes, pixels.shape[1:]) != index["pixels_digest"]:
+            return None
+        if len(pixels) * image_size * image_size * 3 <= SMALL:
+            pixels.check()
+        classes = index["classes"]
         class_ids = tuple(name for name, _, names in classes for _ in names)
         files = tuple(file for _, _, names in classes for file in names)
         own = {name: split for name, split, _ in classes}
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
+    except _BROKEN:
         return None
-    if pixels.dtype != np.uint8 or pixels.shape != (len(files), image_size, image_size, 3):
-        return None
-    return pixels, Listing(class_ids, files, own)
+    return (pixels, Listing(class_ids, files, own)) if len(files) == len(pixels) else None
+
+
+_BROKEN = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    SyntaxError,
+    RecursionError,
+    MemoryError,
+)
+"""What a damaged cache makes json and numpy raise."""

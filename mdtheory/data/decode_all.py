@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mdtheory.core.progress import Progress, progress_bar
 from mdtheory.data.decode_image import decode
 from mdtheory.data.image_index import Found, Item, Listing, Payload, Pixels, arrange, open_items
-from mdtheory.data.progress import Progress, bar_on_stderr
 
 BATCH = 256
 """Encoded images held in memory at a time."""
@@ -40,7 +40,7 @@ def decode_all(
 
     with ExitStack() as stack:
         if progress is None:
-            progress = stack.enter_context(bar_on_stderr("decoding images"))
+            progress = stack.enter_context(progress_bar("decoding images"))
         pool = stack.enter_context(ThreadPoolExecutor(min(8, os.cpu_count() or 1)))
         done = 0
         while batch := list(islice(payloads, BATCH)):

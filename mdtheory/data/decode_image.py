@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mdtheory.data.files import open_regular
 from mdtheory.data.image_index import Payload, Pixels, unreadable
+from mdtheory.data.left_out import formats
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused: a few kilobytes of PNG can unpack to gigabytes."""
@@ -20,17 +23,27 @@ def decode(payload: Payload, *, image_size: int, name: str) -> Pixels:
 
     Turned by its EXIF orientation, transparency laid over white, any mode to RGB, squeezed to a
     square as miniImageNet was made. A whole-number reduction is the exact mean over the boxes,
-    anything else Lanczos (antialiased). ``ValueError`` for what is no image, is truncated, has more
-    than 8 bits per channel, or is larger than ``MAX_PIXELS``.
+    anything else Lanczos (antialiased). Greys of more than 8 bits are scaled: white is 65535 for
+    whole numbers, and for floats the first of 1, 255, 65535 that no value exceeds. Only formats
+    that start no other program are tried. ``ValueError`` for what is no image, is truncated, holds
+    values that have no such scale, or is larger than ``MAX_PIXELS``.
     """
     if isinstance(payload, np.ndarray):
         return _fit(Image.fromarray(payload), image_size)
     try:
-        image = _opened(payload, image_size)
+        with _stream(payload) as file:
+            image = _opened(file, image_size)
+    except _Refused as error:
+        raise ValueError(str(error)) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(
             f"images must have at most {MAX_PIXELS:,} pixels, got more in {name}; shrink or remove "
             "it"
+        ) from error
+    except _Unscaled as error:
+        raise ValueError(
+            f"an image of more than 8 bits must hold values from 0 to 65535, got {error} in "
+            f"{name}; convert it to 8 bits"
         ) from error
     except UnidentifiedImageError as error:
         raise ValueError(
@@ -43,12 +56,6 @@ def decode(payload: Payload, *, image_size: int, name: str) -> Pixels:
         raise ValueError(
             f"{name} must be a whole image, got a damaged one ({reason}); replace or remove it"
         ) from error
-    if image.mode != "RGB":
-        raise ValueError(
-            f"images must have 8 bits per channel, got mode {image.mode} in {name}; convert it to "
-            "8 "
-            "bits"
-        )
     return _fit(image, image_size)
 
 
@@ -66,8 +73,25 @@ _DAMAGE = (
 """What Pillow raises over broken files, as fuzzing found."""
 
 
-def _opened(payload: bytes | Path, image_size: int) -> Image.Image:
-    with Image.open(payload if isinstance(payload, Path) else io.BytesIO(payload)) as image:
+class _Unscaled(Exception):
+    """Values that no rule brings to 0..255."""
+
+
+class _Refused(Exception):
+    """What is refused before it is opened."""
+
+
+def _stream(payload: bytes | Path) -> BinaryIO:
+    if isinstance(payload, bytes):
+        return io.BytesIO(payload)
+    try:
+        return open_regular(payload)
+    except ValueError as error:
+        raise _Refused(error) from error
+
+
+def _opened(file: BinaryIO, image_size: int) -> Image.Image:
+    with Image.open(file, formats=formats()) as image:
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
         image.draft("RGB", (4 * image_size, 4 * image_size))
@@ -76,15 +100,26 @@ def _opened(payload: bytes | Path, image_size: int) -> Image.Image:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """On white where it is transparent; 16 bits and floats stay as they are, since Pillow would cut
-    them off at 255.
-    """
+    """8 bits, on white where it is transparent."""
     if image.mode[0] in "IF":
-        return image
+        return _scaled(image).convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
         over = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
     return image.convert("RGB")
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    """Whole numbers of 16 bits, or floats, to 8 bits, which Pillow alone would cut off at 255."""
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise _Unscaled("a value that is no number")
+    low, high = float(values.min()), float(values.max())
+    scales = (1, 255, 65535) if image.mode == "F" else (65535,)
+    white = next((white for white in scales if high <= white), None)
+    if low < 0 or white is None:
+        raise _Unscaled(f"values from {low:g} to {high:g}")
+    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
 
 
 def _fit(image: Image.Image, image_size: int) -> Pixels:

@@ -5,6 +5,7 @@ bytes.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mdtheory.data.files import demand_regular
+from mdtheory.data.left_out import LeftOut
+
+Stamp = tuple[str, int, int, int]
+"""(path, bytes, mtime in ns, ctime in ns) of a file of a source."""
+
 Pixels = NDArray[np.uint8]
 """uint8 images, (N, H, W, C), or one image, (H, W, C)."""
 
 Payload = bytes | Path | Pixels
 """One image as it is stored: an encoded file's bytes, a path to one, or pixels (H, W, 3)."""
-
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
-)
-"""File endings (lower case) that count as images; other files in a class folder are left alone."""
 
 
 class Item(NamedTuple):
@@ -39,14 +41,15 @@ class Item(NamedTuple):
 class Found:
     """A source of images that a reader recognised; nothing has been read yet.
 
-    ``stamps`` holds (name, bytes, mtime in ns) of every file and decides whether a cache is still
-    good. ``open()`` returns the items and an iterator over their payloads in the same order.
+    ``stamps`` of every file decide whether a cache is still good. ``open()`` returns the items and
+    an iterator over their payloads in the same order. ``left_out`` says what was not taken.
     """
 
     form: str
     path: Path
-    stamps: tuple[tuple[str, int, int], ...]
+    stamps: tuple[Stamp, ...]
     open: Callable[[], tuple[list[Item], Iterator[Payload]]]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,15 @@ def unreadable(path: object, error: OSError) -> ValueError:
     )
 
 
-def stamp(file: Path, root: Path) -> tuple[str, int, int]:
-    """(path below ``root``, size in bytes, mtime in ns) of one file."""
-    status = file.stat()
-    return (file.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns)
+def stamp(file: Path, root: Path) -> Stamp:
+    """The stamp of one regular file, its path below ``root``."""
+    return stamp_of(file.stat(), file.relative_to(root).as_posix(), file)
+
+
+def stamp_of(status: os.stat_result, name: str, file: str | Path) -> Stamp:
+    """The stamp of what ``status`` describes; ``ValueError`` for a folder, a pipe or a device."""
+    demand_regular(file, status.st_mode)
+    return name, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def arrange(items: Sequence[Item], path: Path) -> tuple[Listing, list[int]]:

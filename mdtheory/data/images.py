@@ -11,28 +11,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mdtheory.data.copies import Copies, find_copies
 from mdtheory.data.image_index import Pixels
-from mdtheory.data.splits import SPLITS, Division
+from mdtheory.data.left_out import LeftOut
+from mdtheory.data.splits import SPLITS, Division, split_word
+from mdtheory.data.stored_pixels import Hashes, StoredPixels, digest_of, hashes_of
 
 
 class ClassImages:
     """Images of named classes, sorted by (class id, file name), with the classes of every split.
 
-    ``pixels``: uint8 (N, H, W, C), a (memory-mapped) array or a tensor on any device; ``class_ids``
-    and ``files``: one per image, sorted. ``digest`` is the sha256 of the sorted (class id, file)
-    list, so it names the set of images whatever form they came in and at whatever size they are
-    shown. ``origin`` says where they came from. ``ValueError`` where the parts do not belong
-    together.
+    shapes: ``pixels`` uint8 (N, H, W, C), an array, a file of them or a tensor on any device;
+    ``class_ids`` and ``files``: one per image, sorted. ``digest`` is the sha256 of the sorted
+    (class id, file) list: the address of episodes, the same whatever form the images came in and at
+    whatever size they are shown. ``pixels_digest`` names the pixels themselves. ``origin`` says
+    where they came from and ``left_out`` what was not taken there; ``hashes`` are those of the
+    pixels where they are known. ``ValueError`` where the parts do not belong together.
+
+    >>> import numpy as np, mdtheory
+    >>> from mdtheory.data import Division
+    >>> images = mdtheory.ClassImages(
+    ...     np.zeros((3, 8, 8, 3), np.uint8),
+    ...     class_ids=["cat", "cat", "dog"],
+    ...     files=["1.png", "2.png", "1.png"],
+    ...     division=Division({"train": ("cat",), "test": ("dog",)}, by="hand"),
+    ... )
+    >>> images.image_shape, images.classes("train"), images.count("train", 0)
+    ((3, 8, 8), ('cat',), 2)
     """
 
     def __init__(
         self,
-        pixels: Pixels | Tensor,
+        pixels: Pixels | Tensor | StoredPixels,
         *,
         class_ids: Sequence[str],
         files: Sequence[str],
         division: Division,
         origin: str = "",
+        left_out: tuple[LeftOut, ...] = (),
+        hashes: Hashes | None = None,
     ):
         if pixels.ndim != 4 or pixels.dtype not in (np.uint8, torch.uint8):
             raise ValueError(
@@ -54,7 +71,8 @@ class ClassImages:
             )
         self.pixels = pixels
         self.class_ids, self.files = tuple(class_ids), tuple(files)
-        self.division, self.origin = division, origin
+        self.division, self.origin, self.left_out = division, origin, left_out
+        self._hashes = pixels.hashes if isinstance(pixels, StoredPixels) else hashes
         starts = [row for row, name in enumerate(names) if row == 0 or name[0] != names[row - 1][0]]
         self._range = {names[a][0]: range(a, b) for a, b in pairwise([*starts, len(names)])}
         placed = sorted(name for split in SPLITS for name in division.splits.get(split, ()))
@@ -64,7 +82,32 @@ class ClassImages:
                 f"{len(placed)} places; correct them"
             )
         self.digest = hashlib.sha256(json.dumps(names, separators=(",", ":")).encode()).hexdigest()
-        """sha256 of the sorted (class id, file) list, as hexadecimal digits."""
+        """sha256 of the sorted (class id, file) list, as hexadecimal digits: the address of
+        episodes.
+        """
+
+    @property
+    def hashes(self) -> Hashes:
+        """A hash of every image's pixels; computed once. shape: (N, 16)"""
+        if self._hashes is None:
+            held = self.pixels.cpu().numpy() if isinstance(self.pixels, Tensor) else self.pixels
+            self._hashes = hashes_of(held)
+        return self._hashes
+
+    @property
+    def pixels_digest(self) -> str:
+        """sha256 over the pixels in order, as hexadecimal digits: equal only for the same images at
+        the same size.
+        """
+        _, *image_shape = self.pixels.shape
+        return digest_of(self.hashes, image_shape)
+
+    def check(self) -> None:
+        """Read all pixels and compare them with what was decoded; ``ValueError`` where they
+        differ.
+        """
+        if isinstance(self.pixels, StoredPixels):
+            self.pixels.check()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -79,10 +122,16 @@ class ClassImages:
         """
         return self.division.notice
 
+    def copies(self) -> tuple[Copies, ...]:
+        """Identical images that lie in two splits, or in two classes of one."""
+        return find_copies(self.hashes, self.class_ids, self.files, self.division)
+
     def classes(self, split: str) -> tuple[str, ...]:
         """The sorted class ids of ``train``, ``validation`` or ``test``."""
         if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}; correct it")
+            near = split_word(split) if isinstance(split, str) else ""
+            remedy = f"did you mean {near!r}?" if near else "correct it"
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}; {remedy}")
         return self.division.splits.get(split, ())
 
     def count(self, split: str, class_index: int) -> int:
@@ -149,11 +198,13 @@ class ClassImages:
             files=self.files,
             division=self.division,
             origin=self.origin,
+            left_out=self.left_out,
+            hashes=self._hashes,
         )
 
     def summary(self) -> dict[str, object]:
-        """Plain facts for tables and JSON: origin, digest, image shape, counts, what decided the
-        split, and the notice.
+        """Plain facts for tables and JSON: origin, both digests, image shape, counts, what decided
+        the split, the notice, what was left out, and identical images that are told apart.
         """
         counts = {
             split: {
@@ -165,10 +216,13 @@ class ClassImages:
         return {
             "origin": self.origin,
             "digest": self.digest,
+            "pixels_digest": self.pixels_digest,
             "image_shape": list(self.image_shape),
             "splits": counts,
             "split_by": self.division.by,
             "notice": self.notice,
+            "left_out": [str(one) for one in self.left_out],
+            "copies": [str(one) for one in self.copies()],
         }
 
     def _rows(self, split: str, class_index: int) -> range:

@@ -4,22 +4,28 @@ test.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 from mdtheory.core.cache_dir import default_cache_dir
+from mdtheory.core.progress import Progress, progress_bar
 from mdtheory.data.cache import open_cached
 from mdtheory.data.decode_all import decode_in_memory
-from mdtheory.data.image_index import Found, unreadable
+from mdtheory.data.image_index import Found, Pixels, unreadable
 from mdtheory.data.images import ClassImages
-from mdtheory.data.progress import Progress
+from mdtheory.data.left_out import is_image, walk, warn
 from mdtheory.data.readers import readers
 from mdtheory.data.splits import Division, divide_by_fractions, divide_mini_imagenet
+from mdtheory.data.stored_pixels import StoredPixels
 
 MINI_IMAGENET_VARIABLE = "MDTHEORY_MINI_IMAGENET"
 """The environment variable that names the folder of miniImageNet."""
+
+log = logging.getLogger(__name__)
 
 PACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 
@@ -39,6 +45,15 @@ def open_mini_imagenet(
     WordNet ids decide the split; a source without ids keeps its own and says so in ``notice``.
     Decoded once to squares of ``image_size`` pixels below ``cache_dir`` (``MDTHEORY_CACHE`` or
     ``~/.cache/mdtheory``).
+
+    shapes: what it loads is (n, 3, image_size, image_size). ``ValueError`` where there is no folder
+    or its form is not known:
+
+    >>> import mdtheory
+    >>> mdtheory.open_mini_imagenet("nowhere")
+    Traceback (most recent call last):
+    ...
+    ValueError: the path of a data set must be an existing folder, got 'nowhere'; check the path
     """
     if path is None:
         path = os.environ.get(MINI_IMAGENET_VARIABLE) or None
@@ -48,7 +63,13 @@ def open_mini_imagenet(
                 "name the folder with its "
                 "Parquet files, class folders, csv tables or pickles"
             )
-    return _open(detect(path), image_size, cache_dir, progress, divide_mini_imagenet)
+    return open_found(
+        detect(path),
+        image_size=image_size,
+        divide=divide_mini_imagenet,
+        cache_dir=cache_dir,
+        progress=progress,
+    )
 
 
 def open_class_folders(
@@ -66,16 +87,39 @@ def open_class_folders(
     Without split folders, ``fractions`` (train, validation, test) of the classes go to each split
     in an order that their names decide. Images are squeezed to squares of ``image_size``;
     ``in_memory`` leaves out the cache, for a handful of images.
+
+    shapes: what it loads is (n, 3, image_size, image_size).
+
+    >>> import tempfile, pathlib, mdtheory
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for split, name in [("train", "cat"), ("val", "dog"), ("test", "owl")]:
+    ...         path = pathlib.Path(folder, split, name)
+    ...         path.mkdir(parents=True)
+    ...         Image.new("RGB", (20, 10)).save(path / "1.png")
+    ...     images = mdtheory.open_class_folders(folder, image_size=8, in_memory=True)
+    >>> images.classes("validation"), images.load("test", 0, [0], seed=0).shape
+    (('dog',), torch.Size([1, 3, 8, 8]))
     """
     divide = partial(divide_by_fractions, fractions=fractions)
-    return _open(detect(path), image_size, cache_dir, progress, divide, in_memory=in_memory)
+    return open_found(
+        detect(path),
+        image_size=image_size,
+        divide=divide,
+        cache_dir=cache_dir,
+        progress=progress,
+        in_memory=in_memory,
+    )
 
 
 def detect(path: str | Path) -> Found:
     """The one form that the folder has; ``ValueError`` for none, for several at once, and for what
     is not a readable folder.
     """
-    folder = Path(path).expanduser()
+    try:
+        folder = Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path} must be a folder, but {error}; name it in full") from None
     try:
         if folder.is_file():
             remedy = (
@@ -119,20 +163,33 @@ def _nothing(folder: Path) -> str:
         if names
         else "an empty folder"
     )
+    remedy, first = "check the path", next(filter(lambda p: is_image(p.name), walk(folder)), None)
+    if first is not None:
+        place = first.relative_to(folder)
+        remedy = (
+            f"{place.as_posix()!r} lies one level too high: put it into a folder that is its class"
+            if len(place.parts) == 1
+            else f"{place.as_posix()!r} lies {_levels(len(place.parts) - 2)} too deep: give "
+            f"{str(first.parents[1])!r}, or move the classes up"
+        )
     return (
         f"{str(folder)!r} must hold Parquet files, class folders with images, an images folder "
-        "with "
-        "train.csv, val.csv and "
-        f"test.csv, or pickles, got {held}; check the path"
+        "with train.csv, val.csv and test.csv or with labels.csv, or pickles, got "
+        f"{held}; {remedy}"
     )
 
 
-def _open(
+def _levels(n: int) -> str:
+    return "one level" if n == 1 else f"{n} levels"
+
+
+def open_found(
     found: Found,
+    *,
     image_size: int,
-    cache_dir: str | Path | None,
-    progress: Progress | None,
     divide: Callable[[Mapping[str, str]], Division],
+    cache_dir: str | Path | None = None,
+    progress: Progress | None = None,
     in_memory: bool = False,
 ) -> ClassImages:
     """The source of what ``detect`` found, squares of ``image_size`` pixels; ``divide`` says which
@@ -148,17 +205,24 @@ def _open(
             "is "
             "usual"
         )
+    warn(found.left_out, found.path)
+    pixels: Pixels | StoredPixels
     if in_memory:
         pixels, listing = decode_in_memory(found, image_size=image_size)
     else:
         where = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
-        pixels, listing = open_cached(
-            found, image_size=image_size, cache_dir=where, check=divide, progress=progress
-        )
-    return ClassImages(
+        with nullcontext(progress) if progress else progress_bar("reading images") as shown:
+            pixels, listing = open_cached(
+                found, image_size=image_size, cache_dir=where, check=divide, progress=shown
+            )
+    images = ClassImages(
         pixels,
         class_ids=listing.class_ids,
         files=listing.files,
         division=divide(listing.own_split),
         origin=f"{found.form} in {found.path}",
+        left_out=found.left_out,
     )
+    for one in images.copies():
+        log.warning("%s in %r", one, str(found.path))
+    return images

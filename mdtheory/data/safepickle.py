@@ -9,13 +9,17 @@ not called either.)
 from __future__ import annotations
 
 import math
+import os
 import pickle
+import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mdtheory.data.files import open_regular
 
 DTYPES = frozenset({"b1", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"})
 """Element types that a data pickle may hold."""
@@ -28,8 +32,8 @@ def load(path: Path) -> Any:
     ``ValueError`` for anything else that it asks for, and for a truncated or damaged file.
     """
     try:
-        with path.open("rb") as file:
-            return _finished(_Unpickler(file, encoding="latin1").load())
+        with open_regular(path) as file:
+            return _finished(_Unpickler(_Bounded(file), encoding="latin1").load())
     except _Refused as error:
         raise ValueError(
             f"{str(path)!r} must hold only numeric arrays and plain containers, got {error}; "
@@ -54,8 +58,10 @@ _DAMAGE = (
     AttributeError,
     ArithmeticError,
     MemoryError,
+    AssertionError,
     RecursionError,
     SystemError,
+    struct.error,
 )
 
 
@@ -172,7 +178,35 @@ for _builtins in ("builtins", "__builtin__"):
     _NAMES[_builtins, "range"] = _NAMES[_builtins, "xrange"] = _StandIn(_range)
 
 
-class _Unpickler(pickle.Unpickler):
+_Python: Any = pickle._Unpickler
+
+
+class _Bounded:
+    """A file that refuses at once to read more than it holds."""
+
+    def __init__(self, file: BinaryIO):
+        self.readline, self.peek = file.readline, getattr(file, "peek", None)
+        self._file, self._size = file, os.fstat(file.fileno()).st_size
+
+    def read(self, n: int) -> bytes:
+        """The next n bytes."""
+        if not 0 <= n <= self._size:
+            raise EOFError(f"a promise of {n} bytes in a file of {self._size}")
+        return self._file.read(n)
+
+    def readinto(self, room: bytearray) -> int:
+        """The next bytes, into ``room``."""
+        return self._file.readinto(room)  # type: ignore[attr-defined]
+
+
+class _Unpickler(_Python):
+    """The unpickler in Python: its memo is a dict, where that in C makes room for any place that
+    the file names (nine bytes could take gigabytes). Keys must be text or numbers, since the hash
+    of nested tuples can take for ever.
+    """
+
+    dispatch = dict(_Python.dispatch)
+
     def find_class(self, module: str, name: str) -> Any:
         answer = _NAMES.get((module, name))
         if answer is None:
@@ -181,6 +215,40 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, key: object) -> Any:
         raise _Refused("a persistent id")
+
+    def set_item(self) -> None:
+        """One pair into a dict."""
+        value, key = self.stack.pop(), self.stack.pop()
+        _fill(self.stack[-1], [key, value])
+
+    def set_items(self) -> None:
+        """Many pairs into a dict."""
+        items = self.pop_mark()
+        _fill(self.stack[-1], items)
+
+    def make_dict(self) -> None:
+        """A dict of many pairs."""
+        items, made = self.pop_mark(), dict[Any, Any]()
+        _fill(made, items)
+        self.append(made)
+
+    def no_set(self) -> None:
+        """Sets are no data here."""
+        raise _Refused("a set")
+
+    dispatch[pickle.SETITEM[0]] = set_item
+    dispatch[pickle.SETITEMS[0]] = set_items
+    dispatch[pickle.DICT[0]] = make_dict
+    dispatch[pickle.ADDITEMS[0]] = dispatch[pickle.FROZENSET[0]] = no_set
+
+
+def _fill(target: Any, items: list[Any]) -> None:
+    if not isinstance(target, dict) or len(items) % 2:
+        raise ValueError("a pair for something else than a dict")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        if not isinstance(key, str | bytes | int | float | None):
+            raise _Refused(f"a key of type {type(key).__name__}")
+        target[key] = value
 
 
 def _finished(value: Any, depth: int = 3) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,10 @@ class Card:
     caption: str = ""
 
 
-def contact_sheet(sections: Sequence[tuple[str, Sequence[Card]]], path: str | Path) -> None:
-    """Write a PNG: every section a headline and rows of cards; no dates inside."""
+def contact_sheet(sections: Sequence[tuple[str, Sequence[Card]]]) -> bytes:
+    """A PNG: every section a headline and rows of cards; no dates inside. What cannot be drawn of a
+    text is a question mark.
+    """
     captioned = any(card.caption for _, cards in sections for card in cards)
     pitch = CELL + (TEXT if captioned else 0) + GAP
     rows = [-(-len(cards) // PER_ROW) for _, cards in sections]
@@ -32,7 +35,7 @@ def contact_sheet(sections: Sequence[tuple[str, Sequence[Card]]], path: str | Pa
     draw, top = ImageDraw.Draw(sheet), GAP
     head, small = _font(12), _font(9)
     for (title, cards), n in zip(sections, rows, strict=True):
-        draw.text((GAP, top), title, fill=INK, font=head)
+        draw.text((GAP, top), _drawable(title), fill=INK, font=head)
         top += TEXT + GAP
         for index, card in enumerate(cards):
             left, upper = GAP + (index % PER_ROW) * (CELL + GAP), top + (index // PER_ROW) * pitch
@@ -41,10 +44,15 @@ def contact_sheet(sections: Sequence[tuple[str, Sequence[Card]]], path: str | Pa
                 (left, upper),
             )
             draw.text(
-                (left, upper + CELL + 1), _shortened(card.caption, small), fill=GREY, font=small
+                (left, upper + CELL + 1),
+                _shortened(_drawable(card.caption), small),
+                fill=GREY,
+                font=small,
             )
         top += n * pitch
-    sheet.save(path, format="PNG")
+    png = io.BytesIO()
+    sheet.save(png, format="PNG")
+    return png.getvalue()
 
 
 def pixels_of(image: np.ndarray) -> np.ndarray:
@@ -61,6 +69,10 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(
         str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size
     )
+
+
+def _drawable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont) -> str:

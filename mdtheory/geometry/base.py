@@ -16,7 +16,10 @@ from mdtheory.core.types import Params, State
 from mdtheory.maps.base import DualMap
 from mdtheory.maps.identity import Identity
 
-geometries = Registry("geometry", "mdtheory.geometry")
+geometries: Registry[Geometry] = Registry("geometry", "mdtheory.geometry")
+"""Every known geometry, by slug."""
+
+build = geometries.build
 
 Pullback = Callable[[Params], Params]
 """v -> J_g(z)^T v at the current state: carries a gradient at the point back to the iterate."""
@@ -28,6 +31,17 @@ Outputs = Callable[[Params], Tensor]
 class StepRule(nn.Module):
     """How a gradient moves the state. Owns parameters, reads only the ``meta`` it is given; written
     for one task.
+
+    shapes: a state and a gradient have the anchor's.
+
+    >>> import torch, mdtheory
+    >>> class SignStep(mdtheory.StepRule):
+    ...     def step(self, meta, state, grad, *, task_lr, k, pull):
+    ...         return {f"z.{name}": state[f"z.{name}"] - task_lr * g.sign() for name, g in grad.items()}
+    >>> signs = mdtheory.Geometry(rule=SignStep())
+    >>> z, grad = {"z.w": torch.zeros(2)}, {"w": torch.tensor([3.0, -5.0])}
+    >>> signs.step({}, z, grad, task_lr=0.5, k=0)
+    {'z.w': tensor([-0.5000,  0.5000])}
     """
 
     def build(self, anchor: Params) -> None:
@@ -49,6 +63,13 @@ class StepRule(nn.Module):
 class GradientStep(StepRule):
     """z <- z - task_lr * grad: gradient descent, and mirror descent's dual step when the point map
     is grad h*.
+
+    shapes: a state and a gradient have the anchor's.
+
+    >>> import torch, mdtheory
+    >>> z, grad = {"z.w": torch.tensor([1.0])}, {"w": torch.tensor([2.0])}
+    >>> mdtheory.GradientStep().step({}, z, grad, task_lr=0.25, k=0, pull=lambda v: v)
+    {'z.w': tensor([0.5000])}
     """
 
     def step(
@@ -65,6 +86,16 @@ class Geometry(nn.Module):
 
     ``meta`` is always this module's own parameters by name (``map.*``, ``rule.*``, or a subclass's
     own); the anchor comes beside it. The defaults are MAML.
+
+    shapes: anchor, state, point and gradient are trees of the adapted parameters' shapes.
+
+    >>> import torch, mdtheory
+    >>> descent = mdtheory.Geometry(map=mdtheory.maps.NegativeEntropy())  # exponentiated gradient
+    >>> z, grad = {"z.w": torch.tensor([1.0])}, {"w": torch.tensor([2.0])}
+    >>> descent.step({}, z, grad, task_lr=0.25, k=0)
+    {'z.w': tensor([0.5000])}
+    >>> descent.point({}, z)  # grad h*(z) = exp(z)
+    {'w': tensor([2.7183])}
     """
 
     source = ""  # bib key and equation, or "own design"

@@ -45,9 +45,8 @@ class MaskedStep(StepRule):
 
     m is the first of two classes with logits [zeta, 0], sampled once per task by the Gumbel-max
     trick and kept in the state as ``mask.<layer>`` (out,). Its derivative is that of the soft
-    sample at temperature 1 (straight through), sigmoid(zeta
-    + gumbel_0 - gumbel_1). ``zeta.<layer>`` (out,) is 0 at the start: half of the units move.
-      ``mask_at_test``, used in
+    sample at temperature 1 (straight through), sigmoid(zeta + gumbel_0 - gumbel_1).
+    ``zeta.<layer>`` (out,) is 0 at the start: half of the units move. ``mask_at_test``, used in
     evaluation mode (``learner.eval()``): "sampled" as in training (the authors' code), "expected"
     for sigmoid(zeta), "threshold" for zeta >= 0. Tensors without output units (norms) take MAML's
     step.

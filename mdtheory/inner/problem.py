@@ -21,6 +21,14 @@ class Problem:
     ``meta`` in every method holds ``anchor.<name>`` (adapted by the task solver), ``shared.<name>``
     (meta-learned, not adapted) and ``geometry.<name>``. ``inner_loss_scale`` multiplies the task
     loss in the solver only.
+
+    shapes: losses ().
+
+    >>> import torch, mdtheory
+    >>> learner = mdtheory.MetaLearner(torch.nn.Linear(2, 2), n_steps=3)
+    >>> problem = learner.problem()
+    >>> problem.n_steps, problem.geometry is learner.geometry
+    (3, True)
     """
 
     geometry: Geometry

@@ -84,12 +84,13 @@ def states(
     n_steps: int | None = None,
 ) -> Iterator[State]:
     """z_0, ..., z_K of one task, each cut from its graph; ``noise`` by default the task's own.
+    shapes: as the anchor's.
 
-    Cost: K gradients; one state is held at a time.
+    Cost: K gradients; one state is held at a time. shapes: ``z.<name>`` as the anchor's <name>.
 
     >>> import torch
-    >>> from mdtheory.geometry.maml import MAML
-    >>> from mdtheory.inner import FunctionTask, Problem, states
+    >>> from mdtheory import FunctionTask, Problem, states
+    >>> from mdtheory.geometry import MAML
     >>> problem = Problem(geometry=MAML(), n_steps=2, task_lr=0.5)
     >>> bowl = FunctionTask(lambda phi: 0.5 * phi.square().sum())
     >>> [z["z.phi"].item() for z in states(problem, {"anchor.phi": torch.tensor(4.0)}, bowl)]
@@ -127,14 +128,14 @@ def descend(
     exist yet is built for the name ``phi`` and the shape of ``start``.
 
     >>> import torch
-    >>> from mdtheory.inner import descend
+    >>> from mdtheory import descend
     >>> descend(lambda x: 0.5 * x**2, torch.tensor(4.0), n_steps=2, task_lr=0.5)
     tensor([4., 2., 1.])
 
     Mirror descent with the entropy keeps every coordinate positive:
 
     >>> from mdtheory.geometry import Geometry
-    >>> from mdtheory.maps.entropy import NegativeEntropy
+    >>> from mdtheory.maps import NegativeEntropy
     >>> entropy = Geometry(map=NegativeEntropy())
     >>> path = descend(lambda x: x.sum(), torch.zeros(2), geometry=entropy, n_steps=2, task_lr=1.0)
     >>> torch.allclose(path[:, 0].log(), torch.tensor([0.0, -1.0, -2.0]))
@@ -156,6 +157,12 @@ def descend(
 class Trace:
     """Along one adaptation, at k = 0..K. shapes: (K + 1,); ``query_accuracy`` is NaN where there
     are no classes.
+
+    >>> import torch, mdtheory
+    >>> learner = mdtheory.MetaLearner(torch.nn.Linear(2, 2), n_steps=3)
+    >>> x, y = torch.eye(2), torch.tensor([0, 1])
+    >>> learner.trace(mdtheory.Episode(x, y, x, y)).support_loss.shape
+    torch.Size([4])
     """
 
     support_loss: Tensor

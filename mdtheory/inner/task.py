@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from mdtheory.core import tree
+from mdtheory.core.functional import functional_call
+from mdtheory.core.inputs import Inputs, arguments, joined, n_items
 from mdtheory.core.types import Episode, LossFunction, Params
 from mdtheory.models.norm import statistics_over_first
 
@@ -19,12 +20,12 @@ class Task(ABC):
     """``task_loss(meta, weights)`` and ``query_loss(meta, weights)``, both scalars and pure.
 
     ``weights`` are what the geometry makes of a point, by name; ``meta`` holds all meta-parameters,
-    of which a task reads ``shared.<name>`` alone. ``seed`` is the address of the method's own noise
+    of which a task reads ``shared.<name>`` alone; shapes as the model's. ``seed`` is the address of the method's own noise
     for this task. :class:`EpisodeTask` is a network on an episode, :class:`FunctionTask` a plain
     function of R^d.
 
     >>> import torch
-    >>> from mdtheory.inner import Task
+    >>> from mdtheory import Task
     >>> class Bowl(Task):
     ...     def task_loss(self, meta, weights):
     ...         return 0.5 * weights["x"].square().sum()
@@ -78,13 +79,13 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs.argmax(-1) == targets).to(outputs.dtype).mean()
 
 
-def joint_outputs(forward: Callable[[Tensor], Tensor], episode: Episode) -> Tensor:
+def joint_outputs(forward: Callable[[Inputs], Tensor], episode: Episode) -> Tensor:
     """The outputs on the query set, normalised by the support set's statistics (policy "support").
     shape: (n_query, ...)
     """
-    n_support = episode.support_x.shape[0]
+    n_support = n_items(episode.support_x)
     with statistics_over_first(n_support):
-        return forward(torch.cat([episode.support_x, episode.query_x]))[n_support:]
+        return forward(joined(episode.support_x, episode.query_x))[n_support:]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,15 @@ class EpisodeTask(Task):
 
     ``constants``: the network's frozen parameters; ``joint_query``: the query set is passed behind
     the support set, whose statistics then normalise both (norm policy "support").
+    shapes: losses (), outputs (n_items, ...).
+
+    >>> import torch
+    >>> from mdtheory import Episode, EpisodeTask
+    >>> x, y = torch.eye(2), torch.tensor([0, 1])
+    >>> mean_square = torch.nn.functional.mse_loss
+    >>> task = EpisodeTask(model=torch.nn.Identity(), loss=mean_square, episode=Episode(x, x, x, x))
+    >>> task.task_loss({}, {})
+    tensor(0.)
     """
 
     model: nn.Module
@@ -106,10 +116,10 @@ class EpisodeTask(Task):
         """The episode's own."""
         return self.episode.seed
 
-    def outputs(self, meta: Params, weights: Params, x: Tensor) -> Tensor:
+    def outputs(self, meta: Params, weights: Params, x: Inputs) -> Tensor:
         """The network's outputs with these weights. shape: (n_items, ...)"""
         named = {**self.constants, **tree.sub(meta, "shared."), **weights}
-        return functional_call(self.model, named, (x,))
+        return functional_call(self.model, named, *arguments(self.model, x))
 
     def query_outputs(self, meta: Params, weights: Params) -> Tensor:
         """The network's outputs on the query set. shape: (n_way * n_query, ...)"""
@@ -149,11 +159,13 @@ EPISODE_TENSORS = ("support_x", "support_y", "query_x", "query_y")
 class FunctionTask(Task):
     """The functions f (descended) and l (judged by; default f) of one tensor, the weight ``phi``.
 
-    Where ``shared.theta`` is among the meta-parameters, both are functions of (phi, theta).
+    Where ``shared.theta`` is among the meta-parameters, both are functions of (phi, theta). shapes:
+    (d,) or any other, (p,) -> ().
     ``strongly_convex``: f has one minimiser, so that the estimator ``implicit`` needs no penalty.
+    shapes: phi as the anchor, values ().
 
     >>> import torch
-    >>> from mdtheory.inner import FunctionTask
+    >>> from mdtheory import FunctionTask
     >>> bowl = FunctionTask(lambda phi: 0.5 * phi.square().sum())
     >>> bowl.task_loss({}, {"phi": torch.tensor([3.0, 4.0])})
     tensor(12.5000)

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdtheory.kernels import triton_convolution
-from mdtheory.kernels import triton_kernels as kernels
+from mdtheory.kernels import triton_convolution, triton_kernels as kernels
 from mdtheory.kernels.formulas import First, Plan
 from mdtheory.kernels.have_triton import triton
 from mdtheory.kernels.over_tasks import last

@@ -12,7 +12,10 @@ from mdtheory.core import tree
 from mdtheory.core.registry import Registry
 from mdtheory.core.types import Params
 
-maps = Registry("map", "mdtheory.maps")
+maps: Registry[DualMap] = Registry("map", "mdtheory.maps")
+"""Every known mirror map, by slug."""
+
+build = maps.build
 
 
 class DualMap(nn.Module, ABC):
@@ -22,6 +25,15 @@ class DualMap(nn.Module, ABC):
     The module owns its parameters and never reads them: each method takes them as ``meta`` (names
     as in ``named_parameters()``), is pure, and works for one task, so that vmap, grad and vjp
     apply.
+
+    >>> import torch, mdtheory
+    >>> class Double(mdtheory.DualMap):
+    ...     def point(self, meta, z):
+    ...         return {name: 2 * value for name, value in z.items()}
+    ...     def inverse(self, meta, phi):
+    ...         return {name: value / 2 for name, value in phi.items()}
+    >>> Double()({"w": torch.tensor([1.0, -3.0])})
+    {'w': tensor([ 2., -6.])}
     """
 
     needs_smooth = (
@@ -59,6 +71,14 @@ class DualMap(nn.Module, ABC):
 class MirrorMap(DualMap):
     """g = grad h* for a strictly convex h, so that g^{-1} = grad h (Rockafellar, Convex Analysis,
     Thm 26.5).
+
+    shapes: points and dual variables are trees of the same shapes; potentials and divergences ().
+
+    >>> import torch, mdtheory
+    >>> entropy = mdtheory.maps.NegativeEntropy()
+    >>> x, y = {"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([1.0, 1.0])}
+    >>> entropy.bregman({}, x, y)  # the sum of x log(x / y) - x + y
+    tensor(0.3863)
     """
 
     @abstractmethod

@@ -31,41 +31,41 @@ OWN_ERRORS = (ValueError, ArithmeticError, OSError, RuntimeError, MemoryError)
 """What can go wrong on one rank alone, and then stops all of them."""
 
 
-class Lost(ConnectionError):
+class PeerLostError(ConnectionError):
     """Another process of the run has died or fallen silent."""
 
 
-class Drifted(ValueError):
+class ReplicasDivergedError(ValueError):
     """Two ranks no longer hold the same state."""
 
 
-class Elsewhere(ValueError):
+class PeerFailedError(ValueError):
     """Another rank failed; the message is its own."""
 
 
-class World:
-    """The processes of a run, of which this is number ``rank``. This class is a process alone,
-    whose messages go nowhere.
+class Processes:
+    """The ``size`` processes of a run, of which this is number ``rank``. This class is a single
+    process, for which every collective is the identity.
     """
 
     rank, size = 0, 1
 
-    def largest(self, value: int) -> int:
+    def all_reduce_max(self, value: int) -> int:
         """The largest of the numbers that the ranks give."""
         return value
 
-    def gather(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         """What every rank gives, in the order of ranks."""
         return [value]
 
-    def from_first(self, value: T) -> T:
+    def broadcast_object(self, value: T) -> T:
         """What rank 0 gives."""
         return value
 
     def broadcast(self, tensor: Tensor, *, source: int) -> None:
         """Overwrite the tensor by that of rank ``source``."""
 
-    def together(self, compute: Callable[[], T]) -> T:
+    def all_or_none(self, compute: Callable[[], T]) -> T:
         """``compute()``; where it fails on one rank, every rank raises: that one its own error, the
         others what it says.
         """
@@ -76,31 +76,31 @@ class World:
             result = compute()
         except OWN_ERRORS as error:
             failure = error
-        if not self.largest(failure is not None):
+        if not self.all_reduce_max(failure is not None):
             return result
         said = next(
             text
-            for text in self.gather(None if failure is None else str(failure))
+            for text in self.all_gather(None if failure is None else str(failure))
             if text is not None
         )
-        raise Elsewhere(said) if failure is None else failure
+        raise PeerFailedError(said) if failure is None else failure
 
-    def demand_equal(self, digests: dict[str, str]) -> None:
-        """:class:`Drifted`, naming rank and entry, unless all ranks hold the same ones."""
-        rows = self.gather(digests)
+    def check_replicas_equal(self, digests: dict[str, str]) -> None:
+        """:class:`ReplicasDivergedError`, naming rank and entry, unless all ranks hold the same."""
+        rows = self.all_gather(digests)
         for rank, row in enumerate(rows):
             other = next(
                 (name for name in {**rows[0], **row} if row.get(name) != rows[0].get(name)), None
             )
             if other is not None:
-                raise Drifted(
+                raise ReplicasDivergedError(
                     f"all processes must hold the same state, but rank {rank} has another {other} "
                     "than rank 0; "
                     "resume from the last checkpoint, with the same software on every machine"
                 )
 
 
-class _Group(World):
+class _Group(Processes):
     """Messages by ``torch.distributed``: words and flags by gloo, gradients by gloo or NCCL as
     their device demands.
     """
@@ -108,69 +108,71 @@ class _Group(World):
     def __init__(self, device: torch.device, timeout: timedelta):
         import torch.distributed as dist
 
-        self._dist, self._lost = dist, False
+        self._dist = dist
+        self._lost = False
         backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
-        self._talk(lambda: dist.init_process_group(backend, timeout=timeout))
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self._send(lambda: dist.init_process_group(backend, timeout=timeout))
+        self.rank = dist.get_rank()
+        self.size = dist.get_world_size()
 
-    def largest(self, value: int) -> int:
+    def all_reduce_max(self, value: int) -> int:
         flag = torch.tensor(int(value))
-        self._talk(lambda: self._dist.all_reduce(flag, op=self._dist.ReduceOp.MAX))
+        self._send(lambda: self._dist.all_reduce(flag, op=self._dist.ReduceOp.MAX))
         return int(flag)
 
-    def gather(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         rows: list[Any] = [None] * self.size
-        self._talk(lambda: self._dist.all_gather_object(rows, value))
+        self._send(lambda: self._dist.all_gather_object(rows, value))
         return rows
 
-    def from_first(self, value: T) -> T:
+    def broadcast_object(self, value: T) -> T:
         row = [value]
-        self._talk(lambda: self._dist.broadcast_object_list(row, src=0))
+        self._send(lambda: self._dist.broadcast_object_list(row, src=0))
         return row[0]
 
     def broadcast(self, tensor: Tensor, *, source: int) -> None:
-        self._talk(lambda: self._dist.broadcast(tensor, src=source))
+        self._send(lambda: self._dist.broadcast(tensor, src=source))
 
-    def leave(self) -> None:
-        """End the group, unless there is nobody left to take leave of."""
+    def destroy(self) -> None:
+        """Destroy the process group, unless a peer was lost (it would wait for that one)."""
         if not self._lost:
             self._dist.destroy_process_group()
 
-    def _talk(self, message: Callable[[], Any]) -> None:
-        """Send it; :class:`Lost` where nobody answers."""
+    def _send(self, collective: Callable[[], Any]) -> None:
+        """Run a collective; :class:`PeerLostError` where a peer does not answer."""
         try:
-            message()
+            collective()
         except RuntimeError as error:
             self._lost = True
             said = " ".join(str(error).split()).removeprefix("[").split("] ", 1)[-1].split(". ")[0]
-            raise Lost(
+            raise PeerLostError(
                 "another process of this run has died or does not answer; the last checkpoint is "
                 "intact: start again with "
                 f"--resume, with any number of processes (torch says: {said[:200]})"
             ) from error
 
 
-ALONE = World()
+SINGLE_PROCESS = Processes()
 
 
 @contextmanager
-def joined(device: torch.device, *, timeout: timedelta = TIMEOUT) -> Iterator[World]:
-    """The world that ``torchrun`` describes by RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
-    MASTER_PORT, or :data:`ALONE`.
+def process_group(device: torch.device, *, timeout: timedelta = TIMEOUT) -> Iterator[Processes]:
+    """The processes that ``torchrun`` describes by RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
+    MASTER_PORT, or :data:`SINGLE_PROCESS`.
 
     Every process of a machine takes its own GPU where ``device`` is one. ``ValueError`` if it
-    cannot, :class:`Lost` if the others are not to be found.
+    cannot, :class:`PeerLostError` if the others are not to be found.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     if device.type == "cuda":
         _take_own_gpu(device)
-    world = _Group(device, timeout)
+    processes = _Group(device, timeout)
     try:
-        yield world
+        yield processes
     finally:
-        world.leave()
+        processes.destroy()
 
 
 def _take_own_gpu(device: torch.device) -> None:
@@ -189,35 +191,33 @@ def _take_own_gpu(device: torch.device) -> None:
     torch.cuda.set_device(local)
 
 
-def backward(
-    learner: MetaLearner, draw: Callable[[int], Episode], *, n_tasks: int, world: World
+def meta_gradient(
+    learner: MetaLearner, draw: Callable[[int], Episode], *, n_tasks: int, processes: Processes
 ) -> MetaGradient:
-    """``learner.backward`` on the tasks draw(0) .. draw(n_tasks - 1), of which this rank draws and
-    solves only its own.
+    """``learner.meta_gradient`` on the tasks draw(0) .. draw(n_tasks - 1), of which this rank draws
+    and solves only its own.
 
     Value, gradient and statistics are those of all tasks, and equal on every rank.
     """
-    if world.size == 1:
-        return learner.backward([draw(j) for j in range(n_tasks)])
+    if processes.size == 1:
+        return learner.meta_gradient([draw(j) for j in range(n_tasks)])
     shared = at_once(learner.problem(), asked=learner.estimator.batched)
     shares = (
-        [range(r, n_tasks, world.size) for r in range(world.size)]
+        [range(r, n_tasks, processes.size) for r in range(processes.size)]
         if shared
         else [range(j, j + 1) for j in range(n_tasks)]
     )
-    mine = world.together(
+    mine = processes.all_or_none(
         lambda: {
             index: learner.meta_gradient([draw(j) for j in shares[index]])
-            for index in range(world.rank, len(shares), world.size)
+            for index in range(processes.rank, len(shares), processes.size)
         }
     )
-    result = _added(mine, shares, n_tasks, world)
-    learner.accumulate(result)
-    return result
+    return _sum(mine, shares, n_tasks, processes)
 
 
-def _added(
-    mine: dict[int, MetaGradient], shares: list[range], n_tasks: int, world: World
+def _sum(
+    mine: dict[int, MetaGradient], shares: list[range], n_tasks: int, processes: Processes
 ) -> MetaGradient:
     """The mean over tasks of all ranks' shares, added in the order of ``shares``."""
     like = next(iter(mine.values()))
@@ -230,7 +230,7 @@ def _added(
         row = (
             blank.new_empty(numbers + len(share) * len(like.stats)) if own is None else _packed(own)
         )
-        world.broadcast(row, source=index % world.size)
+        processes.broadcast(row, source=index % processes.size)
         part = _unpacked(row, like, len(share))
         for name, gradient in part.grads.items():
             total[name] += gradient / (n_tasks / len(share))
@@ -268,7 +268,7 @@ def scores(
     stream: Callable[[int], Episode],
     *,
     n_tasks: int,
-    world: World,
+    processes: Processes,
     stopping: Callable[[], bool] = lambda: False,
 ) -> tuple[Tensor, Tensor] | None:
     """Query loss and accuracy of tasks 0 .. n_tasks - 1, each adapted to by one rank; equal on
@@ -276,7 +276,7 @@ def scores(
 
     ``None`` where ``stopping`` became true on any rank. shapes: (n_tasks,), float64
     """
-    own = range(world.rank, n_tasks, world.size)
+    own = range(processes.rank, n_tasks, processes.size)
 
     def measure() -> Tensor | None:
         if not own:
@@ -285,8 +285,8 @@ def scores(
         return None if found is None else torch.stack([found[0].loss, found[0].accuracy])
 
     table = torch.empty(2, n_tasks, dtype=torch.float64)
-    for rank, part in enumerate(world.gather(world.together(measure))):
+    for rank, part in enumerate(processes.all_gather(processes.all_or_none(measure))):
         if part is None:
             return None
-        table[:, rank :: world.size] = part
+        table[:, rank :: processes.size] = part
     return table[0], table[1]

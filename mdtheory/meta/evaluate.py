@@ -30,6 +30,11 @@ class Scores:
     (n_tasks,), float64
 
     ``n_query``: queries per class; ``None`` means all that the stream gives.
+
+    >>> import torch, mdtheory
+    >>> scores = mdtheory.Scores(15, torch.zeros(4), torch.tensor([0.2, 0.4, 0.4, 0.6]))
+    >>> print(scores.estimate())
+    40.00 ± 16.00%
     """
 
     n_query: int | None
@@ -44,6 +49,10 @@ class Scores:
 def estimate(values: Tensor) -> Estimate:
     """Mean and half-width 1.96 sd / sqrt(n), sd with n - 1 in the denominator, of independent
     values. shape: (n >= 2,)
+
+    >>> import torch, mdtheory
+    >>> print(mdtheory.estimate(torch.tensor([0.4, 0.5, 0.6])))
+    50.00 ± 11.32%
     """
     n = len(values)
     if n < 2:
@@ -61,6 +70,14 @@ def paired(first: Scores, second: Scores) -> Estimate:
     differences.
 
     Both must have been measured on the same tasks by the same protocol.
+
+    units: of an accuracy, a share of 1.
+
+    >>> import torch, mdtheory
+    >>> first, second = torch.tensor([0.2, 0.5, 0.8]), torch.tensor([0.3, 0.6, 0.9])
+    >>> loss = torch.zeros(3)
+    >>> print(mdtheory.paired(mdtheory.Scores(15, loss, first), mdtheory.Scores(15, loss, second)))
+    10.00 ± 0.00%
     """
     if len(first.accuracy) != len(second.accuracy) or first.n_query != second.n_query:
         raise ValueError(
@@ -110,6 +127,17 @@ def evaluate(
     ``eval_steps`` steps. ``chunk``: tasks solved at once, default :data:`CHUNK` on an accelerator
     and 1 on a CPU. ``stopping`` is asked between chunks: once true, the result is ``None``.
     ``progress`` hears how many tasks are done.
+
+    shapes: every :class:`Scores` holds (n_tasks,) losses and accuracies.
+
+    >>> import mdtheory
+    >>> sizes = {"n_way": 5, "n_shot": 1, "n_query": 3}
+    >>> tasks = mdtheory.EpisodeStream(mdtheory.GlyphSet(), split="test", seed=0, **sizes)
+    >>> network = mdtheory.models.Conv4(in_channels=1, image_size=28, channels=4)
+    >>> learner = mdtheory.MetaLearner(network, n_steps=1)
+    >>> one, three = mdtheory.evaluate(learner, tasks, n_tasks=2, protocols=(1, 3))
+    >>> three.accuracy.shape, one.n_query
+    (torch.Size([2]), 1)
     """
     if n_tasks < 1:
         raise ValueError(f"n_tasks must be at least 1, got {n_tasks}; 600 and 1000 are usual")

@@ -1,6 +1,4 @@
-"""Who listens to a training run: JSON lines always, TensorBoard where installed, a bar or plain
-lines for people.
-"""
+"""Training callbacks: JSON lines, TensorBoard, and progress on the error stream."""
 
 from __future__ import annotations
 
@@ -12,8 +10,9 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
+from mdtheory.core.progress import ProgressBar, say
 from mdtheory.meta.checkpoint import write_atomically
 
 Row = Mapping[str, Any]
@@ -21,16 +20,18 @@ Row = Mapping[str, Any]
 
 
 class Listener(Protocol):
-    """Told of every event, and of the end, also when the run stops early."""
+    """Hears of the start, of every event, and of the end, also when the run stops early."""
 
-    def start(self, *, done: int, total: int) -> None:
-        """``done`` of ``total`` iterations are behind us."""
+    def start(self, *, done: int, validated: int, total: int) -> None:
+        """``done`` of ``total`` iterations lie behind the run, which was last validated after
+        iteration ``validated`` (-1: not yet). What is opened is opened here.
+        """
 
     def record(self, row: Row) -> None:
         """One event."""
 
     def close(self) -> None:
-        """No more events."""
+        """No more events; also called where :meth:`start` was not."""
 
 
 class JsonLines:
@@ -38,10 +39,12 @@ class JsonLines:
 
     def __init__(self, path: Path):
         self.path = path
-        self._file = path.open("a", encoding="utf-8")
+        self._file: TextIO | None = None
 
-    def start(self, *, done: int, total: int) -> None:
-        """Nothing to say."""
+    def start(self, *, done: int, validated: int, total: int) -> None:
+        """Open the file, without the lines that the run will write again."""
+        truncate_metrics(self.path, iteration=done, validated=validated)
+        self._file = self.path.open("a", encoding="utf-8")
 
     def record(self, row: Row) -> None:
         """Write and hand over to the system at once, so that a killed process loses no line."""
@@ -49,31 +52,46 @@ class JsonLines:
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in row.items()
         }
+        if self._file is None:
+            raise ValueError("metrics must be started before an event, got one; call start first")
         self._file.write(json.dumps(plain) + "\n")
         self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 def truncate_metrics(path: Path, *, iteration: int, validated: int) -> None:
     """Drop every line that the run will write again: those after the checkpoint, and a half-written
     last one.
     """
-    if not path.exists():
-        return
+    if path.exists():
+        kept = _lines_up_to(path, iteration, validated)
+        write_atomically(path, b"".join(line for line, _ in kept))
+
+
+def metrics_up_to(path: Path, *, iteration: int, validated: int) -> list[dict[str, Any]]:
+    """The events that :func:`truncate_metrics` would keep."""
+    return [row for _, row in _lines_up_to(path, iteration, validated)] if path.exists() else []
+
+
+def _lines_up_to(path: Path, iteration: int, validated: int) -> list[tuple[bytes, dict[str, Any]]]:
+    """Lines with their events, without those that are no whole event."""
     kept = []
     for line in path.read_bytes().splitlines(keepends=True):
         try:
             row = json.loads(line)
             last = {"train": iteration, "validation": validated}[row["kind"]]
-            if not line.endswith(b"\n") or row["iteration"] > last:
+            if row["iteration"] > last:
                 break
-        except (ValueError, KeyError, TypeError):
-            break
-        kept.append(line)
-    write_atomically(path, b"".join(kept))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if line.endswith(b"\n"):
+            kept.append((line, row))
+    return kept
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -88,7 +106,7 @@ class TensorBoard:
         self.folder = folder
         self._writer: Any = None
 
-    def start(self, *, done: int, total: int) -> None:
+    def start(self, *, done: int, validated: int, total: int) -> None:
         """Open the log; steps after ``done`` from an earlier, killed process are hidden."""
         from torch.utils.tensorboard import SummaryWriter
 
@@ -110,47 +128,26 @@ class Bar:
     """A progress bar on the error stream with iterations per second and the time left."""
 
     def __init__(self, label: str = "train"):
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
         self.label = label
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[news]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self._rate = _Rate()
+        self._bar: ProgressBar | None = None
 
-    def start(self, *, done: int, total: int) -> None:
+    def start(self, *, done: int, validated: int, total: int) -> None:
         """Show the bar."""
-        self._task = self._progress.add_task(self.label, total=total, completed=done, news="")
-        self._progress.start()
-        self._rate.start(done)
+        self._bar = ProgressBar(self.label, done=done, total=total)
 
     def record(self, row: Row) -> None:
-        """Move it."""
+        """Move the bar; a validation is a line above it."""
+        if self._bar is None:
+            return
         if row["kind"] == "train":
-            speed = self._rate(row["iteration"])
-            self._progress.update(
-                self._task, completed=row["iteration"], news=f"{_news(row)}  {speed:.2f} it/s"
-            )
+            self._bar.update(row["iteration"], note=_news(row))
         else:
-            self._progress.console.print(
-                f"{self.label} {row['iteration']}: validation {_news(row)}", highlight=False
-            )
+            self._bar.say(f"{self.label} {row['iteration']}: validation {_news(row)}")
 
     def close(self) -> None:
         """Leave the terminal tidy."""
-        self._progress.stop()
+        if self._bar is not None:
+            self._bar.close()
 
 
 class Lines:
@@ -159,61 +156,47 @@ class Lines:
     """
 
     def __init__(self, label: str = "train", *, every: float = 10.0):
-        self.label, self.every = label, every
-        self._rate, self._last, self._total = _Rate(), -math.inf, 0
+        self.label = label
+        self.every = every
+        self._last = -math.inf
+        self.start(done=0, validated=-1, total=0)
 
-    def start(self, *, done: int, total: int) -> None:
-        """Remember the goal."""
+    def start(self, *, done: int, validated: int, total: int) -> None:
+        """The rate counts from here."""
+        self._first = done
         self._total = total
-        self._rate.start(done)
+        self._since = time.monotonic()
 
     def record(self, row: Row) -> None:
         """Write a line if it is time, or if it is the last."""
         now, iteration = time.monotonic(), row["iteration"]
         if row["kind"] == "validation":
-            self._say(f"{self.label} {iteration}: validation {_news(row)}")
+            say(f"{self.label} {iteration}: validation {_news(row)}")
         elif now - self._last >= self.every or iteration == self._total:
-            self._last, speed = now, self._rate(iteration)
+            self._last = now
+            speed = (iteration - self._first) / max(now - self._since, 1e-9)
             left = (self._total - iteration) / speed if speed > 0 else math.inf
             eta = f"{left / 60:.1f} min left" if math.isfinite(left) else "time left unknown"
-            self._say(
-                f"{self.label} {iteration}/{self._total}: {_news(row)}, {speed:.2f} it/s, {eta}"
-            )
+            say(f"{self.label} {iteration}/{self._total}: {_news(row)}, {speed:.2f} it/s, {eta}")
 
     def close(self) -> None:
         """Nothing is open."""
 
-    def _say(self, text: str) -> None:
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
 
-
-def for_people(label: str = "train") -> Listener:
+def on_console(label: str = "train") -> Listener:
     """A bar on a terminal, plain lines elsewhere."""
-    return Bar(label) if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else Lines(label)
+    terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return Bar(label) if terminal else Lines(label)
 
 
 def for_run(folder: Path, label: str = "train") -> list[Listener]:
-    """Everything that a run with an output folder writes: people, ``metrics.jsonl``, and
-    TensorBoard where it is installed.
+    """What a run with an output folder is heard by: the console, ``metrics.jsonl``, and TensorBoard
+    where it is installed.
     """
-    listeners: list[Listener] = [for_people(label), JsonLines(folder / "metrics.jsonl")]
+    listeners: list[Listener] = [on_console(label), JsonLines(folder / "metrics.jsonl")]
     if importlib.util.find_spec("tensorboard") is not None:
         listeners.append(TensorBoard(folder / "tensorboard"))
     return listeners
-
-
-class _Rate:
-    """Iterations per second since the start of this process."""
-
-    def __init__(self) -> None:
-        self.start(0)
-
-    def start(self, done: int) -> None:
-        self._done, self._since = done, time.monotonic()
-
-    def __call__(self, iteration: int) -> float:
-        return (iteration - self._done) / max(time.monotonic() - self._since, 1e-9)
 
 
 def _news(row: Row) -> str:

@@ -21,16 +21,17 @@ import mdtheory
 from mdtheory.core import seeding
 from mdtheory.core.types import Episode, MetaGradient, Params
 from mdtheory.meta import checkpoint
-from mdtheory.meta.distributed import ALONE, World, backward, scores
-from mdtheory.meta.events import Listener, truncate_metrics
-from mdtheory.meta.interrupt import Interrupted, StopRequest
+from mdtheory.meta.distributed import SINGLE_PROCESS, Processes, meta_gradient, scores
+from mdtheory.meta.events import Listener
+from mdtheory.meta.interrupt import InterruptedRunError, StopRequest
 from mdtheory.meta.learner import MetaLearner
+from mdtheory.meta.numerics import difference, numerical_path
 
 Stream = Callable[[int], Episode]
 """Task by index; the same index is always the same task."""
 
 
-class Diverged(FloatingPointError):
+class DivergedError(FloatingPointError):
     """A number became NaN or infinite; the message names the iteration and the parameter."""
 
 
@@ -58,7 +59,7 @@ class Validation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Identity:
+class RunInfo:
     """What a checkpoint says about its run besides the state: the configuration, its digest, and
     that of the images.
     """
@@ -68,100 +69,121 @@ class Identity:
     data_digest: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainerOptions:
+    """How a run goes: ``iterations`` of ``n_tasks`` tasks each.
+
+    ``clip_value`` bounds every element of the meta-gradient, then ``clip_norm`` the norm of the
+    whole. ``checkpoint_every``: iterations between two checkpoints. ``seed``: of the random numbers
+    that a network may draw. ``info`` is written into the checkpoints.
+    """
+
+    iterations: int
+    n_tasks: int = 4
+    clip_value: float | None = None
+    clip_norm: float | None = None
+    checkpoint_every: int = 100
+    seed: int = 0
+    info: RunInfo = RunInfo()
+
+    def __post_init__(self) -> None:
+        """``ValueError`` for a number that makes no run."""
+        for name, least in (("iterations", 0), ("n_tasks", 1), ("checkpoint_every", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"{name} must be at least {least}, got {getattr(self, name)}; choose a larger "
+                    "one"
+                )
+
+
 class MetaTrainer:
     """Meta-train ``learner`` on the tasks ``stream(iteration * n_tasks + j)``, j < n_tasks, of
     iteration 0, 1, ...
 
     ``optimizer``: over the values of ``learner.meta()``, in that order. ``scheduler``: stepped once
-    per iteration (``ReduceLROnPlateau``: once per validation, with 1 - accuracy). ``clip_value``
-    bounds every element of the meta-gradient, then ``clip_norm`` the norm of the whole. ``out``:
-    the folder of ``last.pt``, ``best.pt`` (by validation) and ``metrics.jsonl``; without it nothing
-    is written. The global random generator, which a network may read, is seeded from (``seed``,
-    iteration) in each iteration and put back, so that on a CPU a resumed run is the unbroken one to
-    the bit. ``world``: the processes that share the tasks out; rank 0 alone writes, and only it
-    should have listeners. All must hold the same state at the start and at every checkpoint.
+    per iteration (``ReduceLROnPlateau``: once per validation, with 1 - accuracy). ``out``: the
+    folder of ``last.pt`` and ``best.pt`` (by validation); without it nothing is written. The global
+    random generator, which a network may read, is seeded from (``seed``, iteration) in each
+    iteration and put back, so that on a CPU a resumed run is the unbroken one to the bit.
+    ``processes``: those that share the tasks out; rank 0 alone writes, and only it should have
+    ``listeners``. All must hold the same state at the start and at every checkpoint.
+
+    units: ``iterations`` and ``checkpoint_every`` in meta-iterations, ``n_tasks`` in tasks an
+    iteration.
+
+    >>> import torch, mdtheory
+    >>> tasks = mdtheory.data.SinusoidStream(seed=0)
+    >>> network = mdtheory.models.MLP(in_features=1, n_way=1, hidden=(8,))
+    >>> learner = mdtheory.MetaLearner(network, n_steps=1, loss=torch.nn.functional.mse_loss)
+    >>> optimizer = torch.optim.Adam(learner.meta().values())
+    >>> trainer = mdtheory.MetaTrainer(learner, tasks, optimizer=optimizer, iterations=2)
+    >>> trainer.fit().iteration
+    2
     """
 
     def __init__(
         self,
         learner: MetaLearner,
         stream: Stream,
+        options: TrainerOptions,
         *,
         optimizer: Optimizer,
-        iterations: int,
-        n_tasks: int = 4,
         scheduler: LRScheduler | None = None,
-        clip_value: float | None = None,
-        clip_norm: float | None = None,
         validation: Validation | None = None,
         out: str | Path | None = None,
-        checkpoint_every: int = 100,
-        seed: int = 0,
-        identity: Identity | None = None,
         listeners: Sequence[Listener] = (),
-        world: World = ALONE,
+        processes: Processes = SINGLE_PROCESS,
     ):
-        for name, value, least in (
-            ("iterations", iterations, 0),
-            ("n_tasks", n_tasks, 1),
-            ("checkpoint_every", checkpoint_every, 1),
-        ):
-            if value < least:
-                raise ValueError(
-                    f"{name} must be at least {least}, got {value}; choose a larger one"
-                )
-        if world.size > n_tasks:
+        if processes.size > options.n_tasks:
             raise ValueError(
-                f"there must be a task for every process, got n_tasks={n_tasks} and {world.size} "
-                "processes; start fewer, "
-                "or raise meta.n_tasks (which is another run)"
+                f"there must be a task for every process, got n_tasks={options.n_tasks} and "
+                f"{processes.size} processes; start fewer, or raise meta.n_tasks (which is another "
+                "run)"
             )
-        self.learner, self.stream, self.optimizer, self.scheduler = (
-            learner,
-            stream,
-            optimizer,
-            scheduler,
-        )
-        self.iterations, self.n_tasks, self.clip_value, self.clip_norm = (
-            iterations,
-            n_tasks,
-            clip_value,
-            clip_norm,
-        )
-        self.validation, self.checkpoint_every, self.seed = validation, checkpoint_every, seed
+        self.learner = learner
+        self.stream = stream
+        self.options = options
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.validation = validation
         self.out = None if out is None else Path(out)
-        self.identity = Identity() if identity is None else identity
-        self.listeners, self.world = list(listeners), world
+        self.listeners = list(listeners)
+        self.processes = processes
         self.counters = Counters()
         self._saved: Counters | None = None
+        self._numerics: dict[str, str] = {}
 
     # -- the loop
     # ----------------------------------------------------------------------------------------------
 
     def fit(self, *, minutes: float | None = None) -> Counters:
         """Train to the end, or for about ``minutes``; SIGINT and SIGTERM save and raise
-        :class:`Interrupted`.
+        :class:`InterruptedRunError`.
 
-        :class:`Diverged` when a number is no longer finite; ``last.pt`` is then the last good
+        :class:`DivergedError` when a number is no longer finite; ``last.pt`` is then the last good
         state.
         """
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         try:
-            if self.out is not None and self.world.rank == 0:
+            if self.out is not None and self.processes.rank == 0:
                 self.out.mkdir(parents=True, exist_ok=True)
-            self._demand_no_drift()
+            self._check_replicas()
             for listener in self.listeners:
-                listener.start(done=self.counters.iteration, total=self.iterations)
+                listener.start(
+                    done=self.counters.iteration,
+                    validated=self.counters.validated,
+                    total=self.options.iterations,
+                )
             with StopRequest() as stop:
                 self._loop(lambda: stop.signum is not None or time.monotonic() >= deadline)
-                signum = self.world.largest(stop.signum or 0)
+                signum = self.processes.all_reduce_max(stop.signum or 0)
             if signum:
                 kept = (
                     "nothing was saved, there being no output folder"
                     if self.out is None
                     else f"saved in {self.out}"
                 )
-                raise Interrupted(
+                raise InterruptedRunError(
                     f"stopped by a signal after iteration {self.counters.iteration}; {kept}", signum
                 )
         finally:
@@ -172,9 +194,11 @@ class MetaTrainer:
     def _loop(self, stopping: Callable[[], bool]) -> None:
         while True:
             completed = self._validate_if_due(stopping)
-            finished = self.counters.iteration >= self.iterations
-            stopped = not completed or (not finished and self.world.largest(stopping()) > 0)
-            if finished or stopped or self.counters.iteration % self.checkpoint_every == 0:
+            finished = self.counters.iteration >= self.options.iterations
+            stopped = not completed or (
+                not finished and self.processes.all_reduce_max(stopping()) > 0
+            )
+            if finished or stopped or self.counters.iteration % self.options.checkpoint_every == 0:
                 self.save()
             if finished or stopped:
                 return
@@ -187,10 +211,13 @@ class MetaTrainer:
         The host reads from the device twice: before the optimizer moves anything, and after.
         """
         learner, now = self.learner, self.counters.iteration
-        draw = cache(lambda j: self._episode(now * self.n_tasks + j))
+        draw = cache(lambda j: self._episode(now * self.options.n_tasks + j))
         self.optimizer.zero_grad(set_to_none=True)
         with self._randomness(now):
-            result = backward(learner, draw, n_tasks=self.n_tasks, world=self.world)
+            result = meta_gradient(
+                learner, draw, n_tasks=self.options.n_tasks, processes=self.processes
+            )
+            learner.accumulate(result)
             gradients = {
                 name: value.grad for name, value in learner.meta().items() if value.grad is not None
             }
@@ -205,7 +232,7 @@ class MetaTrainer:
             )
             self.optimizer.step()
             if learner.norm == "running":
-                learner.update_statistics([draw(j) for j in range(self.n_tasks)])
+                learner.update_statistics([draw(j) for j in range(self.options.n_tasks)])
         self._read(
             {}, _finite("value", {name: value.detach() for name, value in learner.meta().items()})
         )
@@ -225,7 +252,7 @@ class MetaTrainer:
         """The global generators seeded for this iteration, and restored."""
         device = next(iter(self.learner.meta().values())).device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            address = seeding.seed("iteration", self.seed, now)
+            address = seeding.seed("iteration", self.options.seed, now)
             torch.random.default_generator.manual_seed(address)
             if device.type == "cuda":
                 with torch.cuda.device(device):
@@ -238,15 +265,15 @@ class MetaTrainer:
         norm = torch.nn.utils.get_total_norm(
             [value.grad for value in parameters if value.grad is not None]
         )
-        if self.clip_value is not None:
-            clip_grad_value_(parameters, self.clip_value)
-        if self.clip_norm is not None:
-            clip_grad_norm_(parameters, self.clip_norm)
+        if self.options.clip_value is not None:
+            clip_grad_value_(parameters, self.options.clip_value)
+        if self.options.clip_norm is not None:
+            clip_grad_norm_(parameters, self.options.clip_norm)
         return norm
 
     def _read(self, numbers: Params, checks: Params) -> dict[str, float]:
-        """The numbers as Python's, in one transfer; :class:`Diverged` with the first check that is
-        false.
+        """The numbers as Python's, in one transfer; :class:`DivergedError` with the first check
+        that is false.
         """
         like = next(iter({**numbers, **checks}.values()))
         kind = like.dtype if like.is_floating_point() else torch.float32
@@ -266,7 +293,7 @@ class MetaTrainer:
                 if self.out is None
                 else f"{self.out / 'last.pt'} is the last good state"
             )
-            raise Diverged(
+            raise DivergedError(
                 f"{broken} is not finite in meta-iteration {self.counters.iteration + 1}; {where}: "
                 "lower meta_lr or task_lr, or set clip_norm"
             )
@@ -280,12 +307,20 @@ class MetaTrainer:
         resume).
         """
         here, plan = self.counters.iteration, self.validation
-        due = plan is not None and here > 0 and (here % plan.every == 0 or here == self.iterations)
+        due = (
+            plan is not None
+            and here > 0
+            and (here % plan.every == 0 or here == self.options.iterations)
+        )
         if plan is None or not due or self.counters.validated == here:
             return True
         with self._randomness(-here):
             found = scores(
-                self.learner, plan.stream, n_tasks=plan.tasks, world=self.world, stopping=stopping
+                self.learner,
+                plan.stream,
+                n_tasks=plan.tasks,
+                processes=self.processes,
+                stopping=stopping,
             )
         if found is None:
             return False
@@ -298,7 +333,7 @@ class MetaTrainer:
         if better:
             self.counters = replace(self.counters, best_iteration=here, best_score=score)
         self._tell("validation", {"loss": loss, "accuracy": accuracy, "tasks": plan.tasks})
-        if better and self.out is not None and self.world.rank == 0:
+        if better and self.out is not None and self.processes.rank == 0:
             checkpoint.save(self.state(), self.out / "best.pt")
         return True
 
@@ -316,57 +351,58 @@ class MetaTrainer:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "random": {
-                "seed": self.seed,
-                "next": seeding.seed("iteration", self.seed, self.counters.iteration),
+                "seed": self.options.seed,
+                "next": seeding.seed("iteration", self.options.seed, self.counters.iteration),
             },
             "counters": asdict(self.counters),
             "threads": torch.get_num_threads(),
+            "numerics": self._numerical_path(),
             "torch": str(torch.__version__),
             "mdtheory": mdtheory.__version__,
-            **asdict(self.identity),
+            **asdict(self.options.info),
         }
 
     def save(self) -> None:
-        """Write ``last.pt`` unless it already holds this very state; :class:`Drifted` unless it is
-        that of all processes.
+        """Write ``last.pt`` unless it already holds this very state.
+
+        :class:`ReplicasDivergedError` unless the state is that of all processes.
         """
         if self.out is not None and self._saved != self.counters:
-            self._demand_no_drift()
-            if self.world.rank == 0:
+            self._check_replicas()
+            if self.processes.rank == 0:
                 checkpoint.save(self.state(), self.out / "last.pt")
             self._saved = self.counters
 
-    def _demand_no_drift(self) -> None:
-        if self.world.size > 1:
-            self.world.demand_equal(checkpoint.digests(self.state()))
+    def _check_replicas(self) -> None:
+        if self.processes.size > 1:
+            self.processes.check_replicas_equal(checkpoint.digests(self.state()))
 
-    def resume(self, state: dict[str, Any], *, any_threads: bool = False) -> None:
-        """Continue from a checkpoint's state, before the listeners are made: later lines of
-        ``metrics.jsonl`` are dropped.
+    def _numerical_path(self) -> dict[str, str]:
+        device = next(iter(self.learner.meta().values())).device
+        return numerical_path(device, self._numerics)
 
-        ``ValueError`` if it belongs to another configuration or other images, or was computed with
-        another number of threads (the bits would differ) and ``any_threads`` does not allow that.
+    def resume(self, state: dict[str, Any], *, other_bits: bool = False) -> None:
+        """Continue from a checkpoint's state.
+
+        ``ValueError`` if it belongs to another configuration or other images. Also if it was
+        computed with another number of threads, other kernels, on another device or by another
+        torch (the bits would then differ), unless ``other_bits`` allows that.
         """
-        mine, theirs = self.identity.config_digest, state["config_digest"]
+        mine, theirs = self.options.info.config_digest, state["config_digest"]
         if theirs != mine:
             raise ValueError(
                 "the checkpoint must come from this configuration, but its digest is "
                 f"{theirs[:12]}, not {mine[:12]}; "
                 "choose another --out, or the old configuration"
             )
-        if state["data_digest"] != self.identity.data_digest:
+        if state["data_digest"] != self.options.info.data_digest:
             raise ValueError(
                 "the images must be those that the run began with, but the set has another digest; "
                 "restore them, or start "
                 "again in another folder"
             )
-        threads = torch.get_num_threads()
-        if state["threads"] != threads and not any_threads:
-            raise ValueError(
-                f"resuming must use the checkpoint's {state['threads']} threads, got {threads}, "
-                "which would change the bits; "
-                f"set threads={state['threads']}, or allow it with --any-threads"
-            )
+        if not other_bits:
+            self._demand_same_bits(state)
         restore_weights(self.learner, state)
         try:
             self.optimizer.load_state_dict(state["optimizer"])
@@ -382,31 +418,48 @@ class MetaTrainer:
                 "folder"
             ) from error
         self._saved = self.counters
-        if self.out is not None and self.world.rank == 0:
-            truncate_metrics(
-                self.out / "metrics.jsonl",
-                iteration=self.counters.iteration,
-                validated=self.counters.validated,
+        self._numerics = dict(state["numerics"])
+
+    def _demand_same_bits(self, state: dict[str, Any]) -> None:
+        threads = torch.get_num_threads()
+        if state["threads"] != threads:
+            raise ValueError(
+                f"resuming must use the checkpoint's {state['threads']} threads, got {threads}, "
+                f"which would change the bits; set threads={state['threads']}, or allow it with "
+                "--other-bits"
             )
-
-
-def _finite(what: str, tensors: Params) -> Params:
-    """Whether each tensor is finite, by the sentence's subject. shapes: ()"""
-    return {f"the {what} of {name}": torch.isfinite(value).all() for name, value in tensors.items()}
+        self._numerics = dict(state["numerics"])
+        changed = difference({"torch": state["torch"], **state["numerics"]}, self._numerical_path())
+        if changed is not None:
+            raise ValueError(
+                "resuming must compute as the checkpoint's process did, but this one would change "
+                f"the bits ({changed}); restore that, or allow it with --other-bits"
+            )
 
 
 def restore_weights(learner: MetaLearner, state: dict[str, Any]) -> None:
     """Copy a checkpoint's weights into a learner of the same configuration; ``ValueError`` if they
     do not fit.
     """
+    own = learner.state_dict()
+    for name, value in state["weights"].items():
+        if name in own and own[name].dtype is not value.dtype:
+            raise ValueError(
+                f"the checkpoint's weights must fit its configuration, but {name} is "
+                f"{value.dtype}, not {own[name].dtype}; use another copy"
+            )
     try:
         learner.load_state_dict(state["weights"])
     except RuntimeError as error:
         raise ValueError(
             f"the checkpoint's weights must fit its configuration, but {_short(error)}; use "
-            "another "
-            "copy"
+            "another copy"
         ) from error
+
+
+def _finite(what: str, tensors: Params) -> Params:
+    """Whether each tensor is finite, by the sentence's subject. shapes: ()"""
+    return {f"the {what} of {name}": torch.isfinite(value).all() for name, value in tensors.items()}
 
 
 def _check_shapes(optimizer: Optimizer) -> None:

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mdtheory.core.registry import Registry
 
-models = Registry("model", "mdtheory.models")
+models: Registry[nn.Module] = Registry("model", "mdtheory.models")
+"""Every known network, by slug."""
+
+build = models.build
 
 
 @contextmanager

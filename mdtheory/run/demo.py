@@ -39,6 +39,7 @@ RUN: dict[str, Any] = {
     "task": {"n_way": 5, "n_shot": 1, "n_query": 10, "n_steps": 3, "task_lr": 0.1},
     "model": {"name": "conv4", "options": {"channels": 32}},
     "meta": {"n_tasks": 4, "iterations": 100, "optimizer": {"name": "Adam", "meta_lr": 0.001}},
+    "validation": {"enabled": False},
     "test": {"tasks": 100},
 }
 """What all methods share; a method adds its geometry and nothing else. One thread: more would
@@ -70,11 +71,11 @@ class Memory:
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
 
-    def start(self, *, done: int, total: int) -> None:
+    def start(self, *, done: int, validated: int, total: int) -> None:
         """Nothing to prepare."""
 
     def record(self, row: Row) -> None:
-        """Keep it."""
+        """Keep the event."""
         self.rows.append(dict(row))
 
     def close(self) -> None:
@@ -196,7 +197,6 @@ def _train(config: RunConfig, out: Path) -> Trained:
     torch.set_num_threads(1)
     memory, name, source = Memory(), config.geometry.name, open_data(config.data)
     trainer = build_trainer(config, source, listeners=[memory, Lines(name, every=5)])
-    trainer.validation = None
     test = build_stream(config, source, split="test", n_query=max(config.task.eval_n_query))
     before = _test(trainer.learner, config, test)
     trainer.fit()

@@ -17,8 +17,8 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from mdtheory import descend
 from mdtheory.geometry.base import Geometry, geometries
-from mdtheory.inner import descend
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 

@@ -26,8 +26,8 @@ import sympy as sp
 import torch
 from hypothesis import strategies as st
 
+from mdtheory import descend
 from mdtheory.geometry.base import geometries
-from mdtheory.inner import descend
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import prior

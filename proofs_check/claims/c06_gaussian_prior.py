@@ -19,7 +19,7 @@ import numpy as np
 import sympy as sp
 from hypothesis import strategies as st
 
-from mdtheory.inner import descend
+from mdtheory import descend
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import prior

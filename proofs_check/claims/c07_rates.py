@@ -25,7 +25,7 @@ import sympy as sp
 import torch
 from hypothesis import strategies as st
 
-from mdtheory.inner import descend
+from mdtheory import descend
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import sdp

@@ -21,7 +21,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mdtheory.inner import descend
+from mdtheory import descend
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import hypergradient as hg

@@ -16,7 +16,7 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from mdtheory.inner import descend
+from mdtheory import descend
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools.models import mirror, vector

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch import Tensor
 
-from mdtheory.inner import descend
+from mdtheory import descend
 from mdtheory.maps.base import MirrorMap
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run

@@ -17,8 +17,8 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from mdtheory import descend
 from mdtheory.geometry.base import Geometry, geometries
-from mdtheory.inner import descend
 from mdtheory.maps.base import MirrorMap
 from mdtheory.maps.identity import Identity
 from proofs_check.claim import Claim, Statement, Verdict

@@ -21,7 +21,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mdtheory.inner import descend
+from mdtheory import descend
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.claims.c10_complexity import measured_smoothness
 from proofs_check.run import CheckFailed, Run

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss, one_hot
 
+from mdtheory import descend
 from mdtheory.core import tree
 from mdtheory.core.seeding import generator
 from mdtheory.core.types import Params
-from mdtheory.inner import descend
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import visits
 from mdtheory.inner.task import Task

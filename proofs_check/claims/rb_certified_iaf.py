@@ -21,9 +21,9 @@ import sympy as sp
 import torch
 from hypothesis import strategies as st
 
+from mdtheory import descend
 from mdtheory.core.seeding import generator
 from mdtheory.geometry.base import Geometry
-from mdtheory.inner import descend
 from mdtheory.maps.base import MirrorMap
 from mdtheory.maps.iaf.certified import monotone_modulus
 from mdtheory.maps.iaf.certified_forms import CertifiedKroneckerIAF, CertifiedMLPIAF

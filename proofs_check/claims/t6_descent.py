@@ -22,8 +22,8 @@ from PEPit.functions import SmoothFunction, SmoothStronglyConvexFunction
 from PEPit.operators import LipschitzStronglyMonotoneOperatorCheap
 from torch import Tensor
 
+from mdtheory import descend
 from mdtheory.geometry.base import Geometry
-from mdtheory.inner import descend
 from proofs_check.claim import Claim, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import iaf

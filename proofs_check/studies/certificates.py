@@ -59,7 +59,6 @@ def trained(
     config = parse({**RUN, "meta": meta, "geometry": dict(geometry)})
     torch.set_num_threads(1)
     trainer = build_trainer(config, open_data(config.data))
-    trainer.validation = None
     trainer.fit()
     learner = trainer.learner
     problem, own = learner.problem(), tree.detach(learner.meta())

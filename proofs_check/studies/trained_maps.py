@@ -49,6 +49,7 @@ RUN: dict[str, Any] = {
     "task": {"n_way": 5, "n_shot": 1, "n_query": 10, "n_steps": 3, "task_lr": 0.1},
     "model": {"name": "conv4", "options": {"channels": 8}},
     "meta": {"n_tasks": 2, "iterations": 20, "optimizer": {"name": "Adam", "meta_lr": 0.001}},
+    "validation": {"enabled": False},
 }
 """The small run of C32 and of this page, on glyphs; a method adds its geometry and nothing else."""
 
@@ -73,7 +74,6 @@ def briefly(
     config = config_of(method, iterations=iterations, meta_lr=meta_lr)
     torch.set_num_threads(1)
     trainer = build_trainer(config, open_data(config.data))
-    trainer.validation = None
     trainer.fit()
     return trainer.learner, config
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from mdtheory import descend
 from mdtheory.core import tree
-from mdtheory.inner import descend
 from mdtheory.models.base import models
 from proofs_check.tools.models import hessian_of
 

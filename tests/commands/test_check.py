@@ -15,7 +15,7 @@ from mdtheory.core.registry import Registry
 from mdtheory.geometry import geometries as registry
 from tests.commands.runs import call, refused
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "how-to" / "my_geometry.py"
+EXAMPLE = Path(__file__).parents[2] / "docs" / "how-to" / "momentum.py"
 
 HEAD = """
 from mdtheory.geometry import Geometry, GradientStep, geometries

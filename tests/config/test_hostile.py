@@ -8,8 +8,7 @@ import os
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from mdtheory.config import load, override, parse
 
@@ -52,9 +51,9 @@ WRONG = [
     ("task.adapt=[]", "at least 1 item"),
     ("task.adapt=[3]", "task.adapt[0] must be a valid string, got 3"),
     ('task.adapt=[""]', "at least 1 character"),
-    ("data.source=glifs", "data.source must be 'glyphs', 'mini-imagenet' or 'folder', got 'glifs'"),
-    ("data.source=[1]", "data.source must be 'glyphs'"),
-    ("data.source={}", "data.source must be 'glyphs'"),
+    ("data.source=glifs", "'mini-imagenet' or 'omniglot', got 'glifs'"),
+    ("data.source=[1]", "data.source must be a valid string"),
+    ("data.source={}", "data.source must be a valid string"),
     ("data.source=folder", "data.path must name the image folder"),
     ("data.path=here", "data.path must be left out"),
     ("data.image_size=4", "greater than or equal to 8"),

@@ -8,8 +8,7 @@ import json
 import tomllib
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from pydantic import ValidationError
 
 from mdtheory.config import RunConfig, load, override, parse
@@ -141,6 +140,7 @@ CHANGES = [
     "data.image_size=20",
     "data.strength=0.5",
     "task.n_way=4",
+    "data.options.rotations=true",
     "task.n_shot=2",
     "task.n_query=3",
     "task.eval_n_query=[15]",
@@ -165,6 +165,7 @@ CHANGES = [
     "meta.scheduler.name=StepLR",
     "meta.clip_value=1",
     "meta.clip_norm=1",
+    "validation.enabled=false",
     "validation.every=3",
     "validation.tasks=3",
     "test.tasks=3",
@@ -239,3 +240,12 @@ def test_any_options_survive_a_run_file(options, seed):
     again = parse(tomllib.loads(config.to_toml()))
     assert again.digest == config.digest
     assert again == config
+
+
+def test_a_later_key_is_neither_written_nor_digested_at_its_default():
+    """Digest and text of a configuration are those from before ``validation.enabled`` was there."""
+    assert RunConfig().digest.startswith("1275b454639a7cc7")
+    assert "enabled" not in RunConfig().to_toml() + RunConfig().to_json()
+    without = parse({"validation": {"enabled": False}})
+    assert "enabled = false" in without.to_toml()
+    assert parse(json.loads(without.to_json())) == without

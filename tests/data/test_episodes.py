@@ -9,8 +9,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from scipy.stats import chi2
 
 from mdtheory.core.seeding import seed

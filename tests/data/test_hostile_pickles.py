@@ -11,6 +11,7 @@ import io
 import os
 import pickle
 import re
+import resource
 
 import numpy as np
 import pytest
@@ -95,7 +96,8 @@ def python2_array(array: np.ndarray) -> bytes:
     string.
     """
     shape = b"(" + b"".join(b"K" + bytes([n]) for n in array.shape) + b"t"
-    dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R"
+    dtype += b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     raw = array.tobytes()
     made = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
     return (
@@ -165,6 +167,10 @@ HOSTILE = {
     "truncated": pickle.dumps(CONTENT)[:-30],
     "a promise of many bytes": b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x0f.",
     "a stack that is empty": b"\x80\x04.",
+    "a long frame": b"\x80\x04\x95" + (2**33).to_bytes(8, "little") + b"N.",
+    "a tuple as key": b"\x80\x04}K\x01K\x02\x86K\x01s.",
+    "tuples that take for ever to hash": b"\x80\x04}K\x01" + b"2\x86" * 60 + b"K\x01s.",
+    "the same as a set": b"\x80\x04\x8f(K\x01" + b"2\x86" * 60 + b"\x90.",
 }
 
 
@@ -189,6 +195,14 @@ def test_the_refusal_says_what_was_asked_for(file):
         file(HOSTILE["os.system"])
     )
     assert "got an array of type 'O8'" in refused(file(HOSTILE["an object array"]))
+
+
+@pytest.mark.parametrize("data", [b"\x80\x02Nr\x00\x00\x00\x20.", b"Np536870912\n."])
+def test_a_far_place_in_the_memo_takes_no_room(file, data):
+    """Nine bytes took 8.2 GiB and 28 s."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert safepickle.load(file(data)) is None
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
 
 
 def test_random_damage_is_one_sentence_or_none(file):

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 DOCS = Path(__file__).parents[2] / "docs"
-NOTEBOOKS = [*sorted((DOCS / "notebooks").glob("*.py")), DOCS / "how-to" / "own_model.py"]
+NOTEBOOKS = [*sorted((DOCS / "notebooks").glob("*.py")), DOCS / "how-to" / "own-model.py"]
 GUIDES = [DOCS / "index.md", *sorted((DOCS / "how-to").glob("*.md"))]
 
 

@@ -87,7 +87,7 @@ def momentum():
     from mdtheory.geometry import geometries
 
     if "momentum" not in geometries.names():
-        load_plugin(DOCS / "how-to" / "my_geometry.py")
+        load_plugin(DOCS / "how-to" / "momentum.py")
     yield geometries.get("momentum")
     del geometries._factories["momentum"]
 
@@ -149,10 +149,10 @@ def test_the_model_of_the_guide_trains(tmp_path):
     from mdtheory.models import models
 
     (program,) = (
-        block for block in blocks(DOCS / "how-to" / "own_model.py", "python") if "my-net" in block
+        block for block in blocks(DOCS / "how-to" / "own-model.py", "python") if "my-net" in block
     )
     (tmp_path / "my_net.py").write_text("from torch import nn\n" + program)
-    line = next(line for line in commands(DOCS / "how-to" / "own_model.py") if "my_net" in line)
+    line = next(line for line in commands(DOCS / "how-to" / "own-model.py") if "my_net" in line)
     words = [
         word.replace("my_net.py", str(tmp_path / "my_net.py")) for word in shlex.split(line)[1:]
     ]

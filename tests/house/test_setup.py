@@ -196,7 +196,7 @@ def test_a_system_without_ensurepip_gets_a_bare_environment(go, monkeypatch, tmp
 @pytest.mark.parametrize("arguments", [[], ["dance"], ["--help"]])
 def test_an_unknown_task_explains_itself(go, arguments, capsys):
     assert go.main(arguments) == 2
-    assert "demo | test | lint" in capsys.readouterr().err
+    assert "demo | test | proofs | lint" in capsys.readouterr().err
 
 
 def test_an_old_python_is_refused_in_one_sentence(go, monkeypatch, capsys):
@@ -241,3 +241,30 @@ def test_the_first_failing_command_ends_the_task(go, tmp_path, monkeypatch):
     )
     assert go.main(["lint"]) == 1
     assert len(ran) == 2
+
+
+def no_coq(go, monkeypatch, pip: Pip, user: int) -> None:
+    monkeypatch.setattr(go.subprocess, "run", pip)
+    monkeypatch.setattr(go.shutil, "which", lambda name: None if name == "coqc" else name)
+    monkeypatch.setattr(go.os, "geteuid", lambda: user)
+
+
+def test_coq_comes_from_apt_where_root_may_install(go, monkeypatch):
+    no_coq(go, monkeypatch, pip := Pip(), user=0)
+    go.coq()
+    assert [line.split()[4] for line in pip.seen] == ["update", "install"]
+    assert pip.seen[1].endswith("coq libcoq-interval")
+
+
+def test_an_installed_coq_is_left_alone(go, monkeypatch):
+    no_coq(go, monkeypatch, pip := Pip(), user=0)
+    monkeypatch.setattr(go.shutil, "which", lambda name: name)
+    go.coq()
+    assert pip.seen == []
+
+
+@pytest.mark.parametrize(("user", "refused"), [(1000, ()), (0, ("update",)), (0, ("install",))])
+def test_without_coq_a_sentence_says_what_is_checked(go, monkeypatch, capsys, user, refused):
+    no_coq(go, monkeypatch, Pip(*refused), user=user)
+    go.coq()
+    assert len(capsys.readouterr().err.splitlines()) == 1 + (user == 0)

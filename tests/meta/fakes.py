@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mdtheory.core.types import Episode
 from mdtheory.meta import checkpoint
 from mdtheory.meta.events import JsonLines
 from mdtheory.meta.learner import MetaLearner
-from mdtheory.meta.trainer import Identity, MetaTrainer, Validation
+from mdtheory.meta.trainer import MetaTrainer, RunInfo, TrainerOptions, Validation
 from mdtheory.models import models
 
 N_WAY, FEATURES = 3, 5
@@ -72,28 +73,29 @@ def trainer(
     make = optimizer or (lambda values: torch.optim.Adam(values, lr=0.01))
     parts = make(list(own.meta().values()))
     made, scheduler = parts if isinstance(parts, tuple) else (parts, None)
+    chosen = {
+        "iterations": 6,
+        "n_tasks": 2,
+        "checkpoint_every": 2,
+        "info": RunInfo(config_digest="d"),
+    }
+    names = [field.name for field in fields(TrainerOptions)]
+    chosen |= {name: options.pop(name) for name in names if name in options}
+    validation = Validation(stream=lambda index: blobs(10_000 + index), every=3, tasks=4)
     return MetaTrainer(
         own,
         options.pop("stream", blobs),
+        TrainerOptions(**chosen),
         optimizer=made,
         scheduler=scheduler,
         out=out,
-        **{
-            "iterations": 6,
-            "n_tasks": 2,
-            "checkpoint_every": 2,
-            "validation": Validation(stream=lambda index: blobs(10_000 + index), every=3, tasks=4),
-            "identity": Identity(config="{}", config_digest="d"),
-            **options,
-        },
+        **{"validation": validation, **options},
     )
 
 
-def logged(one: MetaTrainer) -> MetaTrainer:
+def logged(out: Path, *listeners: Any, **options: Any) -> MetaTrainer:
     """The same, writing metrics.jsonl."""
-    assert one.out is not None
-    one.listeners = [JsonLines(one.out / "metrics.jsonl")]
-    return one
+    return trainer(out, listeners=[JsonLines(out / "metrics.jsonl"), *listeners], **options)
 
 
 class Stop:
@@ -107,7 +109,7 @@ class Stop:
     def __init__(self, after: int):
         self.after = after
 
-    def start(self, *, done: int, total: int) -> None:
+    def start(self, *, done: int, validated: int, total: int) -> None:
         pass
 
     def record(self, row: Any) -> None:
@@ -129,22 +131,20 @@ def last(folder: Path) -> dict[str, Any]:
 def broken_off(folder: Path, after: int, **options: Any) -> None:
     """Train until just after iteration ``after``, and vanish as a killed process would."""
     folder.mkdir(exist_ok=True)
-    one = logged(trainer(folder, **options))
-    one.listeners.append(Stop(after))
+    one = logged(folder, Stop(after), **options)
     with pytest.raises(Stop.Killed):
         one.fit()
 
 
 def resumed(folder: Path, **options: Any) -> dict[str, Any]:
     """Resume in a fresh trainer, to the end."""
-    one = trainer(folder, **options)
+    one = logged(folder, **options)
     one.resume(last(folder))
-    one.listeners = [JsonLines(folder / "metrics.jsonl")]
     one.fit()
     return last(folder)
 
 
 def unbroken(folder: Path, **options: Any) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
-    logged(trainer(folder, **options)).fit()
+    logged(folder, **options).fit()
     return last(folder)

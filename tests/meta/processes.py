@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from mdtheory.meta.distributed import World, joined
+from mdtheory.meta.distributed import Processes, process_group
 
 PATIENCE = 300  # seconds until a test gives its processes up
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -54,8 +54,8 @@ def _live(
     torch.set_num_threads(1)
     os.environ.update(variables)
     try:
-        with joined(torch.device("cpu"), timeout=timedelta(seconds=seconds)) as world:
-            found = job(world, *args)
+        with process_group(torch.device("cpu"), timeout=timedelta(seconds=seconds)) as processes:
+            found = job(processes, *args)
     except Exception as error:
         found = f"{type(error).__name__}: {error}"
     answer.send_bytes(
@@ -64,7 +64,7 @@ def _live(
 
 
 def run(size: int, job: Callable[..., Any], *args: Any, timeout: float = 60.0) -> list[Any]:
-    """``job(world, *args)`` in ``size`` processes: what each returned, "<error>: <message>", or
+    """``job(processes, *args)`` in ``size`` processes: what each returned, "<error>: <message>", or
     minus its deadly signal.
     """
     port, started = free_port(), []
@@ -91,8 +91,8 @@ def run(size: int, job: Callable[..., Any], *args: Any, timeout: float = 60.0) -
     return answers
 
 
-class Scripted(World):
-    """A world of a given size without any process behind it."""
+class Scripted(Processes):
+    """Processes of a given number that are not there."""
 
     def __init__(self, size: int, rank: int = 0):
         self.size, self.rank = size, rank

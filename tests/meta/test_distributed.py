@@ -18,11 +18,16 @@ import torch
 from mdtheory.core.types import Episode
 from mdtheory.inner.estimators import estimators
 from mdtheory.meta import checkpoint
-from mdtheory.meta.distributed import ALONE, World, backward, joined
+from mdtheory.meta.distributed import (
+    SINGLE_PROCESS,
+    Processes,
+    meta_gradient,
+    process_group,
+)
 from mdtheory.meta.events import JsonLines, read_metrics
-from mdtheory.meta.interrupt import Interrupted
+from mdtheory.meta.interrupt import InterruptedRunError
 from mdtheory.meta.learner import MetaLearner
-from mdtheory.meta.trainer import Diverged
+from mdtheory.meta.trainer import DivergedError
 from tests.meta import fakes
 from tests.meta.fakes import Switch, blobs, last, trainer
 from tests.meta.processes import Scripted, run
@@ -39,9 +44,12 @@ def _draw(j: int) -> Episode:
     return blobs(j).to(dtype=torch.float64)
 
 
-def _gradient(world: World, n_tasks: int, batched: bool) -> Any:
+def _gradient(processes: Processes, n_tasks: int, batched: bool) -> Any:
     learner, drawn = _learner(batched=batched), []
-    result = backward(learner, lambda j: drawn.append(j) or _draw(j), n_tasks=n_tasks, world=world)
+    result = meta_gradient(
+        learner, lambda j: drawn.append(j) or _draw(j), n_tasks=n_tasks, processes=processes
+    )
+    learner.accumulate(result)
     grads = {name: value.grad for name, value in learner.meta().items()}
     return drawn, *(checkpoint.plain(part) for part in (result.value, grads, dict(result.stats)))
 
@@ -49,7 +57,7 @@ def _gradient(world: World, n_tasks: int, batched: bool) -> Any:
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("n_tasks", [4, 5])
 def test_the_gradient_has_the_same_bits_for_every_number_of_processes(size, n_tasks):
-    _, *alone = _gradient(ALONE, n_tasks, False)
+    _, *alone = _gradient(SINGLE_PROCESS, n_tasks, False)
     for rank, (drawn, *found) in enumerate(run(size, _gradient, n_tasks, False)):
         assert drawn == list(range(rank, n_tasks, size))
         torch.testing.assert_close(found, alone, rtol=0, atol=0)
@@ -57,7 +65,7 @@ def test_the_gradient_has_the_same_bits_for_every_number_of_processes(size, n_ta
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_tasks_solved_at_once_give_the_same_gradient_up_to_rounding(size):
-    _, *alone = _gradient(ALONE, 4, False)
+    _, *alone = _gradient(SINGLE_PROCESS, 4, False)
     answers = run(size, _gradient, 4, True)
     for _, *found in answers:
         torch.testing.assert_close(found, alone, rtol=1e-10, atol=1e-12)
@@ -66,7 +74,7 @@ def test_tasks_solved_at_once_give_the_same_gradient_up_to_rounding(size):
 
 def test_forgetting_the_others_would_be_seen():
     """Negative control of the tests above: a rank that steps by its own tasks alone."""
-    _, _, alone, _ = _gradient(ALONE, 4, False)
+    _, _, alone, _ = _gradient(SINGLE_PROCESS, 4, False)
     learner = _learner()
     own = learner.meta_gradient([_draw(0), _draw(2)]).grads
     assert max(float((own[name] - alone[name]).abs().max()) for name in alone) > 1e-3
@@ -77,31 +85,29 @@ def test_forgetting_the_others_would_be_seen():
 
 
 def _run(
-    folder: Path, world: World = ALONE, *, resume: bool = False, **options: Any
+    folder: Path, processes: Processes = SINGLE_PROCESS, *, resume: bool = False, **options: Any
 ) -> dict[str, Any]:
     """Six iterations on four tasks; every rank has a folder of its own, so that it is seen who
     writes.
     """
-    own = folder if world.rank == 0 else folder.with_name(f"{folder.name}-{world.rank}")
-    one = trainer(own, world=world, **{"n_tasks": 4, **options})
-    state = world.from_first(last(folder) if resume and world.rank == 0 else None)
+    own = folder if processes.rank == 0 else folder.with_name(f"{folder.name}-{processes.rank}")
+    listeners = [JsonLines(folder / "metrics.jsonl")] if processes.rank == 0 else []
+    one = trainer(own, processes=processes, listeners=listeners, **{"n_tasks": 4, **options})
+    state = processes.broadcast_object(last(folder) if resume and processes.rank == 0 else None)
     if state is not None:
         one.resume(state)
-    if world.rank == 0:
-        folder.mkdir(exist_ok=True)
-        one.listeners = [JsonLines(folder / "metrics.jsonl")]
     one.fit()
     return checkpoint.plain(one.state())
 
 
-def _train(world: World, folder: Path, resume: bool) -> str:
-    return checkpoint.digest(_run(folder, world, resume=resume))
+def _train(processes: Processes, folder: Path, resume: bool) -> str:
+    return checkpoint.digest(_run(folder, processes, resume=resume))
 
 
-def _train_running(world: World, folder: Path) -> str:
+def _train_running(processes: Processes, folder: Path) -> str:
     torch.manual_seed(0)
     return checkpoint.digest(
-        _run(folder, world, own=fakes.learner("metasgd", network=Switch(), norm="running"))
+        _run(folder, processes, own=fakes.learner("metasgd", network=Switch(), norm="running"))
     )
 
 
@@ -114,14 +120,14 @@ def _same(folder: Path, other: Path) -> None:
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_the_run_has_the_same_bits_and_only_the_first_process_writes(tmp_path, size):
-    alone = _train(ALONE, tmp_path / "alone", False)
+    alone = _train(SINGLE_PROCESS, tmp_path / "alone", False)
     assert run(size, _train, tmp_path / "several", False) == [alone] * size
     _same(tmp_path / "several", tmp_path / "alone")
     assert {path.name for path in tmp_path.iterdir()} == {"alone", "several"}
 
 
 def test_running_statistics_see_the_tasks_of_all(tmp_path):
-    alone = _train_running(ALONE, tmp_path / "alone")
+    alone = _train_running(SINGLE_PROCESS, tmp_path / "alone")
     assert run(2, _train_running, tmp_path / "two") == [alone] * 2
 
 
@@ -129,7 +135,7 @@ def test_running_statistics_see_the_tasks_of_all(tmp_path):
 # ----------------------------------------------------------------------------------------------
 
 
-def _killed(world: World, folder: Path, where: str) -> None:
+def _killed(processes: Processes, folder: Path, where: str) -> None:
     """Rank 1 is killed while it draws a task of iteration 6, or one of the validation after
     iteration 3.
     """
@@ -141,7 +147,7 @@ def _killed(world: World, folder: Path, where: str) -> None:
         return blobs(index)
 
     validation = fakes.Validation(stream=lambda index: stream(10_000 + index), every=3, tasks=4)
-    _run(folder, world, stream=stream, validation=validation)
+    _run(folder, processes, stream=stream, validation=validation)
 
 
 @pytest.mark.parametrize(
@@ -150,32 +156,32 @@ def _killed(world: World, folder: Path, where: str) -> None:
 def test_a_killed_process_ends_the_others_and_any_number_goes_on(tmp_path, where, size):
     answers = run(2, _killed, tmp_path / "killed", where)
     assert answers[1] == -signal.SIGKILL
-    assert answers[0].startswith("Lost: another process of this run has died")
+    assert answers[0].startswith("PeerLostError: another process of this run has died")
     assert "--resume" in answers[0]
     assert (
         last(tmp_path / "killed")["counters"]["iteration"]
         == {"training": 4, "validation": 2}[where]
     )
     if size == 1:
-        _train(ALONE, tmp_path / "killed", True)
+        _train(SINGLE_PROCESS, tmp_path / "killed", True)
     else:
         run(size, _train, tmp_path / "killed", True)
-    _train(ALONE, tmp_path / "alone", False)
+    _train(SINGLE_PROCESS, tmp_path / "alone", False)
     _same(tmp_path / "killed", tmp_path / "alone")
 
 
-def _silent(world: World) -> None:
-    time.sleep(4 * world.rank)
-    world.largest(0)
+def _silent(processes: Processes) -> None:
+    time.sleep(4 * processes.rank)
+    processes.all_reduce_max(0)
 
 
 def test_a_silent_process_is_not_waited_for_for_ever():
     assert run(2, _silent, timeout=2.0)[0].startswith(
-        "Lost: another process of this run has died or does not answer"
+        "PeerLostError: another process of this run has died or does not answer"
     )
 
 
-def _asked_to_stop(world: World, folder: Path, during: str) -> tuple[int, str]:
+def _asked_to_stop(processes: Processes, folder: Path, during: str) -> tuple[int, str]:
     asked = {"step": lambda index: index == 17, "validation": lambda index: index == 10_001}[during]
 
     def stream(index: int) -> Episode:
@@ -185,8 +191,8 @@ def _asked_to_stop(world: World, folder: Path, during: str) -> tuple[int, str]:
 
     validation = fakes.Validation(stream=lambda index: stream(10_000 + index), every=3, tasks=4)
     try:
-        _run(folder, world, stream=stream, validation=validation)
-    except Interrupted as request:
+        _run(folder, processes, stream=stream, validation=validation)
+    except InterruptedRunError as request:
         return request.exit_code, str(request).partition(";")[0]
     return 0, "finished"
 
@@ -200,7 +206,7 @@ def test_a_signal_to_one_process_saves_and_stops_all(tmp_path, during, iteration
     state = last(tmp_path / "asked")["counters"]
     assert (state["iteration"], state["validated"]) == (iteration, validated)
     run(2, _train, tmp_path / "asked", True)
-    _train(ALONE, tmp_path / "alone", False)
+    _train(SINGLE_PROCESS, tmp_path / "alone", False)
     _same(tmp_path / "asked", tmp_path / "alone")
 
 
@@ -213,14 +219,14 @@ def _poisoned(index: int) -> Episode:
     return replace(task, query_x=task.query_x * math.nan) if index == 13 else task
 
 
-def _diverging(world: World, folder: Path) -> None:
-    trainer(folder, world=world, n_tasks=4, stream=_poisoned).fit()
+def _diverging(processes: Processes, folder: Path) -> None:
+    trainer(folder, processes=processes, n_tasks=4, stream=_poisoned).fit()
 
 
 def test_a_diverging_task_stops_all_with_the_sentence_of_one_process(tmp_path):
-    with pytest.raises(Diverged) as caught:
-        _diverging(ALONE, tmp_path / "run")
-    said = f"Diverged: {caught.value}"
+    with pytest.raises(DivergedError) as caught:
+        _diverging(SINGLE_PROCESS, tmp_path / "run")
+    said = f"DivergedError: {caught.value}"
     assert "not finite in meta-iteration 4" in said
     assert run(2, _diverging, tmp_path / "run") == [said] * 2
 
@@ -231,7 +237,7 @@ def _failing(index: int) -> Episode:
     return blobs(index)
 
 
-def _unreadable(world: World, where: str) -> None:
+def _unreadable(processes: Processes, where: str) -> None:
     options: dict[str, Any] = {"stream": _failing}
     if where == "validation":
         options = {
@@ -239,20 +245,20 @@ def _unreadable(world: World, where: str) -> None:
                 stream=lambda index: _failing(index + 8), every=3, tasks=4
             )
         }
-    trainer(world=world, n_tasks=4, **options).fit()
+    trainer(processes=processes, n_tasks=4, **options).fit()
 
 
 @pytest.mark.parametrize("where", ["training", "validation"])
 def test_an_error_of_one_process_is_the_error_of_all(where):
     said = "the picture cannot be read"
     assert run(3, _unreadable, where) == [
-        f"Elsewhere: {said}",
+        f"PeerFailedError: {said}",
         f"OSError: {said}",
-        f"Elsewhere: {said}",
+        f"PeerFailedError: {said}",
     ]
 
 
-def _drifting(world: World, folder: Path, what: str) -> None:
+def _drifting(processes: Processes, folder: Path, what: str) -> None:
     """Rank 1 alone changes a number: of the optimizer before the start, or a weight while it draws
     a task of iteration 4.
     """
@@ -263,8 +269,8 @@ def _drifting(world: World, folder: Path, what: str) -> None:
                 next(iter(one.learner.meta().values())).view(-1)[0].add_(1e-7)
         return blobs(index)
 
-    one = trainer(folder, world=world, n_tasks=4, stream=stream)
-    if what == "optimizer" and world.rank == 1:
+    one = trainer(folder, processes=processes, n_tasks=4, stream=stream)
+    if what == "optimizer" and processes.rank == 1:
         one.optimizer.param_groups[0]["lr"] *= 1.0000001
     one.fit()
 
@@ -276,8 +282,8 @@ def _drifting(world: World, folder: Path, what: str) -> None:
 def test_a_drift_names_rank_and_parameter_and_is_not_saved(tmp_path, what, name, saved):
     answers = run(2, _drifting, tmp_path / "run", what)
     said = (
-        f"Drifted: all processes must hold the same state, but rank 1 has another {what}/{name} "
-        "than rank 0"
+        "ReplicasDivergedError: all processes must hold the same state, but rank 1 has another "
+        f"{what}/{name} than rank 0"
     )
     assert [answer.partition(";")[0] for answer in answers] == [said] * 2
     assert (tmp_path / "run/last.pt").exists() == (saved is not None)
@@ -285,11 +291,11 @@ def test_a_drift_names_rank_and_parameter_and_is_not_saved(tmp_path, what, name,
 
 
 def test_more_processes_than_tasks_are_refused():
-    assert trainer(world=Scripted(2), n_tasks=2).world.size == 2
+    assert trainer(processes=Scripted(2), n_tasks=2).processes.size == 2
     with pytest.raises(
         ValueError, match="a task for every process, got n_tasks=2 and 3 processes; start fewer"
     ):
-        trainer(world=Scripted(3), n_tasks=2)
+        trainer(processes=Scripted(3), n_tasks=2)
 
 
 # -- who is there
@@ -302,8 +308,8 @@ def test_without_others_there_are_no_messages(monkeypatch, variables):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with joined(torch.device("cpu")) as world:
-        assert world is ALONE
+    with process_group(torch.device("cpu")) as processes:
+        assert processes is SINGLE_PROCESS
         assert not torch.distributed.is_initialized()
 
 
@@ -318,5 +324,5 @@ def test_every_process_takes_its_own_gpu(monkeypatch, device, said):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match=said), joined(torch.device(device)):
+    with pytest.raises(ValueError, match=said), process_group(torch.device(device)):
         pass

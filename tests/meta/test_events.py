@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mdtheory.meta import events
-from mdtheory.meta.interrupt import Interrupted, StopRequest
+from mdtheory.meta.interrupt import InterruptedRunError, StopRequest
 from tests.meta.fakes import trainer
 
 
@@ -21,7 +21,7 @@ def row(iteration: int, kind: str = "train", accuracy: float = 0.5) -> dict:
 
 
 def told(listener: events.Listener) -> None:
-    listener.start(done=2, total=4)
+    listener.start(done=2, validated=2, total=4)
     listener.record(row(3))
     listener.record(row(3, "validation", 0.75))
     listener.record(row(4, accuracy=float("nan")))
@@ -42,7 +42,7 @@ def test_lines_are_plain_and_end_with_the_last(capsys):
 
 def test_lines_are_rare(capsys):
     lines = events.Lines("maml", every=1000)
-    lines.start(done=0, total=500)
+    lines.start(done=0, validated=-1, total=500)
     for iteration in range(1, 400):
         lines.record(row(iteration))
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -53,25 +53,23 @@ def test_the_bar_writes_to_the_error_stream_only(capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "validation loss 1.250, accuracy 75.0%" in captured.err
-    assert "4/4" in captured.err and "it/s" in captured.err
+    assert "4/4" in captured.err and "/s" in captured.err
 
 
 def test_a_terminal_gets_the_bar_and_a_pipe_gets_lines(monkeypatch):
-    assert isinstance(events.for_people(), events.Lines)
+    assert isinstance(events.on_console(), events.Lines)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    assert isinstance(events.for_people(), events.Bar)
+    assert isinstance(events.on_console(), events.Bar)
     monkeypatch.setenv("TERM", "dumb")
-    assert isinstance(events.for_people(), events.Lines)
+    assert isinstance(events.on_console(), events.Lines)
 
 
 def test_tensorboard_is_written_where_it_is_installed(tmp_path):
     pytest.importorskip("tensorboard", reason="the tensorboard extra is not installed")
     listeners = events.for_run(tmp_path)
     assert any(isinstance(one, events.TensorBoard) for one in listeners)
-    one = trainer(tmp_path)
-    one.listeners = listeners
-    one.fit()
+    trainer(tmp_path, listeners=listeners).fit()
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     (file,) = (tmp_path / "tensorboard").iterdir()
@@ -91,7 +89,6 @@ def test_without_tensorboard_everything_else_is_there(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     listeners = events.for_run(tmp_path)
     assert [type(one) for one in listeners] == [events.Lines, events.JsonLines]
-    listeners[1].close()
 
 
 def test_a_second_signal_acts_as_it_would_outside():
@@ -105,6 +102,21 @@ def test_a_second_signal_acts_as_it_would_outside():
             os.kill(os.getpid(), signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, outside)
+
+
+def test_a_hang_up_that_was_ignored_stays_ignored():
+    """As by ``nohup``."""
+    outside = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.signum is None
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.signum == signal.SIGHUP
+    finally:
+        signal.signal(signal.SIGHUP, outside)
 
 
 def test_in_another_thread_signals_are_left_alone():
@@ -122,7 +134,7 @@ def test_in_another_thread_signals_are_left_alone():
 
 
 def test_an_interruption_travels_between_processes():
-    again = pickle.loads(pickle.dumps(Interrupted("saved", signal.SIGTERM)))
+    again = pickle.loads(pickle.dumps(InterruptedRunError("saved", signal.SIGTERM)))
     assert (str(again), again.exit_code) == ("saved", 143)
 
 

@@ -14,8 +14,6 @@ from mdtheory.data.glyphs import GlyphSet
 from mdtheory.meta import checkpoint
 from mdtheory.run.build import (
     build_learner,
-    build_optimizer,
-    build_scheduler,
     build_stream,
     build_trainer,
     image_shape_of,
@@ -23,6 +21,7 @@ from mdtheory.run.build import (
     open_data,
     pick_device,
 )
+from mdtheory.run.optimizers import build_optimizer, build_scheduler
 
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 SMALL = {
@@ -64,7 +63,7 @@ def test_the_miniimagenet_runs_are_the_published_networks(name, counts):
 def test_the_glyph_run_is_complete():
     config = load(CONFIGS / "glyphs.toml")
     trainer = build_trainer(config, open_data(config.data))
-    assert trainer.iterations == 1000
+    assert trainer.options.iterations == 1000
     assert trainer.validation.tasks == 100
 
 
@@ -132,9 +131,8 @@ def test_other_models_are_given_what_they_need():
 
 
 def test_a_checkpoint_becomes_a_learner_again(tmp_path):
-    config = small()
+    config = small(validation={"enabled": False})
     trainer = build_trainer(config, GlyphSet(), out=tmp_path)
-    trainer.validation = None
     trainer.fit()
     learner, again = load_learner(tmp_path / "last.pt")
     assert again == config

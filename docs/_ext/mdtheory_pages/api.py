@@ -1,75 +1,121 @@
-"""The API reference: one page per package, every public name by autodoc, docstrings made safe for
-reStructuredText.
+"""The API reference, made from the public face: one page per package that it lists, every name
+once, docstrings made safe for reStructuredText.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
-import pkgutil
+import inspect
 import re
+import sys
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mdtheory_pages.bibliography import KEY
 from mdtheory_pages.files import Pages
 
-PACKAGES = {
-    "core": (
-        "mdtheory.core.types",
-        "mdtheory.core.tree",
-        "mdtheory.core.seeding",
-        "mdtheory.core.registry",
-        "mdtheory.core.objectives",
-    ),
-    "maps": "mdtheory.maps",
-    "geometry": "mdtheory.geometry",
-    "inner": "mdtheory.inner",
-    "meta": "mdtheory.meta",
-    "contract": "mdtheory.contract",
-    "models": "mdtheory.models",
-    "data": "mdtheory.data",
-    "config": "mdtheory.config",
-    "referee": ("proofs_check.claim", "proofs_check.verdict", "proofs_check.tools.models"),
-}
-TITLES = {
-    "core": "Nouns and trees",
-    "maps": "mdtheory.maps: between the dual variable and the point",
-    "geometry": "mdtheory.geometry: how a gradient moves the state",
-    "inner": "mdtheory.inner: the task level",
-    "meta": "mdtheory.meta: the meta level",
-    "contract": "mdtheory.contract: what every geometry owes",
-    "models": "mdtheory.models: networks",
-    "data": "mdtheory.data: images, episodes, synthetic tasks",
-    "config": "mdtheory.config: a run as a file",
-    "referee": "proofs_check: the referee",
-}
+FACES = ("mdtheory", "proofs_check")
+"""What a reader imports; whatever their ``__all__`` does not lead to is private."""
 
 
-def modules(package: str | tuple[str, ...]) -> list[str]:
-    """The modules of a package, itself first; private ones are left out."""
-    if isinstance(package, tuple):
-        return list(package)
-    found = pkgutil.walk_packages(importlib.import_module(package).__path__, package + ".")
-    return [package, *sorted(module.name for module in found if "._" not in module.name)]
+def packages() -> list[ModuleType]:
+    """The public packages, the shallow before the deep: the faces, and every package that a public
+    one lists.
+    """
+    found = [importlib.import_module(name) for name in FACES]
+    for package in found:  # grows
+        listed = [getattr(package, name) for name in package.__all__]
+        found += [one for one in listed if is_package(one) and one not in found]
+    return found
+
+
+def is_package(thing: Any) -> bool:
+    """Whether something is a package with a list of its names."""
+    return inspect.ismodule(thing) and hasattr(thing, "__path__")
+
+
+def homes() -> dict[int, str]:
+    """The shortest public name of every public thing but packages, by the thing's ``id``."""
+    found: dict[int, str] = {}
+    for package in packages():
+        for name in package.__all__:
+            thing = getattr(package, name)
+            if not is_package(thing):
+                found.setdefault(id(thing), f"{package.__name__}.{name}")
+    return found
+
+
+def public_name(thing: Any) -> str | None:
+    """Where the reference describes a class or function; ``None`` for what is private."""
+    return homes().get(id(thing))
 
 
 def write(pages: Pages) -> None:
-    """One page per package and a page that lists them."""
-    for name, package in PACKAGES.items():
-        lines = [TITLES[name], "=" * len(TITLES[name]), ""]
-        for module in modules(package):
-            lines += [module, "-" * len(module), "", f".. automodule:: {module}"]
-            if not hasattr(importlib.import_module(module), "__path__"):
-                lines += ["   :members:", "   :show-inheritance:", "   :ignore-module-all:"]
-            lines.append("")
-        pages.write(f"api/{name}.rst", "\n".join(lines))
-    names = "\n".join(PACKAGES)
-    pages.write(
-        "api/index.md",
-        (
-            "# API\n\nEvery public name, with formula, shapes and "
-            f"source.\n\n```{{toctree}}\n:maxdepth: 1\n\n{names}\n```\n"
-        ),
-    )
+    """One page per public package and a page that lists them."""
+    known, lines = homes(), ["# API\n", "Every public name, with formula, shapes and source.\n"]
+    lines += ["```{toctree}", ":maxdepth: 1\n"]
+    for package in packages():
+        pages.write(f"api/{package.__name__}.rst", page(package, known))
+        lines.append(package.__name__)
+    pages.write("api/index.md", "\n".join([*lines, "```\n"]))
+
+
+def page(package: ModuleType, known: dict[int, str]) -> str:
+    """A package's docstring, a list of its names, and those that have no shorter name in full."""
+    title = package.__name__
+    lines = [title, "=" * len(title), "", f".. automodule:: {title}", ""]
+    things = {name: getattr(package, name) for name in package.__all__}
+    lines += [entry(title, name, thing, known) for name, thing in things.items()]
+    own = {name: one for name, one in things.items() if known.get(id(one)) == f"{title}.{name}"}
+    for name, thing in sorted(own.items(), key=lambda item: inspect.ismodule(item[1])):
+        lines += ["", *described(package, name, thing)]
+    return "\n".join(lines) + "\n"
+
+
+def entry(package: str, name: str, thing: Any, known: dict[int, str]) -> str:
+    """A line of a page's list: the name, with its link, and its first sentence."""
+    if is_package(thing):
+        link = f":doc:`{name} <{thing.__name__}>`"
+    else:
+        link = f":py:obj:`{name} <{known[id(thing)]}>`"
+    said = " ".join(docstring(package, name, thing).split("\n\n")[0].split())
+    return f"* {link}: {safe(_SENTENCE.split(said)[0])}"
+
+
+def described(package: ModuleType, name: str, thing: Any) -> list[str]:
+    """The directives that print one thing in full."""
+    dotted = f"{package.__name__}.{name}"
+    members = ["   :members:", "   :show-inheritance:"]
+    if inspect.ismodule(thing):
+        title = thing.__name__
+        return [title, "-" * len(title), "", f".. automodule:: {title}", *members]
+    if inspect.isclass(thing):
+        return [f".. autoclass:: {dotted}", *members]
+    if inspect.isroutine(thing):
+        return [f".. autofunction:: {dotted}"]
+    said = safe(docstring(package.__name__, name, thing)).split("\n")
+    return [f".. py:data:: {dotted}", "", *(f"   {line}" for line in said)]
+
+
+def docstring(package: str, name: str, thing: Any) -> str:
+    """What is said of a thing: its own docstring, or the text below the assignment of a constant
+    in whichever module of the package made it.
+    """
+    if inspect.ismodule(thing) or inspect.isclass(thing) or inspect.isroutine(thing):
+        return inspect.getdoc(thing) or ""
+    for title, module in sorted(sys.modules.items()):
+        if title.startswith(f"{package}.") and vars(module).get(name) is thing:
+            body = ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8")).body
+            for made, after in pairwise(body):
+                targets = getattr(made, "targets", [getattr(made, "target", None)])
+                if name in [getattr(target, "id", None) for target in targets] and isinstance(
+                    after, ast.Expr
+                ):
+                    return inspect.cleandoc(ast.literal_eval(after.value))
+    return ""
 
 
 def process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
@@ -79,6 +125,7 @@ def process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[
     lines[:] = safe("\n".join(lines)).split("\n")
 
 
+_SENTENCE = re.compile(r"(?<=[a-z)`]\.) (?=[A-Z`])")
 _KEEP = re.compile(r"``.+?``|:[\w:]+:`[^`]+`|`[^`]+`(?!`)", re.DOTALL)
 _EMPHASIS = re.compile(r"(?<![\w*\\])\*(\w[^*\n]{0,60}?\w|\w)\*(?![\w*])")
 

@@ -8,6 +8,7 @@ import inspect
 import re
 from typing import Any
 
+from mdtheory_pages.api import public_name
 from mdtheory_pages.bibliography import KEY
 from mdtheory_pages.files import Pages
 from mdtheory_pages.ledger import cell, markdown
@@ -47,7 +48,7 @@ def geometries_page() -> str:
     for slug in geometries.names():
         factory = geometries.get(slug)
         made = factory()
-        link = f"[`{slug}`](#{factory.__module__}.{factory.__qualname__})"
+        link = f"[`{slug}`](#{public_name(factory)})"
         neutral = "yes" if made.starts_as_maml else "no"
         lines.append(
             f"| {link} | {cell(first_sentence(factory))} | {cited(made.source)} | {neutral} |"
@@ -72,8 +73,7 @@ def maps_page() -> str:
         factory = maps.get(slug)
         kind = "MirrorMap" if issubclass(factory, MirrorMap) else "DualMap"
         lines.append(
-            f"| [`{slug}`](#{factory.__module__}.{factory.__qualname__}) | {kind} | "
-            f"{cell(first_sentence(factory))} |"
+            f"| [`{slug}`](#{public_name(factory)}) | {kind} | {cell(first_sentence(factory))} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdtheory.data.image_index import Found, Item, Payload, stamp
+from mdtheory.data.left_out import Tally, is_system, reason_for, walk
 from mdtheory.data.readers import readers
 from mdtheory.data.splits import WNID, split_word
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 IMAGE_COLUMNS = ("image", "img")
 CLASS_COLUMNS = ("wnid", "label", "labels")
+DEEPER = "Parquet files in deeper folders than the first"
 PATTERNS = ("*.parquet", "*/*.parquet", "*/*/*.parquet")
 
 
@@ -32,8 +34,14 @@ def find(path: Path) -> Found | None:
     with the split before it, since numbers often start anew in every file.
     """
     files = next((f for f in (sorted(path.glob(pattern)) for pattern in PATTERNS) if f), [])
+    files = [file for file in files if not is_system(file.name)]
     if not files:
         return None
+    tally, used = Tally(path), set(files)
+    for file in walk(path):
+        if file not in used:
+            deeper = file.suffix == ".parquet" and not is_system(file.name)
+            tally.add(file, DEEPER if deeper else reason_for(file.name))
 
     def opened() -> tuple[list[Item], Iterator[Payload]]:
         items: list[Item] = []
@@ -43,7 +51,8 @@ def find(path: Path) -> Found | None:
             ).items()
         return items, (payload for file in files for payload in _Table(file, "").payloads())
 
-    return Found("Parquet files", path, tuple(stamp(file, path) for file in files), opened)
+    stamps = tuple(stamp(file, path) for file in files)
+    return Found("Parquet files", path, stamps, opened, tally.result())
 
 
 @dataclass
@@ -60,9 +69,15 @@ class _Table:
 
         try:
             table = pq.ParquetFile(self.file)
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise self.damaged(error) from error
         schema = table.schema_arrow
+        twice = [name for name in schema.names if schema.names.count(name) > 1]
+        if twice:
+            raise ValueError(
+                f"the columns of {str(self.file)!r} must have different names, got {twice[0]!r} "
+                "twice; rename one"
+            )
         image = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
         label = next((name for name in CLASS_COLUMNS if name in schema.names), None)
         if image is None or label is None:
@@ -73,6 +88,11 @@ class _Table:
             )
         kind = schema.field(image).type
         if pa.types.is_struct(kind):
+            if kind.get_field_index("path") >= 0 and not _is_text(kind.field("path").type):
+                raise ValueError(
+                    f"the field path of column {image!r} of {str(self.file)!r} must be text, got "
+                    f"{kind.field('path').type}; convert it or leave it out"
+                )
             kind = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else kind
         if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
             raise ValueError(
@@ -105,7 +125,7 @@ class _Table:
                 if with_paths
                 else [None] * len(labels)
             )
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except (pa.ArrowException, OSError, ValueError, LookupError) as error:
             raise self.damaged(error) from error
         if None in labels:
             raise ValueError(
@@ -113,7 +133,19 @@ class _Table:
                 "in row "
                 f"{labels.index(None)}; fill it in"
             )
-        ids = self.class_ids(labels, paths, _hub_names(table.schema_arrow, label))
+        names = _hub_names(table.schema_arrow, label)
+        if names is not None and len(set(names)) < len(names):
+            again = next(name for name in names if names.count(name) > 1)
+            raise ValueError(
+                f"the class names in the metadata of {str(self.file)!r} must differ, got "
+                f"{again!r} for several labels; correct the names, or remove the metadata"
+            )
+        ids = self.class_ids(labels, paths, names)
+        if "" in ids:
+            raise ValueError(
+                f"column {label!r} of {str(self.file)!r} must name a class in every row, got an "
+                f"empty name in row {ids.index('')}; fill it in"
+            )
         files = [
             Path(p).name if p else f"{self.file.stem}-{row:08d}" for row, p in enumerate(paths)
         ]
@@ -161,30 +193,42 @@ class _Table:
 
         table, image, _ = self.opened()
         nested = pa.types.is_struct(table.schema_arrow.field(image).type)
+        batches = table.iter_batches(
+            batch_size=256, columns=[f"{image}.bytes" if nested else image]
+        )
         row = 0
-        try:
-            for batch in table.iter_batches(
-                batch_size=256, columns=[f"{image}.bytes" if nested else image]
-            ):
-                values = batch.column(0).field("bytes") if nested else batch.column(0)
-                for value in values:
-                    encoded = value.as_py()
-                    if not encoded:
-                        raise ValueError(
-                            f"column {image!r} of {str(self.file)!r} must hold the bytes of every "
-                            "image, got none in row "
-                            f"{row}; write the image files into the table"
-                        )
-                    yield encoded
-                    row += 1
-        except (pa.ArrowException, OSError) as error:
-            raise self.damaged(error) from error
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pa.ArrowException, OSError, ValueError) as error:
+                raise self.damaged(error) from error
+            if batch is None:
+                return
+            values = batch.column(0).field("bytes") if nested else batch.column(0)
+            for value in values:
+                encoded = value.as_py()
+                if not encoded:
+                    raise ValueError(
+                        f"column {image!r} of {str(self.file)!r} must hold the bytes of every "
+                        f"image, got none in row {row}; write the image files into the table"
+                    )
+                yield encoded
+                row += 1
 
 
 def _hub_names(schema: Any, label: str) -> list[str] | None:
     """The class names that ``datasets`` stores in the schema's metadata, where they are there."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return [str(name) for name in features[label]["names"]]
-    except (KeyError, TypeError, ValueError):
+        names = features[label]["names"]
+        return [str(name) for name in names] if isinstance(names, list) else None
+    except (LookupError, TypeError, ValueError, RecursionError):
         return None
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)

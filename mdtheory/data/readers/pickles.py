@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mdtheory.data.image_index import Found, Item, Payload, Pixels, stamp
+from mdtheory.data.left_out import Tally, is_image, reason_for, walk
 from mdtheory.data.readers import readers
 from mdtheory.data.safepickle import load
 from mdtheory.data.splits import split_word
@@ -19,6 +20,9 @@ OTHER_IMAGES = ("train_phase_val", "train_phase_test")
 """Further images of the training classes beside ``miniImageNet_category_split_*``: no part of
 miniImageNet's 60,000.
 """
+
+
+UNREAD = "images beside the pickles"
 
 
 @readers.register("pickles")
@@ -37,9 +41,16 @@ def find(path: Path) -> Found | None:
         for f in path.iterdir()
         if f.suffix.lower() in (".pkl", ".pickle") and not f.name.startswith(".")
     )
-    files = [file for file in files if not any(word in file.name for word in OTHER_IMAGES)]
+    further = [file for file in files if any(word in file.name for word in OTHER_IMAGES)]
+    files = [file for file in files if file not in further]
     if not files:
         return None
+    tally, used = Tally(path), {*files, *further}
+    for file in further:
+        tally.add(file, "pickles of further images of the training classes")
+    for file in walk(path):
+        if file not in used:
+            tally.add(file, UNREAD if is_image(file.name) else reason_for(file.name))
     seen: dict[str, Path] = {}
     for file in files:
         split = split_word(file.name)
@@ -65,7 +76,8 @@ def find(path: Path) -> Found | None:
                 images += [pixels[row] for row in rows]
         return items, iter(images)
 
-    return Found("pickles", path, tuple(stamp(file, path) for file in files), opened)
+    stamps = tuple(stamp(file, path) for file in files)
+    return Found("pickles", path, stamps, opened, tally.result())
 
 
 def _read(file: Path, split: str) -> tuple[Pixels, dict[str, list[int]]]:
@@ -95,6 +107,7 @@ def _read(file: Path, split: str) -> tuple[Pixels, dict[str, list[int]]]:
         or pixels.dtype != np.uint8
         or pixels.ndim != 4
         or pixels.shape[3] != 3
+        or pixels.size == 0
     ):
         got = (
             f"{pixels.dtype} {pixels.shape}"

@@ -21,7 +21,10 @@ from mdtheory.inner.task import Task
 
 log = logging.getLogger(__name__)
 
-estimators = Registry("estimator", "mdtheory.inner.estimators")
+estimators: Registry[Estimator] = Registry("estimator", "mdtheory.inner.estimators")
+"""Every known estimator, by slug."""
+
+build = estimators.build
 
 
 class TaskGradient(NamedTuple):
@@ -45,6 +48,18 @@ class Estimator(ABC):
 
     A subclass defines :meth:`surrogate` and :meth:`task_gradient`; the contract differentiates the
     first numerically and compares it with the second.
+
+    shapes: a gradient has the meta-parameter's.
+
+    >>> import torch, mdtheory
+    >>> x, y = torch.eye(2), torch.tensor([0, 1])
+    >>> both = []
+    >>> for estimator in (mdtheory.estimators.Unrolled(), mdtheory.estimators.Stepwise()):
+    ...     network = mdtheory.models.MLP(in_features=2, n_way=2, hidden=(4,), activation="tanh")
+    ...     learner = mdtheory.MetaLearner(network, n_steps=2, estimator=estimator)
+    ...     both.append(learner.meta_gradient([mdtheory.Episode(x, y, x, y)]).grads)
+    >>> all(torch.allclose(both[0][name], both[1][name], atol=1e-6) for name in both[0])
+    True
     """
 
     needs_penalty = False  # True: only for geometries with a task penalty R(phi; theta)

@@ -8,8 +8,7 @@ import json
 
 import pytest
 
-from experiments.benchmarks import bench, worker
-from experiments.benchmarks import measurements as store
+from experiments.benchmarks import bench, measurements as store, worker
 from experiments.benchmarks.measurements import KEYS, BenchRecord
 from experiments.benchmarks.summary import fastest_right_peer, fit, tables
 from mdtheory.core.registry import load_plugin

@@ -11,8 +11,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from experiments.benchmarks import bench, pages, training, worker
-from experiments.benchmarks import measurements as store
+from experiments.benchmarks import bench, measurements as store, pages, training, worker
 from experiments.benchmarks.__main__ import main
 from experiments.generated import ROOT, settle
 from tests.experiments.benchmarks import tiny

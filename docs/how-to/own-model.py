@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from mdtheory.data.synthetic import SinusoidStream
-from mdtheory.meta import MetaLearner
+from mdtheory import MetaLearner
+from mdtheory.data import SinusoidStream
 
 torch.manual_seed(0)
 
@@ -102,11 +102,10 @@ assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
 # `LayerNorm`. Every geometry works on every part.
 
 # %%
-from mdtheory.data import EpisodeStream, GlyphSet
-from mdtheory.models import models
-from mdtheory.models.user.lora import LOW_RANK, with_low_rank
+from mdtheory import EpisodeStream, GlyphSet
+from mdtheory.models import LOW_RANK, VisionTransformer, with_low_rank
 
-vit = models.get("vit")(
+vit = VisionTransformer(
     in_channels=1, image_size=28, n_way=5, patch=7, width=16, depth=1, heads=2
 )
 low_rank = with_low_rank(vit, ["*.qkv.weight", "*.projection.weight"], rank=2)

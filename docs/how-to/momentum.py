@@ -6,10 +6,8 @@ from __future__ import annotations
 
 import torch
 
-from mdtheory.core.tree import ParameterTree
-from mdtheory.core.types import Params, State
-from mdtheory.geometry import Geometry, StepRule, geometries
-from mdtheory.geometry.base import Pullback
+from mdtheory.core import ParameterTree, Params, State
+from mdtheory.geometry import Geometry, Pullback, StepRule, geometries
 
 
 class MomentumStep(StepRule):

@@ -1,0 +1,43 @@
+"""Only regular files are opened: a pipe or a device named like an image would never end."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def demand_regular(path: str | Path, mode: int) -> None:
+    """``ValueError`` where ``mode`` (``st_mode``, links followed) is not that of a regular
+    file.
+    """
+    if not stat.S_ISREG(mode):
+        kind = next((words for test, words in _KINDS if test(mode)), "something else")
+        raise ValueError(
+            f"{str(path)!r} must be a regular file, got {kind}; remove it or rename it"
+        )
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """A regular file opened for reading, in bytes; never waits for a writer.
+
+    ``OSError`` as from ``open``; ``ValueError`` for a folder, a pipe, a socket or a device.
+    """
+    demand_regular(path, os.stat(path).st_mode)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags | getattr(os, "O_CLOEXEC", 0)), "rb")
+    try:
+        demand_regular(path, os.fstat(file.fileno()).st_mode)  # it may have changed meanwhile
+    except ValueError:
+        file.close()
+        raise
+    return file

@@ -1,0 +1,64 @@
+"""One table ``labels.csv`` (file, label) beside a folder ``images``, as in Meta-Album."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mdtheory.data.image_index import Found, Item, Payload, stamp
+from mdtheory.data.left_out import Tally
+from mdtheory.data.readers import readers, tables
+from mdtheory.data.splits import SPLIT_WORDS
+
+UNNAMED = "images that labels.csv does not name"
+
+
+@readers.register("labels")
+def find(path: Path) -> Found | None:
+    """``labels.csv`` with a column of files (``file``, ``FILE_NAME``, ...), one of labels
+    (``label``, ``CATEGORY``, ...) and perhaps one of splits, over the images in ``path/images`` or
+    in ``path``. None where the table is missing or has other columns.
+    """
+    table = path / "labels.csv"
+    if not table.is_file():
+        return None
+    names = {name.strip().lower() for name in tables.header(table)}
+    if not (names & set(tables.FILE) and names & set(tables.LABEL)):
+        return None
+    folder = path / "images" if (path / "images").is_dir() else path
+    items = read(table)
+    missing = [item.file for item in items if not (folder / item.file).is_file()]
+    if missing:
+        raise ValueError(
+            f"every file that {str(table)!r} names must be in {str(folder)!r}, got {len(missing)} "
+            f"missing such as {missing[0]!r}; add them or remove their rows"
+        )
+    tally = Tally(path)
+    tally.rest({table, *(folder / item.file for item in items)}, UNNAMED)
+
+    def opened() -> tuple[list[Item], Iterator[Payload]]:
+        return items, iter([folder / item.file for item in items])
+
+    stamps = [stamp(table, path), *(stamp(folder / item.file, path) for item in items)]
+    return Found("labels.csv with images", path, tuple(stamps), opened, tally.result())
+
+
+def read(table: Path) -> list[Item]:
+    """One item per row; ``split`` is '' where the table has no such column."""
+    wanted = {"file": tables.FILE, "label": tables.LABEL}
+    items = []
+    for line, row in tables.rows(table, wanted, optional={"split": tables.SPLIT}):
+        name, label = row["file"].strip(), row["label"].strip()
+        word = row.get("split", "").strip().lower()
+        if not label or not tables.inside(name):
+            raise ValueError(
+                f"every row of {str(table)!r} must hold a file name below its folder and a label, "
+                f"got {name!r}, {label!r} in line {line}; correct it"
+            )
+        if word and word not in SPLIT_WORDS:
+            raise ValueError(
+                f"the split in {str(table)!r} must be train, val or test, got {word!r} in line "
+                f"{line}; correct it"
+            )
+        items.append(Item(label, Path(name).as_posix(), SPLIT_WORDS.get(word, "")))
+    return items

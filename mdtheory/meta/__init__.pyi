@@ -1,0 +1,9 @@
+from . import checkpoint as checkpoint
+from .learner import (
+    AdaptedModel as AdaptedModel,
+    MetaLearner as MetaLearner,
+)
+from .trainer import (
+    MetaTrainer as MetaTrainer,
+    Validation as Validation,
+)

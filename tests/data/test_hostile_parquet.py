@@ -1,0 +1,154 @@
+"""Wrong, truncated and mixed-up Parquet files: one sentence each, and nothing changes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mdtheory.data.open import open_mini_imagenet
+from tests.data import forms
+from tests.data.test_hostile_files import cases, refused
+
+
+def train(root: Path) -> Path:
+    return root / "train-00000-of-00001.parquet"
+
+
+def with_table(**columns: object):
+    def change(root: Path) -> None:
+        pq.write_table(forms.table("train", **columns), train(root))
+
+    return change
+
+
+def labelled(numbers: list[int], names: list[str]):
+    def change(root: Path) -> None:
+        made = forms.table("train", label=pa.array(numbers)).replace_schema_metadata(
+            forms.hub_metadata(names)
+        )
+        pq.write_table(made, train(root))
+
+    return change
+
+
+def damaged_page(root: Path) -> None:
+    """Zeros over the first compressed page; the footer is whole."""
+    data = bytearray(train(root).read_bytes())
+    data[60:400] = bytes(340)
+    train(root).write_bytes(data)
+
+
+def without_bytes(root: Path) -> None:
+    images = [
+        {"bytes": None if k == 5 else data, "path": name}
+        for k, (_, name, data) in enumerate(forms.rows("train"))
+    ]
+    wnids = [c for c, _, _ in forms.rows("train")]
+    pq.write_table(pa.table({"image": images, "wnid": wnids}), train(root))
+
+
+def with_paths(kind: str):
+    types = {"int32": pa.int32(), "binary": pa.binary()}
+    struct = pa.struct([("bytes", pa.binary()), ("path", types.get(kind, pa.list_(pa.string())))])
+
+    def change(root: Path) -> None:
+        images = pa.array(
+            [{"bytes": data, "path": None} for *_, data in forms.rows("train")], struct
+        )
+        wnids = [c for c, _, _ in forms.rows("train")]
+        pq.write_table(pa.table({"image": images, "wnid": wnids}), train(root))
+
+    return change
+
+
+N = 18
+PARQUET = {
+    "truncated": (
+        lambda root: train(root).write_bytes(train(root).read_bytes()[:-20]),
+        "whole Parquet file, got a damaged one",
+    ),
+    "empty file": (
+        lambda root: train(root).write_bytes(b""),
+        "train-00000-of-00001.parquet' must be a whole Parquet file",
+    ),
+    "damaged page": (damaged_page, "must be"),
+    "no class column": (
+        with_table(other=pa.array(["a"] * N)),
+        "must have a column image .* and a column wnid or label, got",
+    ),
+    "no class in a row": (
+        with_table(wnid=pa.array(["n01532829"] * 17 + [None])),
+        "a class in every row, got none in row 17",
+    ),
+    "classes as floats": (
+        with_table(label=pa.array([0.5] * N)),
+        "must hold text or whole numbers, got 0.5",
+    ),
+    "label beyond the names": (
+        labelled([7] * N, ["a", "b"]),
+        "must lie between 0 and 1, .*, got 7 to 7",
+    ),
+    "hidden labels": (
+        labelled([-1] * N, ["a", "b"]),
+        "got -1 to -1; the file carries no true labels",
+    ),
+    "labels against paths": (
+        labelled([0] * N, ["a"]),
+        "label 0 of .* must stand for one class, got .* n01532829 and n01558993",
+    ),
+    "numbers as images": (
+        lambda root: pq.write_table(
+            pa.table({"image": [1, 2], "wnid": ["n01532829"] * 2}), train(root)
+        ),
+        "column 'image' .* must hold encoded images .*, got int64",
+    ),
+    "one name for two labels": (
+        labelled([0] * 9 + [1] * 9, ["cat", "dog", "cat"]),
+        "metadata of .* must differ, got 'cat' for several labels",
+    ),
+    "an empty class": (with_table(wnid=pa.array([""] * N)), "got an empty name in row 0"),
+    "two label columns": (
+        lambda root: pq.write_table(
+            forms.table("train", label=pa.array([0] * N)).append_column("label", pa.array([1] * N)),
+            train(root),
+        ),
+        "must have different names, got 'label' twice",
+    ),
+    **{
+        f"paths of type {kind}": (with_paths(kind), f"path of column 'image' .* got {kind}")
+        for kind in ("int32", "binary", "list<item: string>|list<element: string>")
+    },
+    "images outside the table": (
+        without_bytes,
+        "must hold the bytes of every image, got none in row 5",
+    ),
+    "the same file twice": (
+        lambda root: shutil.copy(train(root), root / "train-copy.parquet"),
+        "unique within a class, got 'n0153282900000000.png' twice",
+    ),
+    "no rows": (
+        lambda root: [pq.write_table(pq.read_table(f).slice(0, 0), f) for f in root.iterdir()],
+        "must hold at least one image, got none",
+    ),
+}
+
+
+@cases(PARQUET)
+def test_broken_parquet(tmp_path, change, words):
+    root = forms.as_parquet(tmp_path / "set")
+    change(root)
+    sentence = refused(
+        lambda: open_mini_imagenet(root, cache_dir=tmp_path / "cache"), tmp_path / "cache", root
+    )
+    assert re.search(words, sentence), sentence
+
+
+def test_deep_metadata_is_no_metadata(tmp_path):
+    root = forms.as_parquet(tmp_path / "set")
+    table = pq.read_table(train(root)).replace_schema_metadata({b"huggingface": b"[" * 100_000})
+    pq.write_table(table, train(root))
+    assert len(open_mini_imagenet(root, image_size=8, cache_dir=tmp_path / "cache").files) == 42
