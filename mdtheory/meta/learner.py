@@ -24,6 +24,7 @@ from mdtheory.inner.solver import Trace, solve, trace
 from mdtheory.inner.task import EpisodeTask, joint_outputs
 from mdtheory.meta.accumulate import accumulate, refuse_wrapped
 from mdtheory.meta.door import Fitting, as_episodes, floating_type, only_support
+from mdtheory.models.conv_block import fuse
 from mdtheory.models.norm import collecting_statistics
 from mdtheory.models.user.attributes import unwatched
 from mdtheory.models.user.case import FAILURES
@@ -149,9 +150,8 @@ class MetaLearner(nn.Module):
         self.geometry: Geometry = (
             geometries.get(geometry)() if isinstance(geometry, str) else geometry
         )
-        self.network = self.geometry.wrap(
-            prepare(model, norm=self.norm, dropout=options.get("dropout", "refuse"))
-        )
+        prepared = prepare(model, norm=self.norm, dropout=options.get("dropout", "refuse"))
+        self.network = fuse(self.geometry.wrap(prepared))
         estimator = options.get("estimator", "unrolled")
         self.estimator: Estimator = (
             estimators.get(estimator)() if isinstance(estimator, str) else estimator
