@@ -84,9 +84,9 @@ class LearnerOptions(TypedDict, total=False):
     ``inner_loss_scale`` (1) multiplies it in the task solver only; ``norm`` ("transductive"): the
     policy of batch normalisation; ``estimator`` ("unrolled"): a slug or an :class:`Estimator`;
     ``objective``: by default the geometry's own; ``dropout`` ("refuse"): refuse a model that draws
-    dropout, or switch all of it "off"; ``probe`` ("on"): whether the model is judged by a few passes
-    on copies (:func:`~mdtheory.models.user.probe.probe`) at the first call and whenever it has
-    changed, or "off".
+    dropout, or switch all of it "off"; ``probe`` ("on"): whether the model is judged by a few
+    passes on copies (:func:`~mdtheory.models.user.probe.probe`) at the first call and whenever it
+    has changed, or "off".
     """
 
     eval_steps: int | None

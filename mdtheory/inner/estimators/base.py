@@ -38,8 +38,8 @@ class TaskGradient(NamedTuple):
 
 
 class Estimator(ABC):
-    """``estimator(problem, meta, tasks)``: the mean over tasks of the gradient of the surrogate that
-    it declares.
+    """``estimator(problem, meta, tasks)``: the mean over tasks of the gradient of the surrogate
+    that it declares.
 
     ``batched``: compute tasks at once by vmap over *whole task gradients* (never differentiate
     through a vmap), ``chunk`` at a time, and add the chunks up; otherwise one task after the other.
