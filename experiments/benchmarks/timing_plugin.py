@@ -24,7 +24,7 @@ def _timed(trainer: MetaTrainer) -> Any:
         return result
     if trainer.processes.rank == 0:
         Path(_file).write_text("\n".join(map(str, _stamps)))
-    raise SystemExit(0)
+    os._exit(0)  # at once: what follows is not measured
 
 
 MetaTrainer.step = _timed  # type: ignore[method-assign]
