@@ -310,8 +310,9 @@ assert (three[-1] - two[-1]).norm() > 0.1
 # $$g(z)=\begin{pmatrix}\tfrac12&0\\4&\tfrac12\end{pmatrix}z,\qquad
 # f(\phi)=\tfrac12\,\phi^\top\!\begin{pmatrix}1&-\tfrac12\\-\tfrac12&1\end{pmatrix}\phi .$$
 #
-# Here $\phi^k=(I-\alpha JA)\phi^{k-1}$ with $\mathrm{spec}(JA)=\{-\frac14,-\frac34\}$: every component grows, by the factors $1+\frac\alpha4$ and
-# $1+\frac{3\alpha}4$, **for every step size** $\alpha>0$. Gradient descent on the same loss converges for all $\alpha<\frac43$.
+# Here $\phi^k=(I-\alpha JA)\phi^{k-1}$ with $\mathrm{spec}(JA)=\{-\frac14,-\frac34\}$: every
+# component grows, by the factors $1+\frac\alpha4$ and $1+\frac{3\alpha}4$, **for every step size**
+# $\alpha>0$. Gradient descent on the same loss converges for all $\alpha<\frac43$.
 
 
 # %%

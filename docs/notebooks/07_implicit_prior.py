@@ -42,12 +42,14 @@ torch.set_default_dtype(torch.float64)
 # $$\boxed{\;\lambda=\frac1{s_K}-\eta=\frac{r^K}{s_K}\;}\qquad\qquad
 # \frac1\lambda=\alpha\sum_{j=1}^K r^{-j}.$$
 #
-# For a flat direction, $\eta=0$, it says $\lambda=1/(\alpha K)$: the fewer and shorter the steps, the stronger the prior.
+# For a flat direction, $\eta=0$, it says $\lambda=1/(\alpha K)$: the fewer and shorter the steps,
+# the stronger the prior.
 #
 # ## Any number of dimensions
 #
-# Replace $\eta$ by the Hessian $H$; everything is a function of one matrix, so the same algebra holds eigenvalue by eigenvalue. $H$
-# may be indefinite or singular: with $S_K=\alpha\sum_{k<K}(I-\alpha H)^k$ positive definite,
+# Replace $\eta$ by the Hessian $H$; everything is a function of one matrix, so the same algebra
+# holds eigenvalue by eigenvalue. $H$ may be indefinite or singular: with
+# $S_K=\alpha\sum_{k<K}(I-\alpha H)^k$ positive definite,
 #
 # $$\phi^K=\arg\min_\phi\;q(\phi)+\tfrac12\norm{\phi-\theta}_{\Lambda}^2,
 # \qquad \Lambda=S_K^{-1}-H=(I-\alpha H)^K S_K^{-1}.$$

@@ -201,18 +201,40 @@ class TaskConfig(Section):
         return self
 
 
-class ModelConfig(Section):
+class Component(Section):
+    """A registered component with its own options. It may be written as its name alone."""
+
+    name: Name
+    options: Options = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name_alone(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
+
+
+class ModelConfig(Component):
     """``[model]``: a registered network and its own options, e.g. ``channels``."""
 
     name: Name = "conv4"
-    options: Options = {}
 
 
-class GeometryConfig(Section):
+class GeometryConfig(Component):
     """``[geometry]``: a registered geometry and its own options."""
 
     name: Name = "maml"
-    options: Options = {}
+
+
+class EstimatorConfig(Component):
+    """``meta.estimator``: a registered estimator and its own options; written as its name alone
+    where it has none.
+    """
+
+    name: Name = "unrolled"
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> Any:
+        return plain(self) if self.options else self.name
 
 
 class ObjectiveConfig(Section):
@@ -260,7 +282,7 @@ class MetaConfig(Section):
     the whole norm.
     """
 
-    estimator: Name = "unrolled"
+    estimator: EstimatorConfig = EstimatorConfig()
     batched: Literal["auto", "loop", "vmap"] = "auto"
     n_tasks: Count = 4
     iterations: CountOrZero = 60_000

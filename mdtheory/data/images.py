@@ -28,18 +28,16 @@ class ClassImages:
     where they came from and ``left_out`` what was not taken there; ``hashes`` are those of the
     pixels where they are known. ``ValueError`` where the parts do not belong together.
 
-    >>> import numpy as np
-    >>> from mdtheory.data import ClassImages, Division
-    >>> pixels = np.zeros((3, 8, 8, 3), dtype=np.uint8)
-    >>> division = Division({"train": ("cat", "dog")}, by="hand")
-    >>> images = ClassImages(
-    ...     pixels,
+    >>> import numpy as np, mdtheory
+    >>> from mdtheory.data import Division
+    >>> images = mdtheory.ClassImages(
+    ...     np.zeros((3, 8, 8, 3), np.uint8),
     ...     class_ids=["cat", "cat", "dog"],
     ...     files=["1.png", "2.png", "1.png"],
-    ...     division=division,
+    ...     division=Division({"train": ("cat",), "test": ("dog",)}, by="hand"),
     ... )
-    >>> images.classes("train"), images.count("train", 0), images.image_shape
-    (('cat', 'dog'), 2, (3, 8, 8))
+    >>> images.image_shape, images.classes("train"), images.count("train", 0)
+    ((3, 8, 8), ('cat',), 2)
     """
 
     def __init__(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -95,15 +94,16 @@ def build_learner(config: RunConfig, image_shape: Sequence[int]) -> MetaLearner:
 
 def _estimator(config: RunConfig, device: torch.device) -> Estimator:
     """The estimator by name; tasks at once where asked for, or on a GPU where it can."""
-    factory, asked = estimators.get(config.meta.estimator), config.meta.batched
-    if "batched" in inspect.signature(factory).parameters:
-        return factory(batched=asked == "vmap" or (asked == "auto" and device.type != "cpu"))
+    part, asked = config.meta.estimator, config.meta.batched
+    if getattr(estimators.get(part.name), "can_batch", True):
+        at_once = asked == "vmap" or (asked == "auto" and device.type != "cpu")
+        return construct(estimators, part, batched=at_once)
     if asked == "vmap":
         raise ValueError(
-            f"meta.batched must be auto or loop for the estimator {config.meta.estimator!r}, got "
-            "'vmap'; change it"
+            f"meta.batched must be auto or loop for the estimator {part.name!r}, got 'vmap'; "
+            "change it"
         )
-    return factory()
+    return construct(estimators, part)
 
 
 def build_stream(config: RunConfig, source: Source, *, split: str, n_query: int) -> EpisodeStream:
