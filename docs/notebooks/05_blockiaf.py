@@ -339,7 +339,7 @@ for alpha in (0.001, 0.03, 1.0):
         "n_steps": 30,
         "geometry": Geometry(map=Coupled()),
     }
-    points = torch.stack(descend(lambda phi: phi @ A @ phi / 2, start, **how))
+    points = descend(lambda phi: phi @ A @ phi / 2, start, **how)
     for left, growth in ((vector(-5, 1), 1 / 4), (vector(-3, 1), 3 / 4)):
         component = points @ left  # along a left eigenvector of JA
         exact = component[0] * (1 + alpha * growth) ** torch.arange(31)

@@ -120,9 +120,7 @@ H2, theta2, g2 = (
 )
 g2 = H2 @ theta2
 q2, rate, K2 = prior.quadratic(H2, g2, theta2), 0.2, 4
-steps = torch.stack(
-    descend(q2, torch.tensor(theta2), task_lr=rate, n_steps=K2)
-)
+steps = descend(q2, torch.tensor(theta2), task_lr=rate, n_steps=K2)
 span = np.linspace(-1, 2.6, 150)
 xx, yy = np.meshgrid(span, span)
 gap = np.stack([xx, yy], -1) - theta2
