@@ -307,7 +307,9 @@ class _HandNorm(nn.Module):
 
 # reparametrised weights
 vector("weight_norm", lambda: parametrizations.weight_norm(nn.Linear(W, W)))
-vector("spectral_norm in evaluation", lambda: parametrizations.spectral_norm(nn.Linear(W, W)).eval())
+vector(
+    "spectral_norm in evaluation", lambda: parametrizations.spectral_norm(nn.Linear(W, W)).eval()
+)
 vector("spectral_norm in training", lambda: parametrizations.spectral_norm(nn.Linear(W, W)))
 vector("orthogonal", lambda: parametrizations.orthogonal(nn.Linear(W, W), orthogonal_map="cayley"))
 vector("torch._weight_norm by hand", lambda: _HandWeightNorm())
@@ -416,14 +418,19 @@ class _Cell(nn.Module):
 class _Attention(nn.Module):
     def __init__(self, need_weights=True):
         super().__init__()
-        self.attention, self.need_weights = nn.MultiheadAttention(W, 2, batch_first=True), need_weights
+        self.attention, self.need_weights = (
+            nn.MultiheadAttention(W, 2, batch_first=True),
+            need_weights,
+        )
 
     def forward(self, x):
         return self.attention(x, x, x, need_weights=self.need_weights)[0]
 
 
 def _attend(x, causal=False):
-    return F.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None], is_causal=causal)[:, 0]
+    return F.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None], is_causal=causal)[
+        :, 0
+    ]
 
 
 class _Packed(nn.Module):
