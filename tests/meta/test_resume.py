@@ -213,7 +213,7 @@ def test_another_number_of_threads_is_refused_unless_asked_for(tmp_path):
     ],
 )
 def test_another_numerical_path_is_refused_unless_asked_for(tmp_path, monkeypatch, entry, value):
-    compiled = SimpleNamespace(_name="/somewhere/block-1.so") if value == "plain" else None
+    compiled = SimpleNamespace(identity="block-1") if value == "plain" else None
     library = functools.cache(lambda: compiled)
     monkeypatch.setattr(numerics, "library", library)
     monkeypatch.setattr(compile, "library", library)
