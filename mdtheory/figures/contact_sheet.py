@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mdtheory.core.text import printable
+
 CELL, GAP, TEXT, PER_ROW = 84, 8, 15, 10  # pixels, and pictures in a row
+MOST = 500
+"""Pictures that one section shows."""
 INK, GREY, PAPER = "#222222", "#666666", "white"
 
 
@@ -23,6 +28,12 @@ class Card:
 
 def contact_sheet(sections: Sequence[tuple[str, Sequence[Card]]], path: str | Path) -> None:
     """Write a PNG: every section a headline and rows of cards; no dates inside."""
+    Path(path).write_bytes(sheet_png(sections))
+
+
+def sheet_png(sections: Sequence[tuple[str, Sequence[Card]]]) -> bytes:
+    """The bytes of the PNG; of a section the first ``MOST`` cards, and its headline says so."""
+    sections = [_shown(title, cards) for title, cards in sections]
     captioned = any(card.caption for _, cards in sections for card in cards)
     pitch = CELL + (TEXT if captioned else 0) + GAP
     rows = [-(-len(cards) // PER_ROW) for _, cards in sections]
@@ -40,11 +51,19 @@ def contact_sheet(sections: Sequence[tuple[str, Sequence[Card]]], path: str | Pa
                 Image.fromarray(card.pixels).resize((CELL, CELL), Image.Resampling.BILINEAR),
                 (left, upper),
             )
-            draw.text(
-                (left, upper + CELL + 1), _shortened(card.caption, small), fill=GREY, font=small
-            )
+            words = _shortened(printable(card.caption), small)
+            draw.text((left, upper + CELL + 1), words, fill=GREY, font=small)
         top += n * pitch
-    sheet.save(path, format="PNG")
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _shown(title: str, cards: Sequence[Card]) -> tuple[str, Sequence[Card]]:
+    title = printable(title)
+    if len(cards) <= MOST:
+        return title, cards
+    return f"{title}: the first {MOST} of {len(cards)}", cards[:MOST]
 
 
 def pixels_of(image: np.ndarray) -> np.ndarray:

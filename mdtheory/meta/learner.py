@@ -52,7 +52,7 @@ class AdaptedModel(nn.Module):
         """The outputs for inputs of shape (n_items, ...)."""
         if self.support is None:
             return self.network(x)
-        nothing = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        nothing = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
         return joint_outputs(self.network, Episode(self.support, nothing, x, nothing))
 
 
