@@ -99,8 +99,10 @@ def pinned_torch(constraints: str) -> str:
 
 def keeping_torch(constraints: str, version: str) -> str:
     """The constraints with torch as it is installed already, so that pip leaves a user's own build
-    alone.
+    alone, and the Triton that a build for GPUs asks for.
     """
+    if not version.endswith("+cpu"):
+        constraints = re.sub(r"^triton==\S+\n", "", constraints, flags=re.MULTILINE)
     return re.sub(r"^torch==\S+", f"torch=={version}", constraints, flags=re.MULTILINE)
 
 

@@ -7,8 +7,6 @@ compares. Every run reads the frozen file alone, and `mdtheory train --config` t
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,17 +14,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from experiments.generated import ROOT, report, settle
+import typer
+
+from experiments.generated import ROOT, WriteOrCheck, report, settle
 from mdtheory.config import RunConfig, load, parse
 
 CONFIGS = ROOT / "experiments" / "configs"
-TIERS = ("smoke", "glyphs", "cpu", "own", "paper")
+TIERS = ("smoke", "glyphs", "cpu", "own", "controls", "omniglot", "omniglot-b", "paper")
+ABOUT = ("by_shot", "poster", "published", "behind", "ours")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One method of the table. ``poster``: shots -> its accuracy in % and, where given, the
-    half-width of its interval.
+    half-width of its interval; ``published``: the same from another source, for the tier's own
+    protocol.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Row:
     changes: Mapping[str, Any]
     by_shot: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     poster: Mapping[str, list[float]] = field(default_factory=dict)
+    published: Mapping[str, list[float]] = field(default_factory=dict)
     behind: str = ""
     ours: bool = False
 
@@ -108,9 +111,7 @@ def rows() -> dict[str, Row]:
     found = {}
     for group, members in _read(CONFIGS / "rows.toml").items():
         for name, table in members.items():
-            about = {
-                key: table[key] for key in ("by_shot", "poster", "behind", "ours") if key in table
-            }
+            about = {key: table[key] for key in ABOUT if key in table}
             changes = {key: value for key, value in table.items() if key not in about}
             found[name] = Row(
                 name=name, group=group, changes={"geometry": {"name": name}, **changes}, **about
@@ -179,23 +180,11 @@ def frozen() -> dict[Path, bytes]:
     return made
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(write: WriteOrCheck) -> None:
     """Write or check the frozen configurations."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.cells", description=__doc__)
-    choice = parser.add_mutually_exclusive_group(required=True)
-    choice.add_argument(
-        "--write",
-        action="store_true",
-        help="write every file that differs, and remove those of no cell",
-    )
-    choice.add_argument("--check", action="store_true", help="exit 1 where a file differs")
-    write = parser.parse_args(arguments).write
     owned = [path for name in TIERS for path in (CONFIGS / name).glob("*.toml")]
-    return report(
-        settle(frozen(), write=write, owned=owned),
-        write=write,
-        command="python -m experiments.cells",
-    )
+    stale = settle(frozen(), write=write, owned=owned)
+    raise typer.Exit(report(stale, write=write, command="python -m experiments.cells"))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -203,4 +192,4 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

@@ -4,17 +4,16 @@ experiments.figures --write | --check``.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 
-from experiments.generated import report, settle
+from experiments.generated import WriteOrCheck, report, settle
 from experiments.records import FOLDER, Paths
 from experiments.result_tables import Page, read
 from experiments.tables import OUT, POSTER_TIERS, poster
@@ -276,16 +275,11 @@ def _legend(figure: Any, axis: Any, note: str) -> None:
     figure.text(0.5, 0.15 / height, note, ha="center", va="bottom", fontsize=8, color="#555555")
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(write: WriteOrCheck) -> None:
     """Write or check every figure."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.figures", description=__doc__)
-    choice = parser.add_mutually_exclusive_group(required=True)
-    choice.add_argument("--write", action="store_true", help="write every figure that differs")
-    choice.add_argument("--check", action="store_true", help="exit 1 where one differs")
-    write = parser.parse_args(arguments).write
     stale = settle(made(), write=write, owned=OUT.glob("*.svg"))
-    return report(stale, write=write, command="python -m experiments.figures")
+    raise typer.Exit(report(stale, write=write, command="python -m experiments.figures"))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

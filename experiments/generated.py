@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 ROOT = Path(__file__).parents[1]
+
+WriteOrCheck = Annotated[
+    bool,
+    typer.Option(
+        "--write/--check",
+        help="Write every file that differs, or exit with 1 where one does.",
+    ),
+]
+"""The one option of every command that makes files."""
 
 
 def settle(made: Mapping[Path, bytes], *, write: bool, owned: Iterable[Path] = ()) -> list[Path]:
@@ -37,10 +49,10 @@ def with_block(text: str, name: str, content: str) -> str:
 def report(stale: list[Path], *, write: bool, command: str) -> int:
     """Say it, and the exit code: 1 where a check found something."""
     for path in stale:
-        print(
+        typer.echo(
             ("written: " if write else "stale: ")
             + str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
         )
     if stale and not write:
-        print(f"run `{command} --write`, and commit the result")
+        typer.echo(f"run `{command} --write`, and commit the result")
     return int(bool(stale) and not write)

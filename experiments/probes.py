@@ -53,33 +53,31 @@ def paths(
 
 
 def common_start(learner: MetaLearner, maml: Path) -> Params | None:
-    """The meta-parameters with the anchor from which the method starts at MAML's trained weights;
-    ``None`` where there is none.
-
-    With a point map that is z_0 = g^{-1}(MAML's). Methods with layers of their own (WarpGrad's
-    warps, MT-net's T) compute another function from the same weights, so that they have no common
-    start.
-    """
+    """:func:`started_at` MAML's trained weights; ``None`` where there are none."""
     from safetensors.torch import load
 
     from experiments import shards
 
+    if not shards.pieces(maml):
+        return None
+    return started_at(learner, tree.sub(load(shards.read(maml)), "network."))
+
+
+def started_at(learner: MetaLearner, start: Params) -> Params | None:
+    """The meta-parameters with the anchor from which the method starts at the point ``start``.
+
+    With a point map that is z_0 = g^{-1}(start). Methods with layers of their own (WarpGrad's
+    warps, MT-net's T) compute another function from the same weights, so that they have no common
+    start: ``None``.
+    """
     meta = tree.detach(learner.meta())
     own_layers = any(name.startswith("shared.") for name in meta)
-    if (
-        own_layers
-        or type(learner.geometry).weights is not Geometry.weights
-        or not shards.pieces(maml)
-    ):
+    if own_layers or type(learner.geometry).weights is not Geometry.weights:
         return None
-    weights = load(shards.read(maml))
-    anchor = tree.sub(meta, "anchor.")
-    start = {
-        name: weights[f"network.{name}"].to(value.device, value.dtype)
-        for name, value in anchor.items()
-    }
+    like = tree.sub(meta, "anchor.")
+    moved = {name: start[name].to(value.device, value.dtype) for name, value in like.items()}
     with torch.no_grad():
-        dual = learner.geometry.map.inverse(tree.sub(meta, "geometry.map."), start)
+        dual = learner.geometry.map.inverse(tree.sub(meta, "geometry.map."), moved)
     return {**meta, **tree.prefixed("anchor.", tree.detach(dual))}
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ from experiments import shards
 from experiments.cells import TIERS, tier
 from experiments.generated import ROOT
 from experiments.records import FOLDER
-from experiments.status import STATES, UNFINISHED, Work, describe, lines, wanted
+from experiments.status import STATES, UNFINISHED, Run, describe, lines, wanted
 
 # glibc gives every freed block back to the system, and convolutions free large ones all the time:
 # up to half of their time
@@ -91,84 +92,80 @@ def main(
     """
     if not status and tier_ is None:
         raise typer.BadParameter(f"--tier must be one of {', '.join(TIERS)}; --status needs none")
-    try:
-        works = wanted(
-            TIERS if tier_ is None else [tier(tier_).name], row=row, shot=shot, seed=seed
-        )
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
     records = FOLDER if into is None else into / "records"
     states = STATES if into is None else into / "state"
-    code = 0
-    if not status:
-        code = work_on(works, records=records, states=states, minutes=minutes, jobs=jobs, pack=pack)
-    objects = [one for work in works for one in describe(work, records=records, states=states)]
+    try:
+        names = TIERS if tier_ is None else [tier(tier_).name]
+        runs = wanted(names, row=row, shot=shot, seed=seed, records=records, states=states)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    code = 0 if status else work_on(runs, minutes=minutes, jobs=jobs, pack=pack)
+    objects = [one for run in runs for one in describe(run)]
     typer.echo(json.dumps(objects, indent=1) if json_ else "\n".join(lines(objects)))
     raise typer.Exit(code)
 
 
 def work_on(
-    works: list[Work],
-    *,
-    records: Path,
-    states: Path,
-    minutes: float | None = None,
-    jobs: int = 1,
-    pack: bool = False,
+    runs: list[Run], *, minutes: float | None = None, jobs: int = 1, pack: bool = False
 ) -> int:
-    """Run every work without a record; 0 unless one failed or a signal came (then 128 + its
+    """Carry out every run without a record; 0 unless one failed or a signal came (then 128 + its
     number).
     """
     until = time.time() + 60 * minutes if minutes is not None else float("inf")
-    queue = [work for work in works if not (records / work.name).is_dir()]
-    for work in queue:
-        unpack(work, states)
-    running: dict[Work, subprocess.Popen[bytes]] = {}
+    queue = [replace(run, until=until) for run in runs if not run.record.is_dir()]
+    for run in queue:
+        unpack(run)
+    running: dict[Run, subprocess.Popen[bytes]] = {}
     failed: list[str] = []
     with forwarded_signals(running) as caught:
         while running or (queue and not caught and time.time() < until):
-            ready = [work for work in queue if _may_start(work, running)]
+            ready = [run for run in queue if _may_start(run, running)]
             while ready and len(running) < jobs and not caught and time.time() < until:
-                work = ready.pop(0)
-                queue.remove(work)
-                running[work] = start(work, records=records, states=states, until=until)
-                ready = [work for work in ready if _may_start(work, running)]
+                run = ready.pop(0)
+                queue.remove(run)
+                running[run] = start(run)
+                ready = [run for run in ready if _may_start(run, running)]
             time.sleep(STARTED / 10 if len(running) < jobs else STARTED / 4)
-            for work in [work for work, process in running.items() if process.poll() is not None]:
-                code = running.pop(work).returncode
-                if code not in (0, OUT_OF_TIME) and not caught:
-                    failed.append(
-                        f"{work.name}: {'diverged' if code == DIVERGED else f'exit code {code}'}"
-                    )
-    for work in works:
-        if (records / work.name).is_dir():
-            shutil.rmtree(UNFINISHED / work.name, ignore_errors=True)
+            failed += _ended(running, silent=bool(caught))
+    for run in runs:
+        if run.record.is_dir():
+            shutil.rmtree(UNFINISHED / run.name, ignore_errors=True)
         elif pack:
-            pack_up(work, states)
+            pack_up(run)
     for sentence in failed:
-        print(sentence, file=sys.stderr)
+        typer.echo(sentence, err=True)
     return 128 + caught[0] if caught else int(bool(failed))
 
 
-def _may_start(work: Work, running: dict[Work, Any]) -> bool:
+def _ended(running: dict[Run, subprocess.Popen[bytes]], *, silent: bool) -> list[str]:
+    """Take the processes that have ended out of ``running``; a sentence for each that failed."""
+    failed = []
+    for run in [run for run, process in running.items() if process.poll() is not None]:
+        code = running.pop(run).returncode
+        if code not in (0, OUT_OF_TIME) and not silent:
+            failed.append(f"{run.name}: {'diverged' if code == DIVERGED else f'exit code {code}'}")
+    return failed
+
+
+def _may_start(run: Run, running: dict[Run, Any]) -> bool:
     """Not while the MAML cell of the same kind runs, whose weights are the common start."""
-    return not any((other.cell, other.seed) == (work.cell.start, work.seed) for other in running)
+    return not any((other.cell, other.seed) == (run.cell.start, run.seed) for other in running)
 
 
-def start(work: Work, *, records: Path, states: Path, until: float) -> subprocess.Popen[bytes]:
+def start(run: Run) -> subprocess.Popen[bytes]:
     """One cell in a process of its own."""
-    cell = work.cell
+    cell = run.cell
     command = [sys.executable, "-m", "experiments.run", "--tier", cell.tier, "--row", cell.row]
-    command += ["--shot", str(cell.shot), "--seed", str(work.seed), "--until", str(until)]
-    command += ["--records", str(records.absolute()), "--states", str(states.absolute())]
-    threads = str(cell.config(work.seed).threads or 1)
+    command += ["--shot", str(cell.shot), "--seed", str(run.seed), "--until", str(run.until)]
+    command += ["--records", str(run.records.absolute()), "--states", str(run.states.absolute())]
+    threads = str(cell.config(run.seed).threads or 1)
     return subprocess.Popen(
         command, cwd=ROOT, env={**MALLOC, **os.environ, "OMP_NUM_THREADS": threads}
     )
 
 
 @contextmanager
-def forwarded_signals(running: dict[Work, subprocess.Popen[bytes]]) -> Iterator[list[int]]:
+def forwarded_signals(running: dict[Run, subprocess.Popen[bytes]]) -> Iterator[list[int]]:
     """Inside, SIGINT and SIGTERM are noted in the list and handed on to every process once."""
     caught: list[int] = []
 
@@ -186,26 +183,24 @@ def forwarded_signals(running: dict[Work, subprocess.Popen[bytes]]) -> Iterator[
             signal.signal(signum, handler)
 
 
-def pack_up(work: Work, states: Path, *, target: Path = UNFINISHED) -> None:
+def pack_up(run: Run, *, target: Path = UNFINISHED) -> None:
     """Copy a cell's state to where git sees it, in pieces."""
-    if not (states / work.name / "last.pt").is_file():
+    if not (run.state / "last.pt").is_file():
         return
-    (target / work.name).mkdir(parents=True, exist_ok=True)
+    (target / run.name).mkdir(parents=True, exist_ok=True)
     for name in CARRIED:
-        if (states / work.name / name).is_file():
-            shards.write((states / work.name / name).read_bytes(), target / work.name / name)
+        if (run.state / name).is_file():
+            shards.write((run.state / name).read_bytes(), target / run.name / name)
 
 
-def unpack(work: Work, states: Path, *, origin: Path = UNFINISHED) -> None:
+def unpack(run: Run, *, origin: Path = UNFINISHED) -> None:
     """Put a packed state back, unless there is one already."""
-    if (states / work.name / "last.pt").is_file() or not shards.pieces(
-        origin / work.name / "last.pt"
-    ):
+    if (run.state / "last.pt").is_file() or not shards.pieces(origin / run.name / "last.pt"):
         return
-    (states / work.name).mkdir(parents=True, exist_ok=True)
+    (run.state).mkdir(parents=True, exist_ok=True)
     for name in CARRIED:
-        if shards.pieces(origin / work.name / name):
-            (states / work.name / name).write_bytes(shards.read(origin / work.name / name))
+        if shards.pieces(origin / run.name / name):
+            (run.state / name).write_bytes(shards.read(origin / run.name / name))
 
 
 if __name__ == "__main__":

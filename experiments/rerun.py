@@ -9,10 +9,11 @@ training steps already amplify the last bits.
 
 from __future__ import annotations
 
-import argparse
 import shutil
-import sys
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from experiments import tables
 from experiments.cells import TIERS, tier
@@ -20,7 +21,7 @@ from experiments.provenance import machine
 from experiments.records import COMPARED, FOLDER, Record
 from experiments.reproduce import work_on
 from experiments.result_tables import read
-from experiments.status import Work, wanted
+from experiments.status import Run, wanted
 
 LEAST_TOLERANCE = 0.02  # of accuracy
 ERRORS = 3.0  # standard errors
@@ -56,10 +57,10 @@ def differences(mine: Path, theirs: Path) -> list[str]:
     return found
 
 
-def borrow_maml(works: list[Work], records: Path) -> None:
+def borrow_maml(runs: list[Run], records: Path) -> None:
     """Copy the MAML records from git: the common start of one row alone."""
-    for work in works:
-        name = work.cell.start.record(work.seed)
+    for run in runs:
+        name = run.cell.start.record(run.seed)
         if (FOLDER / name).is_dir() and not (records / name).is_dir():
             shutil.copytree(FOLDER / name, records / name)
 
@@ -77,59 +78,42 @@ def same_machine(record: Record) -> bool:
     )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """0 when everything agrees."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.rerun", description=__doc__)
-    parser.add_argument("--tier", choices=TIERS, default="smoke")
-    parser.add_argument("--row", help="only this row; the page is then not compared")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        help="an empty or half-finished folder for the fresh records",
-    )
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument(
-        "--accept",
-        action="store_true",
-        help="after a deliberate change: put the fresh records into git's place",
-    )
-    given = parser.parse_args(arguments)
-    works, records = wanted([given.tier], row=given.row), given.out / "records"
-    if {work.cell.start for work in works} - {work.cell for work in works}:
-        borrow_maml(works, records)
-    if code := work_on(works, records=records, states=given.out / "state", jobs=given.jobs):
-        return code
-    found = [
-        sentence
-        for work in works
-        for sentence in differences(records / work.name, FOLDER / work.name)
-    ]
-    page = tables.tier_page(given.tier, read(records))
-    (given.out / f"{given.tier}.md").write_text(page, encoding="utf-8")
-    exact = all(
-        same_machine(Record(FOLDER / work.name)) for work in works if (FOLDER / work.name).is_dir()
-    )
-    if (
-        given.row is None
-        and not tier(given.tier).like
-        and exact
-        and page != (tables.OUT / f"{given.tier}.md").read_text(encoding="utf-8")
-    ):
-        found.append(f"{given.out / given.tier}.md must equal experiments/results/{given.tier}.md")
+def main(
+    out: Annotated[Path, typer.Option(help="An empty or half-finished folder for the records.")],
+    tier_: Annotated[str, typer.Option("--tier", help=", ".join(TIERS))] = "smoke",
+    row: Annotated[
+        str | None, typer.Option(help="Only this row; the page is then not compared.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Cells at once.")] = 1,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Put the fresh records into git's place.")
+    ] = False,
+) -> None:
+    """Run a tier afresh; exit code 0 when everything agrees with the records in git."""
+    name, records = tier(tier_).name, out / "records"
+    runs = wanted([name], row=row, records=records, states=out / "state")
+    if {run.cell.start for run in runs} - {run.cell for run in runs}:
+        borrow_maml(runs, records)
+    if code := work_on(runs, jobs=jobs):
+        raise typer.Exit(code)
+    found = [line for run in runs for line in differences(run.record, FOLDER / run.name)]
+    page = tables.tier_page(name, read(records))
+    (out / f"{name}.md").write_text(page, encoding="utf-8")
+    kept = [Record(FOLDER / run.name) for run in runs if (FOLDER / run.name).is_dir()]
+    exact, whole = all(map(same_machine, kept)), row is None and not tier(name).like
+    if whole and exact and page != (tables.OUT / f"{name}.md").read_text(encoding="utf-8"):
+        found.append(f"{out / name}.md must equal experiments/results/{name}.md")
     for sentence in found:
-        print(sentence)
+        typer.echo(sentence)
+    if accept:
+        for run in runs:
+            shutil.rmtree(FOLDER / run.name, ignore_errors=True)
+            shutil.copytree(run.record, FOLDER / run.name)
     kind = "the same bytes" if exact else "within tolerance, as on another machine"
-    if given.accept:
-        for work in works:
-            shutil.rmtree(FOLDER / work.name, ignore_errors=True)
-            shutil.copytree(records / work.name, FOLDER / work.name)
-    print(
-        f"{len(works)} cells of tier {given.tier}: {'they differ' if found else kind}; the page is "
-        f"in {given.out}"
-    )
-    return int(bool(found))
+    verdict = "they differ" if found else kind
+    typer.echo(f"{len(runs)} cells of tier {name}: {verdict}; the page is in {out}")
+    raise typer.Exit(int(bool(found)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

@@ -7,9 +7,10 @@ few of them.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from experiments import shards
 from experiments.records import WEIGHTS, Record
@@ -40,20 +41,17 @@ def changed(record: Record, n_tasks: int) -> float:
     return max(shares)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """0 when the answers are the recorded ones."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.retest", description=__doc__)
-    parser.add_argument("record", type=Path)
-    parser.add_argument("--tasks", type=int, default=100)
-    given = parser.parse_args(arguments)
-    share = changed(Record(given.record), given.tasks)
-    print(
-        f"{given.record.name}: {100 * share:.3f}% of the answers on {given.tasks} tasks differ "
-        "from "
-        "the record"
+def main(
+    record: Annotated[Path, typer.Argument(help="The folder of a record with kept weights.")],
+    tasks: Annotated[int, typer.Option(min=1, help="The first so many test tasks.")] = 100,
+) -> None:
+    """Exit code 0 when the answers are the recorded ones."""
+    share = changed(Record(record), tasks)
+    typer.echo(
+        f"{record.name}: {100 * share:.3f}% of the answers on {tasks} tasks differ from the record"
     )
-    return int(share > ALLOWED)
+    raise typer.Exit(int(share > ALLOWED))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

@@ -8,24 +8,23 @@ clock; a finished cell leaves nothing there.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 
-from experiments import probes, provenance, records as store, shards
+from experiments import controls, probes, provenance, records as store, shards
 from experiments.cells import Cell, tier
 from experiments.records import WEIGHTS, Adaptation, Provenance, Result, Scores
+from experiments.status import OutOfTime, Run
 from mdtheory.config import RunConfig
 from mdtheory.data.episodes import Source
 from mdtheory.meta import checkpoint
@@ -40,63 +39,26 @@ from mdtheory.run.folder import RunFolder
 TEST_SHARD = 100  # tasks tested between two looks at the clock
 
 
-class OutOfTime(Exception):
-    """The deadline has come; everything is saved."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A cell with a seed, where it lives, and the moment (``time.time()``) at which it must
-    stop.
-    """
-
-    cell: Cell
-    seed: int
-    records: Path
-    states: Path
-    until: float = math.inf
-
-    @property
-    def name(self) -> str:
-        """As the record is called."""
-        return self.cell.record(self.seed)
-
-    @property
-    def state(self) -> Path:
-        """The folder of what is unfinished."""
-        return self.states / self.name
-
-    @property
-    def record(self) -> Path:
-        """The folder of the finished record."""
-        return self.records / self.name
-
-    def check_time(self) -> None:
-        """:class:`OutOfTime` after the deadline."""
-        if time.time() >= self.until:
-            raise OutOfTime
-
-
-def run(job: Job) -> bool:
+def carry_out(this: Run) -> bool:
     """Go on until the record is there (True) or the time is up (False)."""
-    if job.record.is_dir():
+    if this.record.is_dir():
         return True
-    config = job.cell.config(job.seed)
+    config = this.cell.config(this.seed)
     torch.set_num_threads(config.threads or 1)
-    job.state.mkdir(parents=True, exist_ok=True)
+    this.state.mkdir(parents=True, exist_ok=True)
     try:
-        with clocked(job, "open"):
+        with clocked(this, "open"):
             source = open_data(config.data, pick_device(config.device))
-        with clocked(job, "train"):
-            train(job, config, source)
-        with clocked(job, "test"):
-            learner, state = best_learner(job, config, source)
-            scores = test(job, learner, config, source)
-            adaptation, map_probe = measure(job, learner, config, source)
+        with clocked(this, "train"):
+            train(this, config, source)
+        with clocked(this, "test"):
+            learner, state = best_learner(this, config, source)
+            scores = test(this, learner, config, source)
+            adaptation, map_probe = measure(this, learner, config, source)
     except OutOfTime:
         return False
     write_record(
-        job,
+        this,
         config,
         source,
         learner,
@@ -105,26 +67,25 @@ def run(job: Job) -> bool:
         adaptation=adaptation,
         map_probe=map_probe,
     )
-    shutil.rmtree(job.state)
+    shutil.rmtree(this.state)
     return True
 
 
-def train(job: Job, config: RunConfig, source: Source) -> None:
+def train(this: Run, config: RunConfig, source: Source) -> None:
     """Train to the last iteration and its validation, from the last checkpoint on."""
-    trainer = RunFolder(job.state, resume=True).trainer(
-        config,
-        source,
-        listeners=[Lines(job.name, every=30), JsonLines(job.state / "metrics.jsonl")],
-    )
-    minutes = None if math.isinf(job.until) else max(0.0, (job.until - time.time()) / 60)
-    counters = trainer.fit(minutes=minutes)
+    minutes = None if math.isinf(this.until) else max(0.0, (this.until - time.time()) / 60)
+    listeners = [Lines(this.name, every=30), JsonLines(this.state / "metrics.jsonl")]
+    with RunFolder(this.state, resume=True) as folder:
+        counters = folder.trainer(config, source, listeners=listeners).fit(minutes=minutes)
     if counters.iteration < config.meta.iterations or counters.validated < config.meta.iterations:
         raise OutOfTime
 
 
-def best_learner(job: Job, config: RunConfig, source: Source) -> tuple[MetaLearner, dict[str, Any]]:
+def best_learner(
+    this: Run, config: RunConfig, source: Source
+) -> tuple[MetaLearner, dict[str, Any]]:
     """The learner with the best validation, and the checkpoint that it comes from."""
-    state = checkpoint.load(job.state / "best.pt")
+    state = checkpoint.load(this.state / "best.pt")
     return learner_with(config, source, state), state
 
 
@@ -135,24 +96,24 @@ def learner_with(config: RunConfig, source: Source, state: dict[str, Any]) -> Me
     return learner.eval()
 
 
-def test(job: Job, learner: MetaLearner, config: RunConfig, source: Source) -> Scores:
+def test(this: Run, learner: MetaLearner, config: RunConfig, source: Source) -> Scores:
     """Correct answers on all test tasks under both protocols; some rows also with statistics of the
     support set alone.
     """
     norms = [config.norm]
-    if job.cell.row in tier(job.cell.tier).other_norm and config.norm != "support":
+    if this.cell.row in tier(this.cell.tier).other_norm and config.norm != "support":
         norms.append("support")
-    path = job.state / "scores.json"
+    path = this.state / "scores.json"
     found: Scores = json.loads(path.read_text()) if path.exists() else {}
     for norm in norms:
-        own = learner if norm == config.norm else other_norm(learner, config, source, norm)
+        tested = learner if norm == config.norm else other_norm(learner, config, source, norm)
         by_query = found.setdefault(
             norm, {str(n_query): [] for n_query in config.task.eval_n_query}
         )
         while (done := len(next(iter(by_query.values())))) < config.test.tasks:
-            job.check_time()
+            this.check_time()
             part = correct_answers(
-                own, config, source, start=done, stop=min(done + TEST_SHARD, config.test.tasks)
+                tested, config, source, start=done, stop=min(done + TEST_SHARD, config.test.tasks)
             )
             for n_query, correct in part.items():
                 by_query[n_query] += correct
@@ -188,46 +149,46 @@ def correct_answers(
 
 
 def measure(
-    job: Job, learner: MetaLearner, config: RunConfig, source: Source
+    this: Run, learner: MetaLearner, config: RunConfig, source: Source
 ) -> tuple[Adaptation, store.MapProbe | None]:
     """The paths on the first test tasks, from the method's own start and from MAML's, and the map's
     monotonicity.
     """
-    own, n_query = tier(job.cell.tier), max(config.task.eval_n_query)
+    asked, n_query = tier(this.cell.tier), max(config.task.eval_n_query)
     stream = build_stream(config, source, split="test", n_query=n_query)
-    n_tasks = min(own.path_tasks, config.test.tasks)
+    n_tasks = min(asked.path_tasks, config.test.tasks)
     starts: dict[str, Callable[[], Any]] = {
         "own": lambda: {name: value.detach() for name, value in learner.meta().items()},
-        "common": lambda: probes.common_start(learner, maml_weights(job)),
+        "common": lambda: probes.common_start(learner, maml_weights(this)),
     }
-    kept, found = job.state / "paths.json", {}
+    kept, found = this.state / "paths.json", {}
     if kept.exists():
         found = json.loads(kept.read_text())
     for kind, start in starts.items():
         if kind not in found:
-            job.check_time()
+            this.check_time()
             meta = start()
             paths = (
                 None
                 if meta is None
-                else probes.paths(learner, meta, stream, n_tasks=n_tasks, n_steps=own.path_steps)
+                else probes.paths(learner, meta, stream, n_tasks=n_tasks, n_steps=asked.path_steps)
             )
             found[kind] = None if paths is None else paths.model_dump()
             checkpoint.write_atomically(kept, json.dumps(found).encode())
-    job.check_time()
+    this.check_time()
     adaptation = Adaptation(
-        tasks=n_tasks, steps=own.path_steps, queries=n_query * config.task.n_way, **found
+        tasks=n_tasks, steps=asked.path_steps, queries=n_query * config.task.n_way, **found
     )
     return adaptation, probes.map_probe(learner, stream)
 
 
-def maml_weights(job: Job) -> Path:
+def maml_weights(this: Run) -> Path:
     """Where the MAML cell with the same seed keeps its weights."""
-    return job.records / job.cell.start.record(job.seed) / WEIGHTS
+    return this.records / this.cell.start.record(this.seed) / WEIGHTS
 
 
 def write_record(
-    job: Job,
+    this: Run,
     config: RunConfig,
     source: Source,
     learner: MetaLearner,
@@ -238,14 +199,14 @@ def write_record(
     map_probe: store.MapProbe | None,
 ) -> None:
     """All files in a new folder, sealed, checked, and moved into place in one step."""
-    last = checkpoint.load(job.state / "last.pt")
+    last = checkpoint.load(this.state / "last.pt")
     meta = learner.meta()
     result = Result(
         version=1,
-        tier=job.cell.tier,
-        row=job.cell.row,
-        shot=job.cell.shot,
-        seed=job.seed,
+        tier=this.cell.tier,
+        row=this.cell.row,
+        shot=this.cell.shot,
+        seed=this.seed,
         config_digest=config.digest,
         data_digest=source.digest,
         iterations=checkpoint.iteration(last),
@@ -259,38 +220,38 @@ def write_record(
         protocols=store.protocols_of(scores, config.task.n_way),
         map=map_probe,
     )
-    folder = job.state / "record"
+    folder = this.state / "record"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    metrics = store.thinned(read_metrics(job.state / "metrics.jsonl"))
+    metrics = store.thinned(read_metrics(this.state / "metrics.jsonl"))
     texts = {
         "config.toml": config.to_toml(),
         "result.json": result.model_dump_json(indent=1) + "\n",
-        "scores.json": _rows(scores),
+        "scores.json": rows_of_numbers(scores),
         "metrics.jsonl": "".join(json.dumps(row) + "\n" for row in metrics),
-        "paths.json": _rows(adaptation.model_dump()),
-        "provenance.json": how(job, config).model_dump_json(indent=1) + "\n",
+        "paths.json": rows_of_numbers(adaptation.model_dump()),
+        "provenance.json": how(this, config).model_dump_json(indent=1) + "\n",
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-    if job.cell.row in tier(job.cell.tier).weights:
+    if this.cell.row in tier(this.cell.tier).weights:
         checkpoint.export_safetensors(state, folder / WEIGHTS)
         shards.write((folder / WEIGHTS).read_bytes(), folder / WEIGHTS)
     store.seal(folder)
-    job.records.mkdir(parents=True, exist_ok=True)
-    folder.rename(job.record)
-    if problems := store.verify(job.record):
-        raise ValueError(f"the record must be sound, but {problems[0]}; look at {job.record}")
+    this.records.mkdir(parents=True, exist_ok=True)
+    folder.rename(this.record)
+    if problems := store.verify(this.record):
+        raise ValueError(f"the record must be sound, but {problems[0]}; look at {this.record}")
 
 
-def how(job: Job, config: RunConfig) -> Provenance:
+def how(this: Run, config: RunConfig) -> Provenance:
     """Code, machine and times of this run."""
-    clock, device = read_clock(job), str(pick_device(config.device))
-    cell = job.cell
+    clock, device = read_clock(this), str(pick_device(config.device))
+    cell = this.cell
     return Provenance(
         command=(
             f"python -m experiments.reproduce --tier {cell.tier} --row {cell.row} --shot "
-            f"{cell.shot} --seed {job.seed}"
+            f"{cell.shot} --seed {this.seed}"
         ),
         finished=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         sittings=max(1, int(clock["sittings"])),
@@ -303,25 +264,25 @@ def how(job: Job, config: RunConfig) -> Provenance:
 
 
 @contextmanager
-def clocked(job: Job, part: str) -> Iterator[None]:
+def clocked(this: Run, part: str) -> Iterator[None]:
     """Add the time spent inside to the cell's clock, however the inside ends."""
     began = time.monotonic()
     try:
         yield
     finally:
-        clock = read_clock(job)
+        clock = read_clock(this)
         clock[part] += time.monotonic() - began
         clock["sittings"] += part == "open"
         clock["peak"] = max(
             clock["peak"],
-            provenance.peak_mebibytes(str(pick_device(job.cell.config(job.seed).device))),
+            provenance.peak_mebibytes(str(pick_device(this.cell.config(this.seed).device))),
         )
-        checkpoint.write_atomically(job.state / "clock.json", json.dumps(clock).encode())
+        checkpoint.write_atomically(this.state / "clock.json", json.dumps(clock).encode())
 
 
-def read_clock(job: Job) -> dict[str, float]:
+def read_clock(this: Run) -> dict[str, float]:
     """Seconds by part, sittings and peak memory so far."""
-    path = job.state / "clock.json"
+    path = this.state / "clock.json"
     return (
         json.loads(path.read_text())
         if path.exists()
@@ -329,11 +290,11 @@ def read_clock(job: Job) -> dict[str, float]:
     )
 
 
-def _rows(value: Any, indent: str = "") -> str:
+def rows_of_numbers(value: Any, indent: str = "") -> str:
     """JSON with one list of numbers a line, so that a change is a change of few lines."""
     if isinstance(value, dict):
         inside = ",\n".join(
-            f"{indent} {json.dumps(key)}: {_rows(item, indent + ' ').strip()}"
+            f"{indent} {json.dumps(key)}: {rows_of_numbers(item, indent + ' ').strip()}"
             for key, item in value.items()
         )
         return f"{{\n{inside}\n{indent}}}" + ("" if indent else "\n")
@@ -342,32 +303,28 @@ def _rows(value: Any, indent: str = "") -> str:
     return json.dumps(value)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """0: the record is there; 75: the time is up; 3: the run diverged; 128 + n: stopped by signal
-    n.
-    """
-    parser = argparse.ArgumentParser(prog="python -m experiments.run", description=__doc__)
-    for name in ("--tier", "--row"):
-        parser.add_argument(name, required=True)
-    for name in ("--shot", "--seed"):
-        parser.add_argument(name, type=int, required=True)
-    for name in ("--records", "--states"):
-        parser.add_argument(name, type=Path, required=True)
-    parser.add_argument("--until", type=float, default=math.inf)
-    given = parser.parse_args(arguments)
-    cell = Cell(given.tier, given.row, given.shot)
-    job = Job(
-        cell=cell, seed=given.seed, records=given.records, states=given.states, until=given.until
-    )
+def main(
+    tier: Annotated[str, typer.Option()],
+    row: Annotated[str, typer.Option()],
+    shot: Annotated[int, typer.Option()],
+    seed: Annotated[int, typer.Option()],
+    records: Annotated[Path, typer.Option()],
+    states: Annotated[Path, typer.Option()],
+    until: Annotated[float, typer.Option()] = math.inf,
+) -> None:
+    """Exit code 0: the record is there; 75: the time is up; 3: it diverged; 128 + n: signal n."""
+    controls.register()
+    this = Run(cell=Cell(tier, row, shot), seed=seed, records=records, states=states, until=until)
     try:
-        return 0 if run(job) else 75
+        code = 0 if carry_out(this) else 75
     except InterruptedRunError as request:
-        return request.exit_code
+        code = request.exit_code
     except DivergedError as error:
-        checkpoint.write_atomically(job.state / "diverged.txt", f"{error}\n".encode())
-        print(f"{job.name}: {error}", file=sys.stderr)
-        return 3
+        checkpoint.write_atomically(this.state / "diverged.txt", f"{error}\n".encode())
+        typer.echo(f"{this.name}: {error}", err=True)
+        code = 3
+    raise typer.Exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

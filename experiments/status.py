@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +18,41 @@ STATES = ROOT / "experiments" / "state"
 UNFINISHED = ROOT / "experiments" / "unfinished"
 
 
+class OutOfTime(Exception):
+    """The deadline has come; everything is saved."""
+
+
 @dataclass(frozen=True)
-class Work:
-    """A cell with a seed."""
+class Run:
+    """A cell with a seed, where its record and its unfinished state live, and the moment
+    (``time.time()``) at which it must stop.
+    """
 
     cell: Cell
     seed: int
+    records: Path = FOLDER
+    states: Path = STATES
+    until: float = math.inf
 
     @property
     def name(self) -> str:
-        """As its record is called."""
+        """As the record is called."""
         return self.cell.record(self.seed)
+
+    @property
+    def state(self) -> Path:
+        """The folder of what is unfinished."""
+        return self.states / self.name
+
+    @property
+    def record(self) -> Path:
+        """The folder of the finished record."""
+        return self.records / self.name
+
+    def check_time(self) -> None:
+        """:class:`OutOfTime` after the deadline."""
+        if time.time() >= self.until:
+            raise OutOfTime
 
 
 def wanted(
@@ -35,7 +61,9 @@ def wanted(
     row: str | None = None,
     shot: int | None = None,
     seed: int | None = None,
-) -> list[Work]:
+    records: Path = FOLDER,
+    states: Path = STATES,
+) -> list[Run]:
     """The cells of these tiers that fit, each with the tier's seeds or with the one given.
     ``ValueError`` where none fits.
     """
@@ -57,14 +85,14 @@ def wanted(
         for own in ([seed] if seed is not None else tier(cell.tier).seeds_of(cell))
     ]
     return [
-        Work(cell, own)
+        Run(cell, own, records, states)
         for cell, own in sorted(
             by_seed, key=lambda pair: names.index(pair[0].tier) * 10**6 + pair[1]
         )
     ]
 
 
-def describe(work: Work, *, records: Path = FOLDER, states: Path = STATES) -> list[dict[str, Any]]:
+def describe(run: Run) -> list[dict[str, Any]]:
     """One object for every test protocol of a cell: row, shot, tier, iterations, target, protocol,
     accuracy, interval, record.
 
@@ -72,9 +100,9 @@ def describe(work: Work, *, records: Path = FOLDER, states: Path = STATES) -> li
     until the cell is finished; ``record`` is the record's folder. ``state``: finished, unfinished,
     diverged or missing.
     """
-    config = work.cell.config(work.seed)
-    base = {"row": work.cell.row, "shot": work.cell.shot, "tier": work.cell.tier, "seed": work.seed}
-    folder = records / work.name
+    config = run.cell.config(run.seed)
+    base = {"row": run.cell.row, "shot": run.cell.shot, "tier": run.cell.tier, "seed": run.seed}
+    folder = run.record
     if (folder / "result.json").is_file():
         result = Record(folder).result
         return [
@@ -91,8 +119,7 @@ def describe(work: Work, *, records: Path = FOLDER, states: Path = STATES) -> li
             for one in result.protocols
             if one.norm == config.norm
         ]
-    state = states / work.name
-    packed = UNFINISHED / work.name
+    state, packed = run.state, UNFINISHED / run.name
     done = iterations(state / "metrics.jsonl") or iterations(packed / "metrics.jsonl")
     how = "unfinished" if done else "missing"
     if (state / "diverged.txt").is_file():
@@ -127,7 +154,7 @@ def iterations(metrics: Path) -> int:
 
 
 def lines(objects: Iterable[dict[str, Any]]) -> list[str]:
-    """The same for people."""
+    """The same as text, one line for every protocol."""
     shown = []
     for one in objects:
         head = f"{one['tier']:6} {one['row']:22} {one['shot']}-shot seed {one['seed']}"

@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import typer
+
 from experiments.answers import answers, verdicts
 from experiments.cells import TIERS, cells, rows, tier
-from experiments.generated import ROOT, report, settle, with_block
+from experiments.generated import ROOT, WriteOrCheck, report, settle, with_block
 from experiments.records import FOLDER
 from experiments.result_tables import Page, read, table_order
 from experiments.statistics import Estimate, p_text
@@ -351,18 +351,11 @@ def made(
     return {path: text.encode() for path, text in found.items()}
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(write: WriteOrCheck) -> None:
     """Write or check every table."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.tables", description=__doc__)
-    choice = parser.add_mutually_exclusive_group(required=True)
-    choice.add_argument(
-        "--write", action="store_true", help="write every page that differs, and the README's block"
-    )
-    choice.add_argument("--check", action="store_true", help="exit 1 where one differs")
-    write = parser.parse_args(arguments).write
     stale = settle(made(), write=write, owned=OUT.glob("*.md"))
-    return report(stale, write=write, command="python -m experiments.tables")
+    raise typer.Exit(report(stale, write=write, command="python -m experiments.tables"))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

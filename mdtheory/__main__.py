@@ -1,8 +1,28 @@
-"""``python -m mdtheory`` is the command line."""
+"""``python -m mdtheory`` and ``mdtheory``: the command line."""
 
 from __future__ import annotations
 
-from mdtheory.cli import app
+import os
+import signal
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C while it is still being imported is one sentence and exit code
+    130.
+    """
+    at_start = signal.getsignal(signal.SIGINT)
+    if at_start is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)  # an exception could end anywhere inside an import
+    from mdtheory.cli import app
+
+    signal.signal(signal.SIGINT, at_start)
+    app(prog_name="mdtheory")
+
+
+def _leave(signum: int, frame: object) -> None:
+    os.write(2, b"mdtheory: stopped\n")
+    os._exit(130)
+
 
 if __name__ == "__main__":
-    app(prog_name="mdtheory")
+    main()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -28,30 +30,56 @@ traceback.
 
 
 class Guarded(TyperGroup):
-    """Turns an expected error into one sentence on the error stream and exit code 2."""
+    """Turns an expected error into one sentence on the error stream and exit code 2; a console that
+    fails ends nothing.
+    """
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
+        """Run the program."""
+        from mdtheory.commands.console import complain, demand_arguments, one_line, prepare_streams
+
+        results = prepare_streams()
+        try:
+            demand_arguments(sys.argv[1:] if args is None else args)
+        except ValueError as error:
+            complain(one_line(error))
+            raise SystemExit(2) from error
+        try:
+            return super().main(args, *rest, **options)
+        except SystemExit as end:
+            results.flush()
+            if results.failure is None or isinstance(results.failure, BrokenPipeError) or end.code:
+                raise
+            complain(
+                "the standard output must take the result, but the system says: "
+                f"{one_line(results.failure)}; it is above, on the error stream"
+            )
+            raise SystemExit(2) from None
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        from mdtheory.commands.console import complain, lacks_memory, one_line
+        from mdtheory.commands.console import complain, lacks_memory, one_line, plugin_failure
 
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
-            raise
-        except EXPECTED as error:
-            complain(one_line(error))
-            raise typer.Exit(2) from error
-        except (RuntimeError, MemoryError) as error:
-            if not lacks_memory(error):
-                raise
-            complain(
-                f"the run must fit in memory, but {one_line(error)}; choose a smaller model, or "
-                "fewer tasks or steps"
-            )
-            raise typer.Exit(2) from error
         except KeyboardInterrupt:
             complain("stopped")
             raise typer.Exit(130) from None
+        except typer.Exit:
+            raise
+        except BaseException as error:
+            if (said := plugin_failure(error)) is not None:
+                complain(said)
+            elif isinstance(error, EXPECTED):
+                complain(one_line(error))
+            elif isinstance(error, RuntimeError | MemoryError) and lacks_memory(error):
+                complain(
+                    f"the run must fit in memory, but {one_line(error)}; choose a smaller model, "
+                    "or fewer tasks or steps"
+                )
+            else:
+                raise
+            raise typer.Exit(2) from error
 
 
 app = typer.Typer(

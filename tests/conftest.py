@@ -25,6 +25,10 @@ settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True
 settings.register_profile("nightly", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("MDTHEORY_HYPOTHESIS", "ci" if CI else "dev"))
 
+if not torch.cuda.is_available():
+    # read where a kernel is defined: those of the library then run on CPU tensors
+    os.environ["TRITON_INTERPRET"] = "1"
+
 torch.set_num_threads(1)  # the same bits alone and beside other workers
 
 

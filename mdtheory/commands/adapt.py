@@ -11,9 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from mdtheory.commands.console import (
+    ForceFlag,
     JsonFlag,
     PluginOption,
-    load_plugins,
+    ThreadsOption,
+    demand_new,
+    use_plugins,
     use_threads,
     write_json,
 )
@@ -44,7 +47,8 @@ def adapt(
         typer.Option("--steps", min=0, help="Task steps (default: those of the run's tests)."),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or auto.")] = "cpu",
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None,
+    threads: ThreadsOption = None,
+    force: ForceFlag = False,
     plugin: PluginOption = None,
     json_: JsonFlag = False,
 ) -> None:
@@ -61,9 +65,11 @@ def adapt(
 
       mdtheory adapt runs/maml --support my/examples --query my/unknown --out answers
     """
-    load_plugins(plugin)
+    use_plugins(plugin)
     use_threads(threads)
-    report = run(find_checkpoint(checkpoint), support, query, out, steps=steps, device=device)
+    report = run(
+        find_checkpoint(checkpoint), support, query, out, steps=steps, device=device, force=force
+    )
     if json_:
         write_json(report)
         return
@@ -98,16 +104,24 @@ class Pictures:
 
 
 def run(
-    path: Path, support: Path, query: Path, out: Path, *, steps: int | None, device: str
+    path: Path,
+    support: Path,
+    query: Path,
+    out: Path,
+    *,
+    steps: int | None,
+    device: str,
+    force: bool,
 ) -> dict[str, Any]:
     """Adapt, predict, write both files; a summary."""
     import torch
 
+    from mdtheory.meta.checkpoint import write_atomically
     from mdtheory.run.build import image_shape_of, load_learner
 
-    for name in ("predictions.csv", "sheet.png"):
-        if (out / name).exists():
-            raise ValueError(f"--out must be a folder without {name}, got {out}; choose another")
+    table, sheet = out / "predictions.csv", out / "sheet.png"
+    for file in (table, sheet):
+        demand_new(file, "--out", force=force)
     learner, config = load_learner(path, device=device)
     channels, size, _ = image_shape_of(config)
     examples, unknown = read_examples(support, size=size), read_queries(query, size=size)
@@ -133,7 +147,6 @@ def run(
         for truth, guess in zip(unknown.folders, best, strict=True)
         if truth in classes
     ]
-    out.mkdir(parents=True, exist_ok=True)
     rows = [
         {
             "file": str(file),
@@ -142,10 +155,12 @@ def run(
         }
         for file, guess, p in zip(unknown.files, best, probabilities, strict=True)
     ]
-    _write_csv(rows, classes, out / "predictions.csv")
-    _write_sheet(examples, unknown, rows, out / "sheet.png")
+    contents = {table: _csv(rows, classes), sheet: _sheet(examples, unknown, rows)}
+    out.mkdir(parents=True, exist_ok=True)
+    for file, content in contents.items():
+        write_atomically(file, content)
     accuracy = sum(known) / len(known) if known else None
-    places = {"csv": str(out / "predictions.csv"), "sheet": str(out / "sheet.png")}
+    places = {"csv": str(table), "sheet": str(sheet)}
     return {
         "classes": classes,
         "norm": config.norm,
@@ -205,9 +220,7 @@ def _decode(named: list[tuple[Path, str]], size: int) -> Pictures:
     return Pictures([path for path, _ in named], [name for _, name in named], stacked)
 
 
-def _write_csv(rows: list[dict[str, Any]], classes: list[str], path: Path) -> None:
-    from mdtheory.meta.checkpoint import write_atomically
-
+def _csv(rows: list[dict[str, Any]], classes: list[str]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "predicted", *(f"p({name})" for name in classes)])
@@ -219,12 +232,10 @@ def _write_csv(rows: list[dict[str, Any]], classes: list[str], path: Path) -> No
                 *(f"{row['probabilities'][name]:.6f}" for name in classes),
             ]
         )
-    write_atomically(path, text.getvalue().encode())
+    return text.getvalue().encode()
 
 
-def _write_sheet(
-    examples: Pictures, unknown: Pictures, rows: list[dict[str, Any]], path: Path
-) -> None:
+def _sheet(examples: Pictures, unknown: Pictures, rows: list[dict[str, Any]]) -> bytes:
     from mdtheory.figures.contact_sheet import Card, contact_sheet
 
     known = [
@@ -234,4 +245,4 @@ def _write_sheet(
         Card(image, f"{row['predicted']} {100 * row['probabilities'][row['predicted']]:.0f}%")
         for image, row in zip(unknown.pixels, rows, strict=True)
     ]
-    contact_sheet([("examples", known), ("predictions", answers)], path)
+    return contact_sheet([("examples", known), ("predictions", answers)])

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mdtheory.commands.console import JsonFlag, PluginOption, load_plugins, write_findings
+from mdtheory.commands.console import JsonFlag, PluginOption, use_plugins, write_findings
 
 
 def check(
@@ -35,7 +35,7 @@ def check(
     from mdtheory.geometry import geometries
     from mdtheory.run.build import pick_device
 
-    load_plugins(plugin)
+    use_plugins(plugin)
     make = geometries.get(slug)
     findings = [
         {"check": found.property, "ok": found.verdict != "broken", "found": found.said}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mdtheory.commands.console import JsonFlag, write_json
+from mdtheory.commands.console import ForceFlag, JsonFlag, demand_new, write_json
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -76,6 +76,7 @@ def export(
     target: Annotated[
         Path, typer.Argument(metavar="OUT", help="The file to write, ending in .safetensors.")
     ],
+    force: ForceFlag = False,
 ) -> None:
     """Write the weights as a safetensors file, with the configuration and the digest as metadata.
 
@@ -87,7 +88,6 @@ def export(
 
     if target.suffix != ".safetensors":
         raise ValueError(f"OUT must end in .safetensors, got {target}; rename it")
-    if target.exists():
-        raise ValueError(f"OUT must not exist yet, got {target}; remove it or choose another name")
+    demand_new(target, "OUT", force=force)
     checkpoint.export_safetensors(checkpoint.load(file), target)
     typer.echo(str(target))

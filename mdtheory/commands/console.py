@@ -4,16 +4,23 @@ checkpoints.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
+import re
+import signal
 import sys
-from collections.abc import Iterable, Sequence
+import threading
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from types import FrameType
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 
-from mdtheory.core.progress import say
+from mdtheory.core.progress import SafeStream, say
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")]
 PluginOption = Annotated[
@@ -24,6 +31,8 @@ PluginOption = Annotated[
         help="A Python file that registers a geometry, model, ...; may be repeated.",
     ),
 ]
+ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")]
+ForceFlag = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
 
 
 def complain(text: str) -> None:
@@ -41,31 +50,111 @@ def one_line(error: BaseException) -> str:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether the system or torch ran out of memory (torch says so in words only)."""
-    return isinstance(error, MemoryError) or "memory" in str(error).lower()
+    """Whether the system or torch ran out of memory (on a CPU torch says so in words only)."""
+    words = r"DefaultCPUAllocator|\bout of memory\b|not enough memory|Storage size calculation"
+    return isinstance(error, MemoryError) or re.search(words, str(error)) is not None
 
 
-def load_plugins(paths: Iterable[Path] | None) -> None:
-    """Import every ``--plugin`` file; ``ValueError`` for one that is not Python, lacks what it
-    imports, or takes a slug.
+def prepare_streams() -> SafeStream:
+    """Make the standard streams of this program such that no console can end a run; the one that
+    takes results, which the error stream takes instead where it cannot.
+
+    A stream that is closed from the start gets the null device, so that no file that is opened
+    later takes its number, and with it the words of libraries.
+    """
+    for number in range(3):
+        with contextlib.suppress(OSError):
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)
+    errors = SafeStream(sys.stderr)
+    results = SafeStream(sys.stdout, errors)
+    sys.stderr = cast(TextIO, errors)
+    sys.stdout = cast(TextIO, results)
+    return results
+
+
+def demand_arguments(arguments: Sequence[str]) -> None:
+    """``ValueError`` for an empty argument or option: an unset variable of the shell, which as a
+    path would be the current folder.
+    """
+    for argument in arguments:
+        if argument == "" or re.fullmatch(r"--[\w-]+=", argument):
+            raise ValueError(
+                f"every argument must say something, got {argument!r} (a variable that is not "
+                "set?); leave it out, or fill it in"
+            )
+
+
+def use_plugins(paths: Iterable[Path] | None) -> None:
+    """Import every ``--plugin`` file; ``ValueError`` for one that cannot be imported, whatever it
+    does: see :func:`plugin_failure`. What it prints goes to the error stream.
     """
     from mdtheory.core.registry import load_plugin
 
     for path in paths or ():
         try:
-            load_plugin(path)
-        except (
-            SyntaxError,
-            ImportError,
-            NameError,
-            AttributeError,
-            TypeError,
-            LookupError,
-        ) as error:
+            with contextlib.redirect_stdout(sys.stderr), time_limit(PLUGIN_SECONDS):
+                load_plugin(path)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if isinstance(error, ValueError) and plugin_failure(error) is None:
+                raise  # the registry's own sentence
             said = f"{type(error).__name__}: {one_line(error)}"
             raise ValueError(
                 f"--plugin must be Python that can be imported, got {path}: {said}"
             ) from error
+
+
+PLUGIN_SECONDS = 50.0
+"""What importing a plug-in may take."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """``TimeoutError`` after so many seconds inside, where there are such alarms (not on Windows,
+    nor in another thread than the main one).
+    """
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not (
+        threading.main_thread()
+    ):
+        yield
+        return
+
+    def late(signum: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"it must end within {seconds:g} seconds, and has not")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def plugin_failure(error: BaseException) -> str | None:
+    """The sentence for an error that a plug-in raised, with file and line; ``None`` for any other.
+
+    Whose error it is, is decided by the innermost frame that is not a library's.
+    """
+    from mdtheory.core.registry import PLUGIN_PREFIX
+
+    place = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        name = frame.f_globals.get("__name__", "")
+        if name.startswith(PLUGIN_PREFIX):
+            place = f"{frame.f_code.co_filename}, line {line}"
+        elif name.partition(".")[0] == "mdtheory":
+            place = None
+    if place is None:
+        return None
+    return (
+        f"a plug-in must not fail, but {place} ends with {type(error).__name__}: "
+        f"{one_line(error)}; correct it"
+    )
 
 
 def write_findings(findings: Sequence[dict[str, Any]], *, json_: bool) -> None:
@@ -112,10 +201,24 @@ def write_table(
     )
 
 
+def demand_new(path: Path, option: str, *, force: bool) -> None:
+    """``ValueError`` where a file, or a link to nowhere, stands in the place of a new one."""
+    if os.path.lexists(path) and not (force and path.is_file()):
+        raise ValueError(
+            f"{option} must be a new file, got {path}, which is there already; choose another "
+            "name, or replace the file with --force"
+        )
+
+
 def use_threads(threads: int | None) -> None:
-    """Set torch's number of CPU threads, where the configuration says one."""
+    """Set torch's number of CPU threads, where the configuration says one; ``ValueError`` for more
+    than a machine takes.
+    """
     import torch
 
+    most = max(256, 4 * (os.cpu_count() or 1))
+    if threads is not None and threads > most:
+        raise ValueError(f"threads must be at most {most} here, got {threads}; lower it")
     if threads is not None:
         torch.set_num_threads(threads)
 

@@ -7,7 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from mdtheory.commands.console import JsonFlag, write_json
+from mdtheory.commands.console import (
+    ForceFlag,
+    JsonFlag,
+    PluginOption,
+    demand_new,
+    use_plugins,
+    write_json,
+)
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode="rich", help="Look at a data set before training on it."
@@ -21,36 +28,46 @@ Place = Annotated[
 ]
 Size = Annotated[
     int | None,
-    typer.Option("--image-size", min=8, help="Pixels (default: 28 for glyphs, 84 for images)."),
+    typer.Option("--image-size", min=8, help="Pixels (default: the source's own)."),
 ]
-Mini = Annotated[
-    bool,
+SourceName = Annotated[
+    str | None,
     typer.Option(
-        "--mini-imagenet", help="Expect miniImageNet and its 64/16/20 split by WordNet id."
+        "--source",
+        help="What the folder holds: a name that data.source takes, e.g. mini-imagenet or "
+        "omniglot (default: your own images).",
     ),
 ]
 
 
 @app.command()
 def check(
-    path: Place = None, mini: Mini = False, image_size: Size = None, json_: JsonFlag = False
+    path: Place = None,
+    source: SourceName = None,
+    image_size: Size = None,
+    plugin: PluginOption = None,
+    json_: JsonFlag = False,
 ) -> None:
     """Read a data set as training would, and say what is in it.
 
     Knows Parquet folders, class folders (below train/val/test or not), Ravi's csv
     tables, and the pickles in circulation (read without running anything in
-    them). Without PATH, --mini-imagenet looks where MDTHEORY_MINI_IMAGENET
-    points.
+    them). Without PATH, --source mini-imagenet looks where
+    MDTHEORY_MINI_IMAGENET points, and --source omniglot where
+    MDTHEORY_OMNIGLOT does.
 
     [bold]Examples[/bold]
 
       mdtheory data check
 
-      mdtheory data check ~/mini-imagenet --mini-imagenet
+      mdtheory data check ~/mini-imagenet --source mini-imagenet
+
+      mdtheory data check ~/omniglot --source omniglot
 
       mdtheory data check my/photos --json
     """
-    facts = summary(open_place(path, mini=mini, image_size=image_size))
+    use_plugins(plugin)
+    facts = summary(open_place(path, source=source, image_size=image_size))
     if json_:
         write_json(facts)
         return
@@ -66,8 +83,9 @@ def check(
 def sheet(
     out: Annotated[Path, typer.Argument(metavar="OUT.png", help="The picture to write.")],
     path: Place = None,
-    mini: Mini = False,
+    source: SourceName = None,
     image_size: Size = None,
+    plugin: PluginOption = None,
     split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "train",
     task: Annotated[
         int, typer.Option("--task", min=0, help="Which task of the stream to draw.")
@@ -76,6 +94,7 @@ def sheet(
     per_class: Annotated[
         int, typer.Option("--per-class", min=2, help="Images of each class.")
     ] = 10,
+    force: ForceFlag = False,
 ) -> None:
     """Draw one task as a picture: a row of images for every class.
 
@@ -83,20 +102,21 @@ def sheet(
 
       mdtheory data sheet glyphs.png --n-way 12
 
-      mdtheory data sheet mini.png ~/mini-imagenet --mini-imagenet --split test
+      mdtheory data sheet mini.png ~/mini-imagenet --source mini-imagenet --split test
     """
     from mdtheory.data.episodes import EpisodeStream
     from mdtheory.figures.contact_sheet import Card, contact_sheet, pixels_of
+    from mdtheory.meta.checkpoint import write_atomically
 
-    if out.suffix.lower() != ".png" or out.exists():
-        raise ValueError(
-            f"OUT.png must be a new file that ends in .png, got {out}; choose another name"
-        )
-    source = open_place(path, mini=mini, image_size=image_size)
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"OUT.png must end in .png, got {out}; choose another name")
+    demand_new(out, "OUT.png", force=force)
+    use_plugins(plugin)
+    images = open_place(path, source=source, image_size=image_size)
     stream = EpisodeStream(
-        source, split=split, seed=0, n_way=n_way, n_shot=1, n_query=per_class - 1
+        images, split=split, seed=0, n_way=n_way, n_shot=1, n_query=per_class - 1
     )
-    names, episode = source.classes(split), stream(task)
+    names, episode = images.classes(split), stream(task)
     queries = episode.query_x.reshape(n_way, per_class - 1, *episode.query_x.shape[1:])
     sections = []
     for (class_index, _), example, others in zip(
@@ -104,37 +124,35 @@ def sheet(
     ):
         cards = [Card(pixels_of(image.numpy())) for image in (example, *others)]
         sections.append((names[class_index], cards))
-    contact_sheet(sections, out)
+    write_atomically(out, contact_sheet(sections))
     typer.echo(str(out))
 
 
-def open_place(path: Path | None, *, mini: bool, image_size: int | None) -> Any:
-    """The source that the arguments mean."""
+def open_place(path: Path | None, *, source: str | None, image_size: int | None) -> Any:
+    """The images that the arguments mean."""
     from mdtheory.config import parse
     from mdtheory.run.build import open_data
 
-    table: dict[str, Any] = {
-        "source": "mini-imagenet" if mini else "folder" if path is not None else "glyphs"
-    }
+    table: dict[str, Any] = {"source": source or ("glyphs" if path is None else "folder")}
     table |= {} if path is None else {"path": str(path)}
     table |= {} if image_size is None else {"image_size": image_size}
     return open_data(parse({"data": table}, origin="data").data)
 
 
-def summary(source: Any) -> dict[str, Any]:
+def summary(images: Any) -> dict[str, Any]:
     """Digest, image shape and the number of classes and images of every split, with what the reader
     says besides.
     """
-    if hasattr(source, "summary"):
-        return dict(source.summary())
+    if hasattr(images, "summary"):
+        return dict(images.summary())
     splits = {}
     for split in ("train", "validation", "test"):
-        names = source.classes(split)
-        images = sum(source.count(split, index) for index in range(len(names)))
-        splits[split] = {"classes": len(names), "images": images}
+        names = images.classes(split)
+        pictures = sum(images.count(split, index) for index in range(len(names)))
+        splits[split] = {"classes": len(names), "images": pictures}
     return {
-        "origin": "glyphs",
-        "digest": source.digest,
-        "image_shape": list(source.image_shape),
+        "origin": "drawn on demand",
+        "digest": images.digest,
+        "image_shape": list(images.image_shape),
         "splits": splits,
     }

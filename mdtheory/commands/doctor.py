@@ -59,7 +59,7 @@ def _devices() -> dict[str, Any]:
 
 def _data() -> list[dict[str, Any]]:
     from mdtheory.data.glyphs import GlyphSet
-    from mdtheory.data.open import MINI_IMAGENET_VARIABLE, detect
+    from mdtheory.data.sources import source_class, sources
 
     glyphs = GlyphSet()
     found = [
@@ -70,17 +70,19 @@ def _data() -> list[dict[str, Any]]:
             ),
         )
     ]
-    place = os.environ.get(MINI_IMAGENET_VARIABLE)
-    if not place:
-        return [
-            *found,
-            _finding("miniImageNet", f"not looked for: {MINI_IMAGENET_VARIABLE} is not set"),
-        ]
-    try:
-        form = detect(place)
-        return [*found, _finding("miniImageNet", f"{form.form} in {form.path}")]
-    except ValueError as error:
-        return [*found, _finding("miniImageNet", str(error), ok=False)]
+    for source in map(source_class, sources):
+        if not source.variable:
+            continue
+        place = os.environ.get(source.variable)
+        if not place:
+            found.append(_finding(source.title, f"not looked for: {source.variable} is not set"))
+            continue
+        try:
+            form = source().find(place)
+            found.append(_finding(source.title, f"{form.form} in {form.path}"))
+        except ValueError as error:
+            found.append(_finding(source.title, str(error), ok=False))
+    return found
 
 
 def _mathematics() -> list[dict[str, Any]]:

@@ -8,9 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from mdtheory.commands.console import (
+    ForceFlag,
     JsonFlag,
     PluginOption,
-    load_plugins,
+    ThreadsOption,
+    demand_new,
+    use_plugins,
     use_threads,
     write_json,
     write_table,
@@ -36,11 +39,12 @@ def evaluate(
         Path | None, typer.Option("--data", metavar="PATH", help="Where the images are now.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or auto.")] = "cpu",
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None,
+    threads: ThreadsOption = None,
     scores: Annotated[
         Path | None,
         typer.Option("--scores", metavar="FILE", help="Also write every task's score as JSON."),
     ] = None,
+    force: ForceFlag = False,
     plugin: PluginOption = None,
     json_: JsonFlag = False,
 ) -> None:
@@ -60,8 +64,10 @@ def evaluate(
 
       mdtheory evaluate runs/maml/last.pt --split validation --json
     """
-    load_plugins(plugin)
+    use_plugins(plugin)
     use_threads(threads)
+    if scores is not None:
+        demand_new(scores, "--scores", force=force)
     report = run([find_checkpoint(path) for path in checkpoints], tasks, split, data, device)
     if scores is not None:
         import json
@@ -87,6 +93,11 @@ def run(
     loaded = [load_learner(path, device=device) for path in paths]
     _same_problem([config for _, config in loaded], paths)
     first = loaded[0][1]
+    if data is not None and not first.data.kind.takes_path:
+        raise ValueError(
+            f"--data must be left out for a run on {first.data.source}, which needs no folder, got "
+            f"{data}; remove it"
+        )
     place = first.data if data is None else first.data.model_copy(update={"path": str(data)})
     like = next(iter(loaded[0][0].parameters()))
     source = open_data(place, like.device)

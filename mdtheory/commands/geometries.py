@@ -7,7 +7,7 @@ import time
 from itertools import pairwise
 from typing import Any
 
-from mdtheory.commands.console import JsonFlag, PluginOption, load_plugins, write_json, write_table
+from mdtheory.commands.console import JsonFlag, PluginOption, use_plugins, write_json, write_table
 
 
 def geometries(plugin: PluginOption = None, json_: JsonFlag = False) -> None:
@@ -26,7 +26,7 @@ def geometries(plugin: PluginOption = None, json_: JsonFlag = False) -> None:
     """
     from mdtheory.geometry import geometries as registry
 
-    load_plugins(plugin)
+    use_plugins(plugin)
     found = [describe(name) for name in registry.names()]
     if json_:
         write_json(found)

@@ -9,52 +9,64 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mdtheory.commands.console import (
+    ForceFlag,
     JsonFlag,
     PluginOption,
     complain,
-    load_plugins,
     one_line,
+    use_plugins,
     use_threads,
     write_json,
 )
 
 if TYPE_CHECKING:
+    import torch
+
     from mdtheory.config import RunConfig
-    from mdtheory.meta.distributed import Processes
     from mdtheory.meta.trainer import Counters, MetaTrainer
+    from mdtheory.run.folder import RunFolder
+
+
+OutOption = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Folder for last.pt, best.pt, metrics.jsonl.")
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="TOML", help="The run; default: MAML on glyphs."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override one key, e.g. task.n_shot=5; repeat it."
+    ),
+]
+ResumeFlag = Annotated[
+    bool, typer.Option("--resume", help="Go on from DIR/last.pt, or start if there is none.")
+]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(
+        "--minutes", min=0, help="Save and leave after about so many minutes; --resume goes on."
+    ),
+]
+OtherBitsFlag = Annotated[
+    bool,
+    typer.Option(
+        "--other-bits",
+        "--any-threads",
+        help="Resume with other threads, kernels, device or torch, though the bits will differ.",
+    ),
+]
 
 
 def train(
-    out: Annotated[
-        Path,
-        typer.Option("--out", metavar="DIR", help="Folder for last.pt, best.pt, metrics.jsonl."),
-    ],
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", metavar="TOML", help="The run; default: MAML on glyphs."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Override one key, e.g. task.n_shot=5; repeat it."
-        ),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from DIR/last.pt, or start if there is none.")
-    ] = False,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            "--minutes", min=0, help="Save and leave after about so many minutes; --resume goes on."
-        ),
-    ] = None,
-    any_threads: Annotated[
-        bool,
-        typer.Option(
-            "--any-threads",
-            help="Resume with another number of threads, though the bits will differ.",
-        ),
-    ] = False,
+    out: OutOption,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    resume: ResumeFlag = False,
+    minutes: MinutesOption = None,
+    other_bits: OtherBitsFlag = False,
+    force: ForceFlag = False,
     plugin: PluginOption = None,
     json_: JsonFlag = False,
 ) -> None:
@@ -83,14 +95,14 @@ def train(
     """
     from mdtheory.config import load, override, parse
 
-    load_plugins(plugin)
+    use_plugins(plugin)
     chosen = (
         load(config, settings or [])
         if config is not None
         else parse(override({}, settings or []), origin="--set")
     )
     use_threads(chosen.threads)
-    result = run(chosen, out, resume=resume, minutes=minutes, any_threads=any_threads)
+    result = run(chosen, out, resume=resume, force=force, minutes=minutes, other_bits=other_bits)
     if result is None:
         return
     if json_:
@@ -101,20 +113,29 @@ def train(
 
 
 def run(
-    config: RunConfig, out: Path, *, resume: bool, minutes: float | None, any_threads: bool
+    config: RunConfig,
+    out: Path,
+    *,
+    resume: bool,
+    force: bool,
+    minutes: float | None,
+    other_bits: bool,
 ) -> dict[str, Any] | None:
     """Train in ``out``, with the other processes of ``torchrun`` if there are any; the summary for
     stdout, on rank 0 alone.
     """
-    from mdtheory.meta import checkpoint
     from mdtheory.meta.distributed import PeerLostError, process_group
     from mdtheory.meta.interrupt import InterruptedRunError
     from mdtheory.run.build import pick_device
+    from mdtheory.run.folder import RunFolder
 
-    with process_group(pick_device(config.device)) as processes:
+    device = pick_device(config.device)
+    with process_group(device) as processes:
         try:
-            trainer = prepare(config, out, processes, resume=resume, any_threads=any_threads)
-            counters = fit(trainer, minutes=minutes)
+            with RunFolder(out, resume=resume, force=force, processes=processes) as folder:
+                trainer = prepare(config, folder, device, other_bits=other_bits)
+                counters = fit(trainer, minutes=minutes)
+                return summary(out, counters, config) if processes.rank == 0 else None
         except InterruptedRunError as request:
             if processes.rank == 0:
                 complain(f"{request}; --resume goes on")
@@ -125,8 +146,29 @@ def run(
             if processes.rank == 0:
                 raise
             raise typer.Exit(2) from error  # rank 0 says the same
-    if processes.rank > 0:
-        return None
+
+
+def prepare(
+    config: RunConfig, folder: RunFolder, device: torch.device, *, other_bits: bool
+) -> MetaTrainer:
+    """The trainer, at the checkpoint's iteration if there is one; on all processes or on none."""
+    from mdtheory.meta import events
+    from mdtheory.run.build import open_data
+
+    return folder.processes.all_or_none(
+        lambda: folder.trainer(
+            config,
+            open_data(config.data, device),
+            listeners=events.for_run(folder.path, config.geometry.name),
+            other_bits=other_bits,
+        )
+    )
+
+
+def summary(out: Path, counters: Counters, config: RunConfig) -> dict[str, Any]:
+    """What a run says at its end."""
+    from mdtheory.meta import checkpoint
+
     return {
         "out": str(out),
         "iteration": counters.iteration,
@@ -135,25 +177,6 @@ def run(
         "best_score": counters.best_score,
         "digest": checkpoint.digest(checkpoint.load(out / "last.pt")),
     }
-
-
-def prepare(
-    config: RunConfig, out: Path, processes: Processes, *, resume: bool, any_threads: bool
-) -> MetaTrainer:
-    """The trainer, at the checkpoint's iteration if there is one; on all processes or on none."""
-    from mdtheory.meta import events
-    from mdtheory.run.build import open_data, pick_device
-    from mdtheory.run.folder import RunFolder
-
-    folder = RunFolder(out, resume=resume, processes=processes)
-    return processes.all_or_none(
-        lambda: folder.trainer(
-            config,
-            open_data(config.data, pick_device(config.device)),
-            listeners=events.for_run(out, config.geometry.name),
-            any_threads=any_threads,
-        )
-    )
 
 
 def fit(trainer: MetaTrainer, *, minutes: float | None) -> Counters:

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -23,8 +23,10 @@ from pydantic import (
 from mdtheory.config.writing import dump_toml
 from mdtheory.core.objectives import Objective
 
+if TYPE_CHECKING:
+    from mdtheory.data.sources import DataSource
+
 DEEPEST_OPTION = 8  # tables inside tables
-IMAGE_SIZE = {"glyphs": 28, "mini-imagenet": 84, "folder": 84}
 
 
 def _is_plain(value: Any, depth: int = 0) -> bool:
@@ -60,6 +62,15 @@ def _check_device(device: str) -> str:
     return device
 
 
+def _check_source(name: str) -> str:
+    from mdtheory.data.sources import sources
+
+    if name not in sources.names():
+        *others, last = map(repr, sources.names())
+        raise ValueError(f"must be {', '.join(others)} or {last}")
+    return name
+
+
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -89,51 +100,66 @@ class Section(BaseModel):
     def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         data: dict[str, Any] = plain(self)
         for name, field in type(self).model_fields.items():
-            if LATER in field.metadata and getattr(self, name) == field.default:
+            default = field.get_default(call_default_factory=True)
+            if LATER in field.metadata and getattr(self, name) == default:
                 data.pop(name, None)
         return data
 
 
 class DataConfig(Section):
-    """``[data]``: where the images come from. ``image_size`` in pixels; ``strength`` is the
-    difficulty knob of the glyphs.
+    """``[data]``: where the images come from. ``source``: a registered data source, with its own
+    ``options``; ``image_size`` in pixels; ``strength``: the difficulty of a source that draws its
+    images, as the glyphs are.
     """
 
-    source: Literal["glyphs", "mini-imagenet", "folder"] = "glyphs"
+    source: Annotated[Name, AfterValidator(_check_source)] = "glyphs"
     path: Name | None = None
     image_size: Annotated[int, Field(ge=8, le=1024)]
     strength: Annotated[float, Field(ge=0, le=10)] | None = None
+    options: Annotated[Options, LATER] = {}
+
+    @property
+    def name(self) -> str:
+        """The source's name, as every other part with options calls it."""
+        return self.source
+
+    @property
+    def kind(self) -> type[DataSource]:
+        """The registered class."""
+        from mdtheory.data.sources import source_class
+
+        return source_class(self.source)
 
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, given: Any) -> Any:
+        from mdtheory.data.sources import source_class, sources
+
         if not isinstance(given, Mapping):
             return given
-        source = given.get("source", "glyphs")
-        size = IMAGE_SIZE.get(source) if isinstance(source, str) else None
-        defaults: dict[str, Any] = {"image_size": 84 if size is None else size}
-        if source == "glyphs":
-            defaults["strength"] = 1.6
-        return {**defaults, **given}
+        name = given.get("source", "glyphs")
+        if not isinstance(name, str) or name not in sources.names():
+            return {"image_size": 84, **given}
+        kind = source_class(name)
+        return {"image_size": kind.image_size, "strength": kind.strength, **given}
 
     @model_validator(mode="after")
     def _agree(self) -> DataConfig:
-        if self.source == "folder" and self.path is None:
+        kind = self.kind
+        if self.path is None and kind.takes_path and not kind.variable:
             raise ValueError(
-                'path must name the image folder when source is "folder", got none; add path = '
-                '"..."'
+                f'path must name the image folder when source is "{self.source}", got none; add '
+                'path = "..."'
             )
-        if self.source == "glyphs" and self.path is not None:
+        if self.path is not None and not kind.takes_path:
             raise ValueError(
-                "path must be left out when source is 'glyphs', which ship with the package; "
-                "remove "
-                "it"
-            )
-        if self.source != "glyphs" and self.strength is not None:
-            raise ValueError(
-                f"strength must be left out when source is {self.source!r}: only glyphs are "
-                "warped; "
+                f"path must be left out when source is {self.source!r}, which needs no folder; "
                 "remove it"
+            )
+        if self.strength is not None and kind.strength is None:
+            raise ValueError(
+                f"strength must be left out when source is {self.source!r}, whose images are not "
+                "drawn; remove it"
             )
         return self
 

@@ -16,6 +16,9 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
+PLUGIN_PREFIX = "mdtheory_plugin_"
+"""How the names of modules begin that come from outside the package."""
+
 
 def unknown(kind: str, name: str, known: list[str]) -> ValueError:
     """The one sentence for a name that does not exist, with the nearest one that does."""
@@ -91,7 +94,7 @@ def load_plugin(path: str | Path) -> None:
             f"--plugin must name a Python file, got {str(path)!r}; give the path of a file that "
             "exists"
         )
-    spec = importlib.util.spec_from_file_location(f"mdtheory_plugin_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(PLUGIN_PREFIX + path.stem, path)
     if spec is None or spec.loader is None:
         raise ValueError(
             f"--plugin must name a Python file, got {str(path)!r}; its name must end in .py"

@@ -8,6 +8,10 @@ from .open import (
     open_class_folders as open_class_folders,
     open_mini_imagenet as open_mini_imagenet,
 )
+from .sources import (
+    DataSource as DataSource,
+    open_source as open_source,
+)
 from .splits import Division as Division
 from .synthetic import (
     LeastSquaresStream as LeastSquaresStream,

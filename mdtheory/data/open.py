@@ -7,11 +7,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 from mdtheory.core.cache_dir import default_cache_dir
-from mdtheory.core.progress import Progress
+from mdtheory.core.progress import Progress, progress_bar
 from mdtheory.data.cache import open_cached
 from mdtheory.data.decode_all import decode_in_memory
 from mdtheory.data.image_index import Found, Pixels, unreadable
@@ -62,7 +63,13 @@ def open_mini_imagenet(
                 "name the folder with its "
                 "Parquet files, class folders, csv tables or pickles"
             )
-    return _open(detect(path), image_size, cache_dir, progress, divide_mini_imagenet)
+    return open_found(
+        detect(path),
+        image_size=image_size,
+        divide=divide_mini_imagenet,
+        cache_dir=cache_dir,
+        progress=progress,
+    )
 
 
 def open_class_folders(
@@ -95,14 +102,24 @@ def open_class_folders(
     (('dog',), torch.Size([1, 3, 8, 8]))
     """
     divide = partial(divide_by_fractions, fractions=fractions)
-    return _open(detect(path), image_size, cache_dir, progress, divide, in_memory=in_memory)
+    return open_found(
+        detect(path),
+        image_size=image_size,
+        divide=divide,
+        cache_dir=cache_dir,
+        progress=progress,
+        in_memory=in_memory,
+    )
 
 
 def detect(path: str | Path) -> Found:
     """The one form that the folder has; ``ValueError`` for none, for several at once, and for what
     is not a readable folder.
     """
-    folder = Path(path).expanduser()
+    try:
+        folder = Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path} must be a folder, but {error}; name it in full") from None
     try:
         if folder.is_file():
             remedy = (
@@ -166,12 +183,13 @@ def _levels(n: int) -> str:
     return "one level" if n == 1 else f"{n} levels"
 
 
-def _open(
+def open_found(
     found: Found,
+    *,
     image_size: int,
-    cache_dir: str | Path | None,
-    progress: Progress | None,
     divide: Callable[[Mapping[str, str]], Division],
+    cache_dir: str | Path | None = None,
+    progress: Progress | None = None,
     in_memory: bool = False,
 ) -> ClassImages:
     """The source of what ``detect`` found, squares of ``image_size`` pixels; ``divide`` says which
@@ -193,9 +211,10 @@ def _open(
         pixels, listing = decode_in_memory(found, image_size=image_size)
     else:
         where = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
-        pixels, listing = open_cached(
-            found, image_size=image_size, cache_dir=where, check=divide, progress=progress
-        )
+        with nullcontext(progress) if progress else progress_bar("reading images") as shown:
+            pixels, listing = open_cached(
+                found, image_size=image_size, cache_dir=where, check=divide, progress=shown
+            )
     images = ClassImages(
         pixels,
         class_ids=listing.class_ids,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 SPLITS = ("train", "validation", "test")
@@ -148,15 +148,20 @@ def divide_by_fractions(own: Mapping[str, str], fractions: Sequence[float]) -> D
             "fractions must be three numbers >= 0 with sum 1 (train, validation, test), got "
             f"{tuple(fractions)}; correct them"
         )
-    order = sorted(
-        own, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
-    )
+    order = by_digest(own)
     n_test = round(fractions[2] * len(order))
     n_validation = min(round(fractions[1] * len(order)), len(order) - n_test)
     cut = len(order) - n_test - n_validation
     parts = (order[:cut], order[cut : cut + n_validation], order[cut + n_validation :])
     splits = {split: tuple(sorted(part)) for split, part in zip(SPLITS, parts, strict=True)}
     return Division(splits, "sha256 of the class name")
+
+
+def by_digest(names: Iterable[str]) -> list[str]:
+    """The names in the order of their sha256: arbitrary, but the same everywhere."""
+    return sorted(
+        names, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+    )
 
 
 def _grouped(own: Mapping[str, str]) -> dict[str, tuple[str, ...]]:

@@ -26,13 +26,10 @@ class Card:
     caption: str = ""
 
 
-def contact_sheet(sections: Sequence[tuple[str, Sequence[Card]]], path: str | Path) -> None:
-    """Write a PNG: every section a headline and rows of cards; no dates inside."""
-    Path(path).write_bytes(sheet_png(sections))
-
-
-def sheet_png(sections: Sequence[tuple[str, Sequence[Card]]]) -> bytes:
-    """The bytes of the PNG; of a section the first ``MOST`` cards, and its headline says so."""
+def contact_sheet(sections: Sequence[tuple[str, Sequence[Card]]]) -> bytes:
+    """A PNG: every section a headline and rows of cards, the first ``MOST`` of them; no dates
+    inside. What cannot be drawn of a text is an escape or a question mark.
+    """
     sections = [_shown(title, cards) for title, cards in sections]
     captioned = any(card.caption for _, cards in sections for card in cards)
     pitch = CELL + (TEXT if captioned else 0) + GAP
@@ -43,7 +40,7 @@ def sheet_png(sections: Sequence[tuple[str, Sequence[Card]]]) -> bytes:
     draw, top = ImageDraw.Draw(sheet), GAP
     head, small = _font(12), _font(9)
     for (title, cards), n in zip(sections, rows, strict=True):
-        draw.text((GAP, top), title, fill=INK, font=head)
+        draw.text((GAP, top), _drawable(title), fill=INK, font=head)
         top += TEXT + GAP
         for index, card in enumerate(cards):
             left, upper = GAP + (index % PER_ROW) * (CELL + GAP), top + (index // PER_ROW) * pitch
@@ -51,12 +48,12 @@ def sheet_png(sections: Sequence[tuple[str, Sequence[Card]]]) -> bytes:
                 Image.fromarray(card.pixels).resize((CELL, CELL), Image.Resampling.BILINEAR),
                 (left, upper),
             )
-            words = _shortened(printable(card.caption), small)
+            words = _shortened(_drawable(printable(card.caption)), small)
             draw.text((left, upper + CELL + 1), words, fill=GREY, font=small)
         top += n * pitch
-    buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG")
-    return buffer.getvalue()
+    png = io.BytesIO()
+    sheet.save(png, format="PNG")
+    return png.getvalue()
 
 
 def _shown(title: str, cards: Sequence[Card]) -> tuple[str, Sequence[Card]]:
@@ -80,6 +77,10 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(
         str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size
     )
+
+
+def _drawable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont) -> str:

@@ -86,7 +86,7 @@ def states(
     """z_0, ..., z_K of one task, each cut from its graph; ``noise`` by default the task's own.
     shapes: as the anchor's.
 
-    Cost: K gradients; one state is held at a time.
+    Cost: K gradients; one state is held at a time. shapes: ``z.<name>`` as the anchor's <name>.
 
     >>> import torch
     >>> from mdtheory import FunctionTask, Problem, states

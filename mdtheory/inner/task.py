@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from mdtheory.core import tree
+from mdtheory.core.functional import functional_call
+from mdtheory.core.inputs import Inputs, arguments, joined, n_items
 from mdtheory.core.types import Episode, LossFunction, Params
 from mdtheory.models.norm import statistics_over_first
 
@@ -78,13 +79,13 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs.argmax(-1) == targets).to(outputs.dtype).mean()
 
 
-def joint_outputs(forward: Callable[[Tensor], Tensor], episode: Episode) -> Tensor:
+def joint_outputs(forward: Callable[[Inputs], Tensor], episode: Episode) -> Tensor:
     """The outputs on the query set, normalised by the support set's statistics (policy "support").
     shape: (n_query, ...)
     """
-    n_support = episode.support_x.shape[0]
+    n_support = n_items(episode.support_x)
     with statistics_over_first(n_support):
-        return forward(torch.cat([episode.support_x, episode.query_x]))[n_support:]
+        return forward(joined(episode.support_x, episode.query_x))[n_support:]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +116,10 @@ class EpisodeTask(Task):
         """The episode's own."""
         return self.episode.seed
 
-    def outputs(self, meta: Params, weights: Params, x: Tensor) -> Tensor:
+    def outputs(self, meta: Params, weights: Params, x: Inputs) -> Tensor:
         """The network's outputs with these weights. shape: (n_items, ...)"""
         named = {**self.constants, **tree.sub(meta, "shared."), **weights}
-        return functional_call(self.model, named, (x,))
+        return functional_call(self.model, named, *arguments(self.model, x))
 
     def query_outputs(self, meta: Params, weights: Params) -> Tensor:
         """The network's outputs on the query set. shape: (n_way * n_query, ...)"""
@@ -161,6 +162,7 @@ class FunctionTask(Task):
     Where ``shared.theta`` is among the meta-parameters, both are functions of (phi, theta). shapes:
     (d,) or any other, (p,) -> ().
     ``strongly_convex``: f has one minimiser, so that the estimator ``implicit`` needs no penalty.
+    shapes: phi as the anchor, values ().
 
     >>> import torch
     >>> from mdtheory import FunctionTask

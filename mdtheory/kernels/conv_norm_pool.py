@@ -1,58 +1,32 @@
-"""y = relu(maxpool2x2(norm(conv3x3(x)))): one operation with exact first and second derivatives,
-all derived by hand.
+"""The block of a convolutional network as one operation with exact first and second derivatives.
 
-Notation. u = conv(x, w), without a bias, which batch statistics cancel. Per channel, over the M
-values of the first ``counted`` items: mean, and r = 1 / sqrt(var + eps) with the biased variance;
-xh = (u - mean) r. In each 2 x 2 window p is the element whose normalised value is largest (the
-first one of equals, as in torch): of u where gamma > 0, of -u where gamma < 0. y = relu(gamma r (p
-- mean) + beta).
-
-First derivative, for a cotangent gy; g = gy where y > 0, else 0; xp = (p - mean) r; sums over all
-windows:
-
-    dbeta = sum g,   dgamma = sum g xp,   du = gamma r (put(g) - [dbeta + xh dgamma] / M)
-
-where put(g) is g at the places of p, and the bracket is there for the counted items only. Then dw,
-dx from du by the convolution's own adjoints. Second derivative, for cotangents V of du and vg, vb
-of dgamma, dbeta; VS = sum V and VX = sum V xh over the counted items, E = sum g V(p):
-
-    Q = E - (dbeta VS + dgamma VX) / M, c1 = vg - gamma r VX / M, c2 = gamma r dgamma / M to gamma:
-    r Q to gy: vb - gamma r VS / M + c1 xp + gamma r V(p) where y > 0, else 0 to u: r c1 put(g) - r
-    (c2 V + [c1 dbeta - c2 VS] / M + xh [c1 dgamma - c2 VX + gamma r Q] / M)
-
-with V = conv(x, vw) + conv(vx, w) for cotangents vx, vw of dx, dw, whose own shares go to x, w and
-du likewise. Masks and places are constant, as everywhere in autograd. Third derivatives are
-refused; :func:`suits` never lets them come to that.
+The mathematics is in ``formulas.py``; here it meets autograd, for T tasks at once with weights of
+their own. The loops over images are a machine's: ``cpp.py`` on a CPU, ``triton.py`` on a GPU. Third
+derivatives are refused; :func:`suits` never lets them come to that.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._C._functorch import TransformType
 from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
-from torch.autograd import Function, forward_ad
+from torch.autograd import forward_ad
 
 from mdtheory.kernels import cpp
 from mdtheory.kernels.compile import library
-
-aten = torch.ops.aten
-CHUNK = 2**21
-"""Values of du that are made at once: 8 MiB in float32, which a processor's cache holds."""
-
-CONVOLUTION = ((1, 1), (1, 1), (1, 1), False, (0, 0), 1)
-"""Stride, padding, dilation, transposed, output padding, groups."""
+from mdtheory.kernels.formulas import First, Plan
+from mdtheory.kernels.have_triton import why_not
+from mdtheory.kernels.over_tasks import OverTasks, last
 
 WORTHWHILE = 2**16
-"""Values of u below which ordinary operations are as fast: what is saved there is less than the
-calls cost.
+"""Values of u below which ordinary operations are as fast on a CPU: what is saved there is less
+than the calls cost.
 """
 
 _plain: ContextVar[bool] = ContextVar("plain", default=False)
@@ -70,101 +44,116 @@ def plain() -> Iterator[None]:
         _plain.reset(token)
 
 
-def suits(x: Tensor, weight: Tensor, *others: Tensor) -> bool:
+def plain_only() -> bool:
+    """Whether :func:`plain` holds."""
+    return _plain.get()
+
+
+def suits(x: Tensor, weight: Tensor, *others: Tensor, window: int = 2, slope: float = 0.0) -> bool:
     """Whether :func:`conv_norm_pool` can take these here and now, and has enough to do.
 
-    It takes float32 and float64, on a CPU with a compiler, and at most two nested derivatives, all
-    of them reverse-mode.
+    It takes float32 and float64, on a CPU with a compiler or on a GPU with Triton, and at most two
+    nested derivatives, all of them reverse-mode.
     """
-    if (
-        torch.compiler.is_compiling() or torch.jit.is_tracing()
-    ):  # whoever records the operations must see ordinary ones
+    if not traceable() or plain_only():
         return False
-    usable = all(t.device.type == "cpu" and t.dtype == x.dtype for t in (x, weight, *others))
+    if not all(t.device == x.device and t.dtype == x.dtype for t in (weight, *others)):
+        return False
     if (
-        not usable
-        or x.dtype not in (torch.float32, torch.float64)
+        x.dtype not in (torch.float32, torch.float64)
         or x.dim() != 4
-        or min(x.shape[2:]) < 2
-        or _plain.get()
+        or x.numel() == 0
+        or min(x.shape[2:]) < window
     ):
         return False
-    if x.numel() == 0 or x.numel() // x.shape[1] * len(weight) < WORTHWHILE:
-        return False
-    levels = [interpreter.key() for interpreter in retrieve_all_functorch_interpreters()]
-    orders = levels.count(TransformType.Grad)
-    forward_mode = TransformType.Jvp in levels or forward_ad._current_level >= 0
-    return orders <= 2 and not forward_mode and library() is not None
+    orders = levels().count(TransformType.Grad)
+    return orders <= 2 and _machine_suits(x, weight, window, slope)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is no tensor: eps, and the number of items that give the statistics."""
+def traceable() -> bool:
+    """Whether an operation of our own may stand here: whoever records the operations must see
+    ordinary ones, and there is no forward mode.
+    """
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    forward_mode = TransformType.Jvp in levels() or forward_ad._current_level >= 0
+    return not recorded and not forward_mode
 
-    eps: float
-    counted: int
+
+def levels() -> list[TransformType]:
+    """The transforms of torch.func that are under way, from the outermost."""
+    return [interpreter.key() for interpreter in retrieve_all_functorch_interpreters()]
+
+
+def _machine_suits(x: Tensor, weight: Tensor, window: int, slope: float) -> bool:
+    """Whether the machine of x's device has loops for this block."""
+    if on_gpu(x):
+        return weight.shape[2] == weight.shape[3] in (1, 3) and window in (1, 2)
+    return (
+        x.device.type == "cpu"
+        and weight.shape[2:] == (3, 3)
+        and (window, slope) == (2, 0.0)
+        and x.numel() // x.shape[1] * len(weight) >= WORTHWHILE
+        and library() is not None
+    )
+
+
+def machine(device: torch.device) -> Any:
+    """The module with the loops for this device, which has ``conv``, ``normalise``, ``slopes``,
+    ``through_conv`` and ``second``.
+    """
+    if device.type != "cuda" or why_not(device) is not None:
+        return cpp
+    from mdtheory.kernels import triton
+
+    return triton
+
+
+def on_gpu(x: Tensor) -> bool:
+    """Whether x is where the kernels are Triton's."""
+    return machine(x.device) is not cpp
 
 
 def conv_norm_pool(
     x: Tensor,
     weight: Tensor,
-    bias: Tensor,
+    bias: Tensor | None,
     gamma: Tensor,
     beta: Tensor,
     *,
     eps: float,
     counted: int,
+    window: int = 2,
+    slope: float = 0.0,
 ) -> Tensor:
-    """relu(maxpool2x2(norm(conv3x3(x)))), padding 1, the statistics being those of the first
-    ``counted`` items.
+    """leaky(maxpool(norm(conv(x)))), padded to keep the size, the statistics being those of the
+    first ``counted`` items.
 
-    shapes: x (N, B, H, W), weight (C, B, 3, 3), bias, gamma and beta (C,) -> (N, C, H // 2, W //
-    2). The bias cancels: it is not read, and its gradient is exactly 0.
+    shapes: x (N, B, H, W), weight (C, B, k, k), bias, gamma and beta (C,) -> (N, C, H // window, W
+    // window). The bias cancels: it is not read, and its gradient is exactly 0. ``slope``: of the
+    leaky ReLU, 0 for ReLU, 1 for none.
     """
-    return _Forward.apply(x, weight, bias, gamma, beta, Plan(eps, counted))[0]
+    one = (None if v is None else v.unsqueeze(0) for v in (weight, bias, gamma, beta))
+    return _Forward.apply(x, *one, Plan(eps, counted, window, slope))[0]
 
 
-class _Looped(Function):
-    """An operation whose vmap is a loop: the tensors of one task are large enough by themselves."""
-
-    @classmethod
-    def vmap(cls, info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> Any:
-        """Apply to every slice; every output gets its batch axis in front."""
-        rows = []
-        for i in range(info.batch_size):
-            rows.append(
-                cls.apply(
-                    *(
-                        x if dim is None else x.select(dim, i)
-                        for x, dim in zip(inputs, in_dims, strict=True)
-                    )
-                )
-            )
-        return tuple(torch.stack(column) for column in zip(*rows, strict=True)), (0,) * len(rows[0])
-
-
-class _Forward(_Looped):
+class _Forward(OverTasks):
     """(x, weight, bias, gamma, beta) -> (y, u, code, mean, r); u is given so that both derivatives
     meet in one convolution.
     """
 
     @staticmethod
     def forward(
-        x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, plan: Plan
+        x: Tensor, weight: Tensor, bias: Tensor | None, gamma: Tensor, beta: Tensor, plan: Plan
     ) -> Any:
-        u = _conv(x, weight)
-        shift = u[0, :, 0, 0].contiguous()
-        first, second = cpp.moments(u[: plan.counted], shift) / (
-            plan.counted * u.shape[2] * u.shape[3]
-        )
-        mean = (first + shift).to(u.dtype)
-        r = (second - first.square()).clamp(min=0).add(plan.eps).rsqrt().to(u.dtype)
-        y, code = cpp.pool(u, sign=gamma.sign(), scale=gamma * r, mean=mean, beta=beta.contiguous())
+        on = machine(x.device)
+        u = on.conv((x, weight))
+        y, code, mean, r = on.normalise(u, gamma, beta, plan)
         return y, u, code, mean, r
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        x, weight, _, gamma, _, ctx.plan = inputs
+        x, weight, ctx.bias, gamma, _, ctx.plan = inputs
+        ctx.bias = ctx.bias is not None
         _, u, code, mean, r = output
         ctx.mark_non_differentiable(code, mean, r)
         ctx.set_materialize_grads(False)
@@ -178,10 +167,11 @@ class _Forward(_Looped):
         dx, dw, dgamma, dbeta = _Backward.apply(
             gy, gu, x, weight, gamma, u, code, mean, r, ctx.plan, need_x
         )
-        return dx if need_x else None, dw, torch.zeros_like(dbeta), dgamma, dbeta, None
+        dbias = torch.zeros_like(dbeta) if ctx.bias else None
+        return dx if need_x else None, dw, dbias, dgamma, dbeta, None
 
 
-class _Backward(_Looped):
+class _Backward(OverTasks):
     """(gy, gu, x, weight, gamma, u) -> (dx, dw, dgamma, dbeta), gu being a further cotangent of
     u.
     """
@@ -189,12 +179,11 @@ class _Backward(_Looped):
     @staticmethod
     def forward(gy: Tensor, *rest: Any) -> Any:
         gu, x, weight, gamma, u, code, mean, r, plan, need_x = rest
-        gy = _last(gy)
-        dbeta, dgamma = cpp.reduce(gy, u, code, mean)
-        dgamma = dgamma * r
-        slopes = _Slopes(gy, gu, gamma, u, code, mean, r, dgamma, dbeta, plan)
-        dx, dw = slopes.through_conv(x, weight, need_x)
-        return dx, dw, dgamma.to(u.dtype), dbeta.to(u.dtype)
+        on, (gy, gu, u, code) = machine(u.device), _images(gy, gu, u, code)
+        dgamma, dbeta = on.slopes(gy, u, code, mean, r, plan)
+        first = First(gy, gu, gamma, u, code, mean, r, dgamma, dbeta, plan)
+        dx, dw = on.through_conv(first, x, weight, need_x=need_x, need_w=True)
+        return _or_nothing(dx, x), dw, dgamma.to(u.dtype), dbeta.to(u.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -206,27 +195,15 @@ class _Backward(_Looped):
     def backward(
         ctx: Any, vx: Tensor | None, vw: Tensor | None, vgamma: Tensor | None, vbeta: Tensor | None
     ) -> Any:
-        need_x = ctx.needs_input_grad[2]
+        _, need_gu, need_x, *_ = ctx.needs_input_grad
         vx = vx if ctx.need_x else None
         shares = _DoubleBackward.apply(vx, vw, vgamma, vbeta, *ctx.saved_tensors, ctx.plan, need_x)
-        to_gy, to_gu, to_x, to_w, to_gamma, to_u = shares
-        has_gu = ctx.needs_input_grad[1]
-        return (
-            to_gy,
-            to_gu if has_gu else None,
-            to_x if need_x else None,
-            to_w,
-            to_gamma,
-            to_u,
-            None,
-            None,
-            None,
-            None,
-            None,
-        )
+        to_gy, to_gu, to_x, *others = shares
+        by_x = to_gu if need_gu else None, to_x if need_x else None
+        return to_gy, *by_x, *others, None, None, None, None, None
 
 
-class _DoubleBackward(_Looped):
+class _DoubleBackward(OverTasks):
     """The cotangents of what :class:`_Backward` takes, from those of what it gives."""
 
     @staticmethod
@@ -238,19 +215,24 @@ class _DoubleBackward(_Looped):
         *rest: Any,
     ) -> Any:
         gy, gu, x, weight, gamma, u, code, mean, r, dgamma, dbeta, plan, need_x = rest
-        slopes = _Slopes(_last(gy), gu, gamma, u, code, mean, r, dgamma, dbeta, plan)
-        v = torch.zeros_like(u) if vw is None else _conv(x, vw)
-        v = v if vx is None else v.add_(_conv(vx, weight))
-        to_gy, to_gamma, to_u = slopes.second(v, _zeros(vgamma, gamma), _zeros(vbeta, gamma))
+        on, (gy, gu, u, code) = machine(u.device), _images(gy, gu, u, code)
+        first = First(gy, gu, gamma, u, code, mean, r, dgamma, dbeta, plan)
+        pairs = [(a, b) for a, b in ((x, vw), (vx, weight)) if a is not None and b is not None]
+        v = on.conv(*pairs) if pairs else torch.zeros_like(u)
+        to_gy, to_gamma, to_u = on.second(first, v, vgamma, vbeta)
         to_x = (
-            x.new_empty(0)
-            if not need_x
-            else torch.zeros_like(x)
-            if vw is None
-            else slopes.through_conv(x, vw, True)[0]
+            on.through_conv(first, x, vw, need_x=True, need_w=False)[0]
+            if need_x and vw is not None
+            else None
         )
-        to_w = torch.zeros_like(weight) if vx is None else slopes.through_conv(vx, weight, False)[1]
-        return to_gy, v if gu is not None else v.new_empty(0), to_x, to_w, to_gamma, to_u
+        to_w = (
+            torch.zeros_like(weight)
+            if vx is None
+            else on.through_conv(first, vx, weight, need_x=False, need_w=True)[1]
+        )
+        to_x = torch.zeros_like(x) if need_x and to_x is None else to_x
+        to_gu = _or_nothing(None if gu is None else v, v)
+        return to_gy, to_gu, _or_nothing(to_x, x), to_w, to_gamma, to_u
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -264,110 +246,11 @@ class _DoubleBackward(_Looped):
         )
 
 
-@dataclass(frozen=True)
-class _Slopes:
-    """The first derivatives of one block at one input, and everything that they are made of."""
-
-    gy: Tensor
-    gu: Tensor | None
-    gamma: Tensor
-    u: Tensor
-    code: Tensor
-    mean: Tensor
-    r: Tensor
-    dgamma: Tensor
-    dbeta: Tensor
-    plan: Plan
-
-    def values(self) -> int:
-        """M of the module's formulas."""
-        return self.plan.counted * self.u.shape[2] * self.u.shape[3]
-
-    def through_conv(self, x: Tensor, weight: Tensor, need_x: bool) -> tuple[Tensor, Tensor]:
-        """The convolution's adjoints of du at (x, weight), some items at a time: du as a whole is
-        the largest tensor of all.
-        """
-        weights = _last(weight)
-        chunks = math.ceil(self.u.numel() / CHUNK)
-        per = math.ceil(len(x) / chunks)
-        parts, dw = [], torch.zeros_like(weight)
-        for start in range(0, len(x), per):
-            items = slice(start, start + per)
-            dx_part, dw_part, _ = aten.convolution_backward(
-                self._du(items), _last(x[items]), weights, None, *CONVOLUTION, (need_x, True, False)
-            )
-            dw += dw_part
-            parts.append(dx_part)
-        return torch.cat(parts) if need_x else x.new_empty(0), dw
-
-    def _du(self, items: slice) -> Tensor:
-        counted = min(max(self.plan.counted - items.start, 0), len(self.u[items]))
-        r, scale = self.r.double(), self.gamma.double() * self.r.double()
-        level, slope = -scale * self.dbeta / self.values(), -scale * r * self.dgamma / self.values()
-        kind = self.u.dtype
-        return cpp.scatter(
-            self.u[items],
-            None if self.gu is None else _last(self.gu[items]),
-            self.gy[items],
-            self.code[items],
-            self.mean,
-            level=level.to(kind),
-            slope=slope.to(kind),
-            by_g=scale.to(kind),
-            counted=counted,
-        )
-
-    def second(self, v: Tensor, vgamma: Tensor, vbeta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The shares of gy, gamma and u. shapes: as y, (C,), as u"""
-        gy, u, code, mean, counted, kind, m = (
-            self.gy,
-            self.u,
-            self.code,
-            self.mean,
-            self.plan.counted,
-            self.u.dtype,
-            self.values(),
-        )
-        r, gamma, dgamma, dbeta = (
-            t.double() for t in (self.r, self.gamma, self.dgamma, self.dbeta)
-        )
-        vs, vx, e = cpp.reduce_v(v, gy, u, code, mean, counted=counted)
-        vx = vx * r
-        q, c1, c2 = (
-            e - (dbeta * vs + dgamma * vx) / m,
-            vgamma - gamma * r * vx / m,
-            gamma * r * dgamma / m,
-        )
-        of_gy = {"level": vbeta - gamma * r * vs / m, "slope": c1 * r, "scale": gamma * r}
-        of_u = {
-            "level": -r * (c1 * dbeta - c2 * vs) / m,
-            "slope": -r * r * (c1 * dgamma - c2 * vx + gamma * r * q) / m,
-            "by_v": -r * c2,
-            "by_g": r * c1,
-        }
-        to_gy = cpp.sparse(
-            v, u, code, mean, **{name: value.to(kind) for name, value in of_gy.items()}
-        )
-        to_u = cpp.scatter_v(
-            u,
-            v,
-            gy,
-            code,
-            mean,
-            counted=counted,
-            **{name: value.to(kind) for name, value in of_u.items()},
-        )
-        return to_gy, (r * q).to(kind), to_u
+def _images(*images: Tensor | None) -> Any:
+    """All channels-last, as the loops take them: vmap may have stacked them otherwise."""
+    return [None if x is None else last(x) for x in images]
 
 
-def _conv(x: Tensor, weight: Tensor) -> Tensor:
-    """conv3x3 with padding 1. shape: (N, C, H, W)"""
-    return _last(aten.convolution(_last(x), _last(weight), None, *CONVOLUTION))
-
-
-def _last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def _zeros(v: Tensor | None, like: Tensor) -> Tensor:
-    return torch.zeros_like(like) if v is None else v
+def _or_nothing(x: Tensor | None, like: Tensor) -> Tensor:
+    """x, or an empty tensor in its place: an output must be one."""
+    return like.new_empty(0) if x is None else x

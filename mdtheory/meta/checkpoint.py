@@ -8,11 +8,12 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import pickle
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,12 @@ KINDS: dict[str, tuple[type, ...]] = {
     "threads": (int,),
     "torch": (str,),
     "mdtheory": (str,),
+    "numerics": (dict,),
 }
+LATER: dict[str, Any] = {"numerics": {}}
+"""Parts that a checkpoint from before them is read with."""
+DEEPEST = 32
+"""Tables inside tables; a cycle is deeper."""
 
 
 def plain(value: Any) -> Any:
@@ -59,9 +65,15 @@ def save(state: Mapping[str, Any], path: str | Path) -> None:
     """Replace the file in one step: a reader, a crash or a full disk sees the old checkpoint or the
     new one, never a part.
 
-    ``state`` holds the keys of :data:`KINDS`. ``ValueError`` when the file cannot be written; the
-    old one is then intact.
+    ``state`` holds the keys of :data:`KINDS`. ``ValueError`` when the file cannot be written, or a
+    weight is not finite; the old one is then intact.
     """
+    broken = _not_finite(state["weights"])
+    if broken is not None:
+        raise ValueError(
+            f"{path} must get finite weights, but {broken!r} has a NaN or an infinity; what stood "
+            "there before is intact: lower meta_lr or task_lr"
+        )
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "version": VERSION, **plain(state)}, buffer)
     write_atomically(path, buffer.getbuffer())
@@ -91,12 +103,14 @@ def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
     _sync_folder(path.parent)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete the unfinished temporary files of processes that were killed while they wrote a
-    checkpoint here.
+def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
+    """Delete the unfinished temporary files of processes that were killed while they wrote one of
+    these files here.
     """
     for leftover in folder.glob(".*.part"):
-        leftover.unlink(missing_ok=True)
+        name, _, process = leftover.name[1:].removesuffix(".part").rpartition(".")
+        if name in names and process.isdigit():
+            leftover.unlink(missing_ok=True)
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -117,9 +131,11 @@ def load(path: str | Path) -> dict[str, Any]:
         RuntimeError,
         ValueError,
         TypeError,
-        KeyError,
-        IndexError,
+        LookupError,
+        ArithmeticError,
+        AssertionError,
         AttributeError,
+        MemoryError,
         EOFError,
         OSError,
         struct.error,
@@ -251,11 +267,22 @@ def _check_content(state: Any, path: Path) -> dict[str, Any]:
             f"{path} must have checkpoint version {VERSION}, got {state.get('version')!r}; use the "
             "release that wrote it"
         )
+    state = LATER | state
     for key, kinds in KINDS.items():
         if key not in state or not isinstance(state[key], kinds):
             raise ValueError(
                 f"{path} must hold a sound {key!r}, which it does not; use another copy"
             )
+    odd = next(_oddities(state, ""), None)
+    if odd is not None:
+        raise ValueError(
+            f"{path} must hold plain CPU tensors, numbers and texts, but {odd}; use another copy"
+        )
+    if sum(tensor.nbytes for tensor in _tensors(state)) > path.stat().st_size:
+        raise ValueError(
+            f"{path} must hold all numbers of its tensors, but it is smaller than they are; use "
+            "another copy"
+        )
     weights, counters = state["weights"], state["counters"]
     if not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
@@ -263,15 +290,59 @@ def _check_content(state: Any, path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} must hold named tensors as weights, which it does not; use another copy"
         )
-    if any(
-        type(counters.get(key)) is not int for key in ("iteration", "validated", "best_iteration")
+    broken = _not_finite(weights)
+    if broken is not None:
+        raise ValueError(
+            f"{path} must hold finite weights, but {broken!r} has a NaN or an infinity; use "
+            "another copy"
+        )
+    done, validated, best = (counters.get(k) for k in ("iteration", "validated", "best_iteration"))
+    if any(type(count) is not int for count in (done, validated, best)) or not (
+        -1 <= best <= validated <= done and done >= 0
     ):
         raise ValueError(
-            f"{path} must hold whole-numbered counters, which it does not; use another copy"
+            f"{path} must hold counters of iterations, which it does not; use another copy"
         )
-    if type(counters.get("best_score")) is not float:
+    score = counters.get("best_score")
+    if type(score) is not float or math.isnan(score) or (best >= 0 and math.isinf(score)):
         raise ValueError(f"{path} must hold a best score, which it does not; use another copy")
     return state
+
+
+def _not_finite(weights: Mapping[str, Tensor]) -> str | None:
+    return next((n for n, value in weights.items() if not torch.isfinite(value).all()), None)
+
+
+def _oddities(value: Any, where: str, depth: int = 0) -> Iterator[str]:
+    """What :func:`plain` would not have written, in words."""
+    name = where or "it"
+    if depth > DEEPEST:
+        yield f"{name.split('/')[0]} is nested too deep"
+    elif isinstance(value, Tensor):
+        if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+            yield f"{name} is a tensor of another kind"
+        elif value.is_complex() or value.is_conj() or value.is_neg():
+            yield f"{name} is a tensor of complex numbers"
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str | int):
+                yield f"{name} has a key of type {type(key).__name__}"
+            yield from _oddities(item, f"{where}/{key}" if where else str(key), depth + 1)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _oddities(item, f"{where}/{index}", depth + 1)
+    elif not (value is None or isinstance(value, bool | float | str)) and not (
+        type(value) is int and abs(value) < 2**64
+    ):
+        yield f"{name} is of type {type(value).__name__}"
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(item)
 
 
 def _sync_folder(folder: Path) -> None:

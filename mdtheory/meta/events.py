@@ -68,19 +68,30 @@ def truncate_metrics(path: Path, *, iteration: int, validated: int) -> None:
     """Drop every line that the run will write again: those after the checkpoint, and a half-written
     last one.
     """
-    if not path.exists():
-        return
+    if path.exists():
+        kept = _lines_up_to(path, iteration, validated)
+        write_atomically(path, b"".join(line for line, _ in kept))
+
+
+def metrics_up_to(path: Path, *, iteration: int, validated: int) -> list[dict[str, Any]]:
+    """The events that :func:`truncate_metrics` would keep."""
+    return [row for _, row in _lines_up_to(path, iteration, validated)] if path.exists() else []
+
+
+def _lines_up_to(path: Path, iteration: int, validated: int) -> list[tuple[bytes, dict[str, Any]]]:
+    """Lines with their events, without those that are no whole event."""
     kept = []
     for line in path.read_bytes().splitlines(keepends=True):
         try:
             row = json.loads(line)
             last = {"train": iteration, "validation": validated}[row["kind"]]
-            if not line.endswith(b"\n") or row["iteration"] > last:
+            if row["iteration"] > last:
                 break
-        except (ValueError, KeyError, TypeError):
-            break
-        kept.append(line)
-    write_atomically(path, b"".join(kept))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if line.endswith(b"\n"):
+            kept.append((line, row))
+    return kept
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -7,6 +7,14 @@ import threading
 from types import FrameType
 from typing import Any
 
+SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+    if hasattr(signal, name)
+)
+"""What asks a run to stop: Ctrl-C, kill, the end of the terminal, and Ctrl-backslash."""
+HANGUP = getattr(signal, "SIGHUP", None)
+
 
 class InterruptedRunError(Exception):
     """A signal asked the run to stop, and it was saved; ``exit_code`` is 128 + the signal's
@@ -24,8 +32,8 @@ class InterruptedRunError(Exception):
 
 
 class StopRequest:
-    """Inside the context, SIGINT and SIGTERM only set ``signum``; a second one acts as it would
-    outside.
+    """Inside the context, the :data:`SIGNALS` only set ``signum``; a second one acts as it would
+    outside. A hang-up that was ignored before (as by ``nohup``) stays ignored.
 
     Python delivers signals to the main thread alone; in another thread the context does nothing.
     """
@@ -36,8 +44,9 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                self._before[signum] = signal.signal(signum, self._note)
+            for signum in SIGNALS:
+                if signum != HANGUP or signal.getsignal(signum) is not signal.SIG_IGN:
+                    self._before[signum] = signal.signal(signum, self._note)
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mdtheory.core import tree
+from mdtheory.core.inputs import Inputs, call, n_items
 from mdtheory.core.objectives import Objective
 from mdtheory.core.registry import unknown
 from mdtheory.core.types import Episode, LossFunction, MetaGradient, Params
@@ -20,9 +22,15 @@ from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import Trace, solve, trace
 from mdtheory.inner.task import EpisodeTask, joint_outputs
+from mdtheory.meta.accumulate import accumulate, refuse_wrapped
+from mdtheory.meta.door import Fitting, as_episodes, floating_type, only_support
 from mdtheory.models.norm import collecting_statistics
+from mdtheory.models.user.attributes import unwatched
+from mdtheory.models.user.case import FAILURES
+from mdtheory.models.user.gate import PROBE, Gate, Lock
+from mdtheory.models.user.modes import set_mode
 from mdtheory.models.user.prepare import prepare
-from mdtheory.models.user.probe import probe
+from mdtheory.models.user.probe import Verdict, explain
 
 
 class AdaptedModel(nn.Module):
@@ -38,22 +46,32 @@ class AdaptedModel(nn.Module):
     torch.Size([2, 3])
     """
 
-    def __init__(self, network: nn.Module, weights: Params, *, support: Tensor | None = None):
+    def __init__(self, network: nn.Module, weights: Params, *, support: Inputs = None):
         super().__init__()
-        self.network = copy.deepcopy(network)
+        self.network = unwatched(copy.deepcopy(network))
+        own = dict(self.network.named_parameters())
         with torch.no_grad():
             for name, value in weights.items():
-                self.network.get_parameter(name).copy_(value)
+                own[name].copy_(value)
         self.network.requires_grad_(False)
-        self.support: Tensor | None
-        self.register_buffer("support", support)
+        self.support: Inputs
+        if support is None or isinstance(support, Tensor):
+            self.register_buffer("support", support)
+        else:
+            self.support = support
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The outputs for inputs of shape (n_items, ...)."""
+    def forward(self, *inputs: Any, **named: Any) -> Tensor:
+        """The outputs for inputs of shape (n_items, ...), given as the network takes them, or as
+        one tuple or dictionary. shape: (n_items, ...)
+        """
+        x = named or (inputs[0] if len(inputs) == 1 else inputs)
+        own = next(self.network.parameters())
+        x = Fitting(own.device, floating_type(self.network)).inputs(x)
         if self.support is None:
-            return self.network(x)
-        nothing = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
-        return joint_outputs(self.network, Episode(self.support, nothing, x, nothing))
+            return call(self.network, x)
+        nothing = torch.zeros(n_items(x), dtype=torch.int64, device=own.device)
+        episode = Episode(self.support, nothing, x, nothing)
+        return joint_outputs(lambda joint: call(self.network, joint), episode)
 
 
 class LearnerOptions(TypedDict, total=False):
@@ -64,7 +82,10 @@ class LearnerOptions(TypedDict, total=False):
     with ``requires_grad=False`` stay constant); ``loss(outputs, targets)`` (cross-entropy): a mean;
     ``inner_loss_scale`` (1) multiplies it in the task solver only; ``norm`` ("transductive"): the
     policy of batch normalisation; ``estimator`` ("unrolled"): a slug or an :class:`Estimator`;
-    ``objective``: by default the geometry's own.
+    ``objective``: by default the geometry's own; ``dropout`` ("refuse"): refuse a model that draws
+    dropout, or switch all of it "off"; ``probe`` ("on"): whether the model is judged by a few passes
+    on copies (:func:`~mdtheory.models.user.probe.probe`) at the first call and whenever it has
+    changed, or "off".
     """
 
     eval_steps: int | None
@@ -74,6 +95,8 @@ class LearnerOptions(TypedDict, total=False):
     norm: str
     estimator: str | Estimator
     objective: Objective | None
+    dropout: str
+    probe: str
 
 
 class MetaLearner(nn.Module):
@@ -83,6 +106,8 @@ class MetaLearner(nn.Module):
     ``model``: any ``nn.Module`` (copied, never changed); ``geometry``: a slug or a
     :class:`Geometry`; ``n_steps``: steps of the task solver; ``task_lr``: its rate. All further
     keywords are the fields of :class:`LearnerOptions`.
+
+    Several threads may use one learner: they wait for each other.
 
     shapes: a support set (n_support, ...) with labels (n_support,), a query set (n_query, ...);
     outputs as the model's, (n_query, ...).
@@ -111,6 +136,10 @@ class MetaLearner(nn.Module):
         _check_options(options)
         eval_steps = options.get("eval_steps")
         _check_budget(n_steps, eval_steps, task_lr)
+        probe = options.get("probe", "on")
+        if probe not in PROBE:
+            raise unknown("probe", probe, list(PROBE))
+        self.gate, self._lock = Gate(on=probe == "on"), Lock()
         self.n_steps = n_steps
         self.eval_steps = n_steps if eval_steps is None else eval_steps
         self.task_lr = task_lr
@@ -120,32 +149,44 @@ class MetaLearner(nn.Module):
         self.geometry: Geometry = (
             geometries.get(geometry)() if isinstance(geometry, str) else geometry
         )
-        self.network = self.geometry.wrap(prepare(model, norm=self.norm))
+        self.network = self.geometry.wrap(
+            prepare(model, norm=self.norm, dropout=options.get("dropout", "refuse"))
+        )
         estimator = options.get("estimator", "unrolled")
         self.estimator: Estimator = (
             estimators.get(estimator)() if isinstance(estimator, str) else estimator
         )
         self.objective = options.get("objective") or self.geometry.objective
-        self._probed = False
         patterns = options.get("adapt", "*")
         self._adapted = self._select([patterns] if isinstance(patterns, str) else list(patterns))
         live = dict(self.network.named_parameters())
+        self._frozen_then = {name for name, value in live.items() if not value.requires_grad}
         self.geometry.build({name: live[name].detach() for name in self._adapted})
-        like = next(value for value in live.values() if value.is_floating_point())
-        self.geometry.to(like.device, like.dtype)
+        self.geometry.to(next(iter(live.values())).device, _common([live[n] for n in self._adapted]))
 
     def _select(self, patterns: list[str]) -> list[str]:
-        trainable = [name for name, value in self.network.named_parameters() if value.requires_grad]
+        """The first name of every parameter that a pattern matches under any name it is tied to."""
+        named = list(self.network.named_parameters(remove_duplicate=False))
+        first = {id(value): name for name, value in reversed(named)}
+        trainable = [name for name, value in named if value.requires_grad and value.numel()]
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in trainable):
                 raise ValueError(
                     f"adapt must match trainable parameters, got {pattern!r}, which matches none; "
                     f"there are {trainable[:3]}..."
                 )
+        matched = {
+            first[id(value)]
+            for name, value in named
+            if any(fnmatchcase(name, pattern) for pattern in patterns)
+        }
         return [
-            n
-            for n in trainable
-            if self.geometry.adapts(n) and any(fnmatchcase(n, pattern) for pattern in patterns)
+            name
+            for name, value in self.network.named_parameters()
+            if value.requires_grad
+            and value.numel()
+            and name in matched
+            and self.geometry.adapts(name)
         ]
 
     def meta(self) -> Params:
@@ -188,80 +229,160 @@ class MetaLearner(nn.Module):
             joint_query=self.norm == "support",
         )
 
-    def meta_gradient(self, episodes: Sequence[Episode]) -> MetaGradient:
+    def meta_gradient(self, episodes: Any) -> MetaGradient:
         """Value and gradient of the meta-objective over these tasks, without touching ``.grad``.
 
-        The first call, here or in :meth:`adapt`, probes the network and refuses one that cannot be
-        differentiated twice.
+        ``episodes``: an :class:`Episode`, its four parts as a tuple, or any iterable of these;
+        tensors or arrays. The first call, here or in :meth:`adapt`, probes the network.
         """
-        if episodes:
-            self._probe(episodes[0].support_x)
-        tasks = [self.task(episode) for episode in episodes]
-        return self.estimator(self.problem(), self.meta(), tasks)
+        with self._at_work():
+            return self._gradient(self._tasks(episodes))
 
-    def accumulate(self, result: MetaGradient) -> None:
-        """Add a meta-gradient into every parameter's ``.grad``, so that any ``torch.optim`` can
-        step.
+    def backward(self, episodes: Any, *, scale: Any = None) -> MetaGradient:
+        """:meth:`meta_gradient`, added into every parameter's ``.grad`` as autograd does it, so
+        that hooks run and any ``torch.optim`` can step.
+
+        ``scale``: a ``torch.amp.GradScaler``, or a number that multiplies what is added. In
+        training mode the running statistics of norm policy "running" move too
+        (:meth:`update_statistics`).
         """
-        for name, parameter in self.meta().items():
-            gradient = result.grads[name]
-            parameter.grad = (
-                gradient.clone() if parameter.grad is None else parameter.grad + gradient
-            )
-
-    def backward(self, episodes: Sequence[Episode]) -> MetaGradient:
-        """:meth:`meta_gradient`, accumulated into every parameter's ``.grad``."""
-        result = self.meta_gradient(episodes)
-        self.accumulate(result)
+        refuse_wrapped(self)
+        with self._at_work():
+            tasks = self._tasks(episodes)
+            result = self._gradient(tasks)
+            self.accumulate(result, scale=scale)
+            if self.training:
+                self.update_statistics(tasks)
         return result
 
-    def adapt(self, x: Tensor, y: Tensor, *, n_steps: int | None = None) -> AdaptedModel:
+    def accumulate(self, result: MetaGradient, *, scale: Any = None) -> None:
+        """Add a meta-gradient into every parameter's ``.grad`` as autograd does it: hooks run."""
+        accumulate(self.meta(), result.grads, scale)
+
+    def parameter_groups(
+        self,
+        *,
+        anchor_lr: float | None = None,
+        shared_lr: float | None = None,
+        geometry_lr: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """The meta-parameters as groups "anchor", "shared" and "geometry" for a ``torch.optim``;
+        a rate that is left out is the optimizer's own.
+        """
+        rates = {"anchor": anchor_lr, "shared": shared_lr, "geometry": geometry_lr}
+        groups: list[dict[str, Any]] = []
+        for kind, rate in rates.items():
+            values = [v for name, v in self.meta().items() if name.startswith(f"{kind}.")]
+            if values:
+                own = {} if rate is None else {"lr": rate}
+                groups.append({"params": values, "name": kind, **own})
+        return groups
+
+    def adapt(self, x: Any, y: Any, *, n_steps: int | None = None) -> AdaptedModel:
         """Solve one task from its support set; returns an ordinary module. shapes: (n_items, ...),
         (n_items,)
 
-        Under the transductive policy a prediction depends on the batch that it is made in.
+        ``x``: a tensor or array, or a tuple or dictionary of them for a network of several inputs.
+        Under the transductive policy a prediction depends on the batch that it is made in. The
+        parameters of what is returned do not require gradients.
         """
-        if len(x) != len(y) or len(x) == 0:
-            raise ValueError(
-                f"x and y must hold the same number >= 1 of items, got {len(x)} and {len(y)}; give "
-                "one label per input"
+        with self._at_work():
+            fitting = self._fitting()
+            episode = fitting.episode(
+                only_support(fitting.inputs(x), fitting.inputs(y)), queries=False
             )
-        self._probe(x)
-        problem = self.problem(n_steps=self.eval_steps if n_steps is None else n_steps)
-        meta, task = tree.detach(self.meta()), self.task(Episode(x, y, x[:0], y[:0]))
-        with torch.no_grad():
-            weights = problem.weights(meta, problem.point(meta, solve(problem, meta, task)))
-        return AdaptedModel(self.network, weights, support=x if task.joint_query else None)
+            self._admit(episode, order=1)
+            problem = self.problem(n_steps=self.eval_steps if n_steps is None else n_steps)
+            meta, task = tree.detach(self.meta()), self.task(episode)
+            with self._explained([episode]), torch.no_grad():
+                weights = problem.weights(meta, problem.point(meta, solve(problem, meta, task)))
+            support = episode.support_x if task.joint_query else None
+            return AdaptedModel(self.network, weights, support=support)
 
-    def trace(self, episode: Episode, *, n_steps: int | None = None) -> Trace:
+    def trace(self, episode: Any, *, n_steps: int | None = None) -> Trace:
         """Task loss, gradient norm, query loss and accuracy at every step of one adaptation."""
-        problem = self.problem(n_steps=self.eval_steps if n_steps is None else n_steps)
-        return trace(problem, self.meta(), self.task(episode))
+        with self._at_work():
+            (one,) = self._tasks(episode)
+            self._admit(one, order=1)
+            problem = self.problem(n_steps=self.eval_steps if n_steps is None else n_steps)
+            with self._explained([one]):
+                return trace(problem, self.meta(), self.task(one))
 
-    def forward(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+    def forward(self, support_x: Any, support_y: Any, query_x: Any) -> Tensor:
         """Outputs on the query set after adaptation. shapes: (n_support, ...), (n_support,),
         (n_query, ...)
         """
         return self.adapt(support_x, support_y)(query_x)
 
-    def _probe(self, x: Tensor) -> None:
-        if not self._probed:
-            probe(self.network, x)
-            self._probed = True
+    def train(self, mode: bool = True) -> MetaLearner:
+        """Training or evaluation mode; a submodule whose own ``train`` rewrites weights is left as
+        it is.
+        """
+        self.training = mode
+        for child in self.children():
+            set_mode(child, mode)
+        return self
 
-    @torch.no_grad()
-    def update_statistics(self, episodes: Sequence[Episode]) -> None:
+    def update_statistics(self, episodes: Any) -> None:
         """Norm policy "running": move the running statistics by one forward pass per task at the
-        unadapted point.
+        unadapted point. :meth:`backward` does so by itself.
         """
         if self.norm != "running":
             return
         problem, meta = self.problem(), tree.detach(self.meta())
-        with collecting_statistics():
-            for episode in episodes:
+        with self._at_work(), collecting_statistics():
+            for episode in self._tasks(episodes):
                 task = self.task(episode)
                 start = problem.start(meta, problem.noise(meta, task))
                 task.support_outputs(meta, problem.weights(meta, problem.point(meta, start)))
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """One thread at a time, with gradients possible."""
+        with self._lock, torch.inference_mode(False):
+            yield
+
+    def _fitting(self) -> Fitting:
+        return Fitting(next(self.network.parameters()).device, floating_type(self.network))
+
+    def _tasks(self, episodes: Any) -> list[Episode]:
+        fitting = self._fitting()
+        return [fitting.episode(episode) for episode in as_episodes(episodes)]
+
+    def _admit(self, episode: Episode, *, order: int) -> Verdict:
+        """Have the network judged, and say what has become of its parameters since the start."""
+        late = [
+            name
+            for name, value in self.network.named_parameters()
+            if value.requires_grad and name in self._frozen_then
+        ]
+        if late:
+            self.gate.say(
+                f"{late[0]!r} was frozen when the learner was built: it is meta-learned now but "
+                "not adapted; unfreeze it before building the learner"
+            )
+        return self.gate.admit(
+            self.network, episode.support_x, episode.support_y, loss=self.loss, order=order
+        )
+
+    def _gradient(self, tasks: list[Episode]) -> MetaGradient:
+        second = self.objective.penalty > 0 or not getattr(self.estimator, "first_order", False)
+        if not tasks:
+            raise ValueError(
+                "episodes must hold at least one task, got none; draw n_tasks >= 1 from a stream"
+            )
+        verdict = self._admit(tasks[0], order=2 if second else 1)
+        with verdict.kernels(), self._explained(tasks):
+            return self.estimator(self.problem(), self.meta(), [self.task(one) for one in tasks])
+
+    @contextmanager
+    def _explained(self, tasks: list[Episode]) -> Iterator[None]:
+        """What goes wrong in foreign code inside is said in one sentence that names the task."""
+        try:
+            yield
+        except FAILURES as error:
+            explain(self.network, self.loss, tasks, error)
+            raise
 
 
 def _check_options(options: Mapping[str, object]) -> None:
@@ -271,7 +392,16 @@ def _check_options(options: Mapping[str, object]) -> None:
             raise TypeError(str(unknown("a keyword of MetaLearner", name, known)))
 
 
+def _common(values: list[Tensor]) -> torch.dtype | None:
+    """The one type of all of them; ``None`` where there are several, or none."""
+    kinds = {value.dtype for value in values}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
 def _check_budget(n_steps: int, eval_steps: int | None, task_lr: float) -> None:
+    for name, value in (("n_steps", n_steps), ("eval_steps", eval_steps)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ValueError(f"{name} must be a whole number, got {value!r}; 5 is the usual number")
     if n_steps < 0 or (eval_steps is not None and eval_steps < 0):
         raise ValueError(
             f"n_steps and eval_steps must be >= 0, got {n_steps} and {eval_steps}; 5 is the usual "

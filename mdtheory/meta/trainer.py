@@ -25,6 +25,7 @@ from mdtheory.meta.distributed import SINGLE_PROCESS, Processes, meta_gradient, 
 from mdtheory.meta.events import Listener
 from mdtheory.meta.interrupt import InterruptedRunError, StopRequest
 from mdtheory.meta.learner import MetaLearner
+from mdtheory.meta.numerics import difference, numerical_path
 
 Stream = Callable[[int], Episode]
 """Task by index; the same index is always the same task."""
@@ -150,6 +151,7 @@ class MetaTrainer:
         self.processes = processes
         self.counters = Counters()
         self._saved: Counters | None = None
+        self._numerics: dict[str, str] = {}
 
     # -- the loop
     # ----------------------------------------------------------------------------------------------
@@ -354,6 +356,7 @@ class MetaTrainer:
             },
             "counters": asdict(self.counters),
             "threads": torch.get_num_threads(),
+            "numerics": self._numerical_path(),
             "torch": str(torch.__version__),
             "mdtheory": mdtheory.__version__,
             **asdict(self.options.info),
@@ -374,11 +377,16 @@ class MetaTrainer:
         if self.processes.size > 1:
             self.processes.check_replicas_equal(checkpoint.digests(self.state()))
 
-    def resume(self, state: dict[str, Any], *, any_threads: bool = False) -> None:
+    def _numerical_path(self) -> dict[str, str]:
+        device = next(iter(self.learner.meta().values())).device
+        return numerical_path(device, self._numerics)
+
+    def resume(self, state: dict[str, Any], *, other_bits: bool = False) -> None:
         """Continue from a checkpoint's state.
 
-        ``ValueError`` if it belongs to another configuration or other images, or was computed with
-        another number of threads (the bits would differ) and ``any_threads`` does not allow that.
+        ``ValueError`` if it belongs to another configuration or other images. Also if it was
+        computed with another number of threads, other kernels, on another device or by another
+        torch (the bits would then differ), unless ``other_bits`` allows that.
         """
         mine, theirs = self.options.info.config_digest, state["config_digest"]
         if theirs != mine:
@@ -393,13 +401,8 @@ class MetaTrainer:
                 "restore them, or start "
                 "again in another folder"
             )
-        threads = torch.get_num_threads()
-        if state["threads"] != threads and not any_threads:
-            raise ValueError(
-                f"resuming must use the checkpoint's {state['threads']} threads, got {threads}, "
-                "which would change the bits; "
-                f"set threads={state['threads']}, or allow it with --any-threads"
-            )
+        if not other_bits:
+            self._demand_same_bits(state)
         restore_weights(self.learner, state)
         try:
             self.optimizer.load_state_dict(state["optimizer"])
@@ -415,25 +418,48 @@ class MetaTrainer:
                 "folder"
             ) from error
         self._saved = self.counters
+        self._numerics = dict(state["numerics"])
 
-
-def _finite(what: str, tensors: Params) -> Params:
-    """Whether each tensor is finite, by the sentence's subject. shapes: ()"""
-    return {f"the {what} of {name}": torch.isfinite(value).all() for name, value in tensors.items()}
+    def _demand_same_bits(self, state: dict[str, Any]) -> None:
+        threads = torch.get_num_threads()
+        if state["threads"] != threads:
+            raise ValueError(
+                f"resuming must use the checkpoint's {state['threads']} threads, got {threads}, "
+                f"which would change the bits; set threads={state['threads']}, or allow it with "
+                "--other-bits"
+            )
+        self._numerics = dict(state["numerics"])
+        changed = difference({"torch": state["torch"], **state["numerics"]}, self._numerical_path())
+        if changed is not None:
+            raise ValueError(
+                "resuming must compute as the checkpoint's process did, but this one would change "
+                f"the bits ({changed}); restore that, or allow it with --other-bits"
+            )
 
 
 def restore_weights(learner: MetaLearner, state: dict[str, Any]) -> None:
     """Copy a checkpoint's weights into a learner of the same configuration; ``ValueError`` if they
     do not fit.
     """
+    own = learner.state_dict()
+    for name, value in state["weights"].items():
+        if name in own and own[name].dtype is not value.dtype:
+            raise ValueError(
+                f"the checkpoint's weights must fit its configuration, but {name} is "
+                f"{value.dtype}, not {own[name].dtype}; use another copy"
+            )
     try:
         learner.load_state_dict(state["weights"])
     except RuntimeError as error:
         raise ValueError(
             f"the checkpoint's weights must fit its configuration, but {_short(error)}; use "
-            "another "
-            "copy"
+            "another copy"
         ) from error
+
+
+def _finite(what: str, tensors: Params) -> Params:
+    """Whether each tensor is finite, by the sentence's subject. shapes: ()"""
+    return {f"the {what} of {name}": torch.isfinite(value).all() for name, value in tensors.items()}
 
 
 def _check_shapes(optimizer: Optimizer) -> None:

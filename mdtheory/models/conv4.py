@@ -4,11 +4,10 @@ tensors and order.
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mdtheory.kernels import conv_norm_pool
 from mdtheory.models.base import at_least, check_images, models, seeded
+from mdtheory.models.conv_block import conv_norm
 from mdtheory.models.norm import BatchStatNorm
 
 DEPTH = 4
@@ -29,37 +28,8 @@ class ConvBlock(nn.Module):
         self.norm = BatchStatNorm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """One block, by :mod:`mdtheory.kernels` where it can be. shape: (N, out, H // 2, W // 2)"""
-        weight, bias, gamma, beta = (
-            self.conv.weight,
-            self.conv.bias,
-            self.norm.weight,
-            self.norm.bias,
-        )
-        if (
-            bias is None
-            or gamma is None
-            or beta is None
-            or not self._is_usual()
-            or not conv_norm_pool.suits(x, weight, gamma, beta)
-        ):
-            return F.relu(F.max_pool2d(self.norm(self.conv(x)), 2))
-        return conv_norm_pool.conv_norm_pool(
-            x, weight, bias, gamma, beta, eps=self.norm.eps, counted=self.norm.counted(x)
-        )
-
-    def _is_usual(self) -> bool:
-        """Whether both layers do what they were built for, nothing hooked on: only then may their
-        forward passes be skipped.
-        """
-        usual = (
-            type(self.conv).forward is nn.Conv2d.forward
-            and type(self.norm).forward is BatchStatNorm.forward
-        )
-        hooks = (
-            layer._forward_hooks or layer._forward_pre_hooks for layer in (self.conv, self.norm)
-        )
-        return usual and not any(hooks) and self.norm.normalises_by_batch()
+        """One block. shape: (N, out, H // 2, W // 2)"""
+        return conv_norm(self.conv, self.norm, x, pool=True, slope=0.0)
 
 
 @models.register("conv4")

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mdtheory.models.base import at_least, check_images, models, seeded
+from mdtheory.models.conv_block import conv_norm
 from mdtheory.models.norm import BatchStatNorm
 
 SLOPE = 0.1
@@ -35,9 +36,11 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """One stage. shape: (N, out, H // 2, W // 2)"""
-        y = F.leaky_relu(self.norm1(self.conv1(x)), SLOPE)
-        y = F.leaky_relu(self.norm2(self.conv2(y)), SLOPE)
-        y = self.norm3(self.conv3(y)) + self.shortcut_norm(self.shortcut(x))
+        y = conv_norm(self.conv1, self.norm1, x, pool=False, slope=SLOPE)
+        y = conv_norm(self.conv2, self.norm2, y, pool=False, slope=SLOPE)
+        y = conv_norm(self.conv3, self.norm3, y, pool=False, slope=1.0) + conv_norm(
+            self.shortcut, self.shortcut_norm, x, pool=False, slope=1.0
+        )
         return F.leaky_relu(F.max_pool2d(y, 2), SLOPE)
 
 

@@ -1,6 +1,4 @@
-"""From a configuration to the things that it names: images, streams of tasks, learner, optimizer,
-trainer.
-"""
+"""From a configuration to the things that it names: images, streams of tasks, learner, trainer."""
 
 from __future__ import annotations
 
@@ -10,16 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim import Optimizer, lr_scheduler
-from torch.optim.lr_scheduler import LRScheduler
 
 from mdtheory.config import RunConfig, construct, parse
 from mdtheory.config.schema import DataConfig, is_device
-from mdtheory.core.progress import progress_bar
-from mdtheory.core.registry import unknown
 from mdtheory.data.episodes import EpisodeStream, Source
-from mdtheory.data.glyphs import GlyphSet
-from mdtheory.data.open import open_class_folders, open_mini_imagenet
+from mdtheory.data.sources import sources
 from mdtheory.geometry.base import geometries
 from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.meta import checkpoint
@@ -34,24 +27,12 @@ from mdtheory.meta.trainer import (
     restore_weights,
 )
 from mdtheory.models.base import models
+from mdtheory.run.optimizers import build_optimizer, build_scheduler, rehearse
 
 EVALUATION_SEED = 0
 """Validation and test tasks never depend on a run's own seed, so that all runs on a data set are
 compared on the same ones.
 """
-
-UNSUITABLE = frozenset(
-    {
-        "Optimizer",
-        "LBFGS",
-        "SparseAdam",
-        "LRScheduler",
-        "LambdaLR",
-        "MultiplicativeLR",
-        "ChainedScheduler",
-        "SequentialLR",
-    }
-)
 
 
 def pick_device(name: str) -> torch.device:
@@ -76,22 +57,8 @@ def pick_device(name: str) -> torch.device:
 def open_data(config: DataConfig, device: torch.device | None = None) -> Source:
     """The images of a configuration; on a GPU they are kept there whole."""
     device = torch.device("cpu") if device is None else device
-    if config.source == "glyphs":
-        return GlyphSet(
-            strength=1.6 if config.strength is None else config.strength,
-            image_size=config.image_size,
-            device=device,
-        )
-    with progress_bar("reading images") as progress:
-        if config.source == "mini-imagenet":
-            images = open_mini_imagenet(
-                config.path, image_size=config.image_size, progress=progress
-            )
-        else:
-            images = open_class_folders(
-                str(config.path), image_size=config.image_size, progress=progress
-            )
-    return images if device.type == "cpu" else images.to_device(device)
+    source = construct(sources, config, strength=config.strength)
+    return source.open(config.path, image_size=config.image_size, device=device)
 
 
 def build_learner(config: RunConfig, image_shape: Sequence[int]) -> MetaLearner:
@@ -154,25 +121,6 @@ def build_stream(config: RunConfig, source: Source, *, split: str, n_query: int)
     )
 
 
-def build_optimizer(config: RunConfig, learner: MetaLearner) -> Optimizer:
-    """The class of ``torch.optim`` that ``[meta.optimizer]`` names, over all meta-parameters."""
-    part = config.meta.optimizer
-    options = {"lr": part.meta_lr, "weight_decay": part.weight_decay, **part.options}
-    return _torch_object(
-        torch.optim, Optimizer, "meta.optimizer", part.name, options, list(learner.meta().values())
-    )
-
-
-def build_scheduler(config: RunConfig, optimizer: Optimizer) -> LRScheduler | None:
-    """The class of ``torch.optim.lr_scheduler`` that ``[meta.scheduler]`` names."""
-    part = config.meta.scheduler
-    if part is None:
-        return None
-    return _torch_object(
-        lr_scheduler, LRScheduler, "meta.scheduler", part.name, part.options, optimizer
-    )
-
-
 def build_trainer(
     config: RunConfig,
     source: Source,
@@ -181,7 +129,8 @@ def build_trainer(
     listeners: Sequence[Listener] = (),
     processes: Processes = SINGLE_PROCESS,
 ) -> MetaTrainer:
-    """A fresh trainer for a configuration, at iteration 0."""
+    """A fresh trainer for a configuration, at iteration 0; ``ValueError`` if it makes none."""
+    rehearse(config, pick_device(config.device))
     learner = build_learner(config, source.image_shape)
     optimizer = build_optimizer(config, learner)
     n_query = config.task.n_query
@@ -247,35 +196,5 @@ def load_learner(path: str | Path, *, device: str = "cpu") -> tuple[MetaLearner,
 
 
 def image_shape_of(config: RunConfig) -> tuple[int, int, int]:
-    """(C, H, W) of the images that a run's network takes: grey for glyphs, colour for
-    photographs.
-    """
-    channels = 1 if config.data.source == "glyphs" else 3
-    return channels, config.data.image_size, config.data.image_size
-
-
-def _torch_object(
-    module: Any, base: type, where: str, name: str, options: dict[str, Any], *first: Any
-) -> Any:
-    """``module.name(*first, **options)``; an unknown name, option or value is one sentence."""
-    if name not in _names(module, base):
-        raise unknown(f"{where}.name", name, _names(module, base))
-    try:
-        return getattr(module, name)(*first, **options)
-    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise ValueError(
-            f"{where} must suit torch's {name}, got options {options}: "
-            f"{' '.join(str(error).split())}"
-        ) from error
-
-
-def _names(module: Any, base: type) -> list[str]:
-    """The classes that a configuration can name: not those that need a closure, sparse gradients or
-    other schedulers.
-    """
-    found = [
-        name
-        for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, base)
-    ]
-    return [name for name in found if not name.startswith("_") and name not in UNSUITABLE]
+    """(C, H, W) of the images that a run's network takes."""
+    return config.data.kind.channels, config.data.image_size, config.data.image_size

@@ -1,49 +1,72 @@
-"""The folder of a run, opened once: new, or where its last checkpoint left it."""
+"""The folder of a run, opened once and locked: new, or where its last checkpoint left it."""
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from mdtheory.config import RunConfig
+from filelock import FileLock, Timeout
+
+from mdtheory.config import RunConfig, load
 from mdtheory.core.progress import say
 from mdtheory.data.episodes import Source
 from mdtheory.meta import checkpoint
 from mdtheory.meta.distributed import SINGLE_PROCESS, Processes
-from mdtheory.meta.events import Listener
+from mdtheory.meta.events import Listener, metrics_up_to
 from mdtheory.meta.trainer import MetaTrainer
 from mdtheory.run.build import build_trainer
 
+CONFIG, METRICS, BEST, LAST = "config.toml", "metrics.jsonl", "best.pt", "last.pt"
+LOCK = ".lock"
+
 
 class RunFolder:
-    """The folder ``path``, from whose ``last.pt`` a run goes on if there is one.
+    """The folder ``path``, from whose ``last.pt`` a run goes on if there is one; a context, inside
+    which no other process can open it.
 
     Rank 0 alone reads and writes in it, and tells the others what it read. ``ValueError`` for a
-    ``last.pt`` without ``resume``, or one that is no sound checkpoint.
+    folder that another process uses, a ``last.pt`` without ``resume``, and one that is no sound
+    checkpoint; for a new run also for files that it would replace, unless ``force`` allows it.
     """
 
     def __init__(
-        self, path: str | Path, *, resume: bool = False, processes: Processes = SINGLE_PROCESS
+        self,
+        path: str | Path,
+        *,
+        resume: bool = False,
+        force: bool = False,
+        processes: Processes = SINGLE_PROCESS,
     ):
         self.path = Path(path)
+        self.resume = resume
+        self.force = force
         self.processes = processes
-        self.state: dict[str, Any] | None = processes.broadcast_object(
-            processes.all_or_none(lambda: self._read(resume=resume) if self._mine else None)
-        )
+        self.state: dict[str, Any] | None = None
+        self._lock: FileLock | None = None
 
-    @property
-    def _mine(self) -> bool:
-        return self.processes.rank == 0
-
-    def _read(self, *, resume: bool) -> dict[str, Any] | None:
-        last = self.path / "last.pt"
-        if last.exists() and not resume:
-            raise ValueError(
-                f"--out must be a folder without a run, got {self.path} with a last.pt; pass "
-                "--resume or choose another"
+    def __enter__(self) -> Self:
+        try:
+            self.state = self.processes.broadcast_object(
+                self.processes.all_or_none(self._read_last if self._first else lambda: None)
             )
-        return checkpoint.load(last) if last.exists() else None
+        except BaseException:
+            self._unlock()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._unlock()
 
     def trainer(
         self,
@@ -51,34 +74,150 @@ class RunFolder:
         source: Source,
         *,
         listeners: Sequence[Listener] = (),
-        any_threads: bool = False,
+        other_bits: bool = False,
     ) -> MetaTrainer:
         """The trainer of a configuration, at the checkpoint's iteration; ``listeners`` hear rank 0.
 
         The folder is made, without what killed processes left in it; a new one gets
-        ``config.toml``.
-        ``ValueError`` if the checkpoint is not this run's: see :meth:`MetaTrainer.resume`.
+        ``config.toml``. ``ValueError`` if checkpoint, configuration and metrics are not of one run,
+        and that run this one: see :meth:`MetaTrainer.resume`, also for ``other_bits``.
         """
         trainer = build_trainer(
             config,
             source,
             out=self.path,
-            listeners=listeners if self._mine else (),
+            listeners=listeners if self._first else (),
             processes=self.processes,
         )
         if self.state is not None:
-            trainer.resume(self.state, any_threads=any_threads)
-        if self._mine:
-            self._prepare(config)
-            if self.state is not None and self.state["torch"] != trainer.state()["torch"]:
-                say(
-                    f"note: the checkpoint is from torch {self.state['torch']}; the bits may "
-                    "differ from an unbroken run's"
-                )
+            trainer.resume(self.state, other_bits=other_bits)
+        if self._first:
+            self._prepare(config, trainer)
         return trainer
 
-    def _prepare(self, config: RunConfig) -> None:
+    @property
+    def _first(self) -> bool:
+        return self.processes.rank == 0
+
+    def _read_last(self) -> dict[str, Any] | None:
+        if not self.path.is_dir():
+            return None  # made, and locked, once it is known that there is a run to put there
+        self._acquire()
+        last = self.path / LAST
+        if not os.path.lexists(last):
+            return None
+        if self.force and not self.resume:
+            return None
+        if not self.resume:
+            raise ValueError(
+                f"--out must be a folder without a run, got {self.path} with a last.pt; pass "
+                "--resume or choose another"
+            )
+        return checkpoint.load(last)
+
+    def _prepare(self, config: RunConfig, trainer: MetaTrainer) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        checkpoint.remove_leftovers(self.path)
+        if self._lock is None:
+            self._acquire()
+            if os.path.lexists(self.path / LAST):
+                raise ValueError(
+                    f"--out must be a folder of this process alone, but another has begun a run in "
+                    f"{self.path}; choose another"
+                )
         if self.state is None:
-            checkpoint.write_atomically(self.path / "config.toml", config.to_toml().encode())
+            self._demand_room(config)
+        else:
+            check_belongs(self.path)
+            check_metrics(self.path / METRICS, self.state["counters"])
+        checkpoint.remove_leftovers(self.path, (CONFIG, METRICS, BEST, LAST))
+        if self.state is None:
+            checkpoint.write_atomically(self.path / CONFIG, config.to_toml().encode())
+
+    def _demand_room(self, config: RunConfig) -> None:
+        """Refuse to replace files, but what this run wrote before its first checkpoint."""
+        if self.force:
+            for name in (LAST, METRICS, BEST):
+                (self.path / name).unlink(missing_ok=True)
+            return
+        texts = {CONFIG: config.to_toml().encode(), METRICS: b"", BEST: None}
+        for name, own in texts.items():
+            file = self.path / name
+            if os.path.lexists(file) and (not file.is_file() or file.read_bytes() != own):
+                raise ValueError(
+                    f"--out must be a folder without a {name} of something else, got {file}; "
+                    "choose another folder, or replace it with --force"
+                )
+
+    def _acquire(self) -> None:
+        """Lock the folder; ``ValueError`` with the holder's process and host if it is locked."""
+        file = self.path / LOCK
+        lock = FileLock(file, timeout=0, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            holder = "another process"
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                holder = file.read_text(encoding="ascii") or holder
+            raise ValueError(
+                f"--out must be a folder of this process alone, but {self.path} is in use by "
+                f"{holder}; wait for it, or choose another folder"
+            ) from None
+        self._lock = lock
+        file.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="ascii")
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                (self.path / LOCK).unlink()
+            self._lock.release()
+            self._lock = None
+
+
+def check_belongs(folder: Path) -> None:
+    """``ValueError`` unless config.toml, last.pt and best.pt of a folder are of one run, as far as
+    they are there.
+    """
+    digests, counters = {}, {}
+    for name in (LAST, BEST):
+        if (folder / name).is_file():
+            state = checkpoint.load(folder / name)
+            digests[name] = state["config_digest"], state["data_digest"]
+            counters[name] = state["counters"]
+    if digests and (folder / CONFIG).is_file():
+        data = next(iter(digests.values()))[1]
+        digests[CONFIG] = load(folder / CONFIG).digest, data
+    if len(set(digests.values())) > 1:
+        raise ValueError(
+            f"{folder} must hold the files of one run, but {' and '.join(digests)} are of several; "
+            "name the checkpoint that is meant, or restore the folder"
+        )
+    if len(counters) == 2:
+        last, best = counters[LAST], counters[BEST]["iteration"]
+        if best != last["best_iteration"] and best < last["iteration"]:
+            raise ValueError(
+                f"{folder} must hold the files of one run, but {BEST} is of iteration {best} and "
+                f"{LAST} says {last['best_iteration']}; restore the folder"
+            )
+
+
+def check_metrics(path: Path, counters: dict[str, Any]) -> None:
+    """``ValueError`` if the metrics of a folder are another run's; said, if some of its lines are
+    lost.
+    """
+    rows = metrics_up_to(path, iteration=counters["iteration"], validated=counters["validated"])
+    scores = [
+        row["accuracy"] if isinstance(row.get("accuracy"), float) else -row.get("loss", math.nan)
+        for row in rows
+        if row["kind"] == "validation" and row["iteration"] == counters["best_iteration"]
+    ]
+    if any(score != counters["best_score"] for score in scores):
+        raise ValueError(
+            f"{path} must be of the run that it lies beside, but its validation after iteration "
+            f"{counters['best_iteration']} is another; restore it, or move it away"
+        )
+    trained = sum(row["kind"] == "train" for row in rows)
+    if trained < counters["iteration"]:
+        say(
+            f"note: {path} lacks {counters['iteration'] - trained} of the first "
+            f"{counters['iteration']} iterations; the run itself goes on as it was"
+        )

@@ -30,9 +30,14 @@ def load(path: str | Path, *, device: str = "cpu") -> MetaLearner:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The file itself, or a run folder's ``best.pt``, or its ``last.pt``."""
+    """The file itself, or a run folder's ``best.pt``, or its ``last.pt``; ``ValueError`` for a
+    folder that holds the files of several runs.
+    """
+    from mdtheory.run.folder import check_belongs
+
     if not path.is_dir():
         return path
+    check_belongs(path)
     for name in ("best.pt", "last.pt"):
         if (path / name).is_file():
             return path / name

@@ -190,7 +190,7 @@ def test_adapt_writes_probabilities_and_a_sheet(runs, letters, tmp_path):
     assert report["accuracy"] == pytest.approx(np.mean(right))
     with Image.open(out / "sheet.png") as sheet:
         assert sheet.width > 400 and sheet.height > 300
-    assert "--out must be a folder without predictions.csv" in refused(call("adapt", *arguments))
+    assert "--out must be a new file, got" in refused(call("adapt", *arguments))
 
 
 def test_adapt_says_what_the_learner_says(runs, letters, tmp_path):
@@ -293,7 +293,7 @@ def test_data_check_of_glyphs_and_of_folders(letters, tmp_path, monkeypatch):
     assert "classes" in call("data", "check").stdout
     assert "existing folder" in refused(call("data", "check", tmp_path / "none"))
     monkeypatch.delenv("MDTHEORY_MINI_IMAGENET", raising=False)
-    assert "MDTHEORY_MINI_IMAGENET" in refused(call("data", "check", "--mini-imagenet"))
+    assert "MDTHEORY_MINI_IMAGENET" in refused(call("data", "check", "--source", "mini-imagenet"))
 
 
 def test_data_sheet_draws_a_task_once(tmp_path):

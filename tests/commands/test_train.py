@@ -196,7 +196,7 @@ def test_checkpoint_digest_show_and_export(run, tmp_path):
     assert call("checkpoint", "export", out / "last.pt", target).exit_code == 0
     with safe_open(target, framework="pt") as file:
         assert file.metadata()["digest"] == summary["digest"]
-    assert "must not exist yet" in refused(call("checkpoint", "export", out / "last.pt", target))
+    assert "must be a new file" in refused(call("checkpoint", "export", out / "last.pt", target))
     assert "must end in .safetensors" in refused(
         call("checkpoint", "export", out / "last.pt", tmp_path / "w.bin")
     )

@@ -140,6 +140,7 @@ CHANGES = [
     "data.image_size=20",
     "data.strength=0.5",
     "task.n_way=4",
+    "data.options.rotations=true",
     "task.n_shot=2",
     "task.n_query=3",
     "task.eval_n_query=[15]",

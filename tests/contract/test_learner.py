@@ -121,16 +121,22 @@ def test_support_statistics_make_a_prediction_independent_of_the_other_queries()
     assert not torch.allclose(*predictions["transductive"], rtol=1e-3)
 
 
-def test_running_statistics_move_only_when_told():
+def test_running_statistics_move_in_backward_in_training_mode_alone():
     learner, episodes = (
         MetaLearner(MODELS["conv4"][0]().double(), norm="running", n_steps=1),
         episodes_of("conv4"),
     )
-    before = learner.network.blocks[0].norm.running_mean.clone()
-    learner.backward(episodes)
-    assert torch.equal(learner.network.blocks[0].norm.running_mean, before)
+    norm = learner.network.blocks[0].norm
+    before = norm.running_mean.clone()
+    learner.meta_gradient(episodes)
+    learner.eval().backward(episodes)
+    assert torch.equal(norm.running_mean, before)
+    learner.train().backward(episodes)
+    moved = norm.running_mean.clone()
+    assert not torch.equal(moved, before)
+    norm.running_mean.copy_(before)
     learner.update_statistics(episodes)
-    assert not torch.equal(learner.network.blocks[0].norm.running_mean, before)
+    assert torch.equal(norm.running_mean, moved)
 
 
 def test_a_network_without_second_derivatives_is_refused_at_the_first_use():
@@ -146,7 +152,7 @@ def test_a_network_without_second_derivatives_is_refused_at_the_first_use():
 
 @pytest.mark.parametrize("n_labels", [0, 3])
 def test_unlabelled_support_is_refused(n_labels):
-    with pytest.raises(ValueError, match="x and y must hold the same number"):
+    with pytest.raises(ValueError, match="support_x and support_y must hold the same number"):
         MetaLearner(nn.Linear(3, 2)).adapt(
             torch.zeros(2, 3), torch.zeros(n_labels, dtype=torch.int64)
         )

@@ -65,7 +65,10 @@ def test_killed_three_times_at_random_moments(whole, tmp_path):
     assert not list(folder.glob(".*.part"))
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signum", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)],
+)
 def test_asked_to_stop_it_saves_and_leaves_with_the_shells_code(whole, tmp_path, signum, code):
     folder = tmp_path / "asked"
     one = start(folder, checkpoint_every=1000)

@@ -16,7 +16,7 @@ from experiments import provenance, reproduce, rerun
 from experiments.cells import Cell
 from experiments.records import FOLDER, Record, everything
 from experiments.reproduce import MALLOC, main, pack_up, unpack
-from experiments.status import Work, describe, iterations, wanted
+from experiments.status import Run, describe, iterations, wanted
 
 SMOKE = [record.result.row for record in everything() if record.result.tier == "smoke"]
 KEYS = {"row", "shot", "tier", "iterations", "target", "protocol", "accuracy", "interval", "record"}
@@ -59,28 +59,24 @@ def test_a_finished_cell_says_what_its_record_says(call):
 
 
 def test_a_missing_and_an_unfinished_cell(tmp_path):
-    work = Work(Cell("smoke", "maml", 1), 0)
-    assert {one["state"] for one in describe(work, records=tmp_path, states=tmp_path)} == {
-        "missing"
-    }
-    (tmp_path / work.name).mkdir()
-    (tmp_path / work.name / "metrics.jsonl").write_text(
-        '{"kind": "train", "iteration": 7}\n{"kind": "tr'
-    )
-    (one, _) = describe(work, records=tmp_path, states=tmp_path)
+    run = Run(Cell("smoke", "maml", 1), 0, records=tmp_path, states=tmp_path)
+    assert {one["state"] for one in describe(run)} == {"missing"}
+    run.state.mkdir()
+    (run.state / "metrics.jsonl").write_text('{"kind": "train", "iteration": 7}\n{"kind": "tr')
+    (one, _) = describe(run)
     assert (one["state"], one["iterations"], one["accuracy"], one["record"]) == (
         "unfinished",
         7,
         None,
         None,
     )
-    (tmp_path / work.name / "diverged.txt").write_text("x")
-    assert describe(work, records=tmp_path, states=tmp_path)[0]["state"] == "diverged"
+    (run.state / "diverged.txt").write_text("x")
+    assert describe(run)[0]["state"] == "diverged"
     assert iterations(tmp_path / "nothing.jsonl") == 0
 
 
 def test_the_status_of_every_tier_loads_no_torch():
-    code = "from experiments.status import describe, wanted; [describe(work) for work in wanted()]"
+    code = "from experiments.status import describe, wanted; [describe(run) for run in wanted()]"
     code += "; import sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=reproduce.ROOT).returncode == 0
 
@@ -94,10 +90,10 @@ def test_what_there_is_not_is_refused(call, words):
 
 
 def test_seeds_come_one_after_the_other():
-    assert [work.seed for work in wanted(["glyphs"])] == sorted(
-        work.seed for work in wanted(["glyphs"])
+    assert [run.seed for run in wanted(["glyphs"])] == sorted(
+        run.seed for run in wanted(["glyphs"])
     )
-    assert {work.seed for work in wanted(["glyphs"], row="maml", seed=7)} == {7}
+    assert {run.seed for run in wanted(["glyphs"], row="maml", seed=7)} == {7}
 
 
 def test_no_time_at_all_starts_nothing(call, tmp_path):
@@ -106,21 +102,19 @@ def test_no_time_at_all_starts_nothing(call, tmp_path):
     assert not any(tmp_path.rglob("*.pt"))
 
 
-def test_a_packed_state_comes_back_whole(tmp_path, monkeypatch):
-    work = Work(Cell("smoke", "maml", 1), 0)
-    state = tmp_path / "state" / work.name
-    state.mkdir(parents=True)
-    (state / "last.pt").write_bytes(bytes(range(200)))
-    (state / "metrics.jsonl").write_bytes(b'{"iteration": 3}\n')
-    pack_up(work, tmp_path / "state", target=tmp_path / "packed")
-    unpack(work, tmp_path / "elsewhere", origin=tmp_path / "packed")
+def test_a_packed_state_comes_back_whole(tmp_path):
+    cell = Cell("smoke", "maml", 1)
+    here, there = (Run(cell, 0, states=tmp_path / name) for name in ("state", "elsewhere"))
+    here.state.mkdir(parents=True)
+    (here.state / "last.pt").write_bytes(bytes(range(200)))
+    (here.state / "metrics.jsonl").write_bytes(b'{"iteration": 3}\n')
+    pack_up(here, target=tmp_path / "packed")
+    unpack(there, origin=tmp_path / "packed")
     for name in ("last.pt", "metrics.jsonl"):
-        assert (tmp_path / "elsewhere" / work.name / name).read_bytes() == (
-            state / name
-        ).read_bytes()
-    (tmp_path / "elsewhere" / work.name / "last.pt").write_bytes(b"newer")
-    unpack(work, tmp_path / "elsewhere", origin=tmp_path / "packed")
-    assert (tmp_path / "elsewhere" / work.name / "last.pt").read_bytes() == b"newer"
+        assert (there.state / name).read_bytes() == (here.state / name).read_bytes()
+    (there.state / "last.pt").write_bytes(b"newer")
+    unpack(there, origin=tmp_path / "packed")
+    assert (there.state / "last.pt").read_bytes() == b"newer"
 
 
 class Instant:
@@ -140,10 +134,10 @@ def started(monkeypatch):
     log: dict[str, list[str]] = {}
     alive: dict[str, Instant] = {}
 
-    def start(work, **folders):
-        log[work.name] = [name for name, process in alive.items() if process.looks < 2]
-        alive[work.name] = Instant(3 if work.cell.row == "ecml" else 0)
-        return alive[work.name]
+    def start(run):
+        log[run.name] = [name for name, process in alive.items() if process.looks < 2]
+        alive[run.name] = Instant(3 if run.cell.row == "ecml" else 0)
+        return alive[run.name]
 
     monkeypatch.setattr(reproduce, "start", start)
     monkeypatch.setattr(reproduce.time, "sleep", lambda seconds: None)
@@ -151,11 +145,9 @@ def started(monkeypatch):
 
 
 def test_maml_runs_before_the_cells_that_start_where_it_does(started, tmp_path, capsys):
-    works = wanted(["glyphs"])
-    assert (
-        reproduce.work_on(works, records=tmp_path, states=tmp_path, jobs=2) == 1
-    )  # one of them diverges
-    assert set(started) == {work.name for work in works}
+    runs = wanted(["glyphs"], records=tmp_path, states=tmp_path)
+    assert reproduce.work_on(runs, jobs=2) == 1  # one of them diverges
+    assert set(started) == {run.name for run in runs}
     assert list(started)[:2] == ["glyphs-maml-1shot-seed0", "glyphs-maml-1shot-seed1"]
     assert max(len(beside) for beside in started.values()) == 1
     for name, beside in started.items():
@@ -192,7 +184,10 @@ def test_a_signal_stops_the_command_and_saves(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("row", SMOKE)
 def test_a_fresh_run_of_the_smoke_tier_is_its_record(row, tmp_path):
-    assert rerun.main(["--tier", "smoke", "--row", row, "--out", str(tmp_path)]) == 0
+    app = Typer()
+    app.command()(rerun.main)
+    done = CliRunner().invoke(app, ["--tier", "smoke", "--row", row, "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
 
 
 def test_another_result_of_a_fresh_run_is_found(tmp_path, monkeypatch):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from safetensors.torch import load_file
+from typer import Typer
+from typer.testing import CliRunner
 
 from experiments import retest, run
 from experiments.records import COMPARED, WEIGHTS, Record, verify
-from experiments.run import Job, OutOfTime
+from experiments.run import carry_out
+from experiments.status import OutOfTime, Run
 from mdtheory.meta.events import JsonLines
 from mdtheory.run.build import build_trainer, open_data
-from tests.experiments.tiny import job, shrink
+from tests.experiments.tiny import shrink, tiny
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -26,12 +30,12 @@ def small():
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """MAML, never stopped."""
-    own = job(tmp_path_factory.mktemp("whole"), "maml")
-    assert run.run(own)
+    own = tiny(tmp_path_factory.mktemp("whole"), "maml")
+    assert carry_out(own)
     return own
 
 
-def stopped_after(iterations: int, own: Job) -> None:
+def stopped_after(iterations: int, own: Run) -> None:
     """Train so many iterations, save, and leave."""
     own.state.mkdir(parents=True)
     config = own.cell.config(own.seed)
@@ -44,7 +48,7 @@ def stopped_after(iterations: int, own: Job) -> None:
     lines.close()
 
 
-def same(first: Job, second: Job) -> bool:
+def same(first: Run, second: Run) -> bool:
     return all(
         (first.record / name).read_bytes() == (second.record / name).read_bytes()
         for name in COMPARED
@@ -57,21 +61,21 @@ def test_a_finished_cell_has_a_sound_record_and_no_state(whole):
     record = Record(whole.record)
     assert record.result.iterations == 4 and record.provenance.sittings == 1
     assert set(record.scores) == {"transductive", "support"}
-    assert run.run(whole)  # nothing left to do
+    assert carry_out(whole)  # nothing left to do
 
 
 def test_a_cell_stopped_while_training_ends_with_the_same_bytes(whole, tmp_path):
-    broken = job(tmp_path / "broken", "maml")
+    broken = tiny(tmp_path / "broken", "maml")
     stopped_after(1, broken)
-    assert run.run(broken)
+    assert carry_out(broken)
     assert same(whole, broken)
 
 
 def test_another_seed_ends_with_other_bytes(whole, tmp_path):
     """Negative control of the test above."""
-    other = job(tmp_path / "other", "maml")
-    other = Job(cell=other.cell, seed=1, records=other.records, states=other.states)
-    assert run.run(other)
+    other = tiny(tmp_path / "other", "maml")
+    other = replace(other, seed=1)
+    assert carry_out(other)
     assert (whole.record / "scores.json").read_bytes() != (
         other.record / "scores.json"
     ).read_bytes()
@@ -79,7 +83,7 @@ def test_another_seed_ends_with_other_bytes(whole, tmp_path):
 
 def test_a_cell_stopped_between_tests_ends_with_the_same_bytes(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "TEST_SHARD", 2)
-    broken, sittings = job(tmp_path / "broken", "maml"), 0
+    broken, sittings = tiny(tmp_path / "broken", "maml"), 0
     while not broken.record.exists():
         sittings += 1
         left = iter([True, True])
@@ -88,24 +92,24 @@ def test_a_cell_stopped_between_tests_ends_with_the_same_bytes(whole, tmp_path, 
             if not next(left, False):
                 raise OutOfTime
 
-        monkeypatch.setattr(Job, "check_time", check)
-        run.run(broken)
+        monkeypatch.setattr(Run, "check_time", check)
+        carry_out(broken)
     assert sittings > 3 and Record(broken.record).provenance.sittings == sittings
     assert same(whole, broken)
 
 
 def test_out_of_time_saves_and_is_no_record(tmp_path):
-    own = job(tmp_path, "metasgd", until=0.0)
-    assert not run.run(own)
+    own = tiny(tmp_path, "metasgd", until=0.0)
+    assert not carry_out(own)
     assert (own.state / "last.pt").is_file() and not own.record.exists()
 
 
 def test_the_common_start_needs_maml_s_record(whole, tmp_path):
     alone, beside = (
-        job(tmp_path / "alone", "metasgd"),
-        job(tmp_path / "beside", "metasgd", records=whole.records),
+        tiny(tmp_path / "alone", "metasgd"),
+        tiny(tmp_path / "beside", "metasgd", records=whole.records),
     )
-    assert run.run(alone) and run.run(beside)
+    assert carry_out(alone) and carry_out(beside)
     assert json.loads((alone.record / "paths.json").read_text())["common"] is None
     common, own = Record(beside.record).adaptation.common, Record(whole.record).adaptation.own
     assert common is not None
@@ -122,14 +126,18 @@ def test_kept_weights_give_the_recorded_answers(whole, tmp_path):
     assert retest.changed(Record(copy), 6) > retest.ALLOWED
 
 
-def test_divergence_is_noted_and_has_its_own_exit_code(tmp_path, monkeypatch, capsys):
+def test_divergence_is_noted_and_has_its_own_exit_code(tmp_path, monkeypatch):
     from mdtheory.meta.trainer import DivergedError
 
     def diverge(*args, **kwargs):
         raise DivergedError("the gradient of x is not finite")
 
     monkeypatch.setattr(run, "train", diverge)
+    monkeypatch.setattr(run.controls, "register", lambda: None)
     folders = ["--records", str(tmp_path / "records"), "--states", str(tmp_path / "state")]
-    code = run.main(["--tier", "smoke", "--row", "maml", "--shot", "1", "--seed", "0", *folders])
-    assert code == 3 and "not finite" in capsys.readouterr().err
+    app = Typer()
+    app.command()(run.main)
+    words = ["--tier", "smoke", "--row", "maml", "--shot", "1", "--seed", "0", *folders]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 3 and "not finite" in done.output
     assert (tmp_path / "state/smoke-maml-1shot-seed0/diverged.txt").is_file()

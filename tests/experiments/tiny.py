@@ -9,7 +9,7 @@ import pytest
 
 from experiments import cells
 from experiments.cells import Cell
-from experiments.run import Job
+from experiments.status import Run
 from mdtheory.config import load
 
 SMALLER = [
@@ -30,9 +30,7 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def job(folder: Path, row: str, *, until: float = math.inf, records: Path | None = None) -> Job:
+def tiny(folder: Path, row: str, *, until: float = math.inf, records: Path | None = None) -> Run:
     """The smoke cell of a row, in a folder of its own."""
     kept = folder / "records" if records is None else records
-    return Job(
-        cell=Cell("smoke", row, 1), seed=0, records=kept, states=folder / "state", until=until
-    )
+    return Run(Cell("smoke", row, 1), 0, kept, folder / "state", until)

@@ -81,7 +81,7 @@ def test_a_sheet_holds_every_card(tmp_path):
         Card(np.full((9, 9, 3), 20 * i, np.uint8), "a very long caption that cannot fit")
         for i in range(12)
     ]
-    contact_sheet([("twelve", cards), ("none", [])], tmp_path / "s.png")
+    (tmp_path / "s.png").write_bytes(contact_sheet([("twelve", cards), ("none", [])]))
     with Image.open(tmp_path / "s.png") as sheet:
         pixels = np.asarray(sheet)
     top = GAP + 15 + GAP

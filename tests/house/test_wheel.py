@@ -77,7 +77,7 @@ def test_metadata(wheel):
     metadata = wheel.read(f"{folder}/METADATA").decode()
     assert "License-Expression: MIT" in metadata
     assert "Requires-Python: >=3.11" in metadata
-    assert "mdtheory=mdtheory.cli:app" in wheel.read(f"{folder}/entry_points.txt").decode()
+    assert "mdtheory=mdtheory.__main__:main" in wheel.read(f"{folder}/entry_points.txt").decode()
     licences = {
         name.removeprefix(f"{folder}/licenses/")
         for name in wheel.namelist()

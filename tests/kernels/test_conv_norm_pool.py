@@ -106,7 +106,7 @@ class TestDerivatives:
         assert worst(fused, inputs(n, b, c, h, w, seed=seed), counted) < 1e-11
 
     def test_in_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(conv_norm_pool, "CHUNK", 150)
+        monkeypatch.setattr(cpp, "CHUNK", 150)
         assert worst(fused, inputs(7, 2, 3, 6, 6), 5) < 1e-11
 
     def test_where_gamma_is_zero(self) -> None:

@@ -184,7 +184,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, where):
 def test_leftovers_of_killed_writers_are_removed(tmp_path):
     (tmp_path / ".last.pt.123.part").write_bytes(b"half")
     saved(tmp_path)
-    checkpoint.remove_leftovers(tmp_path)
+    checkpoint.remove_leftovers(tmp_path, ["last.pt"])
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
 
 

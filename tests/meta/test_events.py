@@ -104,6 +104,21 @@ def test_a_second_signal_acts_as_it_would_outside():
         signal.signal(signal.SIGINT, outside)
 
 
+def test_a_hang_up_that_was_ignored_stays_ignored():
+    """As by ``nohup``."""
+    outside = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.signum is None
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.signum == signal.SIGHUP
+    finally:
+        signal.signal(signal.SIGHUP, outside)
+
+
 def test_in_another_thread_signals_are_left_alone():
     handlers = []
 

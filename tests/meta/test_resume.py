@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from mdtheory.core.types import Episode
-from mdtheory.meta import checkpoint
+from mdtheory.meta import checkpoint, numerics
 from mdtheory.meta.events import read_metrics
 from mdtheory.meta.interrupt import InterruptedRunError
 from mdtheory.meta.trainer import RunInfo, Validation
@@ -144,7 +146,7 @@ def test_time_up_saves_and_goes_on_later(tmp_path):
     assert checkpoint.digest(resumed(tmp_path / "short")) == checkpoint.digest(whole)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 @pytest.mark.parametrize("during", ["step", "validation"])
 def test_a_signal_finishes_saves_and_leaves(tmp_path, signum, during):
     whole = unbroken(tmp_path / "whole")
@@ -194,8 +196,55 @@ def test_another_number_of_threads_is_refused_unless_asked_for(tmp_path):
     with pytest.raises(ValueError, match=f"checkpoint's {state['threads']} threads"):
         trainer(tmp_path / "a").resume(state)
     one = trainer(tmp_path / "a")
-    one.resume(state, any_threads=True)
+    one.resume(state, other_bits=True)
     assert one.counters.iteration == 6
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("kernels", "block-0123456789abcdef"),
+        ("kernels", "plain"),
+        ("precision", "medium"),
+        ("processor", "another"),
+        ("device", "a GPU"),
+        ("torch", "2.0.0"),
+    ],
+)
+def test_another_numerical_path_is_refused_unless_asked_for(tmp_path, monkeypatch, entry, value):
+    compiled = SimpleNamespace(_name="/somewhere/block-1.so") if value == "plain" else None
+    library = functools.cache(lambda: compiled)
+    monkeypatch.setattr(numerics, "library", library)
+    unbroken(tmp_path / "a")
+    state = last(tmp_path / "a")
+    trainer(tmp_path / "a").resume(state)  # negative control: nothing has changed
+    state["numerics"][entry] = value
+    with pytest.raises(ValueError, match=f"change the bits .{entry}: {value} before, "):
+        trainer(tmp_path / "a").resume(state)
+    one = trainer(tmp_path / "a")
+    one.resume(state, other_bits=True)
+    assert one.counters.iteration == 6
+
+
+def test_kernels_that_were_used_before_are_still_named_before_they_are_used_again(monkeypatch):
+    library = functools.cache(lambda: None)
+    monkeypatch.setattr(numerics, "library", library)
+    here = torch.device("cpu")
+    assert numerics.numerical_path(here)["kernels"] == numerics.UNUSED
+    assert numerics.numerical_path(here, {"kernels": "block-1"})["kernels"] == "plain"
+    library()
+    assert numerics.numerical_path(here)["kernels"] == "plain"
+    assert numerics.difference({"kernels": "plain"}, {"kernels": numerics.UNUSED}) is None
+
+
+def test_weights_of_another_type_are_refused(tmp_path):
+    unbroken(tmp_path / "a")
+    for dtype in (torch.int64, torch.float16, torch.float64):
+        state = last(tmp_path / "a")
+        name = next(iter(state["weights"]))
+        state["weights"][name] = state["weights"][name].to(dtype)
+        with pytest.raises(ValueError, match=f"{name} is {dtype}, not torch.float32"):
+            trainer(tmp_path / "a").resume(state)
 
 
 @pytest.mark.parametrize(

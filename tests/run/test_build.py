@@ -14,8 +14,6 @@ from mdtheory.data.glyphs import GlyphSet
 from mdtheory.meta import checkpoint
 from mdtheory.run.build import (
     build_learner,
-    build_optimizer,
-    build_scheduler,
     build_stream,
     build_trainer,
     image_shape_of,
@@ -23,6 +21,7 @@ from mdtheory.run.build import (
     open_data,
     pick_device,
 )
+from mdtheory.run.optimizers import build_optimizer, build_scheduler
 
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 SMALL = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from mdtheory.config import RunConfig, load, parse
 from mdtheory.data.glyphs import GlyphSet
 from mdtheory.meta import checkpoint
 from mdtheory.meta.events import JsonLines, read_metrics
-from mdtheory.run.folder import RunFolder
+from mdtheory.run.folder import RunFolder, check_belongs
 
 
 def config(**changes) -> RunConfig:
@@ -25,9 +27,11 @@ def config(**changes) -> RunConfig:
     return parse(small | changes)
 
 
-def opened(out: Path, own: RunConfig, *, resume: bool = False):
+def train(out: Path, own: RunConfig, *, minutes: float | None = None, **options):
+    """Open, go on or begin, and train; the counters."""
     lines = JsonLines(out / "metrics.jsonl")
-    return RunFolder(out, resume=resume).trainer(own, GlyphSet(), listeners=[lines])
+    with RunFolder(out, **options) as folder:
+        return folder.trainer(own, GlyphSet(), listeners=[lines]).fit(minutes=minutes)
 
 
 def iterations(out: Path) -> list[int]:
@@ -36,10 +40,10 @@ def iterations(out: Path) -> list[int]:
 
 def test_a_new_folder_holds_its_configuration_and_goes_on_after_its_last_checkpoint(tmp_path):
     out = tmp_path / "new" / "run"
-    assert opened(out, config()).fit(minutes=0).iteration == 0
+    assert train(out, config(), minutes=0).iteration == 0
     assert load(out / "config.toml") == config()
     (out / ".last.pt.1.part").write_bytes(b"half")
-    assert opened(out, config(), resume=True).fit().iteration == 3
+    assert train(out, config(), resume=True).iteration == 3
     assert iterations(out) == [1, 2, 3]
     assert not list(out.glob(".*.part"))
     assert not (out / "best.pt").exists()
@@ -47,18 +51,122 @@ def test_a_new_folder_holds_its_configuration_and_goes_on_after_its_last_checkpo
 
 def test_lines_after_the_checkpoint_are_dropped_when_the_run_goes_on(tmp_path):
     out = tmp_path / "run"
-    opened(out, config()).fit(minutes=0)
+    train(out, config(), minutes=0)
     (out / "metrics.jsonl").write_text('{"kind": "train", "iteration": 1}\n{"kind": "tr')
-    opened(out, config(), resume=True).fit()
+    train(out, config(), resume=True)
     assert iterations(out) == [1, 2, 3]
 
 
 def test_a_folder_with_a_run_is_opened_to_go_on_only(tmp_path):
-    opened(tmp_path, config()).fit()
+    train(tmp_path, config())
     before = checkpoint.load(tmp_path / "last.pt")
     with pytest.raises(ValueError, match="without a run, got"):
-        RunFolder(tmp_path)
+        train(tmp_path, config())
     with pytest.raises(ValueError, match="must come from this configuration"):
-        opened(tmp_path, config(seed=1), resume=True)
+        train(tmp_path, config(seed=1), resume=True)
     assert checkpoint.digest(checkpoint.load(tmp_path / "last.pt")) == checkpoint.digest(before)
     assert load(tmp_path / "config.toml") == config()
+
+
+def test_a_folder_in_use_is_refused_with_its_holder_and_free_afterwards(tmp_path):
+    train(tmp_path, config(), minutes=0)
+    with RunFolder(tmp_path, resume=True):
+        for resume in (True, False):
+            with pytest.raises(ValueError, match=f"in use by process {os.getpid()} on "):
+                train(tmp_path, config(), resume=resume)
+    assert train(tmp_path, config(), resume=True).iteration == 3
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_another_run_that_begins_meanwhile_is_noticed(tmp_path):
+    out = tmp_path / "new"
+    with RunFolder(out) as folder:
+        train(out, config(seed=1))
+        with pytest.raises(ValueError, match="another has begun a run"):
+            folder.trainer(config(), GlyphSet())
+    assert load(out / "config.toml") == config(seed=1)
+
+
+def test_a_lock_is_gone_with_its_process(tmp_path):
+    """A killed process: the file stays, the lock does not."""
+    train(tmp_path, config(), minutes=0)
+    (tmp_path / ".lock").write_text("process 1 on nowhere")
+    assert train(tmp_path, config(), resume=True).iteration == 3
+
+
+@pytest.mark.parametrize("name", ["config.toml", "metrics.jsonl", "best.pt"])
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_file_of_something_else_is_not_replaced_without_force(tmp_path, name, resume):
+    (tmp_path / name).write_text("mine\n")
+    (tmp_path / ".mine.part").write_text("mine too")
+    (tmp_path / ".mine.7.part").write_text("mine too")
+    with pytest.raises(ValueError, match=f"without a {name} of something else"):
+        train(tmp_path, config(), resume=resume)
+    assert (tmp_path / name).read_text() == "mine\n"
+    assert train(tmp_path, config(), resume=resume, force=True).iteration == 3
+    assert iterations(tmp_path) == [1, 2, 3]
+    assert (tmp_path / ".mine.part").exists() and (tmp_path / ".mine.7.part").exists()
+
+
+def test_a_link_to_nowhere_is_not_written_through(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "best.pt").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"without a best\.pt"):
+        train(tmp_path / "run", config())
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(tmp_path):
+    with RunFolder(tmp_path) as folder:
+        folder.trainer(config(), GlyphSet())
+    (tmp_path / "metrics.jsonl").touch()
+    assert not (tmp_path / "last.pt").exists()
+    assert train(tmp_path, config(), resume=True).iteration == 3
+
+
+def test_force_starts_over(tmp_path):
+    train(tmp_path, config())
+    assert train(tmp_path, config(seed=1), force=True).iteration == 3
+    assert load(tmp_path / "config.toml") == config(seed=1)
+    assert iterations(tmp_path) == [1, 2, 3]
+
+
+VALIDATED = {"validation": {"every": 1, "tasks": 2}}
+
+
+def exchange(folder: Path, other: Path, name: str) -> None:
+    shutil.copy(other / name, folder / name)
+
+
+@pytest.mark.parametrize("name", ["config.toml", "best.pt", "last.pt", "metrics.jsonl"])
+def test_files_of_several_runs_are_refused(tmp_path, name):
+    for seed in (0, 1):
+        train(tmp_path / str(seed), config(seed=seed, **VALIDATED))
+    folder = tmp_path / "0"
+    exchange(folder, tmp_path / "1", name)
+    with pytest.raises(ValueError, match="must"):
+        train(folder, config(seed=0, **VALIDATED), resume=True)
+    if name != "metrics.jsonl":
+        with pytest.raises(ValueError, match="must hold the files of one run"):
+            check_belongs(folder)
+    exchange(folder, tmp_path / "1", name)
+
+
+def test_a_best_checkpoint_of_another_moment_is_refused(tmp_path):
+    train(tmp_path, config(**VALIDATED))
+    state = checkpoint.load(tmp_path / "best.pt")
+    done = state["counters"]["iteration"]
+    other = state["counters"] | {"iteration": done - 1, "validated": -1, "best_iteration": -1}
+    last = checkpoint.load(tmp_path / "last.pt")
+    checkpoint.save(last | {"counters": last["counters"] | {"iteration": 9}}, tmp_path / "last.pt")
+    check_belongs(tmp_path)  # negative control
+    checkpoint.save(state | {"counters": other}, tmp_path / "best.pt")
+    with pytest.raises(ValueError, match=rf"best\.pt is of iteration {done - 1} and last\.pt says"):
+        check_belongs(tmp_path)
+
+
+def test_lost_lines_of_metrics_are_said_and_end_no_run(tmp_path, capsys):
+    train(tmp_path, config())
+    (tmp_path / "metrics.jsonl").write_text("damaged\n")
+    assert train(tmp_path, config(), resume=True).iteration == 3
+    assert "metrics.jsonl lacks 3 of the first 3 iterations" in capsys.readouterr().err

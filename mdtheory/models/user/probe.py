@@ -1,18 +1,29 @@
-"""What only a forward pass can show: changed buffers, hidden randomness, missing second
-derivatives.
+"""What only forward and backward passes can show: hidden state and randomness, weights that cannot
+be replaced, derivatives that are missing or wrong.
+
+Everything happens on copies: the model itself is neither run nor changed.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import is_functorch_wrapped_tensor
-from torch.func import functional_call, grad
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mdtheory.core import tree
+from mdtheory.core.inputs import Inputs, leaves, map_inputs, n_items, rows
+from mdtheory.core.types import Episode
 from mdtheory.models.norm import BatchStatNorm
+from mdtheory.models.user import attributes, culprit, residue, targets, truth
+from mdtheory.models.user.case import FAILURES, Case, Loss, drawn, loss_of, random_states
+
+N_ITEMS = 4
+"""Items of the batch that are used; all of them where the model does not take so few."""
 
 REMEDIES = {
     "attention": (
@@ -22,132 +33,306 @@ REMEDIES = {
         "do not checkpoint activations; the estimator `stepwise` saves memory instead"
     ),
     "autograd.Function": "give its autograd.Function a setup_context and a differentiable backward",
-    "": "write the operation that torch names with ordinary torch arithmetic",
+    "data pointer": (
+        "packed sequences, extensions and other code that reads raw memory have no derivatives "
+        "there; use padded tensors and ordinary torch operations"
+    ),
+    "": (
+        "write the operation that torch names with ordinary torch arithmetic, or take "
+        "estimator='first_order' where first derivatives exist"
+    ),
 }
 """What helps, by a fragment of torch's message; the first that fits."""
 
 
-class BufferGuard:
-    """A pair of forward hooks that refuse a pass which changed one of the model's buffers.
+@dataclass(frozen=True)
+class Verdict:
+    """How an accepted model has to be run.
 
-    Identity and version counter are compared in every pass; values too, in the first pass of each
-    mode, because torch's native batch norm changes its running statistics without counting it. The
-    buffers of :class:`BatchStatNorm` are left out: they change only inside
-    ``collecting_statistics``.
+    ``plain_attention``: with fused attention off; ``plain_recurrence``: with cuDNN off. Both to
+    second order only. ``stashes``: plain attributes to be put back after every pass. ``unused``:
+    trainable parameters without influence. ``loss_learns``: the loss holds trainable tensors.
+    ``outputs``: the shape of the outputs for as many items as were tried.
     """
 
-    def __init__(self) -> None:
-        self._before: dict[str, tuple[Tensor, int]] = {}
-        self._values: dict[str, Tensor] = {}
-        self._modes_seen: set[bool] = set()
+    plain_attention: bool = False
+    plain_recurrence: bool = False
+    stashes: tuple[attributes.Place, ...] = ()
+    unused: tuple[str, ...] = ()
+    loss_learns: bool = False
+    outputs: tuple[int, ...] = ()
 
-    def before(self, model: nn.Module, args: Any) -> None:
-        """Remember each buffer and how often it has been written to."""
-        buffers = constants(model)
-        self._before = {name: (value, value._version) for name, value in buffers.items()}
-        self._values = {}
-        if model.training not in self._modes_seen:
-            self._values = {
-                name: value.clone()
-                for name, value in buffers.items()
-                if not is_functorch_wrapped_tensor(value)
-            }
+    @contextmanager
+    def kernels(self) -> Iterator[None]:
+        """Inside, torch uses the implementations that have second derivatives."""
+        with ExitStack() as stack:
+            if self.plain_attention:
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            if self.plain_recurrence:
+                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            yield
 
-    def after(self, model: nn.Module, args: Any, output: Any) -> None:
-        """Compare; ``ValueError`` with the buffer's name."""
-        now, before, values = constants(model), self._before, self._values
-        self._before, self._values = {}, {}
-        for name in before.keys() | now.keys():
-            old, new = before.get(name), now.get(name)
-            same = old is not None and new is old[0] and new._version == old[1]
-            if not same or (name in values and not _equal(values[name], now[name])):
-                raise ValueError(
-                    f"buffer {name!r} must stay constant, but the forward pass changed it; "
-                    "compute it when the model is built, or keep batch statistics in "
-                    "mdtheory.models.BatchStatNorm"
-                )
-        self._modes_seen.add(model.training)
+
+def mean_square(outputs: Tensor, targets: Any) -> Tensor:
+    """The stand-in for a loss where none is given. shape: ()"""
+    return outputs.square().mean()
+
+
+@torch.inference_mode(False)
+def probe(
+    model: nn.Module, x: Inputs, y: Any = None, *, loss: Loss = mean_square, order: int = 2
+) -> Verdict:
+    """Run copies of a prepared model on a batch, forward and to the given order, and refuse what
+    would go wrong later.
+
+    ``x``: shape (n_items, ...), at least two items, as a support set has; ``y``: its targets.
+    ``order`` 1 suffices for adapting and for the estimator "first_order". Refused, each by one
+    ``ValueError`` that names cause and remedy: an output that is not one floating tensor with
+    n_items rows, a changed input, buffer or frozen parameter, any random draw, plain attributes
+    that one pass writes and the next one reads, weights that ``functional_call`` does not replace,
+    derivatives that are missing, not finite or not true. Cost: one forward pass, and three passes
+    with their backward passes (two of them to second order) on at most :data:`N_ITEMS` items; only
+    a refusal costs more.
+    """
+    x = map_inputs(lambda v: v.detach().clone() if isinstance(v, Tensor) else v, x)
+    if n_items(x) <= N_ITEMS:
+        return _judge(Case(copy.deepcopy(model), x, y, loss), order)
+    few = rows(x, slice(N_ITEMS)), None if y is None else y[:N_ITEMS]
+    try:
+        return _judge(Case(copy.deepcopy(model), *few, loss), order)
+    except ValueError:  # perhaps the model or the loss does not take so few
+        return _judge(Case(copy.deepcopy(model), x, y, loss), order)
+
+
+def _judge(case: Case, order: int) -> Verdict:
+    outputs, stashes = _watched(case)
+    _check_outputs(case, outputs)
+    recurrent = order == 2 and any(
+        isinstance(part, nn.RNNBase) and any(p.is_cuda for p in part.parameters())
+        for part in case.model.modules()
+    )
+    verdict = Verdict(False, recurrent, stashes, outputs=tuple(outputs.shape))
+    verdict = _as_it_is(case, order, verdict)
+    with verdict.kernels():
+        comparison = _compared(case, order)
+    return replace(verdict, unused=comparison.unused(), loss_learns=comparison.of_loss)
+
+
+def _watched(case: Case) -> tuple[Any, tuple[attributes.Place, ...]]:
+    """One pass without gradients, which must not draw, write or remember anything; its outputs,
+    and the plain attributes that it leaves behind.
+    """
+    model, given = case.model, [v for v in leaves(case.x) if isinstance(v, Tensor)]
+    before = _registered(model)
+    places, marks = [place for place, _ in attributes.plain(model)], attributes.marks(model)
+    held, versions = attributes.Held(model, places), [value._version for value in given]
+    states = random_states(case.x)
+    try:
+        outputs = case.outputs()
+    except FAILURES as error:
+        if "must stay constant" in str(error):
+            raise
+        raise ValueError(cannot_run(case, error)) from error
+    if (source := drawn(states, random_states(case.x))) is not None:
+        raise ValueError(
+            "the model must give the same output twice, but its forward pass draws from "
+            f"{source} in {culprit.drawing_layer(case)}; "
+            "remove the dropout or noise, or call eval() on the model first"
+        )
+    if [value._version for value in given] != versions:
+        raise ValueError(
+            "the model must leave its input as it is, but it writes to it; set inplace=False in "
+            "its first layer"
+        )
+    _check_registered(before, _registered(model))
+    left = attributes.moved(marks, attributes.marks(model))
+    if left:
+        created = [place for place in left if place not in marks]
+        held.put_back()
+        attributes.Held.remove(model, created)
+        residue.check(case, left)
+        held.put_back()
+        attributes.Held.remove(model, created)
+        attributes.Stash(left).watch(model)
+    return outputs, tuple(left)
+
+
+def _check_outputs(case: Case, outputs: Any) -> None:
+    n = n_items(case.x)
+    if (
+        not isinstance(outputs, Tensor)
+        or not outputs.is_floating_point()
+        or outputs.shape[:1] != (n,)
+    ):
+        found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise ValueError(
+            f"the model must return one float tensor of {n} rows for {n} items, got {found}; wrap "
+            "it"
+        )
+    if bool(outputs.isnan().any()) and (read := residue.dropped(case.model)):
+        raise ValueError(
+            f"the model must compute its outputs from its parameters in forward, but it reads "
+            f"{read!r}, which was computed from them before; compute it in forward"
+        )
+    if case.y is not None:
+        targets.check(case.loss, outputs, case.y)
+    try:
+        with torch.no_grad():
+            loss_of(case.loss, outputs, case.y)
+    except FAILURES as error:
+        if "loss(outputs, targets)" in str(error):
+            raise
+        raise ValueError(cannot_score(case, outputs, error)) from error
+
+
+def _as_it_is(case: Case, order: int, verdict: Verdict) -> Verdict:
+    """Derivatives at the model's own weights and precision exist and are finite."""
+    try:
+        with verdict.kernels():
+            found = case.derivatives(case.weights, order, case.random("way"))
+    except FAILURES as error:
+        if order == 2 and not verdict.plain_attention and "attention" in str(error):
+            return _as_it_is(case, order, replace(verdict, plain_attention=True))
+        if "must stay constant" in str(error):
+            raise
+        raise ValueError(missing(case, order, error)) from error
+    finite = [
+        all(bool(torch.isfinite(value).all()) for value in part.values())
+        for part in (found.gradient, found.second)
+    ]
+    if finite == [True, False]:
+        raise ValueError(
+            truth.wrong_second(case, "not finite at these weights, though the gradient is")
+        )
+    return verdict
+
+
+def _compared(case: Case, order: int) -> truth.Comparison:
+    """A comparison that fits, in float64 where the model can be cast; ``ValueError`` if none."""
+    try:
+        tried = case.widened()
+        comparison = truth.Comparison(tried, order)
+    except FAILURES:
+        tried = case
+        comparison = truth.Comparison(tried, order)
+    if comparison.foreign:
+        raise ValueError(truth.foreign())
+    for seed in (1, 2):
+        if comparison.fits():
+            return comparison
+        comparison = truth.Comparison(tried.again(seed), order)
+    if not comparison.fits():
+        raise ValueError(truth.complaint(comparison))
+    return comparison
+
+
+def explain(model: nn.Module, loss: Loss, tasks: list[Episode], error: Exception) -> None:
+    """Raise the sentence for the task whose inputs or targets the model or loss does not take, if
+    there is one.
+    """
+    if isinstance(error, ValueError):
+        return
+    for index, task in enumerate(tasks):
+        for name, x, y in (
+            ("support", task.support_x, task.support_y),
+            ("query", task.query_x, task.query_y),
+        ):
+            if n_items(x) == 0:
+                continue
+            case = Case(copy.deepcopy(model), x, y, loss)
+            try:
+                outputs = case.outputs()
+            except FAILURES as again:
+                raise ValueError(f"task {index}, {name} set: {cannot_run(case, again)}") from error
+            try:
+                with torch.no_grad():
+                    loss_of(loss, outputs, y)
+            except FAILURES as again:
+                said = cannot_score(case, outputs, again)
+                raise ValueError(f"task {index}, {name} set: {said}") from error
+
+
+def missing(case: Case, order: int, error: Exception) -> str:
+    """The sentence for derivatives that torch does not have."""
+    said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    remedy = next(remedy for fragment, remedy in REMEDIES.items() if fragment in said)
+    where = culprit.failing_layer(case, truth.missing_alone(order))
+    often = "twice differentiable" if order == 2 else "differentiable"
+    return (
+        f"the model must be {often} under torch.func{f', but {where} is not' if where else ''}; "
+        f"{remedy}. torch says: {said or type(error).__name__}"
+    )
+
+
+def cannot_run(case: Case, error: Exception) -> str:
+    """The sentence for a forward pass that fails."""
+    said = (str(error).splitlines() or [""])[0].rstrip(".")
+    inputs = [
+        f"{tuple(v.shape)} {str(v.dtype).removeprefix('torch.')} on {v.device}"
+        for v in leaves(case.x)
+        if isinstance(v, Tensor)
+    ]
+    like = next(iter(case.weights.values()))
+    whole = any(isinstance(v, Tensor) and not v.is_floating_point() for v in leaves(case.x))
+    remedy = (
+        "give floating inputs, for instance x.float() / 255 for images, or int64 for indices"
+        if whole
+        else "give inputs of the shape, type and device that its forward takes"
+    )
+    return (
+        f"the model must run on the task's inputs, got {', '.join(inputs)} for weights of "
+        f"{str(like.dtype).removeprefix('torch.')} on {like.device}; {remedy}. It says: "
+        f"{type(error).__name__}: {said}"
+    )
+
+
+def cannot_score(case: Case, outputs: Tensor, error: Exception) -> str:
+    """The sentence for a loss that fails."""
+    y, said = case.y, (str(error).splitlines() or [""])[0].rstrip(".")
+    got = "no targets"
+    if isinstance(y, Tensor):
+        got = f"targets of shape {tuple(y.shape)} {str(y.dtype).removeprefix('torch.')}"
+        if y.numel() and not y.is_floating_point():
+            got += f" from {int(y.min())} to {int(y.max())}"
+    return (
+        f"the loss must take the outputs, of shape {tuple(outputs.shape)}, got {got}; class labels "
+        "are int64 from 0 to the number of outputs - 1, other targets need a loss of their own "
+        f"(loss=...). It says: {type(error).__name__}: {said}"
+    )
+
+
+def _registered(model: nn.Module) -> dict[str, tuple[Tensor, int, Tensor]]:
+    """Parameters and buffers that no pass may change, with their versions and values."""
+    kept = [part for part in model.modules() if isinstance(part, BatchStatNorm)]
+    free = {id(value) for part in kept for value in part.buffers(recurse=False)}
+    named = [*model.named_parameters(), *model.named_buffers()]
+    return {
+        name: (value, value._version, value.detach().clone())
+        for name, value in named
+        if id(value) not in free
+    }
+
+
+def _check_registered(
+    before: dict[str, tuple[Tensor, int, Tensor]], after: dict[str, tuple[Tensor, int, Tensor]]
+) -> None:
+    for name in {**before, **after}:
+        old, new = before.get(name), after.get(name)
+        if (
+            old is None
+            or new is None
+            or old[0] is not new[0]
+            or old[1] != new[1]
+            or not _equal(old[2], new[2])
+        ):
+            kind = "parameter" if old and isinstance(old[0], nn.Parameter) else "buffer"
+            raise ValueError(
+                f"{kind} {name!r} must stay constant, but the forward pass changed it; "
+                "compute it when the model is built, or keep batch statistics in "
+                "mdtheory.models.BatchStatNorm"
+            )
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
     """Bit for bit, but NaN equals NaN."""
     return bool(((one == other) | ((one != one) & (other != other))).all())
-
-
-def constants(model: nn.Module) -> dict[str, Tensor]:
-    """The buffers that no forward pass may change, by name."""
-    return {
-        f"{prefix}.{name}" if prefix else name: value
-        for prefix, module in model.named_modules()
-        if not isinstance(module, BatchStatNorm)
-        for name, value in module.named_buffers(recurse=False)
-    }
-
-
-def guard_buffers(model: nn.Module) -> None:
-    """Watch the buffers of ``model`` in every forward pass, if it has any."""
-    if constants(model):
-        guard = BufferGuard()
-        model.register_forward_pre_hook(guard.before)
-        model.register_forward_hook(guard.after)
-
-
-def probe(model: nn.Module, x: Tensor) -> None:
-    """Run a prepared model on a batch, forward and to second order, and refuse what would go wrong
-    later.
-
-    ``x``: shape (n_items, ...), at least two items, as a support set has. Refused, each by one
-    ``ValueError``: an output that is not one floating tensor with n_items rows, a changed input or
-    buffer, a draw from the global generator, a layer without second derivatives. Cost: one forward
-    pass and one Hessian-vector product.
-    """
-    x = x.detach().clone()
-    version, random_state = x._version, _random_state(x.device)
-    with torch.no_grad():
-        output = model(x)
-    if not torch.equal(random_state, _random_state(x.device)):
-        raise ValueError(
-            "the model must give the same output twice, but its forward pass draws from the global "
-            "random generator; "
-            "remove the dropout or noise, or call eval() on the model first"
-        )
-    if x._version != version:
-        raise ValueError(
-            "the model must leave its input as it is, but it writes to it; set inplace=False in "
-            "its "
-            "first layer"
-        )
-    if (
-        not isinstance(output, Tensor)
-        or not output.is_floating_point()
-        or output.shape[:1] != x.shape[:1]
-    ):
-        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(
-            f"the model must return one float tensor of {len(x)} rows for {len(x)} items, got "
-            f"{found}; wrap it"
-        )
-    _second_order(model, x)
-
-
-def _second_order(model: nn.Module, x: Tensor) -> None:
-    """A Hessian-vector product with respect to the trainable parameters, as a meta-gradient
-    needs.
-    """
-    trainable = {
-        name: value.detach() for name, value in model.named_parameters() if value.requires_grad
-    }
-    try:
-        gradient = grad(lambda p: functional_call(model, p, (x,)).square().mean())
-        grad(lambda p: tree.dot(gradient(p), trainable))(trainable)
-    except RuntimeError as error:
-        said = str(error).splitlines()[0].rstrip(".")
-        remedy = next(remedy for fragment, remedy in REMEDIES.items() if fragment in said)
-        raise ValueError(
-            f"the model must be twice differentiable under torch.func; {remedy}. torch says: {said}"
-        ) from error
-
-
-def _random_state(device: torch.device) -> Tensor:
-    """The state of the global generator that a forward pass on ``device`` would draw from."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()

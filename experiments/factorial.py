@@ -1,0 +1,373 @@
+"""Start or geometry? Every record with kept weights, tested from two starts under two geometries:
+``python -m experiments.factorial --tier cpu --row metamida``.
+
+``own start``: the point phi_0 = g(z_0) that the row has learned to start at; ``common start``:
+MAML's of the same tier, shots and seed. ``learned``: the row's own geometry; ``identity``: plain
+gradient descent, phi <- phi - task_lr grad. Start and geometry are fitted to each other, so every
+cell is tested at the rate of training and at the multiple of it, out of :data:`RATES`, that is best
+on validation tasks. One file for every record, ``factorial/<record>.json``, holds the correct
+answers on every test task; it can be stopped at any moment, and the next call goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import Field
+
+from experiments import shards
+from experiments.generated import ROOT
+from experiments.records import FOLDER, SUMS, WEIGHTS, Count, Digest, Record, Section, everything
+
+if TYPE_CHECKING:
+    from mdtheory.config import RunConfig
+    from mdtheory.data.episodes import EpisodeStream, Source
+    from mdtheory.meta.learner import MetaLearner
+
+OUT = ROOT / "experiments" / "factorial"
+RATES = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
+VALIDATION_TASKS = 50
+OWN, PLAIN = ("own start", "learned"), ("common start", "identity")
+REPEATED = 40  # tasks of a recorded score that are tested again
+SLACK = 0.005  # of these answers may differ on another machine
+PIECE = 100  # tasks between two savings
+
+
+class Tested(Section):
+    """One cell: ``validation``, correct answers at every rate; ``best``, the rate with the most;
+    ``correct``, multiple of the rate -> queries a class -> correct answers by test task.
+    """
+
+    validation: Annotated[list[Count], Field(min_length=len(RATES), max_length=len(RATES))]
+    best: float
+    correct: dict[str, dict[str, list[Count]]]
+
+
+class Factorial(Section):
+    """``factorial/<record>.json``: ``cells``, "start, geometry" -> :class:`Tested`. ``weights`` and
+    ``maml_weights``: sha256 of the two files of weights (of the first piece, where they are in
+    pieces).
+    """
+
+    record: str
+    maml: str
+    weights: Digest
+    maml_weights: Digest
+    rates: list[float]
+    tasks: Count
+    validation_tasks: Count
+    seconds: Annotated[float, Field(ge=0)]
+    cells: dict[str, Tested]
+
+
+def label(start: str, geometry: str) -> str:
+    """A cell's name, ``own start, identity``."""
+    return f"{start}, {geometry}"
+
+
+def best_rate(validation: list[int]) -> float:
+    """The multiple with the most correct answers; of equals, the one nearest to 1 (in logarithm),
+    then the smaller.
+    """
+    from math import log
+
+    most = max(validation)
+    return min(
+        (rate for rate, right in zip(RATES, validation, strict=True) if right == most),
+        key=lambda rate: (abs(log(rate)), rate),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A trained row and the MAML whose start is the common one. ``weights``: names as in
+    ``state_dict`` -> tensors, read on call. ``scores``: what is recorded already, or nothing.
+    """
+
+    name: str
+    maml: str
+    config: RunConfig
+    maml_config: RunConfig
+    weights: Callable[[], dict[str, Any]]
+    maml_weights: Callable[[], dict[str, Any]]
+    digest: str
+    maml_digest: str
+    scores: dict[str, list[int]] | None = None
+    maml_scores: dict[str, list[int]] | None = None
+
+    def learners(self, source: Source) -> dict[tuple[str, str], MetaLearner]:
+        """The learners of the cells, in evaluation mode; without the mixed ones of a row that has
+        layers of its own, which computes another function from MAML's weights.
+        """
+        import torch
+
+        from experiments import probes
+        from experiments.run import learner_with
+        from mdtheory.core import tree
+
+        def own() -> MetaLearner:
+            return learner_with(self.config, source, {"weights": self.weights()})
+
+        def plain() -> MetaLearner:
+            return learner_with(self.maml_config, source, {"weights": self.maml_weights()})
+
+        found = {OWN: own(), PLAIN: plain()}
+        with torch.no_grad():
+            meta = tree.detach(found[OWN].meta())
+            maml = tree.sub(tree.detach(found[PLAIN].meta()), "anchor.")
+            common = probes.started_at(found[OWN], maml)
+            if common is not None:
+                anchor, of_map = tree.sub(meta, "anchor."), tree.sub(meta, "geometry.map.")
+                first = found[OWN].geometry.map.point(of_map, anchor)
+                found["own start", "identity"] = _started(plain(), first)
+                found["common start", "learned"] = _started(own(), tree.sub(common, "anchor."))
+        return found
+
+
+def subjects(records: Path = FOLDER) -> list[tuple[Record, Subject]]:
+    """The records with kept weights, other than MAML's, whose MAML has kept its own."""
+    return [
+        (record, of_record(record))
+        for record in everything(records)
+        if record.result.row != "maml"
+        and shards.pieces(record.folder / WEIGHTS)
+        and shards.pieces(partner(record).folder / WEIGHTS)
+    ]
+
+
+def of_record(record: Record) -> Subject:
+    """A record as the subject of the test."""
+    maml = partner(record)
+    return Subject(
+        name=record.folder.name,
+        maml=maml.folder.name,
+        config=record.config,
+        maml_config=maml.config,
+        weights=lambda: _kept(record),
+        maml_weights=lambda: _kept(maml),
+        digest=weights_digest(record.folder),
+        maml_digest=weights_digest(maml.folder),
+        scores=record.scores[record.config.norm],
+        maml_scores=maml.scores[maml.config.norm],
+    )
+
+
+def _kept(record: Record) -> dict[str, Any]:
+    from safetensors.torch import load
+
+    return load(shards.read(record.folder / WEIGHTS))
+
+
+def partner(record: Record) -> Record:
+    """MAML's record of the same tier, shots and seed."""
+    return Record(record.folder.parent / record.cell.start.record(record.result.seed))
+
+
+def weights_digest(folder: Path) -> str:
+    """What SHA256SUMS says of a record's weights (of their first piece)."""
+    lines = (line.split("  ", 1) for line in (folder / SUMS).read_text().splitlines())
+    return next(digest for digest, name in lines if name.startswith(WEIGHTS))
+
+
+def _started(learner: MetaLearner, anchor: dict[str, Any]) -> MetaLearner:
+    """The learner with another anchor."""
+    live = learner.meta()
+    for name, value in anchor.items():
+        live[f"anchor.{name}"].copy_(value)
+    return learner
+
+
+def count(
+    learner: MetaLearner, stream: EpisodeStream, rate: float, start: int, stop: int, protocols: Any
+) -> dict[str, list[int]]:
+    """Queries a class -> correct answers on tasks start..stop - 1, at ``rate`` times the task
+    rate.
+    """
+    from mdtheory.meta.evaluate import evaluate
+
+    before = learner.task_lr
+    learner.task_lr = rate * before
+    try:
+        scores = evaluate(
+            learner, lambda index: stream(start + index), n_tasks=stop - start, protocols=protocols
+        )
+    finally:
+        learner.task_lr = before
+    return {
+        str(n): [round(float(share) * n * stream.n_way) for share in one.accuracy]
+        for n, one in zip(protocols, scores or [], strict=True)
+    }
+
+
+class Sitting:
+    """The work on one subject, saved after every piece. ``until``: when to stop
+    (``time.time()``).
+    """
+
+    def __init__(self, subject: Subject, *, tasks: int, validation: int, out: Path, until: float):
+        from mdtheory.run.build import build_stream, open_data
+
+        self.subject, config = subject, subject.config
+        self.tasks, self.until = min(tasks, config.test.tasks), until
+        self.validated = validation
+        self.out, self.part = out / f"{subject.name}.json", out / "parts"
+        self.source = open_data(config.data)
+        self.protocols = tuple(config.task.eval_n_query)
+        self.test = build_stream(config, self.source, split="test", n_query=max(self.protocols))
+        self.validation = build_stream(
+            config, self.source, split="validation", n_query=config.task.n_query
+        )
+
+    def run(self) -> bool:
+        """Whether everything is done; what is done is kept below ``parts/`` until then."""
+        kept = self.part / self.out.name
+        found = json.loads(kept.read_text()) if kept.exists() else {"seconds": 0.0, "cells": {}}
+        began = time.monotonic()
+        for place, learner in self.subject.learners(self.source).items():
+            if place == PLAIN and label(*place) not in found["cells"] and (made := self.shared()):
+                found["cells"][label(*place)] = made
+            cell = found["cells"].setdefault(label(*place), {})
+            known = {OWN: self.subject.scores, PLAIN: self.subject.maml_scores}.get(place)
+            for _ in self.pieces(cell, learner, known):
+                found["seconds"] += time.monotonic() - began
+                began = time.monotonic()
+                self.part.mkdir(parents=True, exist_ok=True)
+                kept.write_text(json.dumps(found))
+                if time.time() >= self.until:
+                    return False
+        self.write(found)
+        kept.unlink()
+        return True
+
+    def pieces(
+        self, cell: dict[str, Any], learner: MetaLearner, known: dict[str, list[int]] | None
+    ) -> Iterator[None]:
+        """Rates on validation tasks, then the test at 1 and at the best. ``known``: the scores at
+        1 that a record has already.
+        """
+        n_query = self.subject.config.task.n_query
+        done = cell.setdefault("validation", [])
+        for rate in RATES[len(done) :]:
+            right = count(learner, self.validation, rate, 0, self.validated, (n_query,))
+            done.append(sum(right[str(n_query)]))
+            yield
+        cell["best"] = best_rate(done)
+        for rate in dict.fromkeys((1.0, cell["best"])):
+            found = cell.setdefault("correct", {})
+            if rate == 1.0 and known is not None and "1" not in found:
+                found["1"] = self.recorded(known, learner)
+            by_query = found.setdefault(f"{rate:g}", {str(n): [] for n in self.protocols})
+            while (start := len(next(iter(by_query.values())))) < self.tasks:
+                stop = min(start + PIECE, self.tasks)
+                part = count(learner, self.test, rate, start, stop, self.protocols)
+                for n, right in part.items():
+                    by_query[n] += right
+                yield
+
+    def recorded(self, known: dict[str, list[int]], learner: MetaLearner) -> dict[str, list[int]]:
+        """The scores of a record, after the learner has repeated the first of them."""
+        for n, right in count(learner, self.test, 1.0, 0, REPEATED, self.protocols).items():
+            gaps = sum(abs(a - b) for a, b in zip(known[n], right, strict=False))
+            if gaps > SLACK * REPEATED * int(n) * self.test.n_way:
+                raise ValueError(
+                    f"{self.subject.name} must repeat its scores, got {gaps} other answers on "
+                    f"{REPEATED} tasks; its weights are not those that were tested"
+                )
+        return {n: right[: self.tasks] for n, right in known.items()}
+
+    def shared(self) -> dict[str, Any] | None:
+        """MAML's cell, where the file of another row with the same MAML has it."""
+        mine = (self.subject.maml, self.tasks, self.validated)
+        for other in read(self.out.parent):
+            if (other.maml, other.tasks, other.validation_tasks) == mine:
+                return other.cells[label(*PLAIN)].model_dump()
+        return None
+
+    def write(self, found: dict[str, Any]) -> None:
+        """The finished file, one list a line."""
+        from experiments.run import rows_of_numbers
+
+        whole = Factorial(
+            record=self.subject.name,
+            maml=self.subject.maml,
+            weights=self.subject.digest,
+            maml_weights=self.subject.maml_digest,
+            rates=list(RATES),
+            tasks=self.tasks,
+            validation_tasks=self.validated,
+            seconds=round(found["seconds"], 1),
+            cells=found["cells"],
+        )
+        self.out.write_text(rows_of_numbers(whole.model_dump()))
+
+
+def read(folder: Path = OUT) -> list[Factorial]:
+    """All finished ones, by name."""
+    found = sorted(folder.glob("*.json"))
+    return [Factorial.model_validate_json(path.read_text()) for path in found]
+
+
+def verify(one: Factorial, records: Path = FOLDER) -> list[str]:
+    """What is wrong with a file, in sentences: digests, sizes, the choice of the rate, and the
+    recorded scores of the same cells.
+    """
+    record, maml = Record(records / one.record), Record(records / one.maml)
+    found = []
+    if (one.weights, one.maml_weights) != tuple(weights_digest(r.folder) for r in (record, maml)):
+        found.append("must come from the kept weights")
+    n_way, wanted = record.config.task.n_way, {str(n) for n in record.config.task.eval_n_query}
+    for name, cell in one.cells.items():
+        if cell.best != best_rate(cell.validation):
+            found.append(f"{name} must be tested at the rate that validation prefers")
+        if set(cell.correct) != {"1", f"{cell.best:g}"}:
+            found.append(f"{name} must be tested at rate 1 and at the best")
+        for by_query in cell.correct.values():
+            if set(by_query) != wanted or any(
+                len(right) != one.tasks or max(right) > int(n) * n_way
+                for n, right in by_query.items()
+            ):
+                found.append(f"{name} must hold {one.tasks} tasks of every protocol")
+    for cell, its in ((OWN, record), (PLAIN, maml)):
+        scores = its.scores[its.config.norm]
+        kept = {n: right[: one.tasks] for n, right in scores.items()}
+        if one.cells[label(*cell)].correct["1"] != kept:
+            found.append(f"{label(*cell)} must hold the scores of {its.folder.name}")
+    return [f"{one.record}: {sentence}" for sentence in found]
+
+
+def main(
+    tier: Annotated[str | None, typer.Option(help="Only this tier.")] = None,
+    row: Annotated[str | None, typer.Option(help="Only this row.")] = None,
+    shot: Annotated[int | None, typer.Option(help="Only this number of shots.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Only this seed.")] = None,
+    tasks: Annotated[int, typer.Option(min=100, help="Test tasks.")] = 1000,
+    minutes: Annotated[float, typer.Option(min=0, help="Stop; the next call goes on.")] = 1e9,
+) -> None:
+    """Test whatever has kept weights and no file yet."""
+    import torch
+
+    from experiments import controls
+
+    controls.register()
+    torch.set_num_threads(1)
+    until, wanted = time.time() + 60 * minutes, (tier, row, shot, seed)
+    for record, subject in subjects():
+        its = (record.result.tier, record.result.row, record.result.shot, record.result.seed)
+        other = any(one not in (None, mine) for one, mine in zip(wanted, its, strict=True))
+        if other or (OUT / f"{subject.name}.json").exists():
+            continue
+        sitting = Sitting(subject, tasks=tasks, validation=VALIDATION_TASKS, out=OUT, until=until)
+        done = sitting.run()
+        typer.echo(f"{subject.name}: {'done' if done else 'to be continued'}")
+        if not done:
+            raise typer.Exit(75)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,10 @@
+"""Data sources: one file per set of images that a configuration can name.
+
+A source is a subclass of :class:`DataSource`, registered under the name that ``data.source`` takes;
+the arguments of its constructor are ``data.options``. Importing one is cheap: whatever is heavy is
+imported in :meth:`DataSource.open`.
+"""
+
+from mdtheory.data.sources.base import DataSource, open_source, source_class, sources
+
+__all__ = ["DataSource", "open_source", "source_class", "sources"]

@@ -1,0 +1,138 @@
+"""Tasks at the door: one or many, from tensors or arrays, brought to the learner's type and device,
+and refused by one sentence where they cannot be tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mdtheory.core.inputs import Inputs, leaves, map_inputs
+from mdtheory.core.types import Episode
+
+FORM = "Episode(support_x, support_y, query_x, query_y)"
+
+
+def as_episodes(given: Any) -> list[Episode]:
+    """A list of episodes from one, from (support_x, support_y, query_x, query_y), or from any
+    iterable of such.
+    """
+    if isinstance(given, Episode) or _is_quadruple(given):
+        return [_as_episode(given)]
+    if isinstance(given, str | Mapping | Tensor) or not isinstance(given, Iterable):
+        raise ValueError(
+            f"episodes must be one {FORM} or several, got {type(given).__name__}; put tensors into "
+            "an Episode"
+        )
+    return [_as_episode(one) for one in given]
+
+
+def _is_quadruple(given: Any) -> bool:
+    return (
+        isinstance(given, tuple | list)
+        and len(given) == 4
+        and all(isinstance(given[i], Tensor | np.ndarray) for i in (1, 3))
+    )
+
+
+def _as_episode(given: Any) -> Episode:
+    if isinstance(given, Episode):
+        return given
+    if not _is_quadruple(given):
+        raise ValueError(
+            f"every task must be an {FORM}, or a tuple of these four, got {type(given).__name__}; "
+            "put its tensors into an Episode"
+        )
+    return Episode(*given)
+
+
+class Fitting:
+    """Brings tasks to a device and, for floating values, to a type (``None``: to none)."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype | None):
+        self.device, self.dtype = device, dtype
+
+    def episode(self, given: Episode, *, queries: bool = True) -> Episode:
+        """The task with tensors of the right type; itself where nothing has to be done."""
+        parts = [given.support_x, given.support_y, given.query_x, given.query_y]
+        made = [
+            self.inputs(parts[0]),
+            self.targets(parts[1]),
+            self.inputs(parts[2]),
+            self.targets(parts[3]),
+        ]
+        _check("support", made[0], made[1])
+        if queries:
+            _check("query", made[2], made[3])
+        if all(new is old for new, old in zip(made, parts, strict=True)):
+            return given
+        return Episode(*made, given.seed)
+
+    def inputs(self, x: Inputs) -> Inputs:
+        """Tensors from tensors, arrays or nested lists of numbers. shape: as given"""
+        if isinstance(x, Tensor):
+            return self._tensor(x)
+        if isinstance(x, list) and not any(isinstance(v, Tensor | np.ndarray) for v in leaves(x)):
+            return self._tensor(_tensor(x))
+        return map_inputs(lambda value: self._tensor(_tensor(value)), x)
+
+    def targets(self, y: Any) -> Any:
+        """As :meth:`inputs`; whole numbers become int64, as torch's losses want class indices.
+        shape: as given
+        """
+        y = self.inputs(y)
+        if isinstance(y, Tensor) and not (
+            y.dtype == torch.int64 or y.is_floating_point() or y.dtype == torch.bool
+        ):
+            return y if y.is_complex() else y.long()
+        return y
+
+    def _tensor(self, value: Tensor) -> Tensor:
+        if value.is_inference() and not torch.is_inference_mode_enabled():
+            value = value.clone()
+        if value.device != self.device:
+            value = value.to(self.device)
+        if self.dtype is not None and value.is_floating_point() and value.dtype != self.dtype:
+            value = value.to(self.dtype)
+        return value
+
+
+def _tensor(value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    try:
+        return torch.as_tensor(np.asarray(value))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"a task's inputs and targets must be tensors or arrays of numbers, got "
+            f"{type(value).__name__}; convert them with torch.as_tensor"
+        ) from error
+
+
+def _check(name: str, x: Inputs, y: Any) -> None:
+    """Equal numbers of items, and at least one."""
+    parts = [*leaves(x), *leaves(y)]
+    sizes = {len(part) if part.dim() else -1 for part in parts}
+    if len(sizes) != 1 or sizes & {0, -1}:
+        shapes = [tuple(part.shape) for part in parts]
+        raise ValueError(
+            f"{name}_x and {name}_y must hold the same number >= 1 of items, got shapes "
+            f"{', '.join(map(str, shapes))}; give one target per input"
+        )
+
+
+def only_support(x: Any, y: Any) -> Episode:
+    """A task without queries."""
+    return Episode(x, y, map_inputs(lambda v: v[:0], x), y[:0])
+
+
+def floating_type(model: nn.Module) -> torch.dtype | None:
+    """The type of all the model's parameters, and so of its inputs; ``None`` where there are
+    several.
+    """
+    kinds = {value.dtype for value in model.parameters()}
+    return kinds.pop() if len(kinds) == 1 else None

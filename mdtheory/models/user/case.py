@@ -1,0 +1,178 @@
+"""A foreign model with a batch and a loss: its outputs and derivatives, as the probe needs them."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import grad
+
+from mdtheory.core import seeding, tree
+from mdtheory.core.functional import functional_call
+from mdtheory.core.inputs import Inputs, arguments, call, leaves, map_inputs
+from mdtheory.core.types import Params
+
+Loss = Callable[[Tensor, Any], Tensor]
+FAILURES = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+)
+"""What foreign code may raise."""
+
+
+class Derivatives(NamedTuple):
+    """A loss, its gradient, and its Hessian times a direction (empty for order 1)."""
+
+    value: Tensor
+    gradient: Params
+    second: Params
+
+
+def loss_of(loss: Loss, outputs: Tensor, targets: Any) -> Tensor:
+    """The loss, which must be one number. shape: ()"""
+    value = loss(outputs, targets)
+    if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
+        found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(
+            f"loss(outputs, targets) must return one floating point number, got {found}; take its "
+            "mean"
+        )
+    return value.reshape(())
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model (a copy that may be run and written to), inputs, targets and a loss."""
+
+    model: nn.Module
+    x: Inputs
+    y: Any
+    loss: Loss
+    seed: int = 0
+    weights: Params = field(init=False)
+
+    def __post_init__(self) -> None:
+        named = {
+            name: value.detach().clone()
+            for name, value in self.model.named_parameters()
+            if value.requires_grad and value.numel()
+        }
+        object.__setattr__(self, "weights", named)
+
+    @property
+    def wide(self) -> bool:
+        """Whether all of the weights are float64."""
+        return all(value.dtype == torch.float64 for value in self.weights.values())
+
+    def outputs(self) -> Any:
+        """One pass without gradients, by the weights in place."""
+        with torch.no_grad():
+            return call(self.model, self.x)
+
+    def random(self, name: str) -> Params:
+        """Normal numbers of about the size of the weights. shapes: theirs"""
+        made = {}
+        for key, value in self.weights.items():
+            draw = torch.randn(
+                value.shape,
+                generator=seeding.generator("probe", name, key, self.seed),
+                dtype=torch.float64,
+            )
+            size = float(value.double().square().mean().sqrt())
+            made[key] = (draw * (size or 0.1)).to(value)
+        return made
+
+    def derivatives(self, point: Params, order: int, way: Params) -> Derivatives:
+        """At ``point``, by ``functional_call`` and ``torch.func`` as the estimators do it."""
+        args, kwargs = arguments(self.model, self.x)
+
+        def value(p: Params) -> tuple[Tensor, Tensor]:
+            total = loss_of(self.loss, functional_call(self.model, p, args, kwargs), self.y)
+            return total, total
+
+        def slope(p: Params) -> tuple[Tensor, tuple[Params, Tensor]]:
+            g, total = grad(value, has_aux=True)(p)
+            return tree.dot(g, way), (g, total)
+
+        if order < 2:
+            g, total = grad(value, has_aux=True)(point)
+            return Derivatives(total.detach(), tree.detach(g), {})
+        second, (g, total) = grad(slope, has_aux=True)(point)
+        return Derivatives(total.detach(), tree.detach(g), tree.detach(second))
+
+    def in_place(self, point: Params) -> tuple[Derivatives, Tensor, Tensor]:
+        """Loss and gradient by plain autograd with the weights written into the model, and the
+        outputs and the loss with their graphs.
+        """
+        self.write(point)
+        own = dict(self.model.named_parameters())
+        with torch.enable_grad():
+            outputs = call(self.model, self.x)
+            value = loss_of(self.loss, outputs, self.y)
+            slopes = torch.autograd.grad(
+                value,
+                [own[name] for name in self.weights],
+                materialize_grads=True,
+                retain_graph=True,
+            ) if value.requires_grad else [torch.zeros_like(v) for v in self.weights.values()]
+        gradient = dict(zip(self.weights, slopes, strict=True))
+        return Derivatives(value.detach(), tree.detach(gradient), {}), outputs, value
+
+    def write(self, point: Params) -> None:
+        """Overwrite the model's weights."""
+        own = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for name, value in point.items():
+                own[name].copy_(value)
+
+    def widened(self) -> Case:
+        """The same in float64, as a copy."""
+
+        def wide(value: Any) -> Any:
+            return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+        loss = copy.deepcopy(self.loss).double() if isinstance(self.loss, nn.Module) else self.loss
+        return Case(
+            copy.deepcopy(self.model).double(),
+            map_inputs(wide, self.x),
+            wide(self.y),
+            loss,
+            self.seed,
+        )
+
+    def again(self, seed: int) -> Case:
+        """The same with other random numbers."""
+        return replace(self, seed=seed)
+
+
+def random_states(x: Inputs) -> dict[str, Any]:
+    """The generators that anybody may draw from, by name."""
+    _, numbers, position, *_ = np.random.get_state()  # noqa: NPY002
+    states: dict[str, Any] = {
+        "the global random generator": torch.get_rng_state(),
+        "numpy's global random generator": (position, numbers.tobytes()),
+        "Python's random module": random.getstate(),
+    }
+    for device in {leaf.device for leaf in leaves(x) if isinstance(leaf, Tensor) and leaf.is_cuda}:
+        states[f"the global random generator of {device}"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def drawn(before: dict[str, Any], after: dict[str, Any]) -> str | None:
+    """The first generator that has moved."""
+    for name, value in before.items():
+        same = torch.equal(value, after[name]) if isinstance(value, Tensor) else value == after[name]
+        if not same:
+            return name
+    return None

@@ -1,0 +1,85 @@
+"""What a forward pass leaves in plain attributes: harmless where the next pass does not read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mdtheory.models.user import attributes
+from mdtheory.models.user.case import FAILURES, Case
+from mdtheory.models.user.truth import alike
+
+N_PASSES = 12
+"""Passes that must give equal outputs; a remainder of a call counter by less shows itself."""
+FAR = tuple(10**exponent for exponent in range(1, 8))
+"""What is added to a number that passes move, for what happens after so many calls."""
+
+
+def check(case: Case, left: list[attributes.Place]) -> None:
+    """Refuse, by name, an attribute in ``left`` that one pass writes and a later one reads."""
+    model = case.model
+    in_place = {
+        id(tensor): (place, tensor._version, tensor.detach().clone())
+        for place, value in attributes.plain(model)
+        if place in left
+        for tensor in attributes.tensors(value)
+    }
+    outputs, always = [], list(left)
+    for _ in range(N_PASSES):
+        before = attributes.marks(model)
+        outputs.append(_outputs(case, left[0]))
+        moving = attributes.moved(before, attributes.marks(model))
+        always = [place for place in always if place in moving]
+    for place, value in attributes.plain(model):
+        if place in left:
+            for tensor in attributes.tensors(value):
+                if id(tensor) in in_place and tensor._version != in_place[id(tensor)][1]:
+                    raise ValueError(_sentence(place))
+    if not all(alike(outputs[0], other) for other in outputs[1:]):
+        raise ValueError(_sentence((always or left)[0]))
+    for place in always:
+        value = dict(attributes.plain(model)).get(place)
+        for other in _disturbed(value):
+            own = vars(model.get_submodule(place[0]))
+            own[place[1]] = other
+            if not alike(outputs[0], _outputs(case, place)):
+                raise ValueError(_sentence(place))
+
+
+def dropped(model: nn.Module) -> str | None:
+    """The name of an attribute that :func:`~mdtheory.models.user.prepare.prepare` has emptied."""
+    for place, value in attributes.plain(model):
+        for tensor in attributes.tensors(value):
+            if tensor.is_floating_point() and tensor.numel() and bool(tensor.isnan().all()):
+                return attributes.label(place)
+    return None
+
+
+def _outputs(case: Case, place: attributes.Place) -> Any:
+    try:
+        return case.outputs()
+    except FAILURES as error:
+        raise ValueError(_sentence(place)) from error
+
+
+def _disturbed(value: Any) -> Iterator[Any]:
+    """Other values of the same kind."""
+    if isinstance(value, bool):
+        yield not value
+    elif isinstance(value, int | float):
+        yield from (value + far for far in FAR)
+    elif isinstance(value, Tensor) and value.is_floating_point():
+        yield torch.full_like(value.detach(), float("nan"))
+    elif isinstance(value, Tensor):
+        yield torch.zeros_like(value)
+
+
+def _sentence(place: attributes.Place) -> str:
+    return (
+        f"the model must depend on its input and parameters alone, but forward changes the "
+        f"attribute {attributes.label(place)!r}, which later passes read; compute it when the "
+        "model is built, or pass it in as an input"
+    )

@@ -1,0 +1,200 @@
+"""Every module of the zoo through every estimator, against a loop written by hand on the module.
+
+``python -m tests.models.user.sweep --write`` writes the page of what is right and what is refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from mdtheory.core.functional import functional_call
+from mdtheory.core.inputs import arguments, call
+from mdtheory.core.types import Episode
+from mdtheory.geometry.prior import Prior
+from mdtheory.meta import MetaLearner
+from tests.models.user.zoo import ZOO
+
+WAYS = ("unrolled", "stepwise", "first_order", "implicit", "adapt")
+PAGE = Path(__file__).parents[3] / "docs" / "which-modules.md"
+N_STEPS, RATE, PRECISION, H = 2, 0.1, 20.0, 1e-5
+PLAIN_AUTOGRAD = {"straight through", "detached half", "no_grad half"}
+"""Their declared derivative is not the one of their values, so differences cannot be the truth."""
+CLOSE = 1e-5
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def built(name: str) -> nn.Module:
+    """The module, always with the same weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        return ZOO[name][0]().double()
+
+
+def episode_of(name: str) -> Episode:
+    draw = torch.Generator().manual_seed(6)
+    x, q = (ZOO[name][1](5, draw) for _ in range(2))
+    y, z = (torch.randint(0, 3, (5,), generator=draw) for _ in range(2))
+    return Episode(x, y, q, z)
+
+
+def directions(model: nn.Module) -> dict[str, Tensor]:
+    draw = torch.Generator().manual_seed(7)
+    return {
+        n: torch.randn(p.shape, generator=draw, dtype=p.dtype)
+        for n, p in model.named_parameters()
+        if p.requires_grad
+    }
+
+
+def descended(
+    model: nn.Module, task: Episode, loss: Loss, shift: float, *, prior: bool = False
+) -> nn.Module:
+    """SGD in place from the weights + shift * direction; with a ``prior``, to its minimiser."""
+    way = directions(model)
+    own = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    with torch.no_grad():
+        for name, p in own.items():
+            p += shift * way[name]
+    start = {name: p.detach().clone() for name, p in own.items()}
+    for _ in range(30 if prior else N_STEPS):
+        value = loss(call(model, task.support_x), task.support_y)
+        slopes = torch.autograd.grad(value, list(own.values()), materialize_grads=True)
+        with torch.no_grad():
+            for (name, p), g in zip(own.items(), slopes, strict=True):
+                g = g + PRECISION * (p - start[name]) if prior else g
+                p -= (0.03 if prior else RATE) * g
+    return model
+
+
+def query(model: nn.Module, task: Episode, loss: Loss) -> Tensor:
+    return loss(call(model, task.query_x), task.query_y)
+
+
+def truth(make: Callable[[], nn.Module], task: Episode, loss: Loss, way: str, plain: bool) -> float:
+    """The meta-gradient along the direction (for "adapt", the adapted query loss)."""
+    if way == "adapt":
+        return float(query(descended(make(), task, loss, 0.0), task, loss).detach())
+    if way == "first_order":
+        model = descended(make(), task, loss, 0.0)
+        own = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        value = query(model, task, loss)
+        slopes = torch.autograd.grad(value, list(own.values()), materialize_grads=True)
+        v = directions(make())
+        return float(sum((g * v[n]).sum() for n, g in zip(own, slopes, strict=True)))
+    if plain:
+        return _by_create_graph(make(), task, loss)
+    up, down = (
+        float(query(descended(make(), task, loss, s, prior=way == "implicit"), task, loss).detach())
+        for s in (H, -H)
+    )
+    return (up - down) / (2 * H)
+
+
+def _by_create_graph(model: nn.Module, task: Episode, loss: Loss) -> float:
+    start = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    weights: dict[str, Tensor] = dict(start)
+    for _ in range(N_STEPS):
+        value = loss(
+            functional_call(model, weights, *arguments(model, task.support_x)), task.support_y
+        )
+        slopes = torch.autograd.grad(value, list(weights.values()), create_graph=True)
+        weights = {n: w - RATE * g for (n, w), g in zip(weights.items(), slopes, strict=True)}
+    value = loss(functional_call(model, weights, *arguments(model, task.query_x)), task.query_y)
+    slopes = torch.autograd.grad(value, list(start.values()))
+    v = directions(model)
+    return float(sum((g * v[n]).sum() for n, g in zip(start, slopes, strict=True)))
+
+
+def ours(make: Callable[[], nn.Module], task: Episode, loss: Loss, way: str) -> tuple[float, bool]:
+    """The same by the library, and whether it switched kernels by itself."""
+    model = make()
+    if way == "implicit":
+        learner = MetaLearner(
+            model, Prior(PRECISION), n_steps=60, task_lr=0.03, estimator=way, loss=loss
+        )
+    else:
+        estimator = "unrolled" if way == "adapt" else way
+        learner = MetaLearner(model, n_steps=N_STEPS, task_lr=RATE, estimator=estimator, loss=loss)
+    if way == "adapt":
+        adapted = learner.adapt(task.support_x, task.support_y)
+        return float(loss(adapted(task.query_x), task.query_y).detach()), False
+    grads = learner.meta_gradient([task]).grads
+    total = sum(
+        float((grads[f"anchor.{n}"] * v).sum())
+        for n, v in directions(make()).items()
+        if f"anchor.{n}" in grads
+    )
+    return total, learner.gate.switched
+
+
+def verdict(
+    make: Callable[[], nn.Module], task: Episode, loss: Loss, way: str, *, plain: bool = False
+) -> tuple[str, str]:
+    """right, switched (right, by other kernels), refused, wrong or crash; and what was said."""
+    try:
+        found, switched = ours(make, task, loss, way)
+    except ValueError as refusal:
+        said = str(refusal)
+        return ("refused" if said and "\n" not in said else "crash"), said
+    except Exception as error:
+        return "crash", f"{type(error).__name__}: {error}"
+    expected = truth(make, task, loss, way, plain)
+    if abs(found - expected) > CLOSE * max(1.0, abs(expected)):
+        return "wrong", f"{found} instead of {expected}"
+    return ("switched" if switched else "right"), ""
+
+
+def row(name: str) -> dict[str, tuple[str, str]]:
+    """The verdict on one module, by estimator."""
+    return {
+        way: verdict(
+            lambda: built(name), episode_of(name), cross_entropy, way, plain=name in PLAIN_AUTOGRAD
+        )
+        for way in WAYS
+    }
+
+
+def page(rows: dict[str, dict[str, tuple[str, str]]]) -> str:
+    """The table, in Markdown."""
+    text = [
+        "# Which modules work",
+        "",
+        "Made by `python -m tests.models.user.sweep --write`, which runs every row: the",
+        "meta-gradient against central differences of a loop written by hand on the module itself",
+        "(where its declared derivative is another one, as in a straight-through estimator, against",
+        "plain autograd). A test runs it again and compares. *right*: equal to the truth;",
+        "*switched*: right, after a fused kernel without second derivatives was replaced by itself;",
+        "*refused*: by one sentence that names layer, cause and remedy; the first one that the row",
+        "meets is quoted.",
+        "",
+        f"| layer or pattern | {' | '.join(WAYS)} | the sentence |",
+        f"|---|{'---|' * (len(WAYS) + 1)}",
+    ]
+    for name, verdicts in rows.items():
+        said = next((s for kind, s in verdicts.values() if kind == "refused"), "")
+        cells = [verdicts[way][0] for way in WAYS]
+        quoted = said.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+        text.append(f"| {name} | {' | '.join(cells)} | {quoted} |")
+    return "\n".join(text) + "\n"
+
+
+def main(arguments: list[str]) -> None:
+    names = [name for name in ZOO if not arguments or arguments[0] == "--write" or name in arguments]
+    rows = {}
+    for name in names:
+        rows[name] = row(name)
+        kinds = [rows[name][way][0] for way in WAYS]
+        said = next((s for _, s in rows[name].values() if s), "")
+        print(f"{name:45s} {' '.join(f'{k:8s}' for k in kinds)} {said[:230]}", flush=True)
+    if arguments[:1] == ["--write"]:
+        PAGE.write_text(page(rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
