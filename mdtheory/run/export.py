@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
-import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,21 +12,50 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mdtheory.meta.learner import AdaptedModel
+from mdtheory.models.norm import statistics_over_first
+from mdtheory.run.answer import Alone
+
 FORMATS = ("pt2", "onnx")
 TOLERANCE = 1e-4
 """Largest difference of a probability between the original and what was read back."""
 
 
 class Probabilities(nn.Module):
-    """softmax(model(x) / temperature)."""
+    """softmax(model(x) / temperature), without what only serves the library's users."""
 
     def __init__(self, model: nn.Module, temperature: float):
         super().__init__()
-        self.model, self.temperature = model, temperature
+        self.model, self.temperature = _bare(model), temperature
 
     def forward(self, images: Tensor) -> Tensor:
         """Probabilities of the classes. shapes: (N, C, H, W) -> (N, n_classes)"""
         return (self.model(images) / self.temperature).softmax(-1)
+
+
+class _Beside(nn.Module):
+    """A network whose normalisation takes its statistics from the support, passed in front."""
+
+    def __init__(self, network: nn.Module, support: Tensor):
+        super().__init__()
+        self.network = network
+        self.register_buffer("examples", support)
+        self.examples: Tensor
+
+    def forward(self, images: Tensor) -> Tensor:
+        n = self.examples.shape[0]
+        with statistics_over_first(n):
+            return self.network(torch.cat([self.examples, images]))[n:]
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    """The same outputs by fewer ways, so that the size of a batch stays free."""
+    if isinstance(model, Alone):
+        return Alone(_bare(model.adapted), model.examples)
+    if isinstance(model, AdaptedModel):
+        given = model.support
+        return _Beside(model.network, given) if isinstance(given, Tensor) else model.network
+    return model
 
 
 def export(
@@ -50,18 +79,20 @@ def export(
     writers = {"pt2": _write_pt2, "onnx": _write_onnx}
     if kind not in writers:
         raise ValueError(f"an export must end in .pt2 or .onnx, got {path.name!r}; rename it")
-    whole = Probabilities(model, temperature).eval().cpu()
-    images = images.detach().cpu()
+    whole = Probabilities(copy.deepcopy(model), temperature).eval().cpu()
+    device, images = images.device, images.detach().cpu()
+
+    def original(x: Tensor) -> Tensor:
+        return (model(x.to(device)) / temperature).softmax(-1).cpu()
+
     batch = images[:1] if one_at_a_time else _at_least_two(images)
     shapes = None if one_at_a_time else {"images": {0: torch.export.Dim("n", min=2, max=1 << 20)}}
     try:
         with torch.no_grad():
             made = torch.export.export(whole, (batch,), dynamic_shapes=shapes, strict=False)
             read_back = writers[kind](made, path, json.dumps(list(classes)), shapes)
-            if one_at_a_time:
-                pairs = [(whole(i[None]), read_back(i[None])) for i in images]
-            else:
-                pairs = [(whole(batch), read_back(batch))]
+            asked = [image[None] for image in images] if one_at_a_time else [batch]
+            pairs = [(original(x), read_back(x)) for x in asked]
     except ImportError as error:
         raise ValueError(
             f"--export onnx must find the packages onnx, onnxscript and onnxruntime, got "
@@ -71,8 +102,8 @@ def export(
         path.unlink(missing_ok=True)
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"the adapted model must be exportable to {kind}, got {type(error).__name__}: {reason}; "
-            "choose the other format"
+            f"the adapted model must be exportable to {kind}, got {type(error).__name__}: "
+            f"{reason}; choose the other format"
         ) from error
     worst = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
     if not worst <= TOLERANCE:
@@ -103,10 +134,8 @@ def _write_onnx(made: Any, path: Path, classes: str, shapes: Any) -> Callable[[T
     if onnx is None:
         raise RuntimeError("torch wrote no ONNX program")
     onnx.model.metadata_props["classes"] = classes
-    buffer = io.BytesIO()
-    onnx.save(buffer, external_data=False)
-    path.write_bytes(buffer.getvalue())
-    session = runtime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
+    onnx.save(str(path), external_data=False)
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
     def run(images: Tensor) -> Tensor:
