@@ -74,9 +74,10 @@ def test_every_task_needs_an_extra_of_the_package(go):
 
     def inside(extra: str) -> set[str]:
         named = {
-            wanted[len("mdtheory[") : -1]
+            part
             for wanted in extras[extra]
             if wanted.startswith("mdtheory[")
+            for part in wanted[len("mdtheory[") : -1].split(",")
         }
         return {extra}.union(*(inside(name) for name in named))
 

@@ -167,9 +167,9 @@ def page(rows: dict[str, dict[str, tuple[str, str]]]) -> str:
         "",
         "Made by `python -m tests.models.user.sweep --write`, which runs every row: the",
         "meta-gradient against central differences of a loop written by hand on the module itself",
-        "(where its declared derivative is another one, as in a straight-through estimator, against",
-        "plain autograd). A test runs it again and compares. *right*: equal to the truth;",
-        "*switched*: right, after a fused kernel without second derivatives was replaced by itself;",
+        "(where its declared derivative is another one, as in a straight-through estimator,",
+        "against plain autograd). A test runs it again and compares. *right*: equal to the truth;",
+        "*switched*: right, after a fused kernel without second derivatives was replaced;",
         "*refused*: by one sentence that names layer, cause and remedy; the first one that the row",
         "meets is quoted.",
         "",
@@ -185,7 +185,9 @@ def page(rows: dict[str, dict[str, tuple[str, str]]]) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    names = [name for name in ZOO if not arguments or arguments[0] == "--write" or name in arguments]
+    names = [
+        name for name in ZOO if not arguments or arguments[0] == "--write" or name in arguments
+    ]
     rows = {}
     for name in names:
         rows[name] = row(name)
