@@ -288,7 +288,7 @@ metasgd.requires_grad_(False).get_parameter("rule.scale.phi").copy_(
 how = {"task_lr": 0.3, "n_steps": 20}
 one = descend(f, z, **how, geometry=Geometry(map=constant))
 two = descend(f, point(constant, z), **how, geometry=metasgd)
-assert torch.allclose(torch.stack(one), torch.stack(two), atol=1e-12)
+assert torch.allclose(one, two, atol=1e-12)
 
 # with live conditioners it is something else
 three = descend(
@@ -310,8 +310,9 @@ assert (three[-1] - two[-1]).norm() > 0.1
 # $$g(z)=\begin{pmatrix}\tfrac12&0\\4&\tfrac12\end{pmatrix}z,\qquad
 # f(\phi)=\tfrac12\,\phi^\top\!\begin{pmatrix}1&-\tfrac12\\-\tfrac12&1\end{pmatrix}\phi .$$
 #
-# Here $\phi^k=(I-\alpha JA)\phi^{k-1}$ with $\mathrm{spec}(JA)=\{-\frac14,-\frac34\}$: every component grows, by the factors $1+\frac\alpha4$ and
-# $1+\frac{3\alpha}4$, **for every step size** $\alpha>0$. Gradient descent on the same loss converges for all $\alpha<\frac43$.
+# Here $\phi^k=(I-\alpha JA)\phi^{k-1}$ with $\mathrm{spec}(JA)=\{-\frac14,-\frac34\}$: every
+# component grows, by the factors $1+\frac\alpha4$ and $1+\frac{3\alpha}4$, **for every step size**
+# $\alpha>0$. Gradient descent on the same loss converges for all $\alpha<\frac43$.
 
 
 # %%

@@ -73,13 +73,13 @@ def check(
 def registries() -> dict[str, Registry]:
     """Everything that a new file can add and that has a contract, by kind."""
     from mdtheory.data.readers import readers
-    from mdtheory.data.sources import sources
+    from mdtheory.data.sources import data_sources
     from mdtheory.geometry.base import geometries
     from mdtheory.inner.estimators.base import estimators
     from mdtheory.maps.base import maps
     from mdtheory.models.base import models
 
-    found = (geometries, maps, models, estimators, sources, readers)
+    found = (geometries, maps, models, estimators, data_sources, readers)
     return {registry.kind: registry for registry in found}
 
 

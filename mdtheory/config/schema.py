@@ -63,10 +63,10 @@ def _check_device(device: str) -> str:
 
 
 def _check_source(name: str) -> str:
-    from mdtheory.data.sources import sources
+    from mdtheory.data.sources import data_sources
 
-    if name not in sources.names():
-        *others, last = map(repr, sources.names())
+    if name not in data_sources.names():
+        *others, last = map(repr, data_sources.names())
         raise ValueError(f"must be {', '.join(others)} or {last}")
     return name
 
@@ -133,12 +133,12 @@ class DataConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, given: Any) -> Any:
-        from mdtheory.data.sources import source_class, sources
+        from mdtheory.data.sources import data_sources, source_class
 
         if not isinstance(given, Mapping):
             return given
         name = given.get("source", "glyphs")
-        if not isinstance(name, str) or name not in sources.names():
+        if not isinstance(name, str) or name not in data_sources.names():
             return {"image_size": 84, **given}
         kind = source_class(name)
         return {"image_size": kind.image_size, "strength": kind.strength, **given}

@@ -87,8 +87,8 @@ def waits_of(learner: MetaLearner, episode: Episode) -> list[str]:
     a device beside the CPU.
 
     The second pass counts: the first, on the CPU, is also the network's probe. A value read ends
-    the second. Errors: :class:`ContractViolation` where two tensors are on different devices; what is neither
-    parameter nor buffer stays behind.
+    the second. Errors: :class:`ContractViolation` where two tensors are on different devices; what
+    is neither parameter nor buffer stays behind.
     """
     learner.meta_gradient([episode])
     drawn = learner.problem().noise(learner.meta(), learner.task(episode))

@@ -1,5 +1,5 @@
-"""What an estimator of the meta-gradient owes: the exact gradient of the surrogate that it declares,
-however tasks are added up.
+"""What an estimator of the meta-gradient owes: the exact gradient of the surrogate that it
+declares, however tasks are added up.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def described(setting: EstimatorSetting) -> None:
     """its docstring says what it computes"""
     if not (type(setting.make()).__doc__ or "").strip():
         raise ContractViolation(
-            f"{type(setting.make()).__name__} must have a docstring, got none; say what gradient it "
-            "returns, its cost and its source"
+            f"{type(setting.make()).__name__} must have a docstring, got none; say what gradient "
+            "it returns, its cost and its source"
         )
 
 
@@ -81,7 +81,8 @@ def declared(setting: EstimatorSetting) -> None:
         if not errors[worst] < 1e-6:
             raise ContractViolation(
                 "the meta-gradient must be the slope of surrogate(), got a relative error of "
-                f"{errors[worst]:.1e} at {worst[0]!r} for the objective {schedule!r}; correct either"
+                f"{errors[worst]:.1e} at {worst[0]!r} for the objective {schedule!r}; correct "
+                "either"
             )
 
 

@@ -27,7 +27,9 @@ SPREAD = 0.3
 
 @dataclass(frozen=True)
 class MapSetting:
-    """A map in float64 with parameters away from its start, and two dual variables of its domain."""
+    """A map in float64 with parameters away from its start, and two dual variables of its
+    domain.
+    """
 
     make: Callable[[], DualMap]
 
@@ -153,8 +155,8 @@ def volume(setting: MapSetting) -> None:
     dense = torch.linalg.slogdet(setting.jacobian())[1]
     if not _close(said, dense, 1e-8):
         raise ContractViolation(
-            f"log_abs_det must be {float(dense):.9g}, got {float(said.detach()):.9g}; correct it or "
-            "leave it out"
+            f"log_abs_det must be {float(dense):.9g}, got {float(said.detach()):.9g}; correct "
+            "it or leave it out"
         )
 
 

@@ -66,7 +66,9 @@ PROPERTIES: dict[str, Callable[[Source], None]] = {
     "images have their shape": images_have_their_shape,
     "address decides the image": address_decides_the_image,
 }
-"""Every property by name; each raises :class:`ContractViolation` where the source does not keep it."""
+"""Every property by name; each raises :class:`ContractViolation` where the source does not keep
+it.
+"""
 
 
 def check_source(source: Source) -> Iterator[Finding]:

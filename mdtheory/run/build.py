@@ -11,7 +11,7 @@ import torch
 from mdtheory.config import RunConfig, construct, parse
 from mdtheory.config.schema import DataConfig, is_device
 from mdtheory.data.episodes import EpisodeStream, Source
-from mdtheory.data.sources import sources
+from mdtheory.data.sources import data_sources
 from mdtheory.geometry.base import geometries
 from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.meta import checkpoint
@@ -56,7 +56,7 @@ def pick_device(name: str) -> torch.device:
 def open_data(config: DataConfig, device: torch.device | None = None) -> Source:
     """The images of a configuration; on a GPU they are kept there whole."""
     device = torch.device("cpu") if device is None else device
-    source = construct(sources, config, strength=config.strength)
+    source = construct(data_sources, config, strength=config.strength)
     return source.open(config.path, image_size=config.image_size, device=device)
 
 

@@ -52,8 +52,13 @@ penalty = 0.5
 estimator = "stepwise"
 batched = "loop"
 clip_value = 10
-optimizer = { name = "SGD", meta_lr = 1e-3, weight_decay = 1e-4, options = { momentum = 0.9, nesterov = true } }
 scheduler = { name = "StepLR", options = { step_size = 20000 } }
+
+[meta.optimizer]
+name = "SGD"
+meta_lr = 1e-3
+weight_decay = 1e-4
+options = { momentum = 0.9, nesterov = true }
 
 [validation]
 every = 50
@@ -274,7 +279,7 @@ def test_an_estimator_takes_options_from_a_file_and_from_the_command_line():
     assert parse(tomllib.loads(from_file.to_toml())) == from_file
     learner = build_learner(from_file, (1, 28, 28))
     assert learner.estimator.chunk == 2
-    with pytest.raises(ValueError, match="estimator.options.chunks is not a known key"):
+    with pytest.raises(ValueError, match=r"estimator\.options\.chunks is not a known key"):
         build_learner(parse(override({}, ["meta.estimator.options.chunks=2"])), (1, 28, 28))
 
 

@@ -87,7 +87,7 @@ def find(path):
 '''
 SOURCE = '''
 import torch
-from mdtheory.data.sources import DataSource, sources
+from mdtheory.data.sources import DataSource, data_sources
 
 class Dots:
     digest, image_shape = "0" * 64, (1, 8, 8)
@@ -98,7 +98,7 @@ class Dots:
     def load(self, split, class_index, picks, seed):
         return torch.stack([torch.full((1, 8, 8), (p + class_index) / 9) for p in picks])
 
-@sources.register("mine")
+@data_sources.register("mine")
 class Mine(DataSource):
     """Grey squares."""
     title, image_size, channels, takes_path = "dots", 8, 1, False

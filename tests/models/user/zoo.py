@@ -503,7 +503,9 @@ for name, act in {
     "scatter": lambda m, h: torch.zeros_like(h).scatter(1, h.argsort(1), h),
     "in place on a clone": lambda m, h: h.clone().mul_(2).add_(1),
     "assignment into zeros": lambda m, h: _assigned(h),
-    "matrix inverse": lambda m, h: h @ torch.linalg.inv(torch.eye(W).double() * 3 + m.head.weight.T @ m.head.weight),
+    "matrix inverse": lambda m, h: (
+        h @ torch.linalg.inv(torch.eye(W).double() * 3 + m.head.weight.T @ m.head.weight)
+    ),
     "cdist": lambda m, h: torch.cdist(h, m.linear.weight),
     "cdist by hand": lambda m, h: (h[:, None] - m.linear.weight).square().sum(-1).add(1e-3).sqrt(),
     "straight through": lambda m, h: h + (h.round() - h).detach(),
