@@ -78,7 +78,7 @@ class Estimator(ABC):
                 "True; leave it out"
             )
         self.batched = batched
-        self._unbatchable = False
+        self.unbatchable = False
         self.chunk = chunk
 
     @abstractmethod
@@ -129,7 +129,7 @@ class Estimator(ABC):
                 "tasks must hold at least one task, got none; draw n_tasks >= 1 from a stream"
             )
         meta = tree.detach(meta)
-        if not at_once(problem, tasks, asked=self.batched and not self._unbatchable):
+        if not at_once(problem, tasks, asked=self.batched and not self.unbatchable):
             return self._looped(problem, meta, tasks)
         while True:
             size = min(self.chunk or len(tasks), len(tasks))
@@ -141,7 +141,7 @@ class Estimator(ABC):
             except (RuntimeError, ValueError) as error:
                 # what torch cannot vmap: recurrent layers, branches on values, writing into zeros
                 result = self._looped(problem, meta, tasks)
-                self._unbatchable = True
+                self.unbatchable = True
                 said = (str(error).splitlines() or [""])[0]
                 log.warning("the model cannot be batched, tasks are solved one by one: %s", said)
                 return result
