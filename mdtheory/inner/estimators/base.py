@@ -65,6 +65,7 @@ class Estimator(ABC):
 
     needs_penalty = False  # True: only for geometries with a task penalty R(phi; theta)
     first_order = False  # True: takes no second derivative of the task loss
+    unbatchable = False  # found on the way: these tasks cannot be vmapped, and are looped over
     can_batch = True  # False: tasks are always looped over, since a step reads values on the host
 
     def __init__(self, *, batched: bool = False, chunk: int | None = None):
@@ -78,7 +79,6 @@ class Estimator(ABC):
                 "True; leave it out"
             )
         self.batched = batched
-        self.unbatchable = False
         self.chunk = chunk
 
     @abstractmethod
