@@ -159,7 +159,6 @@ class Held:
                 own[name] = value
                 undo()
 
-
     @staticmethod
     def remove(model: nn.Module, places: list[Place]) -> None:
         """Delete attributes that were not there."""

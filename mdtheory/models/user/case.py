@@ -120,12 +120,16 @@ class Case:
         with torch.enable_grad():
             outputs = call(self.model, self.x)
             value = loss_of(self.loss, outputs, self.y)
-            slopes = torch.autograd.grad(
-                value,
-                [own[name] for name in self.weights],
-                materialize_grads=True,
-                retain_graph=True,
-            ) if value.requires_grad else [torch.zeros_like(v) for v in self.weights.values()]
+            slopes = (
+                torch.autograd.grad(
+                    value,
+                    [own[name] for name in self.weights],
+                    materialize_grads=True,
+                    retain_graph=True,
+                )
+                if value.requires_grad
+                else [torch.zeros_like(v) for v in self.weights.values()]
+            )
         gradient = dict(zip(self.weights, slopes, strict=True))
         return Derivatives(value.detach(), tree.detach(gradient), {}), outputs, value
 
@@ -140,7 +144,9 @@ class Case:
         """The same in float64, as a copy."""
 
         def wide(value: Any) -> Any:
-            return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+            return (
+                value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+            )
 
         loss = copy.deepcopy(self.loss).double() if isinstance(self.loss, nn.Module) else self.loss
         return Case(
@@ -172,7 +178,9 @@ def random_states(x: Inputs) -> dict[str, Any]:
 def drawn(before: dict[str, Any], after: dict[str, Any]) -> str | None:
     """The first generator that has moved."""
     for name, value in before.items():
-        same = torch.equal(value, after[name]) if isinstance(value, Tensor) else value == after[name]
+        same = (
+            torch.equal(value, after[name]) if isinstance(value, Tensor) else value == after[name]
+        )
         if not same:
             return name
     return None

@@ -110,7 +110,9 @@ def signature(model: nn.Module) -> int:
     parts: list[Any] = []
     for path, module in model.named_modules():
         own = vars(module)
-        parts.append((path, type(module), len(own["_forward_hooks"]), len(own["_forward_pre_hooks"])))
+        parts.append(
+            (path, type(module), len(own["_forward_hooks"]), len(own["_forward_pre_hooks"]))
+        )
         for name, value in own.items():
             if isinstance(value, attributes.SIMPLE):
                 parts.append((name, value))

@@ -16,9 +16,9 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from mdtheory.core.registry import unknown
 from mdtheory.models.norm import BatchStatNorm, FixedStatNorm, check_policy, set_policy
 from mdtheory.models.user import attributes
+from mdtheory.models.user.guard import guard_buffers
 from mdtheory.models.user.instance_norm import keep_instance_statistics
 from mdtheory.models.user.modes import mark_loud_switches
-from mdtheory.models.user.guard import guard_buffers
 from mdtheory.models.user.probe import probe
 from mdtheory.models.user.rules import (
     STOCHASTIC_DEPTH,

@@ -10,7 +10,7 @@ from torch import Tensor
 from mdtheory.core import tree
 from mdtheory.core.types import Params
 from mdtheory.models.user import culprit
-from mdtheory.models.user.case import FAILURES, Case, Derivatives
+from mdtheory.models.user.case import FAILURES, Case
 
 WANDER = 0.02
 """How far from the start, relative to the weights, derivatives are compared: off special values
@@ -60,9 +60,13 @@ class Comparison:
         slopes = sum(float((g.gradient[n] * self.way[n]).abs().sum()) for n in g.gradient)
         expected = float(g.value) + self.h * float(tree.dot(g.gradient, self.way))
         size = max(abs(float(f.value)), abs(float(g.value)))
-        curved = self.h**2 * (1 + sum(float((v * self.way[n]).abs().sum()) for n, v in g.second.items()))
+        curved = self.h**2 * (
+            1 + sum(float((v * self.way[n]).abs().sum()) for n, v in g.second.items())
+        )
         rounding = size * (1e-13 if self.case.wide else 1e-2 if self._float32() else 0.1)
-        return abs(float(f.value) - expected) <= self.tolerance * self.h * slopes + rounding + curved
+        return (
+            abs(float(f.value) - expected) <= self.tolerance * self.h * slopes + rounding + curved
+        )
 
     def unreached(self) -> list[str]:
         """The tensors whose gradient differs from plain autograd's at nearly the same point."""

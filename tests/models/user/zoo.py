@@ -307,7 +307,9 @@ class _HandNorm(nn.Module):
 
 # reparametrised weights
 vector("weight_norm", lambda: parametrizations.weight_norm(nn.Linear(W, W)))
-vector("spectral_norm in evaluation", lambda: parametrizations.spectral_norm(nn.Linear(W, W)).eval())
+vector(
+    "spectral_norm in evaluation", lambda: parametrizations.spectral_norm(nn.Linear(W, W)).eval()
+)
 vector("spectral_norm in training", lambda: parametrizations.spectral_norm(nn.Linear(W, W)))
 vector("orthogonal", lambda: parametrizations.orthogonal(nn.Linear(W, W), orthogonal_map="cayley"))
 vector("torch._weight_norm by hand", lambda: _HandWeightNorm())
@@ -416,14 +418,19 @@ class _Cell(nn.Module):
 class _Attention(nn.Module):
     def __init__(self, need_weights=True):
         super().__init__()
-        self.attention, self.need_weights = nn.MultiheadAttention(W, 2, batch_first=True), need_weights
+        self.attention, self.need_weights = (
+            nn.MultiheadAttention(W, 2, batch_first=True),
+            need_weights,
+        )
 
     def forward(self, x):
         return self.attention(x, x, x, need_weights=self.need_weights)[0]
 
 
 def _attend(x, causal=False):
-    return F.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None], is_causal=causal)[:, 0]
+    return F.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None], is_causal=causal)[
+        :, 0
+    ]
 
 
 class _Packed(nn.Module):
@@ -496,7 +503,9 @@ for name, act in {
     "scatter": lambda m, h: torch.zeros_like(h).scatter(1, h.argsort(1), h),
     "in place on a clone": lambda m, h: h.clone().mul_(2).add_(1),
     "assignment into zeros": lambda m, h: _assigned(h),
-    "matrix inverse": lambda m, h: h @ torch.linalg.inv(torch.eye(W).double() * 3 + m.head.weight.T @ m.head.weight),
+    "matrix inverse": lambda m, h: (
+        h @ torch.linalg.inv(torch.eye(W).double() * 3 + m.head.weight.T @ m.head.weight)
+    ),
     "cdist": lambda m, h: torch.cdist(h, m.linear.weight),
     "cdist by hand": lambda m, h: (h[:, None] - m.linear.weight).square().sum(-1).add(1e-3).sqrt(),
     "straight through": lambda m, h: h + (h.round() - h).detach(),
