@@ -55,9 +55,9 @@ TASKS["check-docs"] = (
     ],
 )
 INCLUDED = {
-    "test": {"test", "proofs"},
-    "dev": {"dev", "test", "proofs"},
-    "docs": {"docs", "test", "proofs"},
+    "test": {"test", "proofs", "experiments", "gpu"},
+    "dev": {"dev", "test", "proofs", "experiments", "gpu"},
+    "docs": {"docs", "test", "proofs", "experiments", "gpu"},
 }
 
 

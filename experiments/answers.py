@@ -6,32 +6,39 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from experiments.result_tables import Page
+from experiments.cells import rows
+from experiments.result_tables import Curve, Table
+from experiments.start_or_geometry import lines as factorial_lines
 from experiments.statistics import Difference, compare, p_text
 
-Pages = dict[tuple[str, int], Page]
-Question = Callable[[list[Page]], list[str]]
+Results = dict[tuple[str, int], Table]
+Question = Callable[[list[Table]], list[str]]
 TIERS = ("paper", "cpu", "glyphs")
 OWN = "metacurvature-symmetric"
 WIN = f"(g) Does a geometry of our own, `{OWN}`, win on the same backbone, data and protocol?"
+START = "(h) Start or geometry?"
+CONTROL = "(i) Does the common start's gain, or its absence, come from a gauge?"
+HAND = "(j) Which rows beat MAML at 20-way 1-shot on handwriting?"
+ARTICLE = "(k) Is MAML's published accuracy on Omniglot reached?"
+STEPS_TOO = "(l) Does a learned geometry need fewer steps, in loss and gradient as well?"
 STEPS = (0, 1, 2, 5, 10)
 
 
-def answers(pages: Pages) -> str:
+def answers(results: Results) -> str:
     """One section for every question, one list for every tier that can say something."""
     parts = [
         "# Questions and answers\n",
         "The questions, their statistics and what was expected stand in "
         "[QUESTIONS.md](../QUESTIONS.md), written before the runs. Differences are paired, in "
-        "percentage points "
-        "± 95% interval over test tasks; p is Holm's over the comparisons of a question in a "
-        "tier.\n",
+        "percentage points ± 95% interval; p is Holm's over the comparisons of a question in a "
+        "tier. With three seeds or more, seed and task are random effects of one mixed model; with "
+        "fewer the interval is over test tasks alone, and the answer is only *suggestive*.\n",
     ]
     for title, question in QUESTIONS.items():
         parts.append(f"## {title}\n")
         found = False
         for name in TIERS_OF.get(title, TIERS):
-            lines = question([page for key, page in pages.items() if key[0] == name])
+            lines = question([table for key, table in results.items() if key[0] == name])
             if lines:
                 found = True
                 parts += [f"Tier `{name}`:\n", "\n".join(lines) + "\n"]
@@ -43,10 +50,10 @@ def answers(pages: Pages) -> str:
 def versus(*pairs: tuple[str, str]) -> Question:
     """A question about the difference of pairs of rows, 15 queries a class; K queries beside it."""
 
-    def question(pages: list[Page]) -> list[str]:
+    def question(results: list[Table]) -> list[str]:
         primary, beside = (
-            differences(pages, pairs, many=True),
-            differences(pages, pairs, many=False),
+            differences(results, pairs, many=True),
+            differences(results, pairs, many=False),
         )
         return [
             f"- {name}: {said(one)} ({shown(beside[name])} with K queries)"
@@ -57,19 +64,16 @@ def versus(*pairs: tuple[str, str]) -> Question:
 
 
 def differences(
-    pages: list[Page], pairs: Sequence[tuple[str, str]], *, many: bool
+    results: list[Table], pairs: Sequence[tuple[str, str]], *, many: bool
 ) -> dict[str, Difference]:
-    """All pairs on all pages as one family of comparisons."""
+    """All pairs on all tables as one family of comparisons."""
     gaps = {}
-    for page in pages:
-        n_query = page.protocols[many]
+    for table in results:
+        n_query = table.protocols[many]
         for first, second in pairs:
-            if seeds := page.seeds([first, second]):
-                mine, theirs = (
-                    page.accuracies(row, n_query, seeds=seeds) for row in (first, second)
-                )
-                counted = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
-                gaps[f"{page.shot}-shot, {counted}, `{first}` minus `{second}`"] = mine - theirs
+            if table.seeds([first, second]):
+                name = f"{table.shot}-shot, `{first}` minus `{second}`"
+                gaps[name] = table.gaps(first, second, n_query)
     return compare(gaps)
 
 
@@ -89,8 +93,14 @@ def said(one: Difference) -> str:
 
 
 def decided(one: Difference) -> str:
-    """Whether the first of the two is better."""
-    return ("**yes**" if one.estimate.mean > 0 else "**no**") if one.significant else "undecided"
+    """Whether the first of the two is better, and by how many seeds; with few of them, what they
+    suggest.
+    """
+    counted = "1 seed" if one.seeds == 1 else f"{one.seeds} seeds"
+    if not one.significant:
+        return f"undecided ({counted})"
+    word = "yes" if one.estimate.mean > 0 else "no"
+    return f"*suggestive: {word}* ({counted})" if one.suggestive else f"**{word}** ({counted})"
 
 
 def equals(p: float) -> str:
@@ -98,50 +108,50 @@ def equals(p: float) -> str:
     return f"p {p_text(p)}" if p_text(p).startswith("<") else f"p = {p_text(p)}"
 
 
-def protocol(pages: list[Page]) -> list[str]:
+def protocol(results: list[Table]) -> list[str]:
     """(c): the same weights and tasks, tested in other ways."""
     gaps = {}
-    for page in pages:
-        few, many = page.protocols
-        for row in page.rows:
-            head = f"{page.shot}-shot, `{row}`"
-            if page.tier.name != "glyphs" or row in page.tier.other_norm:
-                gaps[f"{head}: {few} minus {many} queries a class"] = page.accuracies(
+    for table in results:
+        few, many = table.protocols
+        for row in table.rows:
+            head = f"{table.shot}-shot, `{row}`"
+            if table.tier.name != "glyphs" or row in table.tier.other_norm:
+                gaps[f"{head}: {few} minus {many} queries a class"] = table.by_seed_and_task(
                     row, few
-                ) - page.accuracies(row, many)
-            if all("support" in record.scores for record in page.by_row[row].values()):
+                ) - table.by_seed_and_task(row, many)
+            if all("support" in record.scores for record in table.by_row[row].values()):
                 for n_query in (many, few):
-                    support = page.accuracies(row, n_query, norm="support")
+                    support = table.by_seed_and_task(row, n_query, norm="support")
                     name = (
                         f"{head}, {n_query} queries a class: transductive minus support "
                         "statistics at test"
                     )
-                    gaps[name] = page.accuracies(row, n_query) - support
+                    gaps[name] = table.by_seed_and_task(row, n_query) - support
     return [
         f"- {name}: {shown(one)}, {equals(one.corrected)}" for name, one in compare(gaps).items()
     ]
 
 
-def fewer_steps(pages: list[Page]) -> list[str]:
+def fewer_steps(results: list[Table]) -> list[str]:
     """(e): accuracy along the steps."""
     found = []
-    for page in pages:
-        if "maml" not in page.by_row:
+    for table in results:
+        if "maml" not in table.by_row:
             continue
-        last = page.first.adaptation.steps
-        steps, trained = [k for k in STEPS if k <= last], min(last, page.first.config.task.n_steps)
+        last = table.first.adaptation.steps
+        steps, trained = [k for k in STEPS if k <= last], min(last, table.first.config.task.n_steps)
         for kind, common in (("its own start", False), ("MAML's start", True)):
             heading = (
-                f"| {page.shot}-shot, from {kind} | "
+                f"| {table.shot}-shot, from {kind} | "
                 + " | ".join(f"k = {k}" for k in steps)
                 + " | reaches MAML's |"
             )
             found += [heading, "|---|" + "---:|" * (len(steps) + 1)]
-            for row in page.rows:
-                if not (seeds := page.seeds([row, "maml"])):
+            for row in table.rows:
+                if not (seeds := table.seeds([row, "maml"])):
                     continue
-                mine = page.correct(row, seeds=seeds, common=common)
-                theirs = page.correct("maml", seeds=seeds)
+                mine = table.correct(row, seeds=seeds, common=common)
+                theirs = table.correct("maml", seeds=seeds)
                 if mine is None or theirs is None:
                     continue
                 means, goal = mine.mean(axis=0), theirs.mean(axis=0)[trained]
@@ -154,11 +164,11 @@ def fewer_steps(pages: list[Page]) -> list[str]:
     return found
 
 
-def monotone(pages: list[Page]) -> list[str]:
+def monotone(results: list[Table]) -> list[str]:
     """(f): the probes of the maps."""
     found = []
-    for page in pages:
-        for row, by_seed in page.by_row.items():
+    for table in results:
+        for row, by_seed in table.by_row.items():
             for seed, record in by_seed.items():
                 probe = record.result.map
                 if probe is None or probe.symmetric_smallest is None:
@@ -167,7 +177,7 @@ def monotone(pages: list[Page]) -> list[str]:
                     "no violation found" if probe.symmetric_smallest >= 0 else "**not monotone**"
                 )
                 found.append(
-                    f"- {page.shot}-shot, `{row}`, seed {seed}: smallest curvature "
+                    f"- {table.shot}-shot, `{row}`, seed {seed}: smallest curvature "
                     f"{probe.symmetric_smallest:.4g}, largest "
                     f"{probe.symmetric_largest:.4g}, along paths {probe.path_smallest:.4g} to "
                     f"{probe.path_largest:.4g}, "
@@ -176,7 +186,7 @@ def monotone(pages: list[Page]) -> list[str]:
     return found
 
 
-def verdicts(pages: Pages, names: Sequence[str]) -> list[list[str]]:
+def verdicts(results: Results, names: Sequence[str]) -> list[list[str]]:
     """Question, comparison, difference and answer, for all questions about pairs of rows, from
     these tiers.
     """
@@ -184,10 +194,66 @@ def verdicts(pages: Pages, names: Sequence[str]) -> list[list[str]]:
     for title, pairs in PAIRS.items():
         for name in TIERS_OF.get(title, TIERS):
             if name in names:
-                own = [page for key, page in pages.items() if key[0] == name]
+                own = [table for key, table in results.items() if key[0] == name]
                 for compared, one in differences(own, pairs, many=True).items():
                     found.append([title, compared, shown(one), decided(one)])
     return found
+
+
+def start_or_geometry(tables: list[Table]) -> list[str]:
+    """(h): the factorial of every row of these tiers with kept weights."""
+    return factorial_lines([table.tier.name for table in tables])
+
+
+def published(tables: list[Table]) -> list[str]:
+    """(k): beside what was published for the tier's own protocol."""
+    found = []
+    for table in tables:
+        for row, by_seed in table.by_row.items():
+            theirs = rows()[row].published.get(str(table.shot))
+            if theirs:
+                mine = table.mean(row, min(table.protocols), first=600)
+                low, high = (theirs[0] + sign * theirs[1] for sign in (-1, 1))
+                inside = low <= 100 * mine.mean <= high
+                verdict = "**reached**" if inside else f"{100 * mine.mean - theirs[0]:+.2f}"
+                measured = f"{100 * mine.mean:.2f} ± {100 * mine.half_width:.2f}"
+                found.append(
+                    f"- {table.shot}-shot, `{row}`, {len(by_seed)} seed(s): {measured}, published "
+                    f"{theirs[0]} ± {theirs[1]}: {verdict}"
+                )
+    return found
+
+
+def curves(tables: list[Table]) -> list[str]:
+    """(l): when MAML's largest accuracy over k is reached, and loss and gradient along the way."""
+    found = []
+    for table in tables:
+        if "maml" not in table.by_row:
+            continue
+        trained = table.first.config.task.n_steps
+        for kind, common in (("its own start", False), ("MAML's start", True)):
+            lines = []
+            for row in table.rows:
+                curve = table.curve(row, common=common)
+                goal = table.curve("maml", seeds=table.seeds([row, "maml"]))
+                if curve is not None and goal is not None:
+                    lines.append(f"| `{row}` | {curve_cells(curve, goal, trained)} |")
+            head = (
+                f"| {table.shot}-shot, from {kind} | best accuracy | at k | reaches MAML's best |"
+            )
+            head += f" task loss at k = 0 | gradient norm at k = {trained} over k = 0 | seeds |"
+            found += [head, "|---|" + "---:|" * 6, *lines, ""]
+    return found
+
+
+def curve_cells(mine: Curve, theirs: Curve, trained: int) -> str:
+    """The columns of :func:`curves`."""
+    reached = np.flatnonzero(mine.accuracy >= theirs.accuracy.max())
+    best = int(mine.accuracy.argmax())
+    cells = [f"{100 * mine.accuracy[best]:.1f}", str(best)]
+    cells += [f"k = {reached[0]}" if len(reached) else "never"]
+    cells += [f"{mine.loss[0]:.3f}", f"{mine.gradient[trained] / mine.gradient[0]:.2f}"]
+    return " | ".join([*cells, str(mine.seeds)])
 
 
 PAIRS = {
@@ -204,15 +270,31 @@ PAIRS = {
         (OWN, rival)
         for rival in ("maml", "metasgd", "metacurvature", "metakfo", "metamida", "warpgrad")
     ),
+    CONTROL: (
+        ("maml-twice", "maml"),
+        ("maml-shift", "maml"),
+        (OWN, "metacurvature-doubled"),
+    ),
+    HAND: tuple((row.name, "maml") for row in rows().values() if row.group in ("fair", "own")),
 }
 """The questions whose answer is the difference of two rows."""
 OTHERS: dict[str, Question] = {
     "(c) How much comes from K-query evaluation and from transductive normalisation?": protocol,
     "(e) Do learned geometries need fewer steps?": fewer_steps,
     "(f) Is the trained map monotone where it is used?": monotone,
+    START: start_or_geometry,
+    ARTICLE: published,
+    STEPS_TOO: curves,
 }
 QUESTIONS: dict[str, Question] = dict(
     sorted({**{title: versus(*pairs) for title, pairs in PAIRS.items()}, **OTHERS}.items())
 )
-TIERS_OF = {WIN: ("paper", "own", "glyphs")}
+TIERS_OF = {
+    WIN: ("paper", "own", "glyphs"),
+    START: ("own", "cpu", "omniglot", "glyphs"),
+    CONTROL: ("controls",),
+    HAND: ("omniglot",),
+    ARTICLE: ("omniglot-b",),
+    STEPS_TOO: ("paper", "cpu", "own", "controls", "omniglot", "glyphs"),
+}
 """Questions that are not for all of :data:`TIERS`."""

@@ -21,14 +21,14 @@ from mdtheory.config import RunConfig, load, parse
 
 CONFIGS = ROOT / "experiments" / "configs"
 TIERS = ("smoke", "glyphs", "cpu", "own", "controls", "omniglot", "omniglot-b", "paper")
-ABOUT = ("by_shot", "poster", "published", "behind", "ours")
+ABOUT = ("by_shot", "poster", "published", "behind", "differs", "ours")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One method of the table. ``poster``: shots -> its accuracy in % and, where given, the
     half-width of its interval; ``published``: the same from another source, for the tier's own
-    protocol.
+    protocol; ``differs``: what a literal row still does otherwise than its source.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Row:
     poster: Mapping[str, list[float]] = field(default_factory=dict)
     published: Mapping[str, list[float]] = field(default_factory=dict)
     behind: str = ""
+    differs: str = ""
     ours: bool = False
 
 
@@ -49,7 +50,8 @@ class Tier:
     and steps behind the figures of adaptation; ``other_norm``: rows that are also tested with
     statistics of the support set alone; ``by_shot``: shots -> changes of ``run``; ``more``: shots
     -> rows that are run with ``more_seeds``, too; ``like``: the tier whose ``run`` this one takes
-    and whose rows stand beside its own in its tables; ``about``: what the tier can and cannot show.
+    and whose rows stand beside its own in its tables; ``beside``: others of the same ``run`` whose
+    rows do, too; ``about``: what the tier can and cannot show.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Tier:
     order: list[str] = field(default_factory=list)
     by_shot: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     like: str = ""
+    beside: list[str] = field(default_factory=list)
     more: Mapping[str, list[str]] = field(default_factory=dict)
     more_seeds: list[int] = field(default_factory=list)
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import numpy as np
 import typer
 
 from experiments.generated import WriteOrCheck, report, settle
-from experiments.records import FOLDER, Paths
-from experiments.result_tables import Page, read
+from experiments.intervals import KINDS, around
+from experiments.records import FOLDER
+from experiments.result_tables import Table, filled, read
+from experiments.start_or_geometry import HEADS, Subject, contrasts, known
 from experiments.tables import OUT, POSTER_TIERS, poster
 from mdtheory.figures import plots
 
@@ -28,29 +31,30 @@ STYLES = list(
 WINDOWS = 50  # training points in a curve
 
 
-def adaptation(page: Page) -> Any:
+def adaptation(table: Table) -> Any:
     """Task loss, gradient norm (medians over tasks) and accuracy (mean) at every task step, from
     both kinds of start.
     """
     figure, axes = _grid(2, 3)
     titles = ("from each method's own start", "from MAML's trained start")
     for row_axes, title, common in zip(axes, titles, (False, True), strict=True):
-        for name in page.rows:
-            kinds = [_paths(page, name, seed, common) for seed in page.by_row[name]]
+        for name in table.rows:
+            kinds = [table.paths(name, seed, common=common) for seed in table.by_row[name]]
             if any(kind is None for kind in kinds):
                 continue
             tables = (
-                np.median(np.concatenate([_filled(kind.support_loss) for kind in kinds]), axis=0),
-                np.median(np.concatenate([_filled(kind.grad_norm) for kind in kinds]), axis=0),
-                100 * page.correct(name, seeds=list(page.by_row[name]), common=common).mean(axis=0),
+                np.median(np.concatenate([filled(kind.support_loss) for kind in kinds]), axis=0),
+                np.median(np.concatenate([filled(kind.grad_norm) for kind in kinds]), axis=0),
+                100
+                * table.correct(name, seeds=list(table.by_row[name]), common=common).mean(axis=0),
             )
             for axis, values in zip(row_axes, tables, strict=True):
-                _line(axis, page, name, range(len(values)), values)
+                _line(axis, table, name, range(len(values)), values)
         labels = ("task loss (median)", "gradient norm (median)", "query accuracy (%)")
         for axis, label in zip(row_axes, labels, strict=True):
             axis.set(title=title, xlabel="task step k", ylabel=label)
             axis.axvline(
-                page.first.config.task.n_steps, color="#888888", linestyle=":", linewidth=1
+                table.first.config.task.n_steps, color="#888888", linestyle=":", linewidth=1
             )
         for axis in row_axes[:2]:
             _logarithmic(axis)
@@ -73,7 +77,7 @@ def _logarithmic(axis: Any) -> None:
     axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def training(page: Page) -> Any:
+def training(table: Table) -> Any:
     """Training accuracy and loss in windows, and validations, against the iteration; the mean over
     seeds.
     """
@@ -81,18 +85,18 @@ def training(page: Page) -> Any:
     for axis, key, scale, label in zip(
         axes[0], ("loss", "accuracy"), (1, 100), ("query loss", "query accuracy (%)"), strict=True
     ):
-        for name in page.rows:
+        for name in table.rows:
             by_seed = [
-                _curve(record.metrics, "train", key) for record in page.by_row[name].values()
+                _curve(record.metrics, "train", key) for record in table.by_row[name].values()
             ]
             x, y = by_seed[0][0], np.mean([values for _, values in by_seed], axis=0)
-            _line(axis, page, name, x, scale * y, marker="")
+            _line(axis, table, name, x, scale * y, marker="")
             by_seed = [
-                _curve(record.metrics, "validation", key) for record in page.by_row[name].values()
+                _curve(record.metrics, "validation", key) for record in table.by_row[name].values()
             ]
             _line(
                 axis,
-                page,
+                table,
                 name,
                 by_seed[0][0],
                 scale * np.mean([v for _, v in by_seed], axis=0),
@@ -106,17 +110,17 @@ def training(page: Page) -> Any:
     return figure
 
 
-def cost(page: Page) -> Any:
+def cost(table: Table) -> Any:
     """Test accuracy, 15 queries a class, against training time and peak memory: one point a
     record.
     """
     figure, axes = _grid(1, 2)
-    for name in page.rows:
-        for record in page.by_row[name].values():
-            accuracy, how = 100 * record.accuracies(page.protocols[1]).mean(), record.provenance
+    for name in table.rows:
+        for record in table.by_row[name].values():
+            accuracy, how = 100 * record.accuracies(table.protocols[1]).mean(), record.provenance
             _line(
                 axes[0][0],
-                page,
+                table,
                 name,
                 [how.train_seconds / 60],
                 [accuracy],
@@ -124,7 +128,13 @@ def cost(page: Page) -> Any:
                 markersize=6,
             )
             _line(
-                axes[0][1], page, name, [how.peak_mebibytes], [accuracy], linestyle="", markersize=6
+                axes[0][1],
+                table,
+                name,
+                [how.peak_mebibytes],
+                [accuracy],
+                linestyle="",
+                markersize=6,
             )
     axes[0][0].set(xlabel="training, minutes of wall time", ylabel="test accuracy (%)")
     axes[0][1].set(xlabel="peak memory (MiB)", ylabel="test accuracy (%)")
@@ -136,14 +146,14 @@ def cost(page: Page) -> Any:
     return figure
 
 
-def differences(page: Page) -> Any:
+def differences(table: Table) -> Any:
     """Every row minus MAML on the same tasks, 15 queries a class, 95% intervals over tasks; single
     seeds; the poster's own.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    found = page.differences("maml", page.protocols[1])
+    found = table.differences("maml", table.protocols[1])
     figure = Figure(figsize=(8, 0.3 * len(found) + 1.4))
     FigureCanvasAgg(figure)
     axis = figure.subplots()
@@ -154,7 +164,7 @@ def differences(page: Page) -> Any:
             "markerfacecolor": plots.COLOURS[0] if one.significant else "white",
         }
         axis.errorbar(mean, y, xerr=half_width, fmt="o", capsize=3, **look)
-        if len(gaps := page.by_seed(name, "maml", page.protocols[1])) > 1:
+        if len(gaps := table.by_seed(name, "maml", table.protocols[1])) > 1:
             axis.plot(
                 [100 * gap for gap in gaps],
                 [y + 0.25] * len(gaps),
@@ -163,8 +173,8 @@ def differences(page: Page) -> Any:
                 markersize=6,
             )
         theirs = (
-            [poster(row, page.shot) for row in (name, "maml")]
-            if page.tier.name in POSTER_TIERS
+            [poster(row, table.shot) for row in (name, "maml")]
+            if table.tier.name in POSTER_TIERS
             else [[]]
         )
         if all(theirs):
@@ -177,7 +187,7 @@ def differences(page: Page) -> Any:
     )
     note += (
         "; crosses: the poster's differences, in its own protocols"
-        if page.tier.name in POSTER_TIERS
+        if table.tier.name in POSTER_TIERS
         else ""
     )
     height = figure.get_size_inches()[1]
@@ -186,8 +196,76 @@ def differences(page: Page) -> Any:
     return figure
 
 
-FIGURES: dict[str, Callable[[Page], Any]] = {
+def intervals(table: Table) -> Any:
+    """Every row minus MAML with each kind of interval."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = [row for row in table.rows if row != "maml" and table.seeds([row, "maml"])]
+    figure = Figure(figsize=(8, 0.42 * len(names) + 1.6))
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    for y, name in enumerate(names):
+        found = around(table, name)
+        for offset, (kind, colour) in enumerate(zip(KINDS, plots.COLOURS, strict=False)):
+            one = found[kind]
+            if one is not None:
+                place, half = y - 0.27 + 0.18 * offset, 100 * one.half_width
+                look = {"fmt": "o", "capsize": 2, "color": colour, "markersize": 3}
+                axis.errorbar(100 * one.mean, place, xerr=half, label=kind, **look)
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set_yticks(range(len(names)), names)
+    axis.set(ylim=(len(names) - 0.4, -0.6), xlabel="accuracy minus MAML's, percentage points")
+    height = figure.get_size_inches()[1]
+    figure.subplots_adjust(left=0.25, right=0.985, top=1 - 0.15 / height, bottom=1.05 / height)
+    handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.3 / height)}
+    figure.legend(handles.values(), handles.keys(), ncols=len(KINDS), fontsize=8, **place)
+    note = "each interval licenses another claim: see the page"
+    figure.text(0.5, 0.12 / height, note, ha="center", va="bottom", fontsize=8, color="#555555")
+    return figure
+
+
+def start_and_geometry(chosen: Sequence[Subject]) -> Any:
+    """The contrasts of the factorial, tuned (filled) and as trained (open), a line a row."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 0.55 * len(chosen) + 1.5))
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    for y, one in enumerate(chosen):
+        found = contrasts([one])
+        for offset, (head, colour) in enumerate(zip(HEADS, plots.COLOURS, strict=False)):
+            for rate, filling in (("as trained", "white"), ("tuned", colour)):
+                mean = found[one.name, head, rate].estimate
+                place = y - 0.3 + 0.25 * offset + (0.1 if rate == "as trained" else 0)
+                look = {"fmt": "o", "capsize": 2, "color": colour, "markersize": 4}
+                text = head if rate == "tuned" else f"{head}, as trained"
+                half = 100 * mean.half_width
+                bar = axis.errorbar(100 * mean.mean, place, xerr=half, label=text, **look)
+                bar.lines[0].set_markerfacecolor(filling)
+    axis.axvline(0, color="black", linewidth=0.8)
+    names = [
+        f"{one.tier} {one.shot}-shot {one.row}\n{len(one.by_seed)} seed(s), {one.tasks} tasks"
+        for one in chosen
+    ]
+    axis.set_yticks(range(len(chosen)), names, fontsize=7)
+    axis.set(ylim=(len(chosen) - 0.4, -0.6), xlabel="difference of accuracies, percentage points")
+    height = figure.get_size_inches()[1]
+    figure.subplots_adjust(left=0.27, right=0.985, top=1 - 0.15 / height, bottom=1.05 / height)
+    handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    shown = {head: handles[head] for head in HEADS}
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.3 / height)}
+    figure.legend(shown.values(), shown.keys(), ncols=len(shown), fontsize=8, **place)
+    note = "filled: every cell at its best task rate on validation tasks; open: at that of training"
+    figure.text(0.5, 0.12 / height, note, ha="center", va="bottom", fontsize=8, color="#555555")
+    return figure
+
+
+FIGURES: dict[str, Callable[[Table], Any]] = {
     "differences": differences,
+    "intervals": intervals,
     "adaptation": adaptation,
     "training": training,
     "cost": cost,
@@ -195,31 +273,28 @@ FIGURES: dict[str, Callable[[Page], Any]] = {
 
 
 def made(records: Path = FOLDER, out: Path = OUT) -> dict[Path, bytes]:
-    """Every figure of every page."""
-    found = {}
+    """Every figure of every table, and the one of all factorials."""
+    drawings = {
+        f"{name}-{shot}shot-{kind}": partial(draw, table)
+        for (name, shot), table in read(records).items()
+        for kind, draw in FIGURES.items()
+        if kind != "intervals" or "maml" in table.by_row
+    }
+    if records == FOLDER and (chosen := known()):
+        drawings["start-or-geometry"] = partial(start_and_geometry, chosen)
+    return {out / f"{stem}.svg": drawn(draw) for stem, draw in drawings.items()}
+
+
+def drawn(draw: Callable[[], Any]) -> bytes:
+    """A figure as SVG, with the same bytes every time."""
+    import matplotlib
+
+    style = {**dict(matplotlib.rcParamsDefault), **plots.STYLE, "backend": "agg"}
     with tempfile.TemporaryDirectory() as folder:
-        for (name, shot), page in read(records).items():
-            for kind, draw in FIGURES.items():
-                stem = f"{name}-{shot}shot-{kind}"
-                import matplotlib
-
-                with matplotlib.rc_context(
-                    {**dict(matplotlib.rcParamsDefault), **plots.STYLE, "backend": "agg"}
-                ):
-                    figure = draw(page)
-                plots.save_figure(figure, Path(folder) / stem)
-                found[out / f"{stem}.svg"] = (Path(folder) / f"{stem}.svg").read_bytes()
-    return found
-
-
-def _paths(page: Page, name: str, seed: int, common: bool) -> Paths | None:
-    adaptation = page.by_row[name][seed].adaptation
-    return adaptation.common if common and name != "maml" else adaptation.own
-
-
-def _filled(table: list[list[float | None]]) -> np.ndarray:
-    """Infinite where it has diverged. shape: (n_tasks, K + 1)"""
-    return np.asarray([[np.inf if value is None else value for value in row] for row in table])
+        with matplotlib.rc_context(style):
+            figure = draw()
+        plots.save_figure(figure, Path(folder) / "figure")
+        return (Path(folder) / "figure.svg").read_bytes()
 
 
 def _curve(rows: list[dict[str, Any]], kind: str, key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -248,8 +323,8 @@ def _grid(n_rows: int, n_columns: int) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _line(axis: Any, page: Page, name: str, x: Any, y: Any, **changes: Any) -> None:
-    (linestyle, filling), (colour, marker) = STYLES[page.rows.index(name) % len(STYLES)]
+def _line(axis: Any, table: Table, name: str, x: Any, y: Any, **changes: Any) -> None:
+    (linestyle, filling), (colour, marker) = STYLES[table.rows.index(name) % len(STYLES)]
     look = {
         "linestyle": linestyle,
         "fillstyle": filling,

@@ -3,8 +3,8 @@ experiments.pilot FOLDER``.
 
 FOLDER holds ``<row>-best.pt`` of rows that were trained together on a GPU by a prototype, to fewer
 iterations than tier paper asks for: weights of the best validation, one seed, TF32. They are no
-cells and no records: what is measured on them is kept in ``pilot/<row>.json``, in the form of
-:mod:`experiments.factorial`, and shown beside the tables of tier paper, never in them.
+cells and no records: what is measured on them is kept in ``pilot/``, as
+:mod:`experiments.factorial` keeps it, and shown beside the tables of tier paper, never in them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import Field
 
 from experiments.cells import Cell
 from experiments.factorial import Sitting, Subject, label
@@ -24,6 +25,7 @@ from experiments.records import Count, Digest, Paths, Section, Share
 from mdtheory.config import RunConfig
 
 OUT = ROOT / "experiments" / "pilot"
+FACTORIAL = OUT / "factorial"
 ROWS = ("metamida-published", "metacurvature-symmetric")
 SHOT = 1
 PATH_STEPS = 10
@@ -31,7 +33,8 @@ PATH_STEPS = 10
 
 class Training(Section):
     """``pilot/training.json``, by row: how far, and how good on validation tasks. ``config_digest``
-    is that of the cell of tier paper, ``weights`` the sha256 of the file.
+    is that of the cell of tier paper, ``weights`` the sha256 of the file, ``seconds`` what all rows
+    together took, validations included.
     """
 
     config_digest: Digest
@@ -39,6 +42,7 @@ class Training(Section):
     iterations: Count
     tested_iteration: Count
     best_validation: Share
+    seconds: Annotated[float, Field(ge=0)]
 
 
 class Curves(Section):
@@ -114,6 +118,7 @@ def trained(folder: Path) -> dict[str, Training]:
             iterations=one["iterations"],
             tested_iteration=one["best_iteration"],
             best_validation=one["best_validation"],
+            seconds=json.loads((folder / f"{row}-metrics.json").read_text())["seconds"],
         )
     return found
 
@@ -157,14 +162,14 @@ def main(
     import torch
 
     torch.set_num_threads(1)
-    OUT.mkdir(exist_ok=True)
+    FACTORIAL.mkdir(parents=True, exist_ok=True)
     about = {row: one.model_dump() for row, one in trained(folder).items()}
     (OUT / "training.json").write_text(json.dumps(about, indent=1) + "\n")
     until = time.time() + 60 * minutes
     for row in ROWS:
-        if not (OUT / f"{row}.json").exists():
+        if not (FACTORIAL / f"{row}.json").exists():
             sitting = Sitting(
-                subject(folder, row), tasks=tasks, validation=validation, out=OUT, until=until
+                subject(folder, row), tasks=tasks, validation=validation, out=FACTORIAL, until=until
             )
             if not sitting.run():
                 raise typer.Exit(75)

@@ -9,17 +9,22 @@ from pathlib import Path
 
 import typer
 
+from experiments import pilot_page
 from experiments.answers import answers, verdicts
 from experiments.cells import TIERS, cells, rows, tier
 from experiments.generated import ROOT, WriteOrCheck, report, settle, with_block
+from experiments.intervals import interval_table, licence
 from experiments.records import FOLDER
-from experiments.result_tables import Page, read, table_order
+from experiments.result_tables import Table, read, table_order
+from experiments.start_or_geometry import paragraph, shown
 from experiments.statistics import Estimate, p_text
 
 OUT = ROOT / "experiments" / "results"
 README = ROOT / "README.md"
 POSTER_TIERS = ("cpu", "paper")  # those on the poster's data
 POSTER_ITERATIONS = 60_000
+PILOT = "pilot.md"
+HEADLINE = "Start and geometry, each without the other"
 NOTE = (
     "<!-- made by `python -m experiments.tables --write` from experiments/records; do not edit "
     "-->\n"
@@ -47,25 +52,30 @@ def markdown(heading: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in body)]) + "\n"
 
 
-def accuracy_table(page: Page) -> str:
+def accuracy_table(table: Table) -> str:
     """Every row of the tier, finished or not; beside the poster's where the data are the
     poster's.
     """
-    few, many = page.protocols
-    compared = page.tier.name in POSTER_TIERS
-    heading = ["method", *(["poster"] if compared else []), few_many(few), few_many(many)]
+    few, many = table.protocols
+    compared = table.tier.name in POSTER_TIERS
+    known = any(rows()[row].published for row in table.by_row)
+    heading = ["method", *(["poster"] if compared else []), *(["published"] if known else [])]
+    heading += [few_many(few), few_many(many)]
     heading += ["difference to the poster"] if compared else []
-    heading += ["by seed"] if page.several_seeds else []
+    heading += ["by seed"] if table.several_seeds else []
     heading += ["iterations", "records"]
     body = []
-    for cell in table_order(page.tier.name):
-        if cell.shot != page.shot:
+    for cell in table_order(table.tier.name):
+        if cell.shot != table.shot:
             continue
-        done = page.by_row.get(cell.row, {})
+        done = table.by_row.get(cell.row, {})
         line = [f"`{cell.row}`", *([poster_text(cell.row, cell.shot)] if compared else [])]
-        line += [percent(page.mean(cell.row, n)) if done else "–" for n in (few, many)]
-        line += [to_poster(page, cell.row, few)] if compared else []
-        if page.several_seeds:
+        if known:
+            its = rows()[cell.row].published.get(str(cell.shot), [])
+            line.append(" ± ".join(f"{number:.1f}" for number in its) or "–")
+        line += [percent(table.mean(cell.row, n)) if done else "–" for n in (few, many)]
+        line += [to_poster(table, cell.row, few)] if compared else []
+        if table.several_seeds:
             line.append(
                 ", ".join(f"{100 * one.accuracies(many).mean():.2f}" for one in done.values())
                 or "–"
@@ -88,24 +98,24 @@ def few_many(n_query: int) -> str:
     return f"{n_query} {'query' if n_query == 1 else 'queries'} a class"
 
 
-def to_poster(page: Page, row: str, n_query: int) -> str:
+def to_poster(table: Table, row: str, n_query: int) -> str:
     """Ours minus the poster's in its own protocol: K queries, the first 600 tasks; both intervals
     combined where it has one.
     """
-    theirs = poster(row, page.shot)
-    if not theirs or row not in page.by_row:
+    theirs = poster(row, table.shot)
+    if not theirs or row not in table.by_row:
         return "–"
-    mine = page.mean(row, n_query, first=600)
+    mine = table.mean(row, n_query, first=600)
     own = 100 * mine.half_width
     both = (own**2 + theirs[1] ** 2) ** 0.5 if len(theirs) > 1 else own
     return f"{100 * mine.mean - theirs[0]:+.2f} ± {both:.2f}"
 
 
-def paired_table(page: Page) -> str:
+def paired_table(table: Table) -> str:
     """Every row minus MAML on the same tasks."""
     found = [
-        page.differences("maml", n_query) if "maml" in page.by_row else {}
-        for n_query in page.protocols
+        table.differences("maml", n_query) if "maml" in table.by_row else {}
+        for n_query in table.protocols
     ]
     if not found[1]:
         return (
@@ -113,40 +123,41 @@ def paired_table(page: Page) -> str:
             "seed.\n"
         )
     heading = ["method"]
-    for n_query in page.protocols:
+    for n_query in table.protocols:
         heading += [f"minus maml, {few_many(n_query)}", "p", "p (Holm)", "detectable"]
-    heading += ["by seed"] if page.several_seeds else []
+    heading += ["seeds", *(["by seed"] if table.several_seeds else [])]
     body = []
     for row in found[1]:
         line = [f"`{row}`"]
         for differences in found:
             one = differences[row]
-            shown = (
-                f"**{percent(one.estimate, sign='+')}**"
-                if one.significant
-                else percent(one.estimate, sign="+")
-            )
-            line += [shown, p_text(one.p), p_text(one.corrected), f"{100 * one.detectable:.2f}"]
-        if page.several_seeds:
+            line += [
+                shown(one),
+                p_text(one.p),
+                p_text(one.corrected),
+                f"{100 * one.detectable:.2f}",
+            ]
+        line.append(str(found[1][row].seeds))
+        if table.several_seeds:
             line.append(
                 ", ".join(
-                    f"{100 * gap:+.2f}" for gap in page.by_seed(row, "maml", page.protocols[1])
+                    f"{100 * gap:+.2f}" for gap in table.by_seed(row, "maml", table.protocols[1])
                 )
             )
         body.append(line)
     return markdown(heading, body)
 
 
-def seed_note(page: Page) -> str:
+def seed_note(table: Table) -> str:
     """How far a seed moves a difference, beside which the intervals over tasks must be read."""
-    spread = page.seed_spread("maml", page.protocols[1]) if "maml" in page.by_row else None
+    spread = table.seed_spread("maml", table.protocols[1]) if "maml" in table.by_row else None
     if spread is None:
         return (
-            f"{page.shot}-shot: no row has several seeds beside MAML's, so nothing is known of "
+            f"{table.shot}-shot: no row has several seeds beside MAML's, so nothing is known of "
             "what another seed would give.\n"
         )
     return (
-        f"{page.shot}-shot: from seed to seed the differences to MAML (15 queries a class) have a "
+        f"{table.shot}-shot: from seed to seed the differences to MAML (15 queries a class) have a "
         "standard deviation of "
         f"**{100 * spread:.2f} points**, pooled over the rows with several seeds. The intervals do "
         "not contain it: a "
@@ -154,16 +165,13 @@ def seed_note(page: Page) -> str:
     )
 
 
-def settings(page: Page) -> str:
-    """What all rows of a page share."""
-    config = page.first.config
+def settings(table: Table) -> str:
+    """What all rows of a table share."""
+    config = table.first.config
     side, task, meta = config.data.image_size, config.task, config.meta
     norm = config.norm
-    data = (
-        "miniImageNet"
-        if config.data.source == "mini-imagenet"
-        else f"glyphs (strength {config.data.strength})"
-    )
+    data, strength = config.data.kind.title, config.data.strength
+    data += "" if strength is None else f" (strength {strength})"
     return (
         f"{task.n_way}-way {task.n_shot}-shot on {data}, {side} x {side} pixels, Conv4 with "
         f"{config.model.options['channels']} channels, {task.n_steps} task steps at rate "
@@ -178,41 +186,60 @@ def settings(page: Page) -> str:
 
 READING = (
     "Accuracy in % ± the half-width of its 95% interval over test tasks (the trained networks are "
-    "taken as given; several "
-    "seeds are averaged task by task, and what another seed would give is only to be guessed from "
-    "the columns by seed). Bold: "
-    "other than zero at 5% after Holm's correction over the rows of a column. *Detectable*: the "
-    "smallest difference that a "
-    "single comparison would have seen with 80% power.\n"
+    "taken as given; several seeds are averaged task by task). Differences of rows with three "
+    "seeds or more have the interval of a mixed model of seeds and tasks. Bold: other than zero at "
+    "5% after Holm's correction over the rows of a column, from at least three seeds; slanted: the "
+    "same from fewer, which only suggests. *Detectable*: the smallest difference that a single "
+    "comparison would have seen with 80% power.\n"
 )
 
 
-def tier_page(name: str, pages: dict[tuple[str, int], Page]) -> str:
+def last_best(table: Table) -> str:
+    """How many runs were still getting better when they ended."""
+    runs = [record for by_seed in table.by_row.values() for record in by_seed.values()]
+    last = sum(record.result.tested_iteration == record.result.target for record in runs)
+    found = f"{last} of {len(runs)} runs are best at their last validation"
+    if 2 * last <= len(runs):
+        return found + ".\n"
+    return found + (
+        ": they were still learning when they were stopped, so the table ranks *speed of "
+        "meta-learning*.\n"
+    )
+
+
+def tier_page(name: str, results: dict[tuple[str, int], Table]) -> str:
     """All tables of a tier."""
     own = tier(name)
-    parts = [NOTE, f"# Tier `{name}`\n", own.about + "\n", READING]
-    for (_, shot), page in ((key, page) for key, page in pages.items() if key[0] == name):
+    parts = [NOTE, f"# Tier `{name}`: {own.title}\n", own.about + "\n", READING]
+    for (_, shot), table in ((key, table) for key, table in results.items() if key[0] == name):
         parts += [
             f"## {shot}-shot\n",
-            settings(page) + "\n",
-            accuracy_table(page),
+            settings(table) + "\n",
+            last_best(table),
+            accuracy_table(table),
             "### Paired differences to MAML\n",
-            paired_table(page),
-            seed_note(page),
+            paired_table(table),
+            seed_note(table),
         ]
+        if "maml" in table.by_row and len(table.rows) > 1:
+            parts += ["### What an interval says\n", licence(table), interval_table(table)]
         parts += [f"![{title}]({name}-{shot}shot-{kind}.svg)\n" for kind, title in FIGURES.items()]
     command = f"python -m experiments.reproduce --tier {name} --jobs 2"
     parts.append(
         "Rerun a cell with the command in its record's `provenance.json`, or whatever is missing "
         f"with `{command}`.\n"
     )
+    if name == "paper":
+        parts += [f"A pilot at this size, which is no part of the table: [pilot.md]({PILOT}).\n"]
     if name in POSTER_TIERS:
         parts += ["## What stands behind the poster's numbers\n", behind_table()]
+        parts += ["## Where the literal rows still differ from their sources\n", differs_table()]
     return "\n".join(parts)
 
 
 FIGURES = {
     "differences": "Accuracy minus MAML's on the same tasks",
+    "intervals": "The same differences with intervals that license different claims",
     "adaptation": "Task loss, gradient norm and accuracy at every task step",
     "training": "Meta-training",
     "cost": "Accuracy against time and memory",
@@ -225,74 +252,82 @@ def behind_table() -> str:
     return markdown(["row", "measured with"], body).replace("---:", "---")
 
 
-def coverage(pages: dict[tuple[str, int], Page]) -> str:
+def differs_table() -> str:
+    """What the literal rows do otherwise than their sources."""
+    body = [[f"`{row.name}`", row.differs] for row in rows().values() if row.differs]
+    return markdown(["row", "differs"], body).replace("---:", "---")
+
+
+def coverage(results: dict[tuple[str, int], Table]) -> str:
     """How far each tier has come, and what it is good for."""
     body = []
     for name in TIERS:
         every = cells(name)
         done = sum(
-            cell.row in pages[name, cell.shot].by_row
+            cell.row in results[name, cell.shot].by_row
             for cell in every
-            if (name, cell.shot) in pages
+            if (name, cell.shot) in results
         )
         linked = f"[{name}]({name}.md)" if done else f"`{name}`"
         body.append([linked, f"{done} of {len(every)}", tier(name).about])
     return markdown(["tier", "cells done", "what it can show"], body).replace("---:|\n", "---|\n")
 
 
-def side_by_side(pages: dict[tuple[str, int], Page], name: str) -> str:
+def side_by_side(results: dict[tuple[str, int], Table], name: str) -> str:
     """The poster's table beside ours, both numbers of shots."""
-    known = [pages[name, shot] for shot in tier(name).shots if (name, shot) in pages]
+    known = [results[name, shot] for shot in tier(name).shots if (name, shot) in results]
     heading = ["method"]
-    for page in known:
-        few, many = page.protocols
+    for table in known:
+        few, many = table.protocols
         heading += [
-            f"poster, {page.shot}-shot",
+            f"poster, {table.shot}-shot",
             f"ours, {few_many(few)}",
             f"ours, {few_many(many)}",
         ]
     body = []
     for row in dict.fromkeys(cell.row for cell in table_order(name)):
         line = [f"`{row}`"]
-        for page in known:
-            line.append(poster_text(row, page.shot))
+        for table in known:
+            line.append(poster_text(row, table.shot))
             counted = (
-                f" ({n_seeds} seeds)" if (n_seeds := len(page.by_row.get(row, {}))) > 1 else ""
+                f" ({n_seeds} seeds)" if (n_seeds := len(table.by_row.get(row, {}))) > 1 else ""
             )
             line += [
-                percent(page.mean(row, n)) + counted if row in page.by_row else "–"
-                for n in page.protocols
+                percent(table.mean(row, n)) + counted if row in table.by_row else "–"
+                for n in table.protocols
             ]
         body.append(line)
     return markdown(heading, body)
 
 
-def summary(pages: dict[tuple[str, int], Page], base: str) -> str:
-    """What the README shows. ``base``: the way from there to the pages."""
-    parts = [coverage(pages).replace("](", f"]({base}")]
-    shown = next((name for name in ("paper", "cpu") if any(key[0] == name for key in pages)), None)
+def summary(results: dict[tuple[str, int], Table], base: str) -> str:
+    """What the README shows. ``base``: the way from there to the results."""
+    parts = [paragraph(), f"![{HEADLINE}]({base}start-or-geometry.svg)\n"] if paragraph() else []
+    parts += [coverage(results).replace("](", f"]({base}")]
+    shown = next(
+        (name for name in ("paper", "cpu") if any(key[0] == name for key in results)), None
+    )
     if shown:
         parts += [
             (
                 f"Tier `{shown}`, accuracy in % ± 95% interval, from one seed where no number is "
                 "given:\n"
             ),
-            side_by_side(pages, shown),
+            side_by_side(results, shown),
         ]
-        shots = [shot for name, shot in pages if name == shown]
+        shots = [shot for name, shot in results if name == shown]
         parts += [
             f"![{shot}-shot: {FIGURES['differences']}]({base}{shown}-{shot}shot-differences.svg)\n"
             for shot in shots
         ]
-        parts += [seed_note(page) for (name, _), page in pages.items() if name == shown]
+        parts += [seed_note(table) for (name, _), table in results.items() if name == shown]
         parts += [
             "Questions stated before the runs, 15 queries a class, percentage points ± 95% "
-            "interval "
-            "over test tasks:\n"
+            "interval (over test tasks; from three seeds on, over seeds and tasks):\n"
         ]
-        parts += [answer_table(pages, shown)]
-    elif ("glyphs", 1) in pages:
-        parts += ["Tier `glyphs`, paired differences in %:\n", paired_table(pages["glyphs", 1])]
+        parts += [answer_table(results, shown)]
+    elif ("glyphs", 1) in results:
+        parts += ["Tier `glyphs`, paired differences in %:\n", paired_table(results["glyphs", 1])]
     pages_of = [
         ("tables, figures and records", "index.md"),
         ("all questions and answers", "answers.md"),
@@ -305,9 +340,9 @@ def summary(pages: dict[tuple[str, int], Page], base: str) -> str:
     return "\n".join(parts)
 
 
-def answer_table(pages: dict[tuple[str, int], Page], name: str) -> str:
+def answer_table(results: dict[tuple[str, int], Table], name: str) -> str:
     """The answers about pairs of rows, of a tier and of those that are like it."""
-    body = verdicts(pages, [name, *(other for other in TIERS if tier(other).like == name)])
+    body = verdicts(results, [name, *(other for other in TIERS if tier(other).like == name)])
     above = ["", *(line[0] for line in body)]
     told_once = [
         ["" if line[0] == title else line[0], *line[1:]]
@@ -316,37 +351,40 @@ def answer_table(pages: dict[tuple[str, int], Page], name: str) -> str:
     return markdown(["question", "comparison", "difference", "answer"], told_once)
 
 
-def index(pages: dict[tuple[str, int], Page]) -> str:
-    """The first page."""
-    parts = [NOTE, "# Results\n", "What was reproduced, what was not, and why.\n", coverage(pages)]
+def index(results: dict[tuple[str, int], Table]) -> str:
+    """The first table."""
+    parts = [NOTE, "# Results\n", "What was reproduced, what was not, and why.\n"]
+    parts += [paragraph(), f"![{HEADLINE}](start-or-geometry.svg)\n"] if paragraph() else []
+    parts += [coverage(results), f"A pilot at the poster's size: [pilot.md]({PILOT}).\n"]
     for name in ("paper", "cpu"):
-        if any(key[0] == name for key in pages):
+        if any(key[0] == name for key in results):
             parts += [
                 f"## The poster's table beside ours, tier `{name}`\n",
                 READING,
-                side_by_side(pages, name),
+                side_by_side(results, name),
             ]
     parts.append("Questions stated before the runs, and their answers: [answers.md](answers.md).\n")
     return "\n".join(parts)
 
 
 def link(folder: Path) -> str:
-    """From a page to a record."""
+    """From a table to a record."""
     return f"../records/{folder.name}"
 
 
 def made(
     records: Path = FOLDER, out: Path = OUT, readme: Path | None = README
 ) -> dict[Path, bytes]:
-    """Every generated page, and the README with its block ``results`` replaced."""
-    pages = read(records)
-    found = {out / "index.md": index(pages), out / "answers.md": NOTE + "\n" + answers(pages)}
+    """Every generated table, and the README with its block ``results`` replaced."""
+    results = read(records)
+    found = {out / "index.md": index(results), out / "answers.md": NOTE + "\n" + answers(results)}
+    found[out / PILOT] = NOTE + "\n" + pilot_page.text()
     for name in TIERS:
-        if any(key[0] == name for key in pages):
-            found[out / f"{name}.md"] = tier_page(name, pages)
+        if any(key[0] == name for key in results):
+            found[out / f"{name}.md"] = tier_page(name, results)
     if readme is not None:
         found[readme] = with_block(
-            readme.read_text(encoding="utf-8"), "results", summary(pages, "experiments/results/")
+            readme.read_text(encoding="utf-8"), "results", summary(results, "experiments/results/")
         )
     return {path: text.encode() for path, text in found.items()}
 

@@ -176,7 +176,7 @@ axis.plot(
     color="black",
     label=r"all solutions of $X\phi=y$",
 )
-steps = torch.stack(descend(plane_loss, start, task_lr=0.06, n_steps=25))
+steps = descend(plane_loss, start, task_lr=0.06, n_steps=25)
 axis.plot(
     *steps.T,
     "o-",

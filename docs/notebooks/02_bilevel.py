@@ -62,11 +62,11 @@ assert torch.stack(constants).std() < 1e-12
 # $$\min_\theta\; F(\theta) = \frac1T\sum_{t=1}^T \ell_t\bigl(\phi_t^*(\theta)\bigr)
 # \qquad\text{where}\quad \phi_t^*(\theta) = \arg\min_\phi\; f_t(\phi) + R(\phi;\theta).$$
 #
-# This is a *bilevel* problem: every value of the outer objective needs the solution of the inner ones. (With
-# $\ell_t=f_t$ it would be pointless: nothing would reward a $\theta$ that generalises.)
+# This is a *bilevel* problem: every value of the outer objective needs the solution of the inner
+# ones. (With $\ell_t=f_t$ it would be pointless: nothing would reward a $\theta$ that generalises.)
 #
-# Our tasks are linear regressions with 8 unknowns and 4 data each. Their true coefficients scatter around a centre
-# that nobody is told.
+# Our tasks are linear regressions with 8 unknowns and 4 data each. Their true coefficients scatter
+# around a centre that nobody is told.
 
 # %%
 centre = torch.linspace(-2, 2, 8)[:, None]
@@ -102,8 +102,9 @@ def learner(geometry, **options):
 # \qquad\Longrightarrow\qquad
 # \frac{\partial\phi^*}{\partial\theta} = (H+\Lambda)^{-1}\Lambda .$$
 #
-# That is the implicit function theorem, and the chain rule does the rest: $\nabla F = \Lambda(H+\Lambda)^{-1}\nabla\ell(\phi^*)$. The library's
-# estimator `implicit` computes it with conjugate gradients, without ever forming a matrix.
+# That is the implicit function theorem, and the chain rule does the rest: $\nabla F =
+# \Lambda(H+\Lambda)^{-1}\nabla\ell(\phi^*)$. The library's estimator `implicit` computes it with
+# conjugate gradients, without ever forming a matrix.
 
 # %%
 task, strength = episode(0), 0.5
@@ -206,7 +207,8 @@ plt.show()
 # MAML ({cite}`finn2017maml`) drops $R$ and keeps only a start: run $K$ gradient steps on $f_t$ from
 # $\theta$ and call the result $\hat\phi_t(\theta)$,
 #
-# $$\phi^0=\theta,\qquad \phi^{k}=\phi^{k-1}-\alpha\nabla f_t(\phi^{k-1}),\qquad \hat\phi_t=\phi^K .$$
+# $$\phi^0=\theta,\qquad \phi^{k}=\phi^{k-1}-\alpha\nabla f_t(\phi^{k-1}),
+# \qquad \hat\phi_t=\phi^K .$$
 #
 # It is tempting to read this as "approximately $\arg\min_\phi f_t$". But that minimiser *contains
 # no $\theta$*. For a quadratic with Hessian $H$,

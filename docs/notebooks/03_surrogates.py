@@ -30,8 +30,8 @@ torch.set_default_dtype(torch.float64)
 # $$Q_\alpha(\phi;\psi) = \underbrace{f(\psi)+\nabla f(\psi)^\top(\phi-\psi)}_{\text{tangent}}
 # + \frac1{2\alpha}\norm{\phi-\psi}_2^2 .$$
 #
-# This is a quadratic in $\phi$. Its gradient, $\nabla f(\psi)+(\phi-\psi)/\alpha$, vanishes at $\phi=\psi-\alpha\nabla f(\psi)$: **the
-# minimiser of the surrogate is the gradient step.**
+# This is a quadratic in $\phi$. Its gradient, $\nabla f(\psi)+(\phi-\psi)/\alpha$, vanishes at
+# $\phi=\psi-\alpha\nabla f(\psi)$: **the minimiser of the surrogate is the gradient step.**
 
 
 # %%
@@ -111,12 +111,14 @@ plt.show()
 #
 # Measure distance in another quadratic norm, with a symmetric positive definite $P$:
 #
-# $$\phi^+ = \arg\min_\phi\; f(\psi)+\nabla f(\psi)^\top(\phi-\psi)+\frac1{2\alpha}\norm{\phi-\psi}_{P^{-1}}^2
+# $$\phi^+ = \arg\min_\phi\; f(\psi)+\nabla f(\psi)^\top(\phi-\psi)
+# +\frac1{2\alpha}\norm{\phi-\psi}_{P^{-1}}^2
 # = \psi-\alpha P\,\nabla f(\psi).$$
 #
-# This is *preconditioned* gradient descent. On a quadratic loss with Hessian $H$, the choice $P=H^{-1}$ makes surrogate and loss the
-# same, and one step solves the problem. A learned diagonal $P$ is Meta-SGD ({cite}`li2017metasgd`); a block-diagonal
-# one Meta-Curvature ({cite}`park2019metacurvature`).
+# This is *preconditioned* gradient descent. On a quadratic loss with Hessian $H$, the choice
+# $P=H^{-1}$ makes surrogate and loss the same, and one step solves the problem. A learned diagonal
+# $P$ is Meta-SGD ({cite}`li2017metasgd`); a block-diagonal one Meta-Curvature
+# ({cite}`park2019metacurvature`).
 
 # %%
 H = torch.tensor([[4.0, 0.7], [0.7, 0.5]])
@@ -185,7 +187,7 @@ for axis, (name, matrix) in zip(axes, choices.items(), strict=True):
         for share in (0.15, 0.5, 1.0)
     ]
     axis.contour(xx, yy, model, levels=levels, colors=[ORANGE], linewidths=1.2)
-    track = torch.stack(preconditioned(matrix, step_size, 10))
+    track = preconditioned(matrix, step_size, 10)
     axis.plot(*track.T, "o-", color=BLUE, markersize=3)
     axis.plot(0, 0, "k+", markersize=10)
     axis.set(title=name, aspect="equal", xlabel=r"$\phi_1$")
@@ -241,7 +243,8 @@ assert ((u @ free * u).sum(1) < 0).any()  # some of these steps go uphill
 # distance by a *Bregman divergence*. Take a strictly convex function $h$ and measure how far it
 # rises above its own tangent:
 #
-# $$D_h(\phi,\psi) = h(\phi)-h(\psi)-\nabla h(\psi)^\top(\phi-\psi)\;\ge\;0,\qquad =0\text{ only for }\phi=\psi .$$
+# $$D_h(\phi,\psi) = h(\phi)-h(\psi)-\nabla h(\psi)^\top(\phi-\psi)\;\ge\;0,
+# \qquad =0\text{ only for }\phi=\psi .$$
 #
 # For $h=\frac12\norm\cdot_{P^{-1}}^2$ this is $\frac12\norm{\phi-\psi}_{P^{-1}}^2$, so the two
 # methods above are special cases. The general surrogate is

@@ -288,7 +288,7 @@ metasgd.requires_grad_(False).get_parameter("rule.scale.phi").copy_(
 how = {"task_lr": 0.3, "n_steps": 20}
 one = descend(f, z, **how, geometry=Geometry(map=constant))
 two = descend(f, point(constant, z), **how, geometry=metasgd)
-assert torch.allclose(torch.stack(one), torch.stack(two), atol=1e-12)
+assert torch.allclose(one, two, atol=1e-12)
 
 # with live conditioners it is something else
 three = descend(
@@ -310,8 +310,9 @@ assert (three[-1] - two[-1]).norm() > 0.1
 # $$g(z)=\begin{pmatrix}\tfrac12&0\\4&\tfrac12\end{pmatrix}z,\qquad
 # f(\phi)=\tfrac12\,\phi^\top\!\begin{pmatrix}1&-\tfrac12\\-\tfrac12&1\end{pmatrix}\phi .$$
 #
-# Here $\phi^k=(I-\alpha JA)\phi^{k-1}$ with $\mathrm{spec}(JA)=\{-\frac14,-\frac34\}$: every component grows, by the factors $1+\frac\alpha4$ and
-# $1+\frac{3\alpha}4$, **for every step size** $\alpha>0$. Gradient descent on the same loss converges for all $\alpha<\frac43$.
+# Here $\phi^k=(I-\alpha JA)\phi^{k-1}$ with $\mathrm{spec}(JA)=\{-\frac14,-\frac34\}$: every
+# component grows, by the factors $1+\frac\alpha4$ and $1+\frac{3\alpha}4$, **for every step size**
+# $\alpha>0$. Gradient descent on the same loss converges for all $\alpha<\frac43$.
 
 
 # %%
@@ -338,7 +339,7 @@ for alpha in (0.001, 0.03, 1.0):
         "n_steps": 30,
         "geometry": Geometry(map=Coupled()),
     }
-    points = torch.stack(descend(lambda phi: phi @ A @ phi / 2, start, **how))
+    points = descend(lambda phi: phi @ A @ phi / 2, start, **how)
     for left, growth in ((vector(-5, 1), 1 / 4), (vector(-3, 1), 3 / 4)):
         component = points @ left  # along a left eigenvector of JA
         exact = component[0] * (1 + alpha * growth) ** torch.arange(31)

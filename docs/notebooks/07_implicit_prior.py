@@ -42,12 +42,14 @@ torch.set_default_dtype(torch.float64)
 # $$\boxed{\;\lambda=\frac1{s_K}-\eta=\frac{r^K}{s_K}\;}\qquad\qquad
 # \frac1\lambda=\alpha\sum_{j=1}^K r^{-j}.$$
 #
-# For a flat direction, $\eta=0$, it says $\lambda=1/(\alpha K)$: the fewer and shorter the steps, the stronger the prior.
+# For a flat direction, $\eta=0$, it says $\lambda=1/(\alpha K)$: the fewer and shorter the steps,
+# the stronger the prior.
 #
 # ## Any number of dimensions
 #
-# Replace $\eta$ by the Hessian $H$; everything is a function of one matrix, so the same algebra holds eigenvalue by eigenvalue. $H$
-# may be indefinite or singular: with $S_K=\alpha\sum_{k<K}(I-\alpha H)^k$ positive definite,
+# Replace $\eta$ by the Hessian $H$; everything is a function of one matrix, so the same algebra
+# holds eigenvalue by eigenvalue. $H$ may be indefinite or singular: with
+# $S_K=\alpha\sum_{k<K}(I-\alpha H)^k$ positive definite,
 #
 # $$\phi^K=\arg\min_\phi\;q(\phi)+\tfrac12\norm{\phi-\theta}_{\Lambda}^2,
 # \qquad \Lambda=S_K^{-1}-H=(I-\alpha H)^K S_K^{-1}.$$
@@ -118,9 +120,7 @@ H2, theta2, g2 = (
 )
 g2 = H2 @ theta2
 q2, rate, K2 = prior.quadratic(H2, g2, theta2), 0.2, 4
-steps = torch.stack(
-    descend(q2, torch.tensor(theta2), task_lr=rate, n_steps=K2)
-)
+steps = descend(q2, torch.tensor(theta2), task_lr=rate, n_steps=K2)
 span = np.linspace(-1, 2.6, 150)
 xx, yy = np.meshgrid(span, span)
 gap = np.stack([xx, yy], -1) - theta2

@@ -49,7 +49,8 @@ assert torch.allclose(one, tiny)  # while L/K fell by a million
 # If all curvatures lie between $\mu>0$ and $L$, every step shrinks the distance by $1-\mu/L$, and
 # (largest value of $q(1-q)^K$ at $q=\frac1{K+1}$)
 #
-# $$\norm{\phi^K-\phi^*}\le\Bigl(1-\frac\mu L\Bigr)^KD\;\le\;\frac L\mu\,\frac{K^K}{(K+1)^{K+1}}\,D\;\le\;\frac{L}{e\,\mu K}\,D .$$
+# $$\norm{\phi^K-\phi^*}\le\Bigl(1-\frac\mu L\Bigr)^KD
+# \;\le\;\frac L\mu\,\frac{K^K}{(K+1)^{K+1}}\,D\;\le\;\frac{L}{e\,\mu K}\,D .$$
 #
 # So a bound of the form $L/K$ does exist here, with the factor $D/(e\mu)$ that the poster leaves
 # out; but it is a very weak way to say "exponential".
@@ -211,7 +212,8 @@ for K in (1, 5, 20):
 # $$f(\phi^K)-f(x)\le\frac{L\,D_h(x,\phi^0)}K,\qquad
 # D_h(\phi^*,\phi^K)\le\Bigl(1-\frac\mu L\Bigr)^KD_h(\phi^*,\phi^0),$$
 #
-# the second if also $f-\mu h$ is convex. The gain of a good geometry is hidden in the constants: $L$ and $D_h$ are measured with $h$.
+# the second if also $f-\mu h$ is convex. The gain of a good geometry is hidden in the constants:
+# $L$ and $D_h$ are measured with $h$.
 
 # %%
 y = vector(3.0, 0.2, 1.0)

@@ -34,16 +34,18 @@ torch.set_default_dtype(torch.float64)
 # Let $f(\cdot,\theta)$ be strongly convex, with minimiser $\phi^*(\theta)$. By the implicit
 # function theorem (page 2)
 #
-# $$\nabla F=\nabla_\theta\ell-\bigl(\nabla^2_{\phi\theta}f\bigr)^{\!\top}\bigl(\nabla^2_{\phi\phi}f\bigr)^{-1}\nabla_\phi\ell
+# $$\nabla F=\nabla_\theta\ell-\bigl(\nabla^2_{\phi\theta}f\bigr)^{\!\top}
+# \bigl(\nabla^2_{\phi\phi}f\bigr)^{-1}\nabla_\phi\ell
 # \qquad\text{at }\phi^*(\theta).$$
 #
-# - **Implicit** (`implicit`): evaluate this formula at $\hat\phi$ instead of $\phi^*$; the inverse by conjugate gradients. It forgets
-#   how $\hat\phi$ was found, so memory does not grow with $K$.
-# - **Unrolled** (`unrolled`): $\phi^K$ is an ordinary function of $\theta$, a composition of $K$ steps. Differentiate *it* by the chain
-#   rule, backwards through all the steps ({cite}`griewank2008evaluating`).
+# - **Implicit** (`implicit`): evaluate this formula at $\hat\phi$ instead of $\phi^*$; the inverse
+#   by conjugate gradients. It forgets how $\hat\phi$ was found, so memory does not grow with $K$.
+# - **Unrolled** (`unrolled`): $\phi^K$ is an ordinary function of $\theta$, a composition of $K$
+#   steps. Differentiate *it* by the chain rule, backwards through all the steps
+#   ({cite}`griewank2008evaluating`).
 #
-# As a test bed, a random problem with 3 unknowns of which every constant is known: $f$ is $\mu$-strongly convex and $L$-smooth, its Hessian is
-# $\rho$-Lipschitz, and so on.
+# As a test bed, a random problem with 3 unknowns of which every constant is known: $f$ is
+# $\mu$-strongly convex and $L$-smooth, its Hessian is $\rho$-Lipschitz, and so on.
 
 # %%
 problem = hypergradient.random_bilevel(3)
@@ -70,7 +72,8 @@ for i in range(3):  # the formula against finite differences of F
 # Write $e=\norm{\phi^K-\phi^*}$, $J\ge\norm{\nabla^2_{\phi\theta}f}$ and
 # $M=\norm{\nabla_\phi\ell(\phi^*)}$. The implicit error is at most **linear in the distance**:
 #
-# $$\norm{\widehat{\nabla F}-\nabla F}\le\Bigl(L'+\frac{JL_\ell}\mu+\frac{M\tau}\mu+\frac{MJ\rho}{\mu^2}\Bigr)e ,$$
+# $$\norm{\widehat{\nabla F}-\nabla F}\le
+# \Bigl(L'+\frac{JL_\ell}\mu+\frac{M\tau}\mu+\frac{MJ\rho}{\mu^2}\Bigr)e ,$$
 #
 # one term for every place where $\phi$ enters the formula. The poster claims the same for
 # differentiating through the solver. That is not so: the *derivative* of $\phi^K$ lags behind

@@ -41,7 +41,8 @@ torch.set_default_dtype(torch.float64)
 # product of spectral norms of its weights and largest slopes of its units. On a box with $|z_c|\le
 # R_i$ in block $i$, scales at most $\bar s_i$ and $|\sigma'|\le\sigma_i'$, theorem T4 says
 #
-# $$\mathrm{Lip}(g)\le\norm M_2,\qquad M_{ii}=\bar s_i,\qquad M_{ij}=R_i\,\sigma_i'\,\ell^\alpha_{ij}+\ell^\mu_{ij}\quad(j<i).$$
+# $$\mathrm{Lip}(g)\le\norm M_2,\qquad M_{ii}=\bar s_i,
+# \qquad M_{ij}=R_i\,\sigma_i'\,\ell^\alpha_{ij}+\ell^\mu_{ij}\quad(j<i).$$
 #
 # The radius in it cannot be avoided; that is the price of $z_i\odot s_i(z_{<i})$. But the norms of
 # all layers are multiplied as if one input were the worst case of every layer at once.

@@ -73,10 +73,12 @@ assert min(scores.values()) > 1.96 and min(scores.values()) < needed
 # accuracy on a task vary between tasks with variance $v$. Given the task, the answers are
 # independent, so the accuracy measured on one task has the variance
 #
-# $$\mathrm{Var}=\underbrace{\frac{m(1-m)}n}_{\text{coin tossing}}+\underbrace{\Bigl(1-\frac1n\Bigr)v}_{\text{tasks differ}},
+# $$\mathrm{Var}=\underbrace{\frac{m(1-m)}n}_{\text{coin tossing}}
+# +\underbrace{\Bigl(1-\frac1n\Bigr)v}_{\text{tasks differ}},
 # \qquad w=1.96\sqrt{\mathrm{Var}/\text{number of tasks}} .$$
 #
-# Coin tossing alone sets a floor. From the printed $w$ we can solve for $v$, which cannot be negative.
+# Coin tossing alone sets a floor. From the printed $w$ we can solve for $v$, which cannot be
+# negative.
 
 
 # %%

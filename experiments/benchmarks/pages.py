@@ -29,22 +29,25 @@ COMMAND = "python -m experiments.benchmarks.pages"
 NOTE = f"<!-- made by `{COMMAND} --write` from experiments/benchmarks/records; do not edit -->\n"
 INTRODUCTION = """# Benchmarks
 
-How long a second-order meta-iteration takes, how much memory, and *whether each implementation's meta-gradient is right*:
+How long a second-order meta-iteration takes, how much memory, and *whether each implementation's
+meta-gradient is right*:
 
 ```console
 $ python -m experiments.benchmarks --grid full
 $ python -m experiments.benchmarks --method maml --shot 1 --n-steps 5 --json
 ```
 
-Every number comes from processes of its own; sizes and implementations take turns, round after round. *Seconds* are the median
-over rounds of a meta-iteration after a first one, with the least of all and the spread of the rounds. *Memory* is the peak of
-the resident set less what is resident after imports (a tiny meta-iteration included, since some libraries import the most when
-first used), model and data. All start from the same weights and see the same tasks; the other libraries get the network as
-anybody writes it in torch, with `nn.BatchNorm2d`. A meta-gradient is *right* if it agrees in float64 with finite differences of
-the meta-objective, and on the timed problem with an exact float64 gradient: to 1e-3 (bf16: 1e-2), or to thrice the rounding
-of the plain loop (of its MAML, for methods that it does not know) where that is more. `plain-bf16` is the plain loop under
-autocast; `plain-bf16-factors` rounds to bf16 only the images and weights that convolutions multiply and computes in float32,
-which shows what that rounding alone costs.
+Every number comes from processes of its own; sizes and implementations take turns, round after
+round. *Seconds* are the median over rounds of a meta-iteration after a first one, with the least of
+all and the spread of the rounds. *Memory* is the peak of the resident set less what is resident
+after imports (a tiny meta-iteration included, since some libraries import the most when first
+used), model and data. All start from the same weights and see the same tasks; the other libraries
+get the network as anybody writes it in torch, with `nn.BatchNorm2d`. A meta-gradient is *right* if
+it agrees in float64 with finite differences of the meta-objective, and on the timed problem with an
+exact float64 gradient: to 1e-3 (bf16: 1e-2), or to thrice the rounding of the plain loop (of its
+MAML, for methods that it does not know) where that is more. `plain-bf16` is the plain loop under
+autocast; `plain-bf16-factors` rounds to bf16 only the images and weights that convolutions multiply
+and computes in float32, which shows what that rounding alone costs.
 """
 EMPTY = "\nNo record is here yet.\n"
 

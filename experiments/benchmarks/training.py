@@ -45,7 +45,7 @@ def stamps(size: Size, *, threads: int, iterations: int, processes: int = 1) -> 
     in seconds.
     """
     with tempfile.TemporaryDirectory() as folder:
-        file, plugin = Path(folder) / "stamps", Path(__file__).with_name("clock.py")
+        file, plugin = Path(folder) / "stamps", Path(__file__).with_name("timing_plugin.py")
         launch = (
             ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
             if processes > 1

@@ -59,7 +59,7 @@ def _devices() -> dict[str, Any]:
 
 def _data() -> list[dict[str, Any]]:
     from mdtheory.data.glyphs import GlyphSet
-    from mdtheory.data.sources import source_class, sources
+    from mdtheory.data.sources import data_sources, source_class
 
     glyphs = GlyphSet()
     found = [
@@ -70,7 +70,7 @@ def _data() -> list[dict[str, Any]]:
             ),
         )
     ]
-    for source in map(source_class, sources):
+    for source in map(source_class, data_sources):
         if not source.variable:
             continue
         place = os.environ.get(source.variable)

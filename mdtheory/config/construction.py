@@ -6,13 +6,11 @@ import inspect
 from typing import Any
 
 from mdtheory.config.complaints import nearest, show
-from mdtheory.config.schema import DataConfig, GeometryConfig, ModelConfig
+from mdtheory.config.schema import Component, DataConfig
 from mdtheory.core.registry import Registry
 
 
-def construct(
-    registry: Registry, part: ModelConfig | GeometryConfig | DataConfig, **fixed: Any
-) -> Any:
+def construct(registry: Registry, part: Component | DataConfig, **fixed: Any) -> Any:
     """``registry.get(part.name)(**fixed, **part.options)``. ``ValueError``: one sentence for an
     option that does not fit.
 

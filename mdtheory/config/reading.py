@@ -49,6 +49,10 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     return parse(override(data, overrides), origin=str(path))
 
 
+COMPONENTS = ("model", "geometry", "estimator")
+"""Keys under which a component may stand by its name alone."""
+
+
 def override(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """A copy of ``data`` with each ``key.sub=value`` set; the value is read as TOML, or as a plain
     string.
@@ -64,6 +68,8 @@ def override(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any
         table = result
         for part in parts[:-1]:
             inner = table.get(part, {})
+            if isinstance(inner, str) and part in COMPONENTS:
+                inner = {"name": inner}
             if not isinstance(inner, Mapping):
                 raise ValueError(
                     f"--set {show(item)}: {part} must be a table, got {show(inner)}; shorten the "

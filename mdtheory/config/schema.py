@@ -63,10 +63,10 @@ def _check_device(device: str) -> str:
 
 
 def _check_source(name: str) -> str:
-    from mdtheory.data.sources import sources
+    from mdtheory.data.sources import data_sources
 
-    if name not in sources.names():
-        *others, last = map(repr, sources.names())
+    if name not in data_sources.names():
+        *others, last = map(repr, data_sources.names())
         raise ValueError(f"must be {', '.join(others)} or {last}")
     return name
 
@@ -133,12 +133,12 @@ class DataConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, given: Any) -> Any:
-        from mdtheory.data.sources import source_class, sources
+        from mdtheory.data.sources import data_sources, source_class
 
         if not isinstance(given, Mapping):
             return given
         name = given.get("source", "glyphs")
-        if not isinstance(name, str) or name not in sources.names():
+        if not isinstance(name, str) or name not in data_sources.names():
             return {"image_size": 84, **given}
         kind = source_class(name)
         return {"image_size": kind.image_size, "strength": kind.strength, **given}
@@ -201,18 +201,40 @@ class TaskConfig(Section):
         return self
 
 
-class ModelConfig(Section):
+class Component(Section):
+    """A registered component with its own options. It may be written as its name alone."""
+
+    name: Name
+    options: Options = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name_alone(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
+
+
+class ModelConfig(Component):
     """``[model]``: a registered network and its own options, e.g. ``channels``."""
 
     name: Name = "conv4"
-    options: Options = {}
 
 
-class GeometryConfig(Section):
+class GeometryConfig(Component):
     """``[geometry]``: a registered geometry and its own options."""
 
     name: Name = "maml"
-    options: Options = {}
+
+
+class EstimatorConfig(Component):
+    """``meta.estimator``: a registered estimator and its own options; written as its name alone
+    where it has none.
+    """
+
+    name: Name = "unrolled"
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, plain: SerializerFunctionWrapHandler) -> Any:
+        return plain(self) if self.options else self.name
 
 
 class ObjectiveConfig(Section):
@@ -260,7 +282,7 @@ class MetaConfig(Section):
     the whole norm.
     """
 
-    estimator: Name = "unrolled"
+    estimator: EstimatorConfig = EstimatorConfig()
     batched: Literal["auto", "loop", "vmap"] = "auto"
     n_tasks: Count = 4
     iterations: CountOrZero = 60_000

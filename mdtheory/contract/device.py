@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mdtheory.contract.setting import Broken, Setting
+from mdtheory.contract.setting import ContractViolation, Setting
 from mdtheory.core import tree
 from mdtheory.core.types import Episode, Params
 from mdtheory.meta.learner import MetaLearner
@@ -75,7 +75,7 @@ def resident(setting: Setting) -> None:
     for estimator in ("unrolled", "stepwise"):
         waits = waits_of(setting.learner(estimator), setting.episodes(1)[0])
         if waits and setting.make().capturable:
-            raise Broken(
+            raise ContractViolation(
                 f"a meta-gradient must not wait for the device, but with {estimator} one "
                 f"{waits[0]}; "
                 "keep values in tensors, or declare capturable = False"
@@ -87,8 +87,8 @@ def waits_of(learner: MetaLearner, episode: Episode) -> list[str]:
     a device beside the CPU.
 
     The second pass counts: the first, on the CPU, is also the network's probe. A value read ends
-    the second. Errors: :class:`Broken` where two tensors are on different devices; what is neither
-    parameter nor buffer stays behind.
+    the second. Errors: :class:`ContractViolation` where two tensors are on different devices; what
+    is neither parameter nor buffer stays behind.
     """
     learner.meta_gradient([episode])
     drawn = learner.problem().noise(learner.meta(), learner.task(episode))
@@ -101,7 +101,7 @@ def waits_of(learner: MetaLearner, episode: Episode) -> list[str]:
             )
         except RuntimeError as error:
             if not watch.waits:
-                raise Broken(
+                raise ContractViolation(
                     "a meta-gradient must keep its tensors on one device, but torch says: "
                     f"{str(error).splitlines()[0].rstrip('.')}; make buffers of constants, and new "
                     "tensors like those given"

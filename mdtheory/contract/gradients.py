@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from mdtheory.contract.setting import Broken, NotOwed, Setting, distance
+from mdtheory.contract.setting import ContractViolation, NotApplicable, Setting, distance
 from mdtheory.core import tree
 from mdtheory.core.objectives import Objective
 from mdtheory.core.seeding import generator
@@ -40,7 +40,7 @@ def differentiable(setting: Setting) -> None:
         if not errors[worst] < 1e-6:
             errors = slopes((name,) for name in worst)
             worst = max(errors, key=errors.__getitem__)
-            raise Broken(
+            raise ContractViolation(
                 f"the {estimator} meta-gradient must be the slope of its objective, got a relative "
                 "error of "
                 f"{errors[worst]:.1e} at {worst[0]!r}; look for detach, .data or a wrong backward, "
@@ -100,7 +100,7 @@ def stepwise(setting: Setting) -> None:
             distance({"value": swept.value}, {"value": whole.value}),
         )
         if not gap < 1e-12:
-            raise Broken(
+            raise ContractViolation(
                 f"stepwise must equal unrolled, got a difference of {gap:.1e} for the objective "
                 f"{schedule!r}; "
                 "everything that a later step needs must be in the state"
@@ -110,7 +110,7 @@ def stepwise(setting: Setting) -> None:
 def batched(setting: Setting) -> None:
     """tasks together give what a loop gives"""
     if not setting.make().vmappable:
-        raise NotOwed("declared: vmappable = False")
+        raise NotApplicable("declared: vmappable = False")
     for estimator in ESTIMATORS:
         learner, episodes = setting.learner(estimator), setting.episodes()
         loop = learner.meta_gradient(episodes)
@@ -125,7 +125,7 @@ def batched(setting: Setting) -> None:
             ),
         )
         if not gap < 1e-10:
-            raise Broken(
+            raise ContractViolation(
                 "tasks computed together must give what a loop gives, got a difference of "
                 f"{gap:.1e} with {estimator}; "
                 "write hooks for one task, without reading values into Python, or declare "

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdtheory.contract.setting import TASK_LR, Broken, NotOwed, Setting, distance
+from mdtheory.contract.setting import TASK_LR, ContractViolation, NotApplicable, Setting, distance
 from mdtheory.core import tree
 from mdtheory.core.types import Episode, Params, State
 from mdtheory.geometry.maml import MAML
@@ -26,13 +26,13 @@ def described(setting: Setting) -> None:
     """a docstring and a source"""
     geometry = setting.make()
     if not (type(geometry).__doc__ or "").strip():
-        raise Broken(
+        raise ContractViolation(
             f"{type(geometry).__name__} must have a docstring, got none; say what a step does, as "
             "a "
             "formula"
         )
     if not geometry.source.strip():
-        raise Broken(
+        raise ContractViolation(
             f'{type(geometry).__name__}.source must name where the method is from, got ""; write '
             '"own design" if it is'
         )
@@ -67,7 +67,7 @@ def _untouched(hook: str, function: Callable[..., Any], *arguments: Any, **optio
         ]
         if changed or len(kept) != len(one):
             what = repr(changed[0]) if changed else "the dictionary itself"
-            raise Broken(
+            raise ContractViolation(
                 f"{hook} must leave its arguments as they are, but it changed {what}; return a new "
                 "dictionary instead"
             )
@@ -77,7 +77,7 @@ def _untouched(hook: str, function: Callable[..., Any], *arguments: Any, **optio
 def _holds(hook: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
     missing = [name for name in wanted if name not in found]
     if missing:
-        raise Broken(
+        raise ContractViolation(
             f"{hook} must return the whole state, got one without {missing[0]!r}; return "
             f"{{**state, ...}}"
         )
@@ -86,7 +86,7 @@ def _holds(hook: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor])
     ]
     if odd:
         shapes = f"{tuple(wanted[odd[0]].shape)}, got {tuple(found[odd[0]].shape)}"
-        raise Broken(
+        raise ContractViolation(
             f"{hook} must keep the shape of {odd[0]!r}, {shapes}; the state is what the model's "
             "parameters are"
         )
@@ -102,7 +102,7 @@ def repeatable(setting: Setting) -> None:
     gradients = [learner.meta_gradient(episodes).grads for _ in range(2)]
     for first, second in (solutions, gradients):
         if (gap := distance(second, first)) > setting.exact:
-            raise Broken(
+            raise ContractViolation(
                 f"a task must be solved the same way twice, got a difference of {gap:.1e}; "
                 f"{_REMEMBER}"
             )
@@ -110,12 +110,12 @@ def repeatable(setting: Setting) -> None:
         name for name, value in learner.state_dict().items() if not torch.equal(held[name], value)
     ]
     if changed:
-        raise Broken(
+        raise ContractViolation(
             f"a meta-gradient must change no parameter or buffer, but it changed {changed[0]!r}; "
             f"{_REMEMBER}"
         )
     if not torch.equal(before, torch.get_rng_state()):
-        raise Broken(
+        raise ContractViolation(
             "no hook may draw from the global generator, but one did; draw in `draw(seed)` from "
             "mdtheory.core.seeding"
         )
@@ -126,7 +126,7 @@ _REMEMBER = "carry what a step leaves behind in the state, never on self"
 
 def only_meta(setting: Setting) -> None:
     """everything learned is read from `meta`"""
-    learner, other = setting.learner(), setting.learner(stirred=False)
+    learner, other = setting.learner(), setting.learner(perturbed=False)
     episodes = setting.episodes(1)
     learner.meta_gradient(episodes)  # refuses a model that cannot be used at all
     tasks = [[each.task(episode) for episode in episodes] for each in (learner, other)]
@@ -134,7 +134,7 @@ def only_meta(setting: Setting) -> None:
     found = other.estimator(other.problem(), learner.meta(), tasks[1])
     gap = max(distance(found.grads, expected.grads), abs(float(found.value - expected.value)))
     if gap > max(setting.exact, 1e-12):
-        raise Broken(
+        raise ContractViolation(
             "hooks must read everything learned from meta, but the module's own parameters make a "
             f"difference of {gap:.1e}; "
             'write meta["name"] for self.name'
@@ -145,16 +145,16 @@ def neutral(setting: Setting) -> None:
     """the first step at the start is MAML's"""
     geometry = setting.make()
     if not geometry.starts_as_maml:
-        raise NotOwed("declared: starts_as_maml = False; its docstring says why")
+        raise NotApplicable("declared: starts_as_maml = False; its docstring says why")
     points = []
     for each in (setting, Setting(MAML, setting.model, setting.device)):
-        learner = each.learner(stirred=False, n_steps=1)
+        learner = each.learner(perturbed=False, n_steps=1)
         problem, meta = learner.problem(), tree.detach(learner.meta())
         task = learner.task(setting.episodes(1)[0])
         points.append(problem.point(meta, solve(problem, meta, task)))
     gap = distance(points[0], {name: points[1][name] for name in points[0]})
     if gap > 1e-6:
-        raise Broken(
+        raise ContractViolation(
             f"the first step at the start must be MAML's to 1e-6, got a difference of {gap:.1e}; "
             "start as MAML, or declare starts_as_maml = False and say why"
         )
@@ -162,11 +162,11 @@ def neutral(setting: Setting) -> None:
 
 def learns(setting: Setting) -> None:
     """by the second meta-step every parameter has a gradient"""
-    learner = setting.learner(stirred=False)
+    learner = setting.learner(perturbed=False)
     sizes = gradient_sizes(learner, [setting.episodes()] * 2, meta_lr=0.03)
     names = silent(sizes, learner.geometry.never_trained, before_norm=setting.model == "conv4")
     if names:
-        raise Broken(
+        raise ContractViolation(
             f"every meta-parameter must have a gradient by the second meta-step, but {len(names)} "
             f"of {len(sizes)} have none, "
             f"{names[0]!r} first; start only one factor of a product at zero, or declare them in "
@@ -216,13 +216,13 @@ def saved(setting: Setting) -> None:
     """a state_dict brings everything back"""
     learner, fresh, episodes = (
         setting.learner(),
-        setting.learner(stirred=False),
+        setting.learner(perturbed=False),
         setting.episodes(1),
     )
     fresh.load_state_dict(learner.state_dict())
     gap = distance(fresh.meta_gradient(episodes).grads, learner.meta_gradient(episodes).grads)
     if gap > setting.exact:
-        raise Broken(
+        raise ContractViolation(
             "a loaded state_dict must bring back the same learner, got gradients that differ by "
             f"{gap:.1e}; "
             "make parameters or buffers of what is drawn, and draw from mdtheory.core.seeding"
@@ -238,12 +238,12 @@ def addressed(setting: Setting) -> None:
         torch.equal(value, again[name]) for name, value in first.items()
     )
     if not same or not torch.equal(before, torch.get_rng_state()):
-        raise Broken(
+        raise ContractViolation(
             "draw(seed) must depend on its seed alone, got two different draws; use "
             "mdtheory.core.seeding.generator"
         )
     if any(torch.equal(value, other[name]) for name, value in first.items()):
-        raise Broken(
+        raise ContractViolation(
             "draw(seed) must differ from task to task, got the same noise for two seeds; use the "
             "seed"
         )
@@ -256,7 +256,7 @@ def bijective(setting: Setting) -> None:
     own, z = tree.sub(meta, "geometry.map."), tree.sub(meta, "anchor.")
     gap = distance(learner.geometry.map.inverse(own, learner.geometry.map.point(own, z)), z)
     if not gap < 1e-9:
-        raise Broken(
+        raise ContractViolation(
             f"map.inverse(map.point(z)) must be z, got a difference of {gap:.1e}; correct either"
         )
 
@@ -273,7 +273,7 @@ def adapted(setting: Setting) -> None:
     }
     gap = distance(found, {"outputs": expected})
     if gap > 1e-9:
-        raise Broken(
+        raise ContractViolation(
             f"adapt must give the module of the last point, got outputs that differ by {gap:.1e}; "
             "keep hooks pure"
         )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mdtheory.core.seeding import generator
 from mdtheory.core.types import Episode, Params
 from mdtheory.geometry.base import Geometry
+from mdtheory.inner.estimators.base import Estimator
 from mdtheory.meta.learner import MetaLearner
 from mdtheory.models import models
 
@@ -24,11 +25,11 @@ TASK_LR = 0.1
 CPU = torch.device("cpu")
 
 
-class Broken(ValueError):
+class ContractViolation(ValueError):
     """A property that does not hold: what was owed, what was found, and what to do."""
 
 
-class NotOwed(Exception):
+class NotApplicable(Exception):
     """A property that the geometry declares it does not have."""
 
 
@@ -80,12 +81,17 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 @dataclass(frozen=True)
 class Setting:
     """One geometry on one of :data:`MODELS`: fresh learners and tasks, always the same. ``make``
-    builds the geometry anew.
+    builds the geometry anew; ``network``: a model that is not among them.
     """
 
     make: Callable[[], Geometry]
     model: str
     device: torch.device = CPU
+    network: tuple[Callable[[], nn.Module], tuple[int, ...]] | None = None
+
+    @property
+    def _model(self) -> tuple[Callable[[], nn.Module], tuple[int, ...]]:
+        return MODELS[self.model] if self.network is None else self.network
 
     @property
     def exact(self) -> float:
@@ -93,14 +99,14 @@ class Setting:
         return 0.0 if self.device.type == "cpu" else 1e-10
 
     def learner(
-        self, estimator: str = "unrolled", *, stirred: bool = True, **options: Any
+        self, estimator: str | Estimator = "unrolled", *, perturbed: bool = True, **options: Any
     ) -> MetaLearner:
-        """A float64 learner; ``stirred``: with every meta-parameter moved away from its start."""
-        network, _ = MODELS[self.model]
+        """A float64 learner; ``perturbed``: with every meta-parameter moved away from its start."""
+        network, _ = self._model
         settings = {"n_steps": 2, "task_lr": TASK_LR, **options}
         learner = MetaLearner(network().double(), self.make(), estimator=estimator, **settings)
-        if stirred:
-            stir(learner)
+        if perturbed:
+            perturb(learner)
         return learner.to(self.device)
 
     def episodes(self, n_tasks: int = N_TASKS) -> list[Episode]:
@@ -108,7 +114,7 @@ class Setting:
         return [self._episode(index).to(self.device) for index in range(n_tasks)]
 
     def _episode(self, index: int) -> Episode:
-        _, shape = MODELS[self.model]
+        _, shape = self._model
         rng = generator("contract", "episode", index)
         support, query = (
             torch.randn(n * N_WAY, *shape, generator=rng, dtype=torch.float64) for n in (2, 3)
@@ -119,7 +125,7 @@ class Setting:
         )
 
 
-def stir(learner: MetaLearner, scale: float = 0.05) -> None:
+def perturb(learner: MetaLearner, scale: float = 0.05) -> None:
     """Move every meta-parameter a little, so that no part is at the special point where it
     starts.
     """

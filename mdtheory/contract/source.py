@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from mdtheory.contract.check import FOREIGN, Finding
-from mdtheory.contract.setting import Broken
+from mdtheory.contract.check import Finding, findings
+from mdtheory.contract.setting import ContractViolation
 from mdtheory.data.episodes import Source, load_many
 from mdtheory.data.splits import SPLITS
 
 
 def demand(holds: bool, sentence: str) -> None:
-    """:class:`Broken` with the sentence where something does not hold."""
+    """:class:`ContractViolation` with the sentence where something does not hold."""
     if not holds:
-        raise Broken(sentence)
+        raise ContractViolation(sentence)
 
 
 def splits_share_no_class(source: Source) -> None:
@@ -66,21 +66,14 @@ PROPERTIES: dict[str, Callable[[Source], None]] = {
     "images have their shape": images_have_their_shape,
     "address decides the image": address_decides_the_image,
 }
-"""Every property by name; each raises :class:`Broken` where the source does not keep it."""
+"""Every property by name; each raises :class:`ContractViolation` where the source does not keep
+it.
+"""
 
 
 def check_source(source: Source) -> Iterator[Finding]:
-    """Every property in turn; an error in the source's own code is a finding, too."""
-    for name, examine in PROPERTIES.items():
-        try:
-            examine(source)
-        except Broken as fault:
-            yield Finding(name, "broken", str(fault))
-        except FOREIGN as error:
-            said = " ".join(str(error).split())
-            yield Finding(name, "broken", f"its code raised {type(error).__name__}: {said}")
-        else:
-            yield Finding(name, "holds", examine.__doc__ or "")
+    """Every property in turn."""
+    return findings(lambda: [source], PROPERTIES)
 
 
 def _some(source: Source) -> list[tuple[str, int]]:

@@ -17,7 +17,7 @@ float64 and drawn from a seed, so that an example is small and is repeated exact
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from math import prod
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -27,6 +27,7 @@ import torch
 from hypothesis import assume, reject, strategies as st
 from torch import Tensor, nn
 
+from mdtheory.contract.map import inside
 from mdtheory.core.seeding import generator
 from mdtheory.core.types import Episode, Params
 from mdtheory.data.episodes import EpisodeStream
@@ -194,19 +195,10 @@ def dual_maps(
 
 def _inside(made: DualMap, meta: Params, z: Params) -> Params:
     """z, or the nearest thing to it whose signs the map accepts."""
-    signs: Iterable[Callable[[Tensor], Tensor]] = (
-        lambda v: v,
-        lambda v: -v.abs() - 0.05,
-        lambda v: v.abs() + 0.05,
-    )
-    for sign in signs:
-        moved = {name: sign(value) for name, value in z.items()}
-        try:
-            made.point(meta, moved)
-        except ValueError:
-            continue
-        return moved
-    return reject()
+    try:
+        return inside(made, meta, z)
+    except ValueError:
+        return reject()
 
 
 @st.composite

@@ -51,8 +51,8 @@ def recording() -> Iterator[Tape]:
 
 @contextmanager
 def replaying(tape: Tape) -> Iterator[None]:
-    """Inside, the k-th :func:`stop_gradient` returns the tape's k-th value; the evaluation must meet the
-    same stops.
+    """Inside, the k-th :func:`stop_gradient` returns the tape's k-th value; the evaluation must
+    meet the same stops.
 
     Errors: ``ValueError`` when the evaluation met fewer or more stops than were recorded.
     """

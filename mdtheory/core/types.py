@@ -21,9 +21,9 @@ State = dict[str, Tensor]
 class Episode:
     """One few-shot task's data.
 
-    shapes: ``support_x`` (n_way * n_shot, ...), ``query_x`` (n_way * n_query, ...); the labels are int64
-    class indices (class-major order) for classification, or float targets for regression. ``seed``
-    is the 63-bit address from which a method draws its own noise.
+    shapes: ``support_x`` (n_way * n_shot, ...), ``query_x`` (n_way * n_query, ...); the labels are
+    int64 class indices (class-major order) for classification, or float targets for regression.
+    ``seed`` is the 63-bit address from which a method draws its own noise.
 
     >>> import torch, mdtheory
     >>> x, y = torch.rand(5, 1, 28, 28), torch.arange(5)

@@ -10,6 +10,7 @@ from .open import (
 )
 from .sources import (
     DataSource as DataSource,
+    data_sources as data_sources,
     open_source as open_source,
 )
 from .splits import Division as Division

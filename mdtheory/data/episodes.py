@@ -61,9 +61,9 @@ class EpisodeStream:
     one permutation of the classes are the task's classes; within a class the first ``n_shot``
     places of one permutation of its images are the support and the next ``n_query`` the queries. So
     a task with fewer queries, or fewer classes, is a part of the one with more, and a 1-shot
-    support is part of a 5-shot one. Images have shapes (n_way * n_shot, C, H, W) and (n_way * n_query, C, H,
-    W), class-major; labels 0..n_way-1 by place in the permutation. ``ValueError`` at once where any
-    class of the split has too few images.
+    support is part of a 5-shot one. Images have shapes (n_way * n_shot, C, H, W) and (n_way *
+    n_query, C, H, W), class-major; labels 0..n_way-1 by place in the permutation. ``ValueError`` at
+    once where any class of the split has too few images.
 
     >>> import mdtheory
     >>> sizes = {"n_way": 5, "n_shot": 1, "n_query": 15}

@@ -26,6 +26,7 @@ from .metasgd import (
     DiagonalStep as DiagonalStep,
     MetaSGD as MetaSGD,
 )
+from .mirror import Mirror as Mirror
 from .mtnet import (
     MaskedStep as MaskedStep,
     MTNet as MTNet,

@@ -37,7 +37,8 @@ class StepRule(nn.Module):
     >>> import torch, mdtheory
     >>> class SignStep(mdtheory.StepRule):
     ...     def step(self, meta, state, grad, *, task_lr, k, pull):
-    ...         return {f"z.{name}": state[f"z.{name}"] - task_lr * g.sign() for name, g in grad.items()}
+    ...         step = {f"z.{name}": task_lr * g.sign() for name, g in grad.items()}
+    ...         return {name: state[name] - moved for name, moved in step.items()}
     >>> signs = mdtheory.Geometry(rule=SignStep())
     >>> z, grad = {"z.w": torch.zeros(2)}, {"w": torch.tensor([3.0, -5.0])}
     >>> signs.step({}, z, grad, task_lr=0.5, k=0)

@@ -47,8 +47,8 @@ class MetaMiDA(Geometry):
 
 @geometries.register("metamida-published")
 class PublishedMetaMiDA(Geometry):
-    """MetaMiDA exactly as its public code starts it, dead heads included; ``map.never_trained()`` names
-    what can never train.
+    """MetaMiDA exactly as its public code starts it, dead heads included; ``map.never_trained()``
+    names what can never train.
 
     On Conv4-64 with 5 classes that is 3,004,509 decoder parameters, and 82,632 more of the linear
     layers by rows, of 3,447,535: on all coordinates but those of vectors, g stays an elementwise

@@ -63,7 +63,8 @@ class BlockDualStep(StepRule):
 
     >>> from mdtheory.geometry import Geometry
     >>> from mdtheory.geometry.metamida import KroneckerIAF
-    >>> rates = block_rates(coupling=torch.tensor([[0.0, 0.0], [3.0, 0.0]]), diagonal=torch.tensor([1.0, 0.5]))
+    >>> coupling, diagonal = torch.tensor([[0.0, 0.0], [3.0, 0.0]]), torch.tensor([1.0, 0.5])
+    >>> rates = block_rates(coupling=coupling, diagonal=diagonal)
     >>> rates.tolist()
     [1.0, 18.0]
     >>> rule = BlockDualStep([["weight"], ["bias"]], rates)

@@ -37,8 +37,8 @@ def over_tasks(
     meta: Params,
     rows: Sequence[Sequence[Task]],
 ) -> T:
-    """``vmap`` of function(row, noise) over rows, each one task or several views of it with the same
-    support set; results stacked first.
+    """``vmap`` of function(row, noise) over rows, each one task or several views of it with the
+    same support set; results stacked first.
 
     Errors: ``ValueError`` for tasks that hold no tensors to stack, or tensors of different shapes.
     """

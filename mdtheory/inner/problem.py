@@ -87,7 +87,9 @@ class Problem:
         return self.move(meta, state, gradient, k)
 
     def score(self, meta: Params, state: State, task: Task) -> tuple[Tensor, Tensor]:
-        """The query loss at g(z), and the accuracy (NaN where there are no classes). shapes: (), ()"""
+        """The query loss at g(z), and the accuracy (NaN where there are no classes). shapes: (),
+        ()
+        """
         return task.score(meta, self.weights(meta, self.point(meta, state)))
 
     def meta_penalty(self, meta: Params, state: State, task: Task, k: int) -> Tensor | None:

@@ -21,8 +21,8 @@ def _kept(tensors: Params) -> Params:
 
 
 class Visit:
-    """One place on the way: the state z_k, its point, and the task gradient there, computed once and
-    only when asked for.
+    """One place on the way: the state z_k, its point, and the task gradient there, computed once
+    and only when asked for.
     """
 
     def __init__(self, problem: Problem, meta: Params, task: Task, state: State, k: int):

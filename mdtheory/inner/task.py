@@ -20,9 +20,9 @@ class Task(ABC):
     """``task_loss(meta, weights)`` and ``query_loss(meta, weights)``, both scalars and pure.
 
     ``weights`` are what the geometry makes of a point, by name; ``meta`` holds all meta-parameters,
-    of which a task reads ``shared.<name>`` alone; shapes as the model's. ``seed`` is the address of the method's own noise
-    for this task. :class:`EpisodeTask` is a network on an episode, :class:`FunctionTask` a plain
-    function of R^d.
+    of which a task reads ``shared.<name>`` alone; shapes as the model's. ``seed`` is the address of
+    the method's own noise for this task. :class:`EpisodeTask` is a network on an episode,
+    :class:`FunctionTask` a plain function of R^d.
 
     >>> import torch
     >>> from mdtheory import Task
@@ -37,7 +37,9 @@ class Task(ABC):
 
     seed: int = 0
     strongly_convex = False
-    """Whether the task loss has one minimiser without any penalty: the estimator ``implicit`` asks."""
+    """Whether the task loss has one minimiser without any penalty: the estimator ``implicit``
+    asks.
+    """
 
     @abstractmethod
     def task_loss(self, meta: Params, weights: Params) -> Tensor:
@@ -48,7 +50,9 @@ class Task(ABC):
         """The mean loss on what the steps do not see. shape: ()"""
 
     def score(self, meta: Params, weights: Params) -> tuple[Tensor, Tensor]:
-        """The query loss, and the accuracy where there are classes, NaN elsewhere. shapes: (), ()"""
+        """The query loss, and the accuracy where there are classes, NaN elsewhere. shapes: (),
+        ()
+        """
         loss = self.query_loss(meta, weights)
         return loss, torch.full_like(loss.detach(), float("nan"))
 

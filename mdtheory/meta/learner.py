@@ -24,6 +24,7 @@ from mdtheory.inner.solver import Trace, solve, trace
 from mdtheory.inner.task import EpisodeTask, joint_outputs
 from mdtheory.meta.accumulate import accumulate, refuse_wrapped
 from mdtheory.meta.door import Fitting, as_episodes, floating_type, only_support
+from mdtheory.models.conv_block import fuse
 from mdtheory.models.norm import collecting_statistics
 from mdtheory.models.user.attributes import unwatched
 from mdtheory.models.user.case import FAILURES
@@ -83,9 +84,9 @@ class LearnerOptions(TypedDict, total=False):
     ``inner_loss_scale`` (1) multiplies it in the task solver only; ``norm`` ("transductive"): the
     policy of batch normalisation; ``estimator`` ("unrolled"): a slug or an :class:`Estimator`;
     ``objective``: by default the geometry's own; ``dropout`` ("refuse"): refuse a model that draws
-    dropout, or switch all of it "off"; ``probe`` ("on"): whether the model is judged by a few passes
-    on copies (:func:`~mdtheory.models.user.probe.probe`) at the first call and whenever it has
-    changed, or "off".
+    dropout, or switch all of it "off"; ``probe`` ("on"): whether the model is judged by a few
+    passes on copies (:func:`~mdtheory.models.user.probe.probe`) at the first call and whenever it
+    has changed, or "off".
     """
 
     eval_steps: int | None
@@ -149,9 +150,8 @@ class MetaLearner(nn.Module):
         self.geometry: Geometry = (
             geometries.get(geometry)() if isinstance(geometry, str) else geometry
         )
-        self.network = self.geometry.wrap(
-            prepare(model, norm=self.norm, dropout=options.get("dropout", "refuse"))
-        )
+        prepared = prepare(model, norm=self.norm, dropout=options.get("dropout", "refuse"))
+        self.network = fuse(self.geometry.wrap(prepared))
         estimator = options.get("estimator", "unrolled")
         self.estimator: Estimator = (
             estimators.get(estimator)() if isinstance(estimator, str) else estimator
@@ -397,7 +397,7 @@ class MetaLearner(nn.Module):
         )
 
     def _gradient(self, tasks: list[Episode]) -> MetaGradient:
-        second = self.objective.penalty > 0 or not getattr(self.estimator, "first_order", False)
+        second = self.objective.penalty > 0 or not self.estimator.first_order
         if not tasks:
             raise ValueError(
                 "episodes must hold at least one task, got none; draw n_tasks >= 1 from a stream"

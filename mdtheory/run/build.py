@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from mdtheory.config import RunConfig, construct, parse
 from mdtheory.config.schema import DataConfig, is_device
 from mdtheory.data.episodes import EpisodeStream, Source
-from mdtheory.data.sources import sources
+from mdtheory.data.sources import data_sources
 from mdtheory.geometry.base import geometries
 from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.meta import checkpoint
@@ -57,7 +56,7 @@ def pick_device(name: str) -> torch.device:
 def open_data(config: DataConfig, device: torch.device | None = None) -> Source:
     """The images of a configuration; on a GPU they are kept there whole."""
     device = torch.device("cpu") if device is None else device
-    source = construct(sources, config, strength=config.strength)
+    source = construct(data_sources, config, strength=config.strength)
     return source.open(config.path, image_size=config.image_size, device=device)
 
 
@@ -95,15 +94,16 @@ def build_learner(config: RunConfig, image_shape: Sequence[int]) -> MetaLearner:
 
 def _estimator(config: RunConfig, device: torch.device) -> Estimator:
     """The estimator by name; tasks at once where asked for, or on a GPU where it can."""
-    factory, asked = estimators.get(config.meta.estimator), config.meta.batched
-    if "batched" in inspect.signature(factory).parameters:
-        return factory(batched=asked == "vmap" or (asked == "auto" and device.type != "cpu"))
+    part, asked = config.meta.estimator, config.meta.batched
+    if getattr(estimators.get(part.name), "can_batch", True):
+        at_once = asked == "vmap" or (asked == "auto" and device.type != "cpu")
+        return construct(estimators, part, batched=at_once)
     if asked == "vmap":
         raise ValueError(
-            f"meta.batched must be auto or loop for the estimator {config.meta.estimator!r}, got "
-            "'vmap'; change it"
+            f"meta.batched must be auto or loop for the estimator {part.name!r}, got 'vmap'; "
+            "change it"
         )
-    return factory()
+    return construct(estimators, part)
 
 
 def build_stream(config: RunConfig, source: Source, *, split: str, n_query: int) -> EpisodeStream:

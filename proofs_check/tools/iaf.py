@@ -266,7 +266,7 @@ def is_head(name: str) -> bool:
 
 
 @torch.no_grad()
-def stir(map: BlockIAF, seed: int, size: float = 0.5) -> None:
+def perturb(map: BlockIAF, seed: int, size: float = 0.5) -> None:
     """Normal weights of variance 1/fan-in, heads and biases times ``size``; nothing of the
     library's own start is left.
     """
@@ -292,7 +292,7 @@ def mlp(
     map = MLPIAF([list(block) for block in blocks], hidden=hidden, code=code, **options)
     total = sum(len(block) for block in blocks)
     map.build({"phi": torch.zeros(total, dtype=torch.float64)})
-    stir(map, seed, size)
+    perturb(map, seed, size)
     return flat(map, total, blocks)
 
 
@@ -305,7 +305,7 @@ def kronecker(
     }
     map = KroneckerIAF(**{"partition": 1, **options})
     map.build(like)
-    stir(map, seed, size)
+    perturb(map, seed, size)
     ends = [0, *accumulate(value.numel() for value in like.values())]
     return Flat(map, like, tuple(tuple(range(a, b)) for a, b in pairwise(ends)))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mdtheory.contract.check import PROPERTIES
+from mdtheory.contract.geometry import PROPERTIES
 from mdtheory.core.registry import Registry
 from mdtheory.geometry import geometries as registry
 from tests.commands.runs import call, refused
@@ -77,7 +77,7 @@ def test_a_broken_plug_in_is_told_what_is_wrong_line_by_line(tmp_path):
         ("def f(:", "must be Python that can be imported, got"),
         ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("class Mine(Geometry): pass", "NameError: name 'Geometry' is not defined"),
-        (HEAD, "geometry must be one of the registered names, got 'broken'"),
+        (HEAD, "a component must be one of the registered names, got 'broken'"),
     ],
     ids=["name clash", "no Python", "missing module", "missing name", "registers nothing"],
 )

@@ -316,9 +316,10 @@ def test_doctor_finds_a_wrong_gradient_and_lost_data(monkeypatch, tmp_path):
     """Negative control: a first-order gradient in place of the exact one, and a variable that
     points nowhere.
     """
-    from mdtheory.inner.estimators.unrolled import Unrolled
+    from mdtheory.inner.estimators.unrolled import FirstOrder, Unrolled
 
-    monkeypatch.setattr(Unrolled, "first_order", True)
+    truncated = FirstOrder().task_gradient
+    monkeypatch.setattr(Unrolled, "task_gradient", lambda self, *args: truncated(*args))
     monkeypatch.setenv("MDTHEORY_MINI_IMAGENET", str(tmp_path / "none"))
     result = call("doctor")
     assert result.exit_code == 1

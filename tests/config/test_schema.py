@@ -8,12 +8,14 @@ import json
 import tomllib
 
 import pytest
+import torch
 from hypothesis import given, strategies as st
 from pydantic import ValidationError
 
 from mdtheory.config import RunConfig, load, override, parse
 from mdtheory.config.writing import dump_toml
 from mdtheory.core.objectives import Objective
+from mdtheory.run.build import build_learner
 
 PAPER = """
 seed = 7
@@ -50,8 +52,13 @@ penalty = 0.5
 estimator = "stepwise"
 batched = "loop"
 clip_value = 10
-optimizer = { name = "SGD", meta_lr = 1e-3, weight_decay = 1e-4, options = { momentum = 0.9, nesterov = true } }
 scheduler = { name = "StepLR", options = { step_size = 20000 } }
+
+[meta.optimizer]
+name = "SGD"
+meta_lr = 1e-3
+weight_decay = 1e-4
+options = { momentum = 0.9, nesterov = true }
 
 [validation]
 every = 50
@@ -249,3 +256,49 @@ def test_a_later_key_is_neither_written_nor_digested_at_its_default():
     without = parse({"validation": {"enabled": False}})
     assert "enabled = false" in without.to_toml()
     assert parse(json.loads(without.to_json())) == without
+
+
+def test_a_component_may_be_its_name_alone():
+    by_name = parse({"meta": {"estimator": "stepwise"}, "geometry": "metasgd", "model": "linear"})
+    tables = {
+        "meta": {"estimator": {"name": "stepwise"}},
+        "geometry": {"name": "metasgd"},
+        "model": {"name": "linear"},
+    }
+    assert by_name == parse(tables) and by_name.digest == parse(tables).digest
+    assert tomllib.loads(by_name.to_toml())["meta"]["estimator"] == "stepwise"
+
+
+def test_an_estimator_takes_options_from_a_file_and_from_the_command_line():
+    chunk = {"name": "unrolled", "options": {"chunk": 2}}
+    from_file = parse({"meta": {"estimator": chunk}})
+    assert from_file == parse(override({}, ["meta.estimator.options.chunk=2"]))
+    assert parse(override({"meta": {"estimator": "unrolled"}}, ["meta.estimator.options.chunk=2"]))
+    assert tomllib.loads(from_file.to_toml())["meta"]["estimator"] == chunk
+    assert from_file.digest != parse({}).digest
+    assert parse(tomllib.loads(from_file.to_toml())) == from_file
+    learner = build_learner(from_file, (1, 28, 28))
+    assert learner.estimator.chunk == 2
+    with pytest.raises(ValueError, match=r"estimator\.options\.chunks is not a known key"):
+        build_learner(parse(override({}, ["meta.estimator.options.chunks=2"])), (1, 28, 28))
+
+
+def test_any_registered_map_is_a_geometry_by_name():
+    config = parse({"geometry": {"name": "mirror", "options": {"map": "hypentropy", "beta": 0.5}}})
+    learner = build_learner(config, (1, 28, 28))
+    assert learner.geometry.map.beta == 0.5
+    for options, said in (
+        ({"map": "entrpy"}, "did you mean 'entropy'"),
+        ({"map": "hypentropy", "gamma": 1}, "options of the map 'hypentropy' must suit it"),
+    ):
+        wrong = parse({"geometry": {"name": "mirror", "options": options}})
+        with pytest.raises(ValueError, match=said):
+            build_learner(wrong, (1, 28, 28))
+
+
+def test_a_map_s_domain_is_checked_where_it_is_used():
+    config = parse({"geometry": {"name": "mirror", "options": {"map": "barrier"}}})
+    learner = build_learner(config, (1, 28, 28))
+    x, y = torch.rand(5, 1, 28, 28), torch.arange(5)
+    with pytest.raises(ValueError, match="z of the log-barrier must be negative"):
+        learner.adapt(x, y)

@@ -7,8 +7,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mdtheory.contract import Setting, check, examine
-from mdtheory.contract.check import PROPERTIES
+from mdtheory.contract import Setting, check_geometry, examine
+from mdtheory.contract.geometry import PROPERTIES
 from mdtheory.core import seeding
 from mdtheory.core.tree import ParameterTree
 from mdtheory.geometry import Geometry, StepRule
@@ -314,7 +314,7 @@ def test_every_property_has_a_fault_that_breaks_it():
 
 
 def test_one_broken_property_leaves_the_others():
-    findings = {found.property: found for found in check(lambda: of(Half))}
+    findings = {found.property: found for found in check_geometry(lambda: of(Half))}
     assert findings["neutral"].verdict == "broken" and findings["neutral"].said.startswith("on mlp")
     assert [name for name, found in findings.items() if found.verdict != "holds"] == ["neutral"]
     assert findings["saved"].said == "a state_dict brings everything back"

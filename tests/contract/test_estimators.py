@@ -82,5 +82,5 @@ def test_objectives_against_a_serial_autograd_loop(schedule, device):
 
 
 def test_no_episodes_is_refused():
-    with pytest.raises(ValueError, match=r"tasks must hold at least one task, got none"):
+    with pytest.raises(ValueError, match=r"episodes must hold at least one task, got none"):
         learner_of("maml", "mlp").meta_gradient([])

@@ -47,7 +47,7 @@ class Drifting(Dots):
         return super().load(split, class_index, picks, seed) / (1 + self.drawn)
 
 
-class Broken(Dots):
+class Raising(Dots):
     def count(self, split, class_index):
         raise KeyError(class_index)
 
@@ -68,7 +68,7 @@ def test_right_sources_pass(source):
         (Unnamed, "digest names the set"),
         (TooBright, "images have their shape"),
         (Drifting, "address decides the image"),
-        (Broken, "images have their shape"),
+        (Raising, "images have their shape"),
     ],
 )
 def test_a_planted_fault_is_found(wrong, property):

@@ -132,7 +132,7 @@ def test_defaults_are_what_they_were():
         for field in fields(Problem)
         if callable(field.default_factory)
     }
-    assert made == {"objective": Objective(), "constants": {}}
+    assert made == {"objective": Objective()}
 
 
 @pytest.mark.parametrize("kind", REGISTRIES)

@@ -26,7 +26,7 @@ class Failing(io.StringIO):
 
 FAILURES = [
     OSError(28, "No space left on device"),
-    BrokenPipeError(32, "Broken pipe"),
+    BrokenPipeError(32, "ContractViolation pipe"),
     ValueError("I/O operation on closed file"),
 ]
 

@@ -337,7 +337,10 @@ def test_broken_paths(tmp_path, monkeypatch):
 @pytest.mark.parametrize("size", [0, 3, 5000, 84.0, "84", True])
 def test_broken_sizes(tmp_path, size):
     root = forms.as_folders(tmp_path / "set")
-    opener = lambda: open_mini_imagenet(root, image_size=size, cache_dir=tmp_path / "cache")  # noqa: E731
+
+    def opener():
+        return open_mini_imagenet(root, image_size=size, cache_dir=tmp_path / "cache")
+
     assert "image_size must be a whole number of pixels" in refused(
         opener, tmp_path / "cache", root
     )
@@ -346,7 +349,10 @@ def test_broken_sizes(tmp_path, size):
 @pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.5, 0.6, -0.1), (1, 1, 1)])
 def test_broken_fractions(tmp_path, fractions):
     root = forms.as_folders(tmp_path / "set", splits=False)
-    opener = lambda: open_class_folders(root, fractions=fractions, cache_dir=tmp_path / "cache")  # noqa: E731
+
+    def opener():
+        return open_class_folders(root, fractions=fractions, cache_dir=tmp_path / "cache")
+
     assert "fractions must be three numbers" in refused(opener, tmp_path / "cache", root)
 
 

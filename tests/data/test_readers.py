@@ -199,7 +199,7 @@ def test_the_package_hands_out_its_names():
 
     for name in mdtheory.data.__all__:
         assert getattr(mdtheory.data, name).__name__ == name
-    with pytest.raises(AttributeError, match="No mdtheory.data attribute absent"):
+    with pytest.raises(AttributeError, match=r"No mdtheory\.data attribute absent"):
         _ = mdtheory.data.absent
 
 

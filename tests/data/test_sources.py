@@ -15,7 +15,7 @@ from mdtheory.cli import app
 from mdtheory.config import parse
 from mdtheory.contract.source import check_source
 from mdtheory.data import open_source
-from mdtheory.data.sources import source_class, sources
+from mdtheory.data.sources import data_sources, source_class
 from mdtheory.data.sources.omniglot import EVALUATION, Omniglot
 from mdtheory.run.build import image_shape_of, open_data
 from tests.data import forms
@@ -130,7 +130,7 @@ def test_without_a_path_the_variable_is_named(monkeypatch):
         open_source("omniglot")
 
 
-@pytest.mark.parametrize("name", list(sources))
+@pytest.mark.parametrize("name", list(data_sources))
 def test_every_source_says_what_the_configuration_asks(name):
     kind = source_class(name)
     path = {"path": "somewhere"} if kind.takes_path else {}
@@ -163,9 +163,9 @@ def test_a_wrong_option_is_one_sentence(options, complaint):
 
 PLUGIN = """
 from mdtheory.data.glyphs import GlyphSet
-from mdtheory.data.sources import DataSource, sources
+from mdtheory.data.sources import DataSource, data_sources
 
-@sources.register("SLUG")
+@data_sources.register("SLUG")
 class Letters(DataSource):
     title, image_size, channels, takes_path = "letters", 16, 1, False
 
@@ -192,7 +192,7 @@ def test_one_new_file_is_a_new_source(tmp_path):
 
 
 def test_what_is_no_data_source_is_refused():
-    sources.register("a-function")(lambda: None)
+    data_sources.register("a-function")(lambda: None)
     with pytest.raises(ValueError, match="'a-function' must be a subclass of DataSource"):
         open_source("a-function")
-    del sources._factories["a-function"]
+    del data_sources._factories["a-function"]

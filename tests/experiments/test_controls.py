@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments.controls import CONTROLS, DoubledCurvature, RedundantShift, Shift
-from mdtheory.contract.check import PROPERTIES, examine
+from mdtheory.contract.geometry import PROPERTIES, examine
 from mdtheory.contract.setting import Setting
 from mdtheory.core import seeding, tree
 from mdtheory.geometry.maml import MAML

@@ -34,13 +34,13 @@ def conv4(**options) -> torch.nn.Module:
     )
 
 
-def learner_of(geometry: str | Geometry, *, stirred: bool = True, **options) -> MetaLearner:
-    """Away from the neutral start unless ``stirred=False``, so that no part hides behind an
+def learner_of(geometry: str | Geometry, *, perturbed: bool = True, **options) -> MetaLearner:
+    """Away from the neutral start unless ``perturbed=False``, so that no part hides behind an
     identity.
     """
     made = geometries.get(geometry)() if isinstance(geometry, str) else geometry
     learner = MetaLearner(conv4().double(), made, **{"n_steps": STEPS, "task_lr": RATE, **options})
-    if stirred:
+    if perturbed:
         rng = generator("rivals", "stir")
         with torch.no_grad():
             for parameter in learner.meta().values():

@@ -13,7 +13,7 @@ import torch
 from mdtheory.geometry import geometries
 from mdtheory.maps import DualMap, MirrorMap
 from mdtheory.maps.iaf import MLPIAF, KroneckerIAF
-from tests.maps.iaf.cases import conv4_anchor, random_point, small_anchor, stirred
+from tests.maps.iaf.cases import conv4_anchor, perturbed, random_point, small_anchor
 
 
 def built(slug, **options):
@@ -68,7 +68,7 @@ def test_declared_dead_parameters():
 @pytest.mark.parametrize("slug", ["metamida", "metamida-published"])
 def test_copies_and_state_dicts(slug):
     geometry = built(slug)
-    stirred(geometry)
+    perturbed(geometry)
     twin = copy.deepcopy(geometry)
     fresh = built(slug)
     fresh.load_state_dict(geometry.state_dict())
@@ -82,7 +82,7 @@ def test_copies_and_state_dicts(slug):
 
 @pytest.mark.parametrize("options", [{}, {"form": "mlp"}], ids=str)
 def test_moves_between_precisions(options):
-    geometry = stirred(built("metamida", **options))
+    geometry = perturbed(built("metamida", **options))
     z = random_point(small_anchor(), "z")
     single = copy.deepcopy(geometry).to(torch.float32)
     low = single.map({name: value.float() for name, value in z.items()})
@@ -99,7 +99,7 @@ def test_meta_gradient_through_two_steps_at_full_size():
     anchor = conv4_anchor(channels=8)
     geometry = geometries.get("metamida")()
     geometry.build(anchor)
-    stirred(geometry, scale=0.2)
+    perturbed(geometry, scale=0.2)
     own = dict(geometry.named_parameters())
     target = random_point(anchor, "target", scale=0.1)
 

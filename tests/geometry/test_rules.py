@@ -26,8 +26,8 @@ from tests.maps.certified_cases import (
     built,
     distance,
     meta_of,
+    perturbed,
     random_point,
-    stirred,
     tiny_anchor,
     toy_episode,
 )
@@ -128,7 +128,7 @@ def test_block_rates_make_the_symmetric_part_positive(n_blocks):
 
 
 def test_block_bounds_are_the_norms_of_the_dense_blocks():
-    made = stirred(built(KroneckerIAF(partition=[["b.w", "a.b"], ["a.w"]]), tiny_anchor()), 0.5)
+    made = perturbed(built(KroneckerIAF(partition=[["b.w", "a.b"], ["a.w"]]), tiny_anchor()), 0.5)
     meta, z = meta_of(made), random_point(tiny_anchor(), "z")
     coupling, diagonal = block_bounds(made, meta, z, made.blocks)
     own = jacobian(made, meta, z)
@@ -144,7 +144,7 @@ def test_block_bounds_are_the_norms_of_the_dense_blocks():
 
 @pytest.mark.parametrize("name", MAPS)
 def test_pullback_is_gradient_descent_on_the_composition(name):
-    made = stirred(built(MAPS[name](), tiny_anchor()), 0.5)
+    made = perturbed(built(MAPS[name](), tiny_anchor()), 0.5)
     geometry = Geometry(map=made, rule=PullbackStep())
     meta, z, u = meta_of(made), random_point(tiny_anchor(), "z"), random_point(tiny_anchor(), "u")
     moved = geometry.step(tree.prefixed("map.", meta), tree.prefixed("z.", z), u, task_lr=0.3, k=0)
@@ -165,7 +165,7 @@ def test_any_map_with_any_rule_has_exact_meta_gradients(map, rule):
     learner = MetaLearner(
         network, Geometry(map=MAPS[map](), rule=RULES[rule]()), n_steps=2, task_lr=0.1
     )
-    stirred(learner.geometry, 0.1)
+    perturbed(learner.geometry, 0.1)
     episode, problem = toy_episode(0), learner.problem()
     task = learner.task(episode)
     meta = tree.detach(learner.meta())

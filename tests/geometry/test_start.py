@@ -53,7 +53,7 @@ def test_mtnets_two_parts_on_conv4_64():
 
 
 def first_point(geometry):
-    learner, episode = learner_of(geometry, stirred=False, n_steps=1), episode_of()
+    learner, episode = learner_of(geometry, perturbed=False, n_steps=1), episode_of()
     problem, meta = learner.problem(), tree.detach(learner.meta())
     return problem.point(meta, solve(problem, meta, learner.task(episode)))
 
@@ -94,7 +94,7 @@ class TestNeutralStart:
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(("slug", "options"), EACH)
 def test_every_tensor_learns_by_the_second_meta_step(slug, options):
-    learner = learner_of(geometries.get(slug)(**options), stirred=False, n_steps=2)
+    learner = learner_of(geometries.get(slug)(**options), perturbed=False, n_steps=2)
     optimizer, seen = torch.optim.SGD(learner.parameters(), lr=0.1), {}
     for _ in range(2):
         optimizer.zero_grad()
@@ -113,7 +113,7 @@ def test_every_tensor_learns_by_the_second_meta_step(slug, options):
 @pytest.mark.parametrize(("slug", "options"), EACH)
 def test_state_dict_round_trip(slug, options):
     learner = learner_of(geometries.get(slug)(**options))
-    fresh = learner_of(geometries.get(slug)(**options), stirred=False)
+    fresh = learner_of(geometries.get(slug)(**options), perturbed=False)
     assert (
         distance(
             fresh.meta_gradient([episode_of()]).grads, learner.meta_gradient([episode_of()]).grads

@@ -18,7 +18,7 @@ from tests.geometry.cases import conv4, episode_of, learner_of
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def stirred(hidden):
+def perturbed(hidden):
     shapes = {"a.weight": (4, 3, 3, 3), "b.weight": (2, 5), "b.bias": (2,)}
     rule = KroneckerStep(hidden)
     rule.build({name: torch.zeros(shape) for name, shape in shapes.items()})
@@ -31,7 +31,7 @@ def stirred(hidden):
 
 def test_linear_transform_never_reverses_a_gradient():
     for _ in range(20):
-        rule, xi, g = stirred(0)
+        rule, xi, g = perturbed(0)
         moved = rule.transformed(xi, g)
         assert all(float((moved[name] * g[name]).sum()) >= 0 for name in g)
 
@@ -83,7 +83,7 @@ def test_an_unknown_form_is_one_sentence():
 
 @pytest.mark.parametrize("hidden", [0, 2])
 def test_transform_is_homogeneous(hidden):
-    rule, xi, g = stirred(hidden)
+    rule, xi, g = perturbed(hidden)
     scaled = rule.transformed(xi, {name: 3 * value for name, value in g.items()})
     assert all(
         torch.allclose(scaled[name], 3 * value) for name, value in rule.transformed(xi, g).items()
@@ -91,7 +91,7 @@ def test_transform_is_homogeneous(hidden):
 
 
 def test_hidden_layers_are_not_linear():
-    rule, xi, g = stirred(2)
+    rule, xi, g = perturbed(2)
     xi = {name: value * 0.5 if "slope" in name else value for name, value in xi.items()}
     opposite = rule.transformed(xi, {name: -value for name, value in g.items()})
     assert not torch.allclose(opposite["a.weight"], -rule.transformed(xi, g)["a.weight"])

@@ -8,6 +8,7 @@ room of its own. ``import`` statements for type checkers only count for nothing,
 from __future__ import annotations
 
 import ast
+from itertools import pairwise
 from pathlib import Path
 
 TOPS = ("proofs_check", "experiments", "tests")
@@ -113,7 +114,7 @@ def cycle(graph: set[Edge]) -> list[str]:
 
 def witnesses(graph: set[Edge], circle: list[str]) -> list[str]:
     """The imports that a circle of rooms is made of, one line each."""
-    steps = set(zip(circle, circle[1:], strict=False))
+    steps = set(pairwise(circle))
     return [f"{a} -> {b}" for a, b in sorted(graph) if (room(a), room(b)) in steps]
 
 

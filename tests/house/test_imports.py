@@ -31,7 +31,7 @@ def test_the_mathematics_stands_below_what_uses_it():
     order = drawn(edges(PACKAGE)).split("\n")
     place = {line.split(" -> ")[0]: n for n, line in enumerate(order)}
     ladder = ["core", "maps", "geometry", "inner", "meta", "run", "commands", "cli"]
-    assert [name for name in sorted(ladder, key=place.__getitem__)] == ladder
+    assert sorted(ladder, key=place.__getitem__) == ladder
     assert order[0].startswith("core")
 
 

@@ -43,8 +43,8 @@ def on(device: torch.device, data: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_every_derivative_is_the_ordinary_one(size: Size, triton_machine: torch.device) -> None:
-    data = [on(triton_machine, make(size, tasks=2)) for make in (inputs, along)]
+def test_every_derivative_is_the_ordinary_one(size: Size, small_tiles: torch.device) -> None:
+    data = [on(small_tiles, make(size, tasks=2)) for make in (inputs, along)]
     expected = looped(ordinary, size, *data)
     at_a_time, together = looped(ours, size, *data), at_once(ours, size, *data)
     assert distance(at_a_time, expected) < TOLERANCE
@@ -52,25 +52,25 @@ def test_every_derivative_is_the_ordinary_one(size: Size, triton_machine: torch.
     assert all(torch.equal(a, b) for a, b in zip(at_a_time, together, strict=True))
 
 
-def test_a_gamma_of_zero_or_below(triton_machine: torch.device) -> None:
+def test_a_gamma_of_zero_or_below(small_tiles: torch.device) -> None:
     size = Size(2, 2, 3, 4, 4, counted=2)
-    x, weight, bias, gamma, beta = on(triton_machine, inputs(size, tasks=1))
+    x, weight, bias, gamma, beta = on(small_tiles, inputs(size, tasks=1))
     gamma = gamma.abs() * torch.tensor([1.0, 0.0, -1.0], dtype=gamma.dtype, device=gamma.device)
-    data = (x, weight, bias, gamma, beta), on(triton_machine, along(size, tasks=1))
+    data = (x, weight, bias, gamma, beta), on(small_tiles, along(size, tasks=1))
     assert distance(looped(ours, size, *data), looped(ordinary, size, *data)) < TOLERANCE
 
 
-def test_float32_is_as_good_as_the_ordinary_one(triton_machine: torch.device) -> None:
+def test_float32_is_as_good_as_the_ordinary_one(small_tiles: torch.device) -> None:
     size = Size(3, 3, 8, 4, 4, counted=3)
-    low = [on(triton_machine, make(size, tasks=1, dtype=torch.float32)) for make in (inputs, along)]
+    low = [on(small_tiles, make(size, tasks=1, dtype=torch.float32)) for make in (inputs, along)]
     exact = looped(ordinary, size, *(tuple(x.double() for x in part) for part in low))
     mine, theirs = looped(ours, size, *low), looped(ordinary, size, *low)
     assert distance(mine, exact) < max(3 * distance(theirs, exact), 1e-5)
 
 
-def test_weights_that_the_tasks_share(triton_machine: torch.device) -> None:
+def test_weights_that_the_tasks_share(small_tiles: torch.device) -> None:
     size = Size(2, 2, 3, 4, 4, counted=2)
-    data = [on(triton_machine, make(size, tasks=2)) for make in (inputs, along)]
+    data = [on(small_tiles, make(size, tasks=2)) for make in (inputs, along)]
     one = all_derivatives(ours, size)
     (xs, *rest), cotangents = data
     own = [x[0] for x in rest]
@@ -80,14 +80,12 @@ def test_weights_that_the_tasks_share(triton_machine: torch.device) -> None:
 
 
 def test_the_number_of_programs_moves_no_result(
-    triton_machine: torch.device, monkeypatch: pytest.MonkeyPatch
+    small_tiles: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mdtheory.kernels import triton
 
     size = Size(3, 2, 4, 4, 4, counted=3)
-    data = [
-        on(triton_machine, make(size, tasks=1, dtype=torch.float32)) for make in (inputs, along)
-    ]
+    data = [on(small_tiles, make(size, tasks=1, dtype=torch.float32)) for make in (inputs, along)]
     few = looped(ours, size, *data)
     monkeypatch.setattr(triton, "PROGRAMS", 5)
     assert all(torch.equal(a, b) for a, b in zip(few, looped(ours, size, *data), strict=True))
@@ -102,8 +100,8 @@ class TestAgainstTheLoops:
     tasks = 2
 
     @pytest.fixture
-    def images(self, triton_machine: torch.device) -> tuple[Tensor, ...]:
-        if triton_machine.type != "cpu":
+    def images(self, small_tiles: torch.device) -> tuple[Tensor, ...]:
+        if small_tiles.type != "cpu":
             pytest.skip("the loops are a CPU's: there the interpreter compares")
         x, weight, _, gamma, beta = inputs(self.size, tasks=self.tasks)
         return last(x.flatten(0, 1)), weight, gamma, beta

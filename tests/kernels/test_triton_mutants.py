@@ -77,13 +77,13 @@ def error(tasks: int = 1) -> float:
     return distance(at_once(ours, size, *data), looped(ordinary, size, *data))
 
 
-def test_without_a_fault_there_is_no_error(triton_machine: torch.device) -> None:
+def test_without_a_fault_there_is_no_error(small_tiles: torch.device) -> None:
     assert error() < 1e-12
 
 
 @pytest.mark.parametrize("fault", BLOCK)
 def test_a_fault_in_the_block_is_seen(
-    fault: str, triton_machine: torch.device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    fault: str, small_tiles: torch.device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from mdtheory.kernels import triton
 
@@ -94,7 +94,7 @@ def test_a_fault_in_the_block_is_seen(
 
 @pytest.mark.parametrize("fault", CONVOLUTION)
 def test_a_fault_in_the_convolution_is_seen(
-    fault: str, triton_machine: torch.device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    fault: str, small_tiles: torch.device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from mdtheory.kernels import triton, triton_convolution
 

@@ -54,7 +54,7 @@ def built(map, anchor=None):
     return map.double()
 
 
-def stirred(map, scale=1.0, seed=0):
+def perturbed(map, scale=1.0, seed=0):
     """Every parameter moved by N(0, scale^2): far from where it starts."""
     draw = generator("beyond", "stir", seed)
     with torch.no_grad():

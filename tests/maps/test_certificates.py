@@ -14,7 +14,7 @@ from mdtheory.maps.potential.icnn import InputConvexPotential
 from mdtheory.maps.potential.ridge import ConvexPotential
 from proofs_check.tools.adversary import unit_centres
 from tests.maps.adversary import extreme_modulus, jacobian
-from tests.maps.certified_cases import built, meta_of, stirred, tiny_anchor, trained
+from tests.maps.certified_cases import built, meta_of, perturbed, tiny_anchor, trained
 
 SLACK = 1e-10
 FORMS = {
@@ -51,7 +51,7 @@ def learned_alone(meta):
 @pytest.mark.parametrize("scale", [0.3, 3.0])
 @pytest.mark.parametrize("form", FORMS)
 def test_wild_parameters(form, scale):
-    made = stirred(built(FORMS[form](), tiny_anchor()), scale)
+    made = perturbed(built(FORMS[form](), tiny_anchor()), scale)
     meta = meta_of(made)
     low, high = made.curvature(meta)
     assert made.mu < low < 1 < high < made.L
@@ -60,7 +60,7 @@ def test_wild_parameters(form, scale):
 
 @pytest.mark.parametrize("scale", [0.3, 3.0])
 def test_the_ridge_certificate_is_tight(scale):
-    made = stirred(built(FORMS["ridge"](), tiny_anchor()), scale)
+    made = perturbed(built(FORMS["ridge"](), tiny_anchor()), scale)
     alone = learned_alone(meta_of(made))
     certified, realised = (
         made.learned_curvature(alone),

@@ -80,7 +80,10 @@ def reference_set(scores, coverage, probabilities):
 )
 def test_sets_are_those_of_the_definition(n, c, coverage, seed):
     generator = torch.Generator().manual_seed(seed)
-    draw = lambda m: (3 * torch.randn(m, c, generator=generator, dtype=torch.float64)).softmax(1)  # noqa: E731
+
+    def draw(m):
+        return (3 * torch.randn(m, c, generator=generator, dtype=torch.float64)).softmax(1)
+
     held, labels, asked = draw(n), torch.randint(c, (n,), generator=generator), draw(7)
     made = split_conformal(held, labels, coverage=coverage)
     expected = [reference_set(made.scores.tolist(), coverage, row) for row in asked.tolist()]

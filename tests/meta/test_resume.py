@@ -1,4 +1,4 @@
-"""Broken off at any moment and resumed: the bits of the run that was never stopped."""
+"""ContractViolation off at any moment and resumed: the bits of the run that was never stopped."""
 
 from __future__ import annotations
 

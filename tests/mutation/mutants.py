@@ -162,7 +162,8 @@ class Source:
 
     def planted(self, mutant: Mutant) -> str:
         """The whole file with the change."""
-        return self.module.deep_replace(mutant.original, mutant.changed).code  # type: ignore[union-attr]
+        changed = self.module.deep_replace(mutant.original, mutant.changed)
+        return changed.code  # type: ignore[union-attr]
 
 
 def sources() -> dict[str, Source]:

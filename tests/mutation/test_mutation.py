@@ -18,9 +18,11 @@ from tests.mutation.worker import KILLED
 PROBE = """
 from tests.mutation.worker import judge, preload
 preload()
-path, test = "mdtheory/maps/identity.py", "tests/maps/test_mirror_maps.py::test_mirror_map_properties[1.0-identity]"
+path = "mdtheory/maps/identity.py"
+test = "tests/maps/test_mirror_maps.py::test_mirror_map_properties[1.0-identity]"
 text = open(path).read()
-for changed in (text, text + "\\n# nothing", text.replace("0.5 * tree.dot(z, z)", "tree.dot(z, z)"), text + "\\n1 / 0\\n"):
+doubled = text.replace("0.5 * tree.dot(z, z)", "tree.dot(z, z)")
+for changed in (text, text + "\\n# nothing", doubled, text + "\\n1 / 0\\n"):
     print(judge(path, changed, [test], cpu_seconds=60).verdict)
 """
 

@@ -15,7 +15,7 @@ from mdtheory.maps.potential.icnn import InputConvexPotential
 from mdtheory.maps.potential.ridge import ConvexPotential
 from proofs_check.studies.certificates import page, rows
 from proofs_check.tools.adversary import Searched, search
-from tests.maps.certified_cases import built, meta_of, stirred, tiny_anchor
+from tests.maps.certified_cases import built, meta_of, perturbed, tiny_anchor
 
 
 def saturated(kind, sign=1):
@@ -66,7 +66,7 @@ def test_it_breaks_a_false_certificate():
     ids=["ridge", "icnn", "certified"],
 )
 def test_certificates_of_disturbed_maps_hold(make):
-    made = stirred(built(make(), tiny_anchor()))
+    made = perturbed(built(make(), tiny_anchor()))
     found = dict(rows("map", made, meta_of(made), tiny_anchor(), [tiny_anchor()], n=1, steps=3))
     assert len(found) == (1 if isinstance(made, CertifiedMLPIAF) else 2)
     assert all(one.holds for one in found.values())

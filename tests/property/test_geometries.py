@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from mdtheory.contract import Setting, examine
-from mdtheory.contract.check import PROPERTIES
+from mdtheory.contract.geometry import PROPERTIES
 from mdtheory.contract.strategies import makers
 from tests.contract.test_broken import FAULTS
 from tests.property.mutants import assert_rejects

@@ -53,7 +53,8 @@ SCRIPT = """```{raw} html
   const show = () => {
     let shown = 0;
     for (const row of rows) {
-      const fits = Object.keys(columns).every(name => ["", text(row, name)].includes(form.elements[name].value));
+      const fits = Object.keys(columns).every(
+        name => ["", text(row, name)].includes(form.elements[name].value));
       row.hidden = !fits;
       shown += fits;
     }

@@ -10,8 +10,9 @@ from mdtheory_pages.files import Pages
 EMPTY = """\
 # Results
 
-No record is here yet. A record is a finished run with its configuration, its seeds and every task's score. The tables on this
-page are made from records by `python -m experiments.tables --write`, never by hand.
+No record is here yet. A record is a finished run with its configuration, its seeds and every task's
+score. The tables on this page are made from records by `python -m experiments.tables --write`,
+never by hand.
 """
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 
 from torch import nn
@@ -14,7 +13,7 @@ from mdtheory.core.types import Episode, Params
 from mdtheory.meta import MetaLearner
 from mdtheory.models import models
 
-DEFAULT = inspect.signature(MetaLearner).parameters["estimator"].default
+DEFAULT = "unrolled"
 
 VARIANTS = (Variant(DEFAULT), Variant("stepwise"))
 """What is measured of ours, the first as the yardstick. One entry more for another estimator, or

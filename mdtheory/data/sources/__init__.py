@@ -5,6 +5,6 @@ the arguments of its constructor are ``data.options``. Importing one is cheap: w
 imported in :meth:`DataSource.open`.
 """
 
-from mdtheory.data.sources.base import DataSource, open_source, source_class, sources
+from mdtheory.data.sources.base import DataSource, data_sources, open_source, source_class
 
-__all__ = ["DataSource", "open_source", "source_class", "sources"]
+__all__ = ["DataSource", "data_sources", "open_source", "source_class"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mdtheory.data.image_index import Found
     from mdtheory.data.images import ClassImages
 
-sources: Registry = Registry("data", "mdtheory.data.sources")
+data_sources: Registry = Registry("data", "mdtheory.data.sources")
 """Every known source, by the name that a configuration gives it."""
 
 
@@ -69,7 +69,7 @@ def source_class(name: str) -> type[DataSource]:
     """The registered class; ``ValueError`` for an unknown name, or for what is no
     :class:`DataSource`.
     """
-    found = sources.get(name)
+    found = data_sources.get(name)
     if not (isinstance(found, type) and issubclass(found, DataSource)):
         raise ValueError(
             f"data source {name!r} must be a subclass of DataSource, got {found!r}; derive it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mdtheory.data.sources.base import DataSource, held_on, sources
+from mdtheory.data.sources.base import DataSource, data_sources, held_on
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mdtheory.data.episodes import Source
 
 
-@sources.register("folder")
+@data_sources.register("folder")
 class Folder(DataSource):
     """One folder per class, or any other known form; see
     :func:`mdtheory.data.open.open_class_folders`.

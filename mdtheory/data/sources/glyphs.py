@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mdtheory.data.sources.base import DataSource, sources
+from mdtheory.data.sources.base import DataSource, data_sources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mdtheory.data.episodes import Source
 
 
-@sources.register("glyphs")
+@data_sources.register("glyphs")
 class Glyphs(DataSource):
     """Letters of a dozen scripts, warped anew for every pick; see
     :class:`mdtheory.data.glyphs.GlyphSet`.

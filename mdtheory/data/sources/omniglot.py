@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mdtheory.data.sources.base import DataSource, held_on, sources
+from mdtheory.data.sources.base import DataSource, data_sources, held_on
 from mdtheory.data.splits import Division, by_digest
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ TRAIN_CHARACTERS, VALIDATION_CHARACTERS = 1100, 100
 ANGLES = (0, 90, 180, 270)
 
 
-@sources.register("omniglot")
+@data_sources.register("omniglot")
 class Omniglot(DataSource):
     """1,623 characters, each drawn by 20 people: grey squares, ink 1 on paper 0.
 

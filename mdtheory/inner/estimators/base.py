@@ -38,8 +38,8 @@ class TaskGradient(NamedTuple):
 
 
 class Estimator(ABC):
-    """``estimator(problem, meta, tasks)``: the mean over tasks of the gradient of the surrogate that
-    it declares.
+    """``estimator(problem, meta, tasks)``: the mean over tasks of the gradient of the surrogate
+    that it declares.
 
     ``batched``: compute tasks at once by vmap over *whole task gradients* (never differentiate
     through a vmap), ``chunk`` at a time, and add the chunks up; otherwise one task after the other.
@@ -64,6 +64,7 @@ class Estimator(ABC):
     """
 
     needs_penalty = False  # True: only for geometries with a task penalty R(phi; theta)
+    first_order = False  # True: takes no second derivative of the task loss
     can_batch = True  # False: tasks are always looped over, since a step reads values on the host
 
     def __init__(self, *, batched: bool = False, chunk: int | None = None):

@@ -176,7 +176,7 @@ def conjugate_gradients(
         if not bool(curvature > 0):
             raise NegativeCurvature(
                 "the task objective must be strongly convex at its minimiser, got curvature "
-                f"{float(curvature):.3g} along a "
+                f"{float(curvature.detach()):.3g} along a "
                 "direction of the linear solve; raise the prior's precision or take more solver "
                 "steps"
             )

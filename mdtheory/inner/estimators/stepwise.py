@@ -49,8 +49,8 @@ class Stepwise(Estimator):
 
 
 class _Sweep:
-    """The reverse pass: one adjoint per set of parameters in a term's ``wrt``, and the gradients gathered so
-    far.
+    """The reverse pass: one adjoint per set of parameters in a term's ``wrt``, and the gradients
+    gathered so far.
     """
 
     last: State

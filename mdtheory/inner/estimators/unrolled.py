@@ -22,8 +22,6 @@ class Unrolled(Estimator):
     Cost: O(K) gradients and Hessian-vector products; memory: the graph of all K steps.
     """
 
-    first_order = False
-
     def surrogate(
         self, problem: Problem, meta: Params, task: Task, noise: Params
     ) -> tuple[Tensor, Params]:

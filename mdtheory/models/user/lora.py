@@ -47,8 +47,10 @@ def with_low_rank(
     gradient, then both.
 
     >>> from mdtheory.models import models
-    >>> small = with_low_rank(models.get("vit")(image_size=14, width=8, depth=1), "*.qkv.weight", rank=2)
-    >>> [name for name, value in small.named_parameters() if fnmatchcase(name, LOW_RANK)]  # doctest: +NORMALIZE_WHITESPACE
+    >>> network = models.build("vit", image_size=14, width=8, depth=1)
+    >>> small = with_low_rank(network, "*.qkv.weight", rank=2)
+    >>> [name for name, value in small.named_parameters() if fnmatchcase(name, LOW_RANK)]
+    ... # doctest: +NORMALIZE_WHITESPACE
     ['blocks.0.attention.qkv.parametrizations.weight.0.up',
     'blocks.0.attention.qkv.parametrizations.weight.0.down']
     """

@@ -24,7 +24,8 @@ class Wrong(Plain):
 
     def adapted(self, episode, *, differentiable):
         found = super().adapted(episode, differentiable=False)
-        return {n: w + (value - value.detach()) for (n, value), w in zip(self.weights.items(), found.values())}
+        pairs = zip(self.weights.items(), found.values())
+        return {n: w + (value - value.detach()) for (n, value), w in pairs}
 '''
 ABSENT = '''
 """Needs a library that nobody has."""

@@ -58,7 +58,7 @@ PARTITIONS = {
 }
 
 
-def stirred(built, scale=0.4, seed=0):
+def perturbed(built, scale=0.4, seed=0):
     """The same map with every parameter away from its special starting value; ReLU units are on,
     all else being positive.
     """

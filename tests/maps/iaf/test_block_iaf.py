@@ -20,9 +20,9 @@ from tests.maps.iaf.cases import (
     distance,
     kronecker,
     mlp,
+    perturbed,
     random_point,
     small_anchor,
-    stirred,
 )
 
 SCALES = ["exp", "bounded", (0.25, 3.0)]
@@ -85,7 +85,7 @@ def coupled(built, z):
 def test_theorem_t1_on_tensors(partition, form, scale):
     anchor = small_anchor()
     options = {"partition": partition, "scale": scale}
-    built = stirred(
+    built = perturbed(
         mlp(anchor, **options) if form == "mlp" else kronecker(anchor, init=form, **options)
     )
     z = random_point(anchor, "t1")
@@ -115,7 +115,7 @@ def test_theorem_t1_on_any_partition_of_coordinates(blocks, scale, seed):
     z["q"] = torch.randn(
         d - d // 2 if d > 1 else d, generator=generator("t1", seed + 100), dtype=torch.float64
     )
-    built = stirred(mlp(z, partition=blocks, scale=scale, seed=seed), seed=seed)
+    built = perturbed(mlp(z, partition=blocks, scale=scale, seed=seed), seed=seed)
     assert violations(built, z) == []
     jacobian, number = dense(built, z)
     assert [sorted(torch.nonzero(number == i).flatten().tolist()) for i in range(len(blocks))] == [
@@ -132,7 +132,7 @@ def test_first_different_block_decides(blocks, seed):
     """
     d = sum(map(len, blocks))
     anchor = {"x": torch.randn(d, generator=generator("a", seed), dtype=torch.float64)}
-    built = stirred(mlp(anchor, partition=blocks, seed=seed), seed=seed)
+    built = perturbed(mlp(anchor, partition=blocks, seed=seed), seed=seed)
     i = seed % len(blocks)
     other = {"x": anchor["x"].clone()}
     later = [index for block in blocks[i:] for index in block]
@@ -184,13 +184,13 @@ def test_t1_rejects_mutants(mutant, broken):
     built.build(z)
     if mutant == "signed":
         built.scale = Signed("exp")
-    assert broken in violations(stirred(built), z)
+    assert broken in violations(perturbed(built), z)
 
 
 @pytest.mark.parametrize("form", ["live", "mlp"])
 def test_vmap_over_tasks_is_the_loop(form):
     anchor = small_anchor()
-    built = stirred(mlp(anchor, partition=2) if form == "mlp" else kronecker(anchor, partition=2))
+    built = perturbed(mlp(anchor, partition=2) if form == "mlp" else kronecker(anchor, partition=2))
     own = {n: v.detach() for n, v in built.own().items()}
     tasks = [random_point(anchor, "vmap", i) for i in range(3)]
     together = {name: torch.stack([task[name] for task in tasks]) for name in anchor}
@@ -207,7 +207,7 @@ def test_vmap_over_tasks_is_the_loop(form):
 @pytest.mark.parametrize("form", ["live", "mlp"])
 def test_twice_differentiable(form):
     anchor = {"w": torch.randn(2, 2, dtype=torch.float64), "b": torch.randn(3, dtype=torch.float64)}
-    built = stirred(
+    built = perturbed(
         mlp(anchor, partition=1, hidden=3, code=2)
         if form == "mlp"
         else kronecker(anchor, partition=1, scale="bounded")

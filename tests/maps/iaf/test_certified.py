@@ -31,9 +31,9 @@ from tests.maps.certified_cases import (
     built,
     distance,
     meta_of,
+    perturbed,
     random_point,
     small_anchor,
-    stirred,
     tiny_anchor,
     toy_episode,
     trained,
@@ -48,7 +48,7 @@ SLACK = 1e-10
 
 def coupled(form, *, scale=1.0, size=50.0, anchor=None, **options):
     """A map whose conditioners use nearly the whole budget eta: heads blown up by ``size``."""
-    made = stirred(built(FORMS[form](**options), anchor), scale)
+    made = perturbed(built(FORMS[form](**options), anchor), scale)
     with torch.no_grad():
         for name, value in made.named_parameters():
             if name in made.tail_names:
@@ -137,7 +137,7 @@ class WithoutContraction(CertifiedMLPIAF):
 
 @pytest.mark.parametrize("mutant", [CertifiedMLPIAF, Unsaturated, Unscaled, WithoutContraction])
 def test_mutants_break_the_constructors_bounds(mutant):
-    made = stirred(built(mutant(partition=1, hidden=4, code=3), tiny_anchor()), 3.0)
+    made = perturbed(built(mutant(partition=1, hidden=4, code=3), tiny_anchor()), 3.0)
     with torch.no_grad():
         for name in made.tail_names:
             made.get_parameter(name).mul_(50.0)
@@ -146,7 +146,7 @@ def test_mutants_break_the_constructors_bounds(mutant):
 
 
 def test_plain_blockiaf_fails_the_same_check():
-    made = stirred(built(MLPIAF(partition=1, hidden=4, code=3), tiny_anchor()))
+    made = perturbed(built(MLPIAF(partition=1, hidden=4, code=3), tiny_anchor()))
     low, high = directed_bounds(made, meta_of(made), tiny_anchor())
     assert low < 0 and high > 100
 
@@ -188,7 +188,7 @@ class TestMap:
         made, z = built(FORMS[form]()), random_point(small_anchor(), "z", scale=3.0)
         meta = meta_of(made)
         assert all(torch.equal(made.point(meta, z)[name], z[name]) for name in z)
-        assert distance(stirred(made)(z), z) > 0.01
+        assert distance(perturbed(made)(z), z) > 0.01
         assert isinstance(made, DualMap) and not isinstance(made, MirrorMap)
 
     def test_jacobian_is_block_triangular_with_the_log_determinant(self, form):
@@ -199,8 +199,9 @@ class TestMap:
         for i, name in enumerate(names):
             rows = own[ends[i] - z[name].numel() : ends[i]]
             block = rows[:, ends[i] - z[name].numel() :]
-            assert (block - torch.diag(block.diagonal()) if block.shape[0] == block.shape[1] else block[:, block.shape[0] :]
-                    ).abs().max() == 0  # fmt: skip
+            square = block.shape[0] == block.shape[1]
+            outside = block - torch.diag(block.diagonal()) if square else block[:, block.shape[0] :]
+            assert outside.abs().max() == 0
         sign, log_det = torch.linalg.slogdet(own)
         assert sign == 1 and abs(float(log_det - made.log_abs_det(meta, z))) < 1e-12
 
@@ -295,8 +296,7 @@ def test_exact_lipschitz_constants_bound_the_conditioners():
             def conditioners(x, made=made, enforced=enforced, z=z):
                 gates, shifts = made.conditioners(enforced, made.split(tree.unflatten(x, z)))
                 later = [name for block in made.blocks[1:] for name in block]
-                return [torch.cat([each[name].reshape(-1) for name in [block_name]]) for each in (gates, shifts)
-                        for block_name in later]  # fmt: skip
+                return [each[name].reshape(-1) for each in (gates, shifts) for name in later]
 
             rows = jacrev(conditioners)(tree.flatten(z))
             half = len(rows) // 2
@@ -317,7 +317,7 @@ def test_long_modes_are_split():
         and balanced(()) == ()
     )
     anchor = {"b": torch.ones(3, dtype=torch.float64), "w": torch.ones(2, 300, dtype=torch.float64)}
-    made = stirred(built(CertifiedKroneckerIAF(partition=1), anchor), 0.3)
+    made = perturbed(built(CertifiedKroneckerIAF(partition=1), anchor), 0.3)
     assert made(anchor)["w"].shape == (2, 300) and max(v.numel() for v in made.parameters()) <= 603
 
 

@@ -18,9 +18,9 @@ from tests.maps.iaf.cases import (
     distance,
     kronecker,
     mlp,
+    perturbed,
     random_point,
     small_anchor,
-    stirred,
 )
 
 
@@ -73,7 +73,7 @@ def test_identity_at_the_start(partition, form):
     built, z = FORMS[form](anchor, partition), random_point(anchor, "z", scale=3.0)
     assert all(torch.equal(built(z)[name], z[name]) for name in z)
     assert list(built(z)) == list(z) and all(built(z)[name].shape == z[name].shape for name in z)
-    assert distance(stirred(built)(z), z) > 0.01  # the same check fails away from the start
+    assert distance(perturbed(built)(z), z) > 0.01  # the same check fails away from the start
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -102,7 +102,7 @@ def test_precisions_start_from_the_same_numbers():
 @pytest.mark.parametrize("form", ["live", "mlp"])
 def test_long_inverse_on_conv4(form):
     anchor = conv4_anchor(channels=32)
-    built = stirred(kronecker(anchor) if form == "live" else mlp(anchor), scale=0.2)
+    built = perturbed(kronecker(anchor) if form == "live" else mlp(anchor), scale=0.2)
     z = random_point(anchor, "z", scale=0.1)
     phi = built(z)
     assert distance(phi, z) > 0.01

@@ -21,7 +21,14 @@ from mdtheory.maps.potential.ridge import ConvexPotential, mode_products, modes
 from mdtheory.meta import MetaLearner
 from mdtheory.models import models
 from tests.maps.adversary import jacobian
-from tests.maps.certified_cases import built, distance, meta_of, random_point, small_anchor, stirred
+from tests.maps.certified_cases import (
+    built,
+    distance,
+    meta_of,
+    perturbed,
+    random_point,
+    small_anchor,
+)
 
 FORMS = {
     "ridge": lambda **o: ConvexPotential(**{"rank": 2, "units": 5, **o}),
@@ -32,7 +39,7 @@ FORMS = {
 
 
 def case(form, scale=0.5, **options):
-    made = stirred(built(FORMS[form](**options)), scale)
+    made = perturbed(built(FORMS[form](**options)), scale)
     with torch.no_grad():
         if form != "ridge":
             made.gate.fill_(3.0)  # wide open
@@ -109,7 +116,7 @@ class TestMirrorMap:
         meta = meta_of(made)
         assert all(torch.equal(made.point(meta, z)[name], z[name]) for name in z)
         assert made.curvature(meta) == (1.0, 1.0)
-        assert distance(stirred(made)(z), z) > 0.01
+        assert distance(perturbed(made)(z), z) > 0.01
 
     def test_vmap_over_points_is_the_loop(self, form):
         made, meta, _ = case(form)
@@ -130,7 +137,7 @@ class TestMirrorMap:
 )
 def test_block_triangular_maps_are_not_symmetric(make):
     """Negative control of the symmetry test: by T3 they cannot be."""
-    made = stirred(built(make()))
+    made = perturbed(built(make()))
     assert not isinstance(made, MirrorMap)
     own = jacobian(made, meta_of(made), random_point(small_anchor(), "z"))
     assert (own - own.T).abs().max() > 1e-3
@@ -219,7 +226,7 @@ def test_precisions_and_zero_anchors():
     )
     empty = built(ConvexPotential(rank=2, units=5), {"w": torch.zeros(3, 2, dtype=torch.float64)})
     assert all(torch.isfinite(value).all() for value in empty.parameters())
-    numbers = stirred(
+    numbers = perturbed(
         built(ConvexPotential(rank=2, units=2), {"s": torch.ones((), dtype=torch.float64)})
     )
     assert math.isfinite(numbers({"s": torch.ones((), dtype=torch.float64)})["s"].item())
@@ -263,7 +270,7 @@ def test_icnn_and_its_bound_written_out(depth):
     """The recursion of the docstring in numbers, layer by layer, from the outside to the inside for
     v.
     """
-    made = stirred(built(InputConvexPotential(width=3, depth=depth)), 0.5)
+    made = perturbed(built(InputConvexPotential(width=3, depth=depth)), 0.5)
     meta, z = meta_of(made), tree.flatten(random_point(small_anchor(), "z"))
     direct = [meta[f"layers.{l}.direct"] for l in range(depth)]
     through = [None, *(torch.log1p(meta[f"layers.{l}.through"].exp()) for l in range(1, depth))]

@@ -267,7 +267,10 @@ def deterministic(eps: float) -> float:
 
 def stochastic(eps: float) -> float:
     def best(r: float) -> float:  # over the constant rate beta, numerically
-        value = lambda log_b: 2 * 0.6 / (math.exp(log_b) * r) + math.exp(log_b) * 1.7 * 0.9**2  # noqa: E731
+
+        def value(log_b: float, r: float = r) -> float:
+            return 2 * 0.6 / (math.exp(log_b) * r) + math.exp(log_b) * 1.7 * 0.9**2
+
         return optimize.minimize_scalar(
             value, bounds=(-40, 5), method="bounded", options={"xatol": 1e-10}
         ).fun

@@ -1,0 +1,176 @@
+"""What the factorial of :mod:`experiments.factorial` says: tables, one figure's numbers, one
+paragraph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from experiments import factorial
+from experiments.factorial import Factorial, label
+from experiments.records import FOLDER, Record
+from experiments.statistics import Difference, Estimate, compare
+
+OWN, COMMON = factorial.OWN[0], factorial.PLAIN[0]
+CONTRASTS = {
+    "geometry at the common start": ((COMMON, "learned"), (COMMON, "identity")),
+    "geometry at the own start": ((OWN, "learned"), (OWN, "identity")),
+    "start alone": ((OWN, "identity"), (COMMON, "identity")),
+    "both": ((OWN, "learned"), (COMMON, "identity")),
+}
+"""Each the accuracy in the first cell minus that in the second, on the same tasks."""
+HEADS = ("geometry at the common start", "geometry at the own start", "start alone")
+RATES = ("as trained", "tuned")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The factorials of one row, tier and number of shots, by seed."""
+
+    tier: str
+    shot: int
+    row: str
+    n_way: int
+    n_query: int
+    by_seed: dict[int, Factorial]
+
+    @property
+    def name(self) -> str:
+        """``cpu, 1-shot, `metamida` ``."""
+        return f"{self.shot}-shot, `{self.row}`"
+
+    @property
+    def tasks(self) -> int:
+        """Test tasks that every seed has."""
+        return min(one.tasks for one in self.by_seed.values())
+
+    def accuracies(self, cell: tuple[str, str], rate: str) -> np.ndarray:
+        """Of one cell, many queries a class. shape: (n_seeds, n_tasks)"""
+        found = []
+        for one in self.by_seed.values():
+            its = one.cells[label(*cell)]
+            multiple = "1" if rate == "as trained" else f"{its.best:g}"
+            found.append(its.correct[multiple][str(self.n_query)][: self.tasks])
+        return np.asarray(found) / (self.n_query * self.n_way)
+
+    def gap(self, contrast: str, rate: str) -> np.ndarray:
+        """One contrast, by seed and task. shape: (n_seeds, n_tasks)"""
+        first, second = CONTRASTS[contrast]
+        return self.accuracies(first, rate) - self.accuracies(second, rate)
+
+    def rates(self) -> str:
+        """The tuned multiples of the task rate: own learned, own identity, common learned, common
+        identity.
+        """
+        cells = [(start, how) for start in (OWN, COMMON) for how in ("learned", "identity")]
+        by_seed = [
+            [f"{one.cells[label(*cell)].best:g}" for cell in cells] for one in self.by_seed.values()
+        ]
+        return "; ".join("/".join(own) for own in by_seed)
+
+
+def subjects(folder: Path = factorial.OUT, records: Path = FOLDER) -> list[Subject]:
+    """Everything that has been tested, in the order of names."""
+    grouped: dict[tuple[str, int, str], dict[int, Factorial]] = {}
+    tasks = {}
+    for one in factorial.read(folder):
+        record = Record(records / one.record)
+        result, task = record.result, record.config.task
+        key = (result.tier, result.shot, result.row)
+        grouped.setdefault(key, {})[result.seed] = one
+        tasks[key] = (task.n_way, max(task.eval_n_query))
+    return [Subject(*key, *tasks[key], by_seed) for key, by_seed in sorted(grouped.items())]
+
+
+@cache
+def known() -> tuple[Subject, ...]:
+    """Those in git."""
+    return tuple(subjects())
+
+
+def contrasts(chosen: Iterable[Subject]) -> dict[tuple[str, str, str], Difference]:
+    """(subject, contrast, rate) -> difference; each rate is a family of its own."""
+    chosen, found = list(chosen), {}
+    for rate in RATES:
+        gaps = {(one.name, head): one.gap(head, rate) for one in chosen for head in CONTRASTS}
+        by_text = compare({"|".join(key): gap for key, gap in gaps.items()})
+        for (name, head), difference in zip(gaps, by_text.values(), strict=True):
+            found[name, head, rate] = difference
+    return found
+
+
+def shown(one: Difference | Estimate) -> str:
+    """``+1.23 ± 0.45``, in points; bold where it holds up over seeds, slanted where it only
+    suggests.
+    """
+    mean = one.estimate if isinstance(one, Difference) else one
+    text = f"{100 * mean.mean:+.2f} ± {100 * mean.half_width:.2f}"
+    if not isinstance(one, Difference) or not one.significant:
+        return text
+    return f"*{text}*" if one.suggestive else f"**{text}**"
+
+
+def table(chosen: Sequence[Subject]) -> list[str]:
+    """One line for every subject: three contrasts, as trained and tuned."""
+    found = contrasts(chosen)
+    heads = [f"{head}, {rate}" for head in HEADS for rate in RATES]
+    lines = ["| | " + " | ".join([*heads, "tuned rates", "tasks", "seeds"]) + " |"]
+    lines.append("|---|" + "---:|" * (len(heads) + 3))
+    for one in chosen:
+        cells = [shown(found[one.name, head, rate]) for head in HEADS for rate in RATES]
+        cells += [one.rates(), str(one.tasks), str(len(one.by_seed))]
+        lines.append(f"| {one.name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+READING = (
+    "Percentage points, 15 queries a class. *Common start*: MAML's of the same tier, shots and "
+    "seed; *identity*: plain gradient descent. *As trained*: at the task rate of training; "
+    "*tuned*: at the multiple of it, out of {rates}, that is best on validation tasks, chosen for "
+    "every cell by itself (the column gives them: own start learned / identity, common start "
+    "learned / identity). Slanted: other than zero after Holm's correction, but from fewer than "
+    "three seeds, so only suggestive; bold: from three or more.\n"
+).format(rates=", ".join(f"{rate:g}" for rate in factorial.RATES))
+
+
+def lines(tiers: Sequence[str]) -> list[str]:
+    """The answer to (h) for one tier: the factorial where weights are kept."""
+    chosen = [one for one in known() if one.tier in set(tiers)]
+    return [READING, *table(chosen)] if chosen else []
+
+
+def paragraph() -> str:
+    """The headline in words, with its numbers."""
+    found = {
+        tier: [one for one in known() if one.tier == tier] for tier in ("cpu", "own", "glyphs")
+    }
+    parts = []
+    for tier, chosen in found.items():
+        by_key = contrasts(chosen)
+        for one in chosen:
+            common, start = (
+                by_key[one.name, head, "tuned"]
+                for head in ("geometry at the common start", "start alone")
+            )
+            counted = "1 seed" if len(one.by_seed) == 1 else f"{len(one.by_seed)} seeds"
+            parts.append(
+                f"- tier `{tier}`, {one.name} ({counted}, {one.tasks} tasks): its geometry under "
+                f"MAML's start {shown(common)}, its start under plain descent {shown(start)}, "
+                f"both together {shown(by_key[one.name, 'both', 'tuned'])}"
+            )
+    if not parts:
+        return ""
+    return (
+        "**Start or geometry?** The poster's claim is causal: \"superior performance due to "
+        'improved loss geometry model". So every trained row with kept weights is taken apart: its '
+        "learned geometry under MAML's start, its start under plain gradient descent, each with "
+        "its task rate tuned on validation tasks. Minus MAML, percentage points ± 95% interval "
+        "(slanted: other than zero, but from fewer than three seeds; bold: from three):\n\n"
+        + "\n".join(parts)
+        + "\n"
+    )
