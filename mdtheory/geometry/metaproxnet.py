@@ -36,10 +36,10 @@ class UnrolledProx(StepRule):
 
     p_k is :func:`piecewise_linear` in every coordinate with six free values of its own, for each of
     the first ``steps`` steps; later ones use the last (1: all share it). It is the identity at the
-    start, where a step is MAML's. The state keeps ``path.<name>`` = v. Nothing keeps the values in order: p_k is the
-    proximal operator of some penalty iff it is non-decreasing, and of a convex one iff it is
-    1-Lipschitz as well (gribonval2020proximity, Thm 1 and Cor. 3; one coordinate at a time):
-    see :meth:`slopes`.
+    start, where a step is MAML's. The state keeps ``path.<name>`` = v. Nothing keeps the values in
+    order: p_k is the proximal operator of some penalty iff it is non-decreasing, and of a convex
+    one iff it is 1-Lipschitz as well (gribonval2020proximity, one coordinate at a time); see
+    :meth:`slopes`.
 
     Parameters: ``points.<k>.<name>`` (..., 6).
     """
