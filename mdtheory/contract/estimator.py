@@ -150,7 +150,9 @@ def batched(setting: EstimatorSetting) -> None:
         estimator = setting.make()
         estimator.batched = True
         estimator.chunk = chunk
-        together = setting.learner(estimator).meta_gradient(episodes)
+        learner = setting.learner(estimator)
+        tasks = [learner.task(episode) for episode in episodes]
+        together = estimator(learner.problem(), learner.meta(), tasks)
         gap = distance(together.grads, loop.grads)
         if not gap < 1e-10:
             raise ContractViolation(

@@ -115,7 +115,8 @@ def batched(setting: Setting) -> None:
         learner, episodes = setting.learner(estimator), setting.episodes()
         loop = learner.meta_gradient(episodes)
         learner.estimator.batched = True
-        together = learner.meta_gradient(episodes)
+        tasks = [learner.task(episode) for episode in episodes]
+        together = learner.estimator(learner.problem(), learner.meta(), tasks)
         gap = max(
             distance(together.grads, loop.grads),
             distance({"value": together.value}, {"value": loop.value}),

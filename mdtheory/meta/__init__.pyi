@@ -5,5 +5,6 @@ from .learner import (
 )
 from .trainer import (
     MetaTrainer as MetaTrainer,
+    TrainerOptions as TrainerOptions,
     Validation as Validation,
 )

@@ -116,7 +116,8 @@ class MetaTrainer:
     >>> network = mdtheory.models.MLP(in_features=1, n_way=1, hidden=(8,))
     >>> learner = mdtheory.MetaLearner(network, n_steps=1, loss=torch.nn.functional.mse_loss)
     >>> optimizer = torch.optim.Adam(learner.meta().values())
-    >>> trainer = mdtheory.MetaTrainer(learner, tasks, optimizer=optimizer, iterations=2)
+    >>> options = mdtheory.meta.TrainerOptions(iterations=2)
+    >>> trainer = mdtheory.MetaTrainer(learner, tasks, options, optimizer=optimizer)
     >>> trainer.fit().iteration
     2
     """

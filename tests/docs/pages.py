@@ -28,7 +28,8 @@ def commands(path: Path) -> list[str]:
     """What a page asks its reader to type: the lines of its console blocks that start with a dollar
     sign.
     """
-    lines = [line for block in blocks(path, "console") for line in block.splitlines()]
+    joined = [re.sub(r"\\\n\s*", "", block) for block in blocks(path, "console")]
+    lines = [line for block in joined for line in block.splitlines()]
     return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
 
 
