@@ -76,6 +76,12 @@ class TrainerOptions:
     ``clip_value`` bounds every element of the meta-gradient, then ``clip_norm`` the norm of the
     whole. ``checkpoint_every``: iterations between two checkpoints. ``seed``: of the random numbers
     that a network may draw. ``info`` is written into the checkpoints.
+
+    units: meta-iterations, and tasks an iteration.
+
+    >>> import mdtheory
+    >>> mdtheory.TrainerOptions(iterations=1000, clip_norm=10.0).n_tasks
+    4
     """
 
     iterations: int
@@ -108,16 +114,15 @@ class MetaTrainer:
     ``processes``: those that share the tasks out; rank 0 alone writes, and only it should have
     ``listeners``. All must hold the same state at the start and at every checkpoint.
 
-    units: ``iterations`` and ``checkpoint_every`` in meta-iterations, ``n_tasks`` in tasks an
-    iteration.
+    units: ``fit`` takes minutes.
 
     >>> import torch, mdtheory
     >>> tasks = mdtheory.data.SinusoidStream(seed=0)
     >>> network = mdtheory.models.MLP(in_features=1, n_way=1, hidden=(8,))
     >>> learner = mdtheory.MetaLearner(network, n_steps=1, loss=torch.nn.functional.mse_loss)
     >>> optimizer = torch.optim.Adam(learner.meta().values())
-    >>> trainer = mdtheory.MetaTrainer(learner, tasks, optimizer=optimizer, iterations=2)
-    >>> trainer.fit().iteration
+    >>> options = mdtheory.TrainerOptions(iterations=2, n_tasks=4)
+    >>> mdtheory.MetaTrainer(learner, tasks, options, optimizer=optimizer).fit().iteration
     2
     """
 
