@@ -22,7 +22,8 @@ from tests.models.user.zoo import ZOO
 
 WAYS = ("unrolled", "stepwise", "first_order", "implicit", "adapt")
 PAGE = Path(__file__).parents[3] / "docs" / "which-modules.md"
-N_STEPS, RATE, PRECISION, H = 2, 0.1, 20.0, 1e-5
+N_STEPS, RATE, H = 2, 0.1, 1e-5
+PRECISION, PRIOR_RATE = 100.0, 0.008  # so strong that the minimiser is near the start
 PLAIN_AUTOGRAD = {"straight through", "detached half", "no_grad half"}
 """Their declared derivative is not the one of their values, so differences cannot be the truth."""
 CLOSE = 1e-5
@@ -62,13 +63,13 @@ def descended(
         for name, p in own.items():
             p += shift * way[name]
     start = {name: p.detach().clone() for name, p in own.items()}
-    for _ in range(30 if prior else N_STEPS):
+    for _ in range(20 if prior else N_STEPS):
         value = loss(call(model, task.support_x), task.support_y)
         slopes = torch.autograd.grad(value, list(own.values()), materialize_grads=True)
         with torch.no_grad():
             for (name, p), g in zip(own.items(), slopes, strict=True):
                 g = g + PRECISION * (p - start[name]) if prior else g
-                p -= (0.03 if prior else RATE) * g
+                p -= (PRIOR_RATE if prior else RATE) * g
     return model
 
 
@@ -116,7 +117,7 @@ def ours(make: Callable[[], nn.Module], task: Episode, loss: Loss, way: str) -> 
     model = make()
     if way == "implicit":
         learner = MetaLearner(
-            model, Prior(PRECISION), n_steps=60, task_lr=0.03, estimator=way, loss=loss
+            model, Prior(PRECISION), n_steps=40, task_lr=PRIOR_RATE, estimator=way, loss=loss
         )
     else:
         estimator = "unrolled" if way == "adapt" else way
