@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from mdtheory.core.types import Episode
 from mdtheory.kernels import triton_convolution
 from mdtheory.meta.captured import CapturedIterations
 from mdtheory.meta.clip import Clipping
 from mdtheory.meta.learner import MetaLearner
 from mdtheory.models.conv4 import Conv4
-from mdtheory.core.types import Episode
 from tests.meta.recorders import Standin, Strict, capturable_on_a_cpu
 
 MOST = {"maml": 1500, "metamida": 3000, "warpgrad": 6000}
