@@ -187,7 +187,7 @@ def page(rows: dict[str, dict[str, tuple[str, str]]]) -> str:
         "Made by `python -m tests.models.user.sweep --write`, which runs every row: the",
         "meta-gradient against central differences of a loop written by hand on the module itself",
         "(where its declared derivative is another one, as in a straight-through estimator,",
-        "against plain autograd). A test runs it again and compares. *right*: equal to the truth;",
+        "against plain autograd). *right*: equal to the truth;",
         "*switched*: right, after a fused kernel without second derivatives was replaced;",
         "*refused*: by one sentence that names layer, cause and remedy; the first one that the row",
         "meets is quoted.",
