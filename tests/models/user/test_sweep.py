@@ -1,5 +1,5 @@
-"""The zoo through every estimator, and many losses: nothing wrong, nothing that crashes, and what is
-refused is what the page says.
+"""The zoo through every estimator, and many losses: nothing wrong, nothing that crashes, and what
+is refused is what the page says.
 """
 
 from __future__ import annotations
