@@ -65,7 +65,7 @@ def test_classes_are_divided_by_default_and_groups_where_there_are_some():
 def test_a_split_by_hand():
     tasks = TaskSet(X, [k % 12 for k in range(N)], splits={"train": range(9), "test": [9, 10, 11]})
     assert tasks.classes("test") == ("09", "10", "11")
-    with pytest.raises(ValueError, match="place each of the 6 classes or groups once .*'c5'"):
+    with pytest.raises(ValueError, match=r"place each of the 6 classes or groups once .*'c5'"):
         TaskSet(X, Y, splits={"train": ["c0", "c1", "c2", "c3", "c4"]})
 
 
@@ -198,7 +198,7 @@ def small_classes(sizes):
 def test_unequal_numbers_per_class():
     sizes = {"a": 2, "b": 5, "c": 30}
     options = {"split": "train", "seed": 0, "n_way": 3, "n_shot": 3, "n_query": 4}
-    with pytest.raises(ValueError, match="got 2 in class 'a' .* pass unequal=True, or remove"):
+    with pytest.raises(ValueError, match=r"got 2 in class 'a' .* pass unequal=True, or remove"):
         EpisodeStream(small_classes(sizes), **options)
     stream = EpisodeStream(small_classes(sizes), **options, unequal=True)
     episode, chosen = stream(0), stream.chosen(0)
