@@ -49,6 +49,7 @@ from .meta import (
     AdaptedModel as AdaptedModel,
     MetaLearner as MetaLearner,
     MetaTrainer as MetaTrainer,
+    TrainerOptions as TrainerOptions,
 )
 from .meta.evaluate import (
     Scores as Scores,

@@ -107,6 +107,10 @@ class EpisodeStream:
         _check_whole("index", index, 0)
         return address_seed(self.source.digest, self.split, self.seed, index)
 
+    def noise_seed(self, index: int) -> int:
+        """The address of a method's own noise for an episode."""
+        return address_seed(self.address(index), "noise")
+
     def chosen(self, index: int) -> list[tuple[int, list[int]]]:
         """What is in an episode, nothing loaded: n_way pairs of a class index and its n_shot +
         n_query image places.
@@ -131,7 +135,7 @@ class EpisodeStream:
             support_y=labels.repeat_interleave(self.n_shot),
             query_x=images[:, self.n_shot :].flatten(0, 1),
             query_y=labels.repeat_interleave(self.n_query),
-            seed=address_seed(address, "noise"),
+            seed=self.noise_seed(index),
         )
 
 
