@@ -154,8 +154,8 @@ class CapturedIterations:
     def _recorded(self, recorder: Recorder) -> Callable[[], None]:
         """The replay, with everything that recording moved put back."""
         kept = [(value, value.detach().clone()) for value in self._state()]
-        random = _random_states(self.cursor.device)
         self.feed.load(0)
+        random = _random_states(self.cursor.device)
         estimator = self.learner.estimator
         while True:
             try:
