@@ -187,7 +187,7 @@ for axis, (name, matrix) in zip(axes, choices.items(), strict=True):
         for share in (0.15, 0.5, 1.0)
     ]
     axis.contour(xx, yy, model, levels=levels, colors=[ORANGE], linewidths=1.2)
-    track = torch.stack(preconditioned(matrix, step_size, 10))
+    track = preconditioned(matrix, step_size, 10)
     axis.plot(*track.T, "o-", color=BLUE, markersize=3)
     axis.plot(0, 0, "k+", markersize=10)
     axis.set(title=name, aspect="equal", xlabel=r"$\phi_1$")

@@ -173,7 +173,7 @@ for task, b, solution in zip(tasks, slopes, solutions, strict=True):
         assert torch.allclose(dual(ideal, phi), b + 0.7**k * (z0 - b))
     one = descend(task, z0, **{**how, "task_lr": 1.0, "n_steps": 1})[-1]
     assert torch.allclose(one, solution)
-    runs.append((torch.stack(mirrored), torch.stack(plain)))
+    runs.append((mirrored, plain))
 
 # %% tags=["hide-input"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.4))

@@ -22,9 +22,9 @@ def _timed(trainer: MetaTrainer) -> Any:
     _stamps.append(time.time())
     if len(_stamps) <= int(_wanted):
         return result
-    if trainer.world.rank == 0:
+    if trainer.processes.rank == 0:
         Path(_file).write_text("\n".join(map(str, _stamps)))
-    raise SystemExit(0)
+    os._exit(0)  # at once: what follows is not measured
 
 
 MetaTrainer.step = _timed  # type: ignore[method-assign]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +22,22 @@ from mdtheory.commands.console import (
     use_threads,
     write_json,
 )
+from mdtheory.core.progress import say
+from mdtheory.core.text import csv_cell, printable
 from mdtheory.run.load import find_checkpoint
+
+if TYPE_CHECKING:
+    from mdtheory.data.pictures import Pictures
+    from mdtheory.run.answer import Answer
+
+TABLE, SHEET, PAGE = "predictions.csv", "sheet.png", "report.html"
+
+
+class Format(StrEnum):
+    """What an adapted model can be written as."""
+
+    pt2 = "pt2"
+    onnx = "onnx"
 
 
 def adapt(
@@ -36,15 +53,36 @@ def adapt(
     query: Annotated[
         Path,
         typer.Option(
-            "--query", metavar="DIR", help="Images to classify, in a folder or its subfolders."
+            "--query", metavar="DIR", help="Images to classify, in a folder or anywhere below it."
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Where predictions.csv and sheet.png go.")
-    ] = Path("predictions"),
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Where the answers go (default: predictions, or predictions-2, ... if taken).",
+        ),
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option("--steps", min=0, help="Task steps (default: those of the run's tests)."),
+    ] = None,
+    coverage: Annotated[
+        float,
+        typer.Option("--coverage", help="How often a prediction set should hold the true class."),
+    ] = 0.9,
+    one_by_one: Annotated[
+        bool,
+        typer.Option(
+            "--one-by-one",
+            help="Predict every image beside the examples alone: no prediction depends on which "
+            "other images are there. Slower.",
+        ),
+    ] = False,
+    export: Annotated[
+        list[Format] | None,
+        typer.Option("--export", help="Also write the adapted model; may be repeated."),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or auto.")] = "cpu",
     threads: ThreadsOption = None,
@@ -56,51 +94,50 @@ def adapt(
 
     The number of subfolders of --support must be the number of classes that the
     learner was trained for; their names are the class names. Writes
-    predictions.csv (one probability per class) and sheet.png, a picture to judge
-    by. A learner trained on glyphs takes dark letters on light paper. Under the
-    norm policy "transductive" the queries are normalised together, so a
-    prediction depends on which others are in the folder.
+    predictions.csv (one probability per class, and a set of classes), sheet.png,
+    a picture to judge by, and report.html, a page that opens offline. With two or
+    more examples of every class some are held out to calibrate the probabilities
+    and the sets; what the examples are too few for is said. Images that cannot be
+    read are listed, the rest is predicted, and the exit code is 1. A learner
+    trained on glyphs takes dark letters on light paper. Under the norm policy
+    "transductive" the queries are normalised together, so a prediction depends on
+    which others are in the folder, unless you ask for --one-by-one.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
 
       mdtheory adapt runs/maml --support my/examples --query my/unknown --out answers
+
+      mdtheory adapt runs/maml --support my/examples --query my/unknown --export pt2
     """
     use_plugins(plugin)
     use_threads(threads)
     report = run(
-        find_checkpoint(checkpoint), support, query, out, steps=steps, device=device, force=force
+        find_checkpoint(checkpoint),
+        support,
+        query,
+        free_folder() if out is None else out,
+        steps=steps,
+        device=device,
+        force=force,
+        coverage=coverage,
+        one_by_one=one_by_one,
+        export=[kind.value for kind in export or ()],
     )
+    for sentence in _warnings(report):
+        say(sentence)
     if json_:
         write_json(report)
-        return
-    for row in report["predictions"]:
-        typer.echo(
-            f"{row['file']}: {row['predicted']} ({100 * max(row['probabilities'].values()):.0f}%)"
-        )
-    if report["accuracy"] is not None:
-        typer.echo(
-            "accuracy on the queries in folders named like classes: "
-            f"{100 * report['accuracy']:.1f}%"
-        )
-    typer.echo(f"{report['csv']}\n{report['sheet']}")
+    else:
+        for line in _lines(report):
+            typer.echo(line)
+    if report["unread"]:
+        raise typer.Exit(1)
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """Image files with what their folder is called, decoded: ``pixels`` uint8 (N, size, size,
-    3).
-    """
-
-    files: list[Path]
-    folders: list[str]
-    pixels: Any
-
-    def tensor(self, *, channels: int) -> Any:
-        """float32 (N, C, H, W) in [0, 1]; one channel means ink: 1 on black, 0 on white."""
-        import torch
-
-        x = torch.from_numpy(self.pixels).permute(0, 3, 1, 2).float() / 255
-        return 1 - x.mean(dim=1, keepdim=True) if channels == 1 else x.contiguous()
+def free_folder() -> Path:
+    """``predictions``, or the first of ``predictions-2``, ... that is not there yet."""
+    names = ("predictions" + (f"-{k}" if k > 1 else "") for k in range(1, 10**6))
+    return next(Path(name) for name in names if not os.path.lexists(name))
 
 
 def run(
@@ -111,16 +148,23 @@ def run(
     *,
     steps: int | None,
     device: str,
-    force: bool,
+    force: bool = False,
+    coverage: float = 0.9,
+    one_by_one: bool = False,
+    export: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Adapt, predict, write both files; a summary."""
+    """Adapt, predict, write all files; a summary."""
     import torch
 
+    from mdtheory.data.pictures import read_examples, read_queries
+    from mdtheory.meta.calibrate import check_coverage
     from mdtheory.meta.checkpoint import write_atomically
+    from mdtheory.run.answer import answer
     from mdtheory.run.build import image_shape_of, load_learner
 
-    table, sheet = out / "predictions.csv", out / "sheet.png"
-    for file in (table, sheet):
+    check_coverage(coverage)
+    models = {kind: out / f"adapted.{kind}" for kind in export}
+    for file in (out / TABLE, out / SHEET, out / PAGE, *models.values()):
         demand_new(file, "--out", force=force)
     learner, config = load_learner(path, device=device)
     channels, size, _ = image_shape_of(config)
@@ -129,9 +173,7 @@ def run(
     if len(classes) != config.task.n_way:
         raise ValueError(
             f"--support must have {config.task.n_way} subfolders, one per class, as the learner "
-            "was "
-            "trained for, got "
-            f"{len(classes)} in {support}; add or remove some"
+            f"was trained for, got {len(classes)} in {str(support)!r}; add or remove some"
         )
     like = next(iter(learner.parameters()))
     x, new = (
@@ -139,110 +181,208 @@ def run(
         for p in (examples, unknown)
     )
     y = torch.tensor([classes.index(name) for name in examples.folders], device=like.device)
-    with torch.no_grad():
-        probabilities = learner.adapt(x, y, n_steps=steps).eval()(new).softmax(-1).cpu()
-    best = [classes[int(index)] for index in probabilities.argmax(-1)]
-    known = [
-        truth == guess
-        for truth, guess in zip(unknown.folders, best, strict=True)
-        if truth in classes
-    ]
-    rows = [
-        {
-            "file": str(file),
-            "predicted": guess,
-            "probabilities": dict(zip(classes, map(float, p), strict=True)),
-        }
-        for file, guess, p in zip(unknown.files, best, probabilities, strict=True)
-    ]
-    contents = {table: _csv(rows, classes), sheet: _sheet(examples, unknown, rows)}
+    found = answer(learner, x, y, new, n_steps=steps, coverage=coverage, alone=one_by_one)
+    report = {
+        "classes": [printable(name) for name in classes],
+        "norm": config.norm,
+        "one_by_one": one_by_one,
+        "temperature": found.temperature,
+        "coverage": None if found.sets is None else coverage,
+        "held_out": _held_out(found),
+        "predictions": _rows(unknown, classes, found),
+        "accuracy": _accuracy(unknown, classes, found),
+        "cautions": list(found.cautions) + _of_copies(examples, unknown),
+        "unread": [
+            {"file": printable(str(one.file)), "why": printable(one.why)}
+            for one in (*examples.unread, *unknown.unread)
+        ],
+        "left_out": [
+            f"{one} in {str(folder)!r}"
+            for part, folder in ((examples, support), (unknown, query))
+            for one in part.left_out
+        ],
+        "csv": str(out / TABLE),
+        "sheet": str(out / SHEET),
+        "page": str(out / PAGE),
+        "export": {},
+    }
+    contents = {
+        out / TABLE: _csv(report),
+        out / SHEET: _sheet(examples, unknown, report),
+        out / PAGE: _page(examples, unknown, found, report),
+    }
     out.mkdir(parents=True, exist_ok=True)
     for file, content in contents.items():
         write_atomically(file, content)
-    accuracy = sum(known) / len(known) if known else None
-    places = {"csv": str(table), "sheet": str(sheet)}
+    report["export"] = _export(models, found, new, report)
+    return report
+
+
+def _held_out(found: Answer) -> dict[str, Any] | None:
+    if found.held_out is None:
+        return None
+    low, high = found.held_out.interval
+    return {"right": found.held_out.right, "n": found.held_out.n, "low": low, "high": high}
+
+
+def _rows(unknown: Pictures, classes: list[str], found: Answer) -> list[dict[str, Any]]:
+    names = [printable(name) for name in classes]
+    best = found.probabilities.argmax(-1).tolist()
+    sets = [None] * len(best) if found.sets is None else found.sets.tolist()
+    return [
+        {
+            "file": printable(str(file)),
+            "predicted": names[index],
+            "probabilities": dict(zip(names, map(float, p), strict=True)),
+            "set": own and [name for name, held in zip(names, own, strict=True) if held],
+        }
+        for file, index, p, own in zip(unknown.files, best, found.probabilities, sets, strict=True)
+    ]
+
+
+def _accuracy(unknown: Pictures, classes: list[str], found: Answer) -> float | None:
+    guesses = [classes[index] for index in found.probabilities.argmax(-1).tolist()]
+    pairs = zip(unknown.folders, guesses, strict=True)
+    known = [truth == guess for truth, guess in pairs if truth in classes]
+    return sum(known) / len(known) if known else None
+
+
+def _of_copies(examples: Pictures, unknown: Pictures) -> list[str]:
+    from mdtheory.data.stored_pixels import hashes_of
+
+    seen = {bytes(row) for row in hashes_of(examples.pixels)}
+    rows = hashes_of(unknown.pixels)
+    copies = [file for file, row in zip(unknown.files, rows, strict=True) if bytes(row) in seen]
+    if not copies:
+        return []
+    return [
+        f"{len(copies)} of the images to classify are copies of examples, such as "
+        f"{printable(str(copies[0]))!r}: an accuracy over them says nothing"
+    ]
+
+
+def _export(models: dict[str, Path], found: Answer, new: Any, report: Any) -> dict[str, Any]:
+    from mdtheory.run.export import export
+
     return {
-        "classes": classes,
-        "norm": config.norm,
-        "predictions": rows,
-        "accuracy": accuracy,
-        **places,
+        str(path): export(
+            found.model,
+            new,
+            path,
+            temperature=found.temperature or 1.0,
+            classes=report["classes"],
+            one_at_a_time=report["one_by_one"],
+        )
+        for path in models.values()
     }
 
 
-def read_examples(folder: Path, *, size: int) -> Pictures:
-    """All images in the subfolders of ``folder``, the subfolder being the class."""
-    _demand_folder(folder, "--support")
-    named = [(path, sub.name) for sub in _subfolders(folder) for path in _images(sub)]
-    empty = [sub.name for sub in _subfolders(folder) if not _images(sub)]
-    if empty:
-        raise ValueError(
-            f"every class of --support must have images, got none in {folder / empty[0]}; add some "
-            "or remove it"
-        )
-    return _decode(named, size)
-
-
-def read_queries(folder: Path, *, size: int) -> Pictures:
-    """All images in ``folder`` and its subfolders."""
-    _demand_folder(folder, "--query")
-    named = [(path, "") for path in _images(folder)]
-    named += [(path, sub.name) for sub in _subfolders(folder) for path in _images(sub)]
-    if not named:
-        raise ValueError(f"--query must hold images, got none in {folder}; check the path")
-    return _decode(named, size)
-
-
-def _demand_folder(folder: Path, option: str) -> None:
-    if not folder.is_dir():
-        raise ValueError(f"{option} must be a folder, got {folder}; check the path")
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
-
-
-def _images(folder: Path) -> list[Path]:
-    from mdtheory.data.left_out import is_image
-
-    return sorted(path for path in folder.iterdir() if is_image(path.name))
-
-
-def _decode(named: list[tuple[Path, str]], size: int) -> Pictures:
-    import numpy as np
-
-    from mdtheory.data.decode_image import decode
-
-    pixels = [decode(path, image_size=size, name=str(path)) for path, _ in named]
-    stacked = np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8)
-    return Pictures([path for path, _ in named], [name for _, name in named], stacked)
-
-
-def _csv(rows: list[dict[str, Any]], classes: list[str]) -> bytes:
+def _csv(report: dict[str, Any]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "predicted", *(f"p({name})" for name in classes)])
-    for row in rows:
-        writer.writerow(
-            [
-                row["file"],
-                row["predicted"],
-                *(f"{row['probabilities'][name]:.6f}" for name in classes),
-            ]
-        )
+    names = report["classes"]
+    writer.writerow(["file", "predicted", "set", *(f"p({name})" for name in names)])
+    for row in report["predictions"]:
+        held = " | ".join(row["set"]) if row["set"] is not None else ""
+        numbers = [f"{row['probabilities'][name]:.6f}" for name in names]
+        words = [csv_cell(word) for word in (row["file"], row["predicted"], held)]
+        writer.writerow([*words, *numbers])
     return text.getvalue().encode()
 
 
-def _sheet(examples: Pictures, unknown: Pictures, rows: list[dict[str, Any]]) -> bytes:
+def _confidence(row: dict[str, Any]) -> float:
+    return float(row["probabilities"][row["predicted"]])
+
+
+def _sheet(examples: Pictures, unknown: Pictures, report: dict[str, Any]) -> bytes:
     from mdtheory.figures.contact_sheet import Card, contact_sheet
 
     known = [
         Card(image, name) for image, name in zip(examples.pixels, examples.folders, strict=True)
     ]
     answers = [
-        Card(image, f"{row['predicted']} {100 * row['probabilities'][row['predicted']]:.0f}%")
-        for image, row in zip(unknown.pixels, rows, strict=True)
+        Card(image, f"{row['predicted']} {100 * _confidence(row):.0f}%")
+        for image, row in zip(unknown.pixels, report["predictions"], strict=True)
     ]
     return contact_sheet([("examples", known), ("predictions", answers)])
+
+
+def _page(examples: Pictures, unknown: Pictures, found: Answer, report: dict[str, Any]) -> bytes:
+    from mdtheory.figures.answer_page import AnswerCard, AnswerPage
+
+    raw = sorted(set(examples.folders))
+    cards = [
+        AnswerCard(
+            image,
+            row["file"],
+            row["predicted"],
+            _confidence(row),
+            None if row["set"] is None else [n for n in row["set"] if n != row["predicted"]],
+            truth if truth in raw else "",
+        )
+        for image, row, truth in zip(
+            unknown.pixels, report["predictions"], unknown.folders, strict=True
+        )
+    ]
+    by_class = [
+        (name, [p for p, own in zip(examples.pixels, examples.folders, strict=True) if own == name])
+        for name in raw
+    ]
+    page = AnswerPage(
+        title=f"{len(cards)} images told apart by {len(examples.files)} examples",
+        facts=_facts(report),
+        cautions=report["cautions"],
+        answers=cards,
+        examples=by_class,
+        seen=found.curve.seen.tolist(),
+        unseen=found.curve.unseen.tolist(),
+        unread=[(one["file"], one["why"]) for one in report["unread"]],
+        left_out=report["left_out"],
+    )
+    return page.html().encode()
+
+
+def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
+    facts = [("Classes", ", ".join(report["classes"]))]
+    if (held := report["held_out"]) is not None:
+        between = f"95 % interval {100 * held['low']:.0f} to {100 * held['high']:.0f} %"
+        facts.append(("On held-out examples", f"{held['right']} of {held['n']} right, {between}"))
+        facts.append(("Probabilities", f"calibrated, temperature {report['temperature']:.2f}"))
+        facts.append(
+            ("Prediction sets", f"hold the true class in {100 * report['coverage']:g} % of cases")
+        )
+    else:
+        facts.append(("Probabilities", "not calibrated"))
+    if report["accuracy"] is not None:
+        facts.append(("In folders named like classes", f"{100 * report['accuracy']:.1f} % right"))
+    beside = "every image beside the examples alone" if report["one_by_one"] else "all together"
+    facts.append(("Norm policy", f"{report['norm']}; predicted {beside}"))
+    return facts
+
+
+def _warnings(report: dict[str, Any]) -> list[str]:
+    """What goes to the error stream, so that it is seen beside JSON too."""
+    return [
+        *(f"not read: {one['why']}" for one in report["unread"]),
+        *(f"left out: {words}" for words in report["left_out"]),
+        *(f"caution: {words}" for words in report["cautions"]),
+    ]
+
+
+def _lines(report: dict[str, Any]) -> list[str]:
+    lines = []
+    for row in report["predictions"]:
+        others = [name for name in row["set"] or () if name != row["predicted"]]
+        more = f", or {', '.join(others)}" if others else ""
+        lines.append(f"{row['file']}: {row['predicted']} ({100 * _confidence(row):.0f}%{more})")
+    if report["accuracy"] is not None:
+        lines.append(
+            "accuracy on the queries in folders named like classes: "
+            f"{100 * report['accuracy']:.1f}%"
+        )
+    if report["unread"]:
+        lines.append(f"{len(report['unread'])} files could not be read; see above")
+    lines += [report["csv"], report["sheet"], report["page"]]
+    for path, worst in report["export"].items():
+        lines.append(f"{path} (read back: largest difference {worst:.1g})")
+    return lines

@@ -136,7 +136,7 @@ class ClassImages:
 
     def count(self, split: str, class_index: int) -> int:
         """How many images the class at this place of ``classes(split)`` has."""
-        return len(self._rows(split, class_index))
+        return len(self.rows(split, class_index))
 
     def load(self, split: str, class_index: int, picks: Sequence[int], seed: int = 0) -> Tensor:
         """Images ``picks`` of one class: float32 in [0, 1], shape (len(picks), C, H, W), where the
@@ -161,7 +161,7 @@ class ClassImages:
         """
         wanted: list[int] = []
         for class_index, own in zip(class_indices, picks, strict=True):
-            rows = self._rows(split, class_index)
+            rows = self.rows(split, class_index)
             bad = next((pick for pick in own if not 0 <= pick < len(rows)), None)
             if bad is not None:
                 raise ValueError(
@@ -225,7 +225,8 @@ class ClassImages:
             "copies": [str(one) for one in self.copies()],
         }
 
-    def _rows(self, split: str, class_index: int) -> range:
+    def rows(self, split: str, class_index: int) -> range:
+        """Where the images of the class at this place of ``classes(split)`` stand in ``pixels``."""
         names = self.classes(split)
         if not 0 <= class_index < len(names):
             raise ValueError(

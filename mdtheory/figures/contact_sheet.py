@@ -10,7 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mdtheory.core.text import printable
+
 CELL, GAP, TEXT, PER_ROW = 84, 8, 15, 10  # pixels, and pictures in a row
+MOST = 500
+"""Pictures that one section shows."""
 INK, GREY, PAPER = "#222222", "#666666", "white"
 
 
@@ -23,9 +27,10 @@ class Card:
 
 
 def contact_sheet(sections: Sequence[tuple[str, Sequence[Card]]]) -> bytes:
-    """A PNG: every section a headline and rows of cards; no dates inside. What cannot be drawn of a
-    text is a question mark.
+    """A PNG: every section a headline and rows of cards, the first ``MOST`` of them; no dates
+    inside. What cannot be drawn of a text is an escape or a question mark.
     """
+    sections = [_shown(title, cards) for title, cards in sections]
     captioned = any(card.caption for _, cards in sections for card in cards)
     pitch = CELL + (TEXT if captioned else 0) + GAP
     rows = [-(-len(cards) // PER_ROW) for _, cards in sections]
@@ -43,16 +48,19 @@ def contact_sheet(sections: Sequence[tuple[str, Sequence[Card]]]) -> bytes:
                 Image.fromarray(card.pixels).resize((CELL, CELL), Image.Resampling.BILINEAR),
                 (left, upper),
             )
-            draw.text(
-                (left, upper + CELL + 1),
-                _shortened(_drawable(card.caption), small),
-                fill=GREY,
-                font=small,
-            )
+            words = _shortened(_drawable(printable(card.caption)), small)
+            draw.text((left, upper + CELL + 1), words, fill=GREY, font=small)
         top += n * pitch
     png = io.BytesIO()
     sheet.save(png, format="PNG")
     return png.getvalue()
+
+
+def _shown(title: str, cards: Sequence[Card]) -> tuple[str, Sequence[Card]]:
+    title = printable(title)
+    if len(cards) <= MOST:
+        return title, cards
+    return f"{title}: the first {MOST} of {len(cards)}", cards[:MOST]
 
 
 def pixels_of(image: np.ndarray) -> np.ndarray:

@@ -79,6 +79,7 @@ class MaskedStep(StepRule):
             return zeta.sigmoid()
         if not self.training and self.mask_at_test == "threshold":
             return (zeta >= 0).to(zeta.dtype)
+        gumbel = gumbel.to(zeta.dtype)
         return straight_through(zeta + gumbel[0] - gumbel[1])
 
     def step(

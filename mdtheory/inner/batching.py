@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch.func import vmap
 
+from mdtheory.core.inputs import leaves, map_inputs
 from mdtheory.core.types import Params
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.task import Task
@@ -23,9 +24,11 @@ def vmapping() -> bool:
     return _vmapping.get()
 
 
-def at_once(problem: Problem, *, asked: bool) -> bool:
-    """Whether tasks are solved by one vmap: where this is asked for and the geometry allows it."""
-    return asked and problem.geometry.vmappable
+def at_once(problem: Problem, tasks: Sequence[Task] = (), *, asked: bool) -> bool:
+    """Whether tasks are solved by one vmap: where this is asked for, the geometry allows it and
+    their tensors have equal shapes.
+    """
+    return asked and problem.geometry.vmappable and len({_shapes(task) for task in tasks}) < 2
 
 
 def over_tasks(
@@ -63,10 +66,17 @@ def _stacked(tasks: Sequence[Task]) -> Params:
             f"tasks solved at once must hold tensors, got {type(tasks[0]).__name__}; use an "
             "estimator with batched=False"
         )
-    shapes = {tuple(tuple(value.shape) for value in own.values()) for own in held}
+    shapes = {_shapes(task) for task in tasks}
     if len(shapes) > 1:
         raise ValueError(
             "tasks solved at once must have the same numbers of items, got tensors of shapes "
             f"{' and '.join(map(str, sorted(shapes)))}; use an estimator with batched=False"
         )
-    return {name: torch.stack([own[name] for own in held]) for name in held[0]}
+    return {
+        name: map_inputs(lambda *own: torch.stack(own), *(one[name] for one in held))
+        for name in held[0]
+    }
+
+
+def _shapes(task: Task) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(part.shape) for part in leaves(task.tensors() or {}))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -12,6 +15,20 @@ from mdtheory.core.objectives import Objective
 from mdtheory.core.types import Params, State
 from mdtheory.geometry.base import Geometry
 from mdtheory.inner.task import Task
+
+_draw: ContextVar[Callable[[int], Params] | None] = ContextVar("draw", default=None)
+
+
+@contextmanager
+def noise_from(draw: Callable[[int], Params]) -> Iterator[None]:
+    """Inside, the noise of a task is draw(seed) and not the geometry's own draw: where that cannot
+    be called, it is given.
+    """
+    token = _draw.set(draw)
+    try:
+        yield
+    finally:
+        _draw.reset(token)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +57,7 @@ class Problem:
     def noise(self, meta: Params, task: Task) -> Params:
         """The method's own draw for this task, with the anchor's device and precision."""
         like = next(value for name, value in meta.items() if name.startswith("anchor."))
-        drawn = self.geometry.draw(task.seed)
+        drawn = (_draw.get() or self.geometry.draw)(task.seed)
         return {name: value.to(like.device, like.dtype) for name, value in drawn.items()}
 
     def zero(self, meta: Params) -> Tensor:

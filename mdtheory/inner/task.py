@@ -76,11 +76,35 @@ class Task(ABC):
         raise TypeError(f"{type(self).__name__} has no tensors() to replace")
 
 
-def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The share of correct classes; NaN where the targets are not class indices. shape: ()"""
-    if targets.is_floating_point():
+def accuracy(outputs: Tensor, targets: Tensor, *, ignore_index: int | None = None) -> Tensor:
+    """The share of items whose largest output, along axis 1, is the class of the target.
+    shapes: (N, C, ...), (N, ...) -> ()
+
+    Targets outside 0 .. C - 1, or equal to ``ignore_index``, are not counted. NaN where the targets
+    are not class indices of that shape, where there is one class only, and where none counts.
+    """
+    fits = outputs.dim() > 1 and outputs.shape[1] > 1
+    if (
+        not fits
+        or targets.dtype.is_floating_point
+        or targets.dtype.is_complex
+        or targets.shape != outputs.shape[:1] + outputs.shape[2:]
+    ):
         return torch.full((), float("nan"), device=outputs.device)
-    return (outputs.argmax(-1) == targets).to(outputs.dtype).mean()
+    kind = torch.promote_types(outputs.dtype, torch.float32)
+    right, counted = outputs.argmax(1) == targets, targets.clamp(0, outputs.shape[1] - 1) == targets
+    if ignore_index is not None:
+        counted = counted & (targets != ignore_index)
+        right = right & counted
+    return (right.sum().to(kind) / counted.sum()).to(outputs.dtype)
+
+
+def ignored(loss: LossFunction) -> int | None:
+    """The class index that a loss leaves out, as far as it says so: an ``ignore_index`` of its own
+    or of the partial function that it is.
+    """
+    found = getattr(loss, "ignore_index", getattr(loss, "keywords", {}).get("ignore_index"))
+    return found if isinstance(found, int) else None
 
 
 def joint_outputs(forward: Callable[[Inputs], Tensor], episode: Episode) -> Tensor:
@@ -140,7 +164,8 @@ class EpisodeTask(Task):
     def score(self, meta: Params, weights: Params) -> tuple[Tensor, Tensor]:
         outputs = self.query_outputs(meta, weights)
         loss = self.loss(outputs, self.episode.query_y)
-        return loss, accuracy(outputs.detach(), self.episode.query_y)
+        share = accuracy(outputs.detach(), self.episode.query_y, ignore_index=ignored(self.loss))
+        return loss, share
 
     @property
     def targets(self) -> Tensor:

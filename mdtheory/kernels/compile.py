@@ -70,6 +70,7 @@ def library() -> ctypes.CDLL | None:
                     loaded = _load(kept)
         if loaded is None:
             raise ValueError(f"what {compiler} made is no library of these loops")
+        vars(loaded)["identity"] = kept.stem
         return loaded
     except (OSError, ValueError, RuntimeError) as error:
         log.warning(
@@ -78,6 +79,12 @@ def library() -> ctypes.CDLL | None:
             " ".join(str(error).split())[:500],
         )
         return None
+
+
+def identity() -> str:
+    """The name of the loops in use, a digest of source, compiler and processor; "plain" without."""
+    loaded = library()
+    return "plain" if loaded is None else str(vars(loaded)["identity"])
 
 
 def _folder() -> Path:

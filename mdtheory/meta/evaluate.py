@@ -5,14 +5,15 @@ comparisons.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mdtheory.core import tree
+from mdtheory.core.inputs import rows as rows_of
 from mdtheory.core.types import Episode, Estimate, Params
 from mdtheory.inner.batching import at_once, over_tasks
 from mdtheory.inner.problem import Problem
@@ -107,7 +108,7 @@ def first_queries(episode: Episode, n_query: int | None) -> Episode:
             f"{n_query}; draw more"
         )
     kept = torch.cat([group[:n_query].to(labels.device) for group in groups])
-    return replace(episode, query_x=episode.query_x[kept], query_y=labels[kept])
+    return replace(episode, query_x=rows_of(episode.query_x, kept), query_y=labels[kept])
 
 
 def evaluate(
@@ -145,17 +146,19 @@ def evaluate(
     like = next(iter(meta.values()))
     size = (CHUNK if like.device.type != "cpu" else 1) if chunk is None else chunk
     rows = []
-    with _evaluation_mode(learner):
+    with learner.evaluating():
         for start in range(0, n_tasks, size):
             if stopping():
                 return None
             indices = range(start, min(start + size, n_tasks))
-            episodes = [stream(index).to(device=like.device, dtype=like.dtype) for index in indices]
-            views = [
-                [learner.task(first_queries(episode, n_query)) for n_query in protocols]
-                for episode in episodes
-            ]
-            rows.append(_score(problem, meta, views).double().cpu())
+            episodes = learner.fitted([stream(index) for index in indices])
+            learner.admit(episodes[0], order=1)
+            with learner.explained(episodes):
+                views = [
+                    [learner.task(first_queries(episode, n_query)) for n_query in protocols]
+                    for episode in episodes
+                ]
+                rows.append(_score(problem, meta, views).double().cpu())
             progress(indices.stop)
     table = torch.cat(rows)
     return [Scores(n_query, table[:, i, 0], table[:, i, 1]) for i, n_query in enumerate(protocols)]
@@ -166,10 +169,11 @@ def _score(problem: Problem, meta: Params, views: Sequence[Sequence[Task]]) -> T
     queries. shape: (n_tasks, n_protocols, 2)
     """
     with torch.no_grad():
-        if at_once(problem, asked=len(views) > 1):
-            return over_tasks(
-                lambda row, noise: _score_one(problem, meta, row, noise), problem, meta, views
-            )
+        if at_once(problem, [view for row in views for view in row], asked=len(views) > 1):
+            with suppress(RuntimeError):  # what torch cannot vmap is looped over
+                return over_tasks(
+                    lambda row, noise: _score_one(problem, meta, row, noise), problem, meta, views
+                )
         return torch.stack(
             [_score_one(problem, meta, row, problem.noise(meta, row[0])) for row in views]
         )
@@ -178,15 +182,3 @@ def _score(problem: Problem, meta: Params, views: Sequence[Sequence[Task]]) -> T
 def _score_one(problem: Problem, meta: Params, row: Sequence[Task], noise: Params) -> Tensor:
     *_, last = states(problem, meta, row[0], noise)
     return torch.stack([torch.stack(problem.score(meta, last, view)) for view in row])
-
-
-@contextmanager
-def _evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Every submodule in evaluation mode inside, and as it was before afterwards."""
-    before = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in before:
-            part.training = training

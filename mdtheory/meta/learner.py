@@ -161,10 +161,26 @@ class MetaLearner(nn.Module):
         self._adapted = self._select([patterns] if isinstance(patterns, str) else list(patterns))
         live = dict(self.network.named_parameters())
         self._frozen_then = {name for name, value in live.items() if not value.requires_grad}
-        self.geometry.build({name: live[name].detach() for name in self._adapted})
-        self.geometry.to(
-            next(iter(live.values())).device, _common([live[n] for n in self._adapted])
-        )
+        self._build({name: live[name].detach() for name in self._adapted})
+
+    def _build(self, anchor: Params) -> None:
+        """The geometry's parameters, of the adapted tensors' device and type, name by name."""
+        kinds = {value.dtype for value in anchor.values()}
+        apart = len(kinds) < 2
+        try:
+            self.geometry.build(anchor)
+            apart = apart or _keeps_types(self.geometry, anchor)
+        except RuntimeError:
+            if apart:
+                raise
+        if not apart:
+            raise ValueError(
+                f"the adapted tensors must be of one type for {type(self.geometry).__name__}, "
+                f"which couples them, got {', '.join(sorted(map(str, kinds)))}; cast the model, or "
+                "adapt a part of one type (adapt=...)"
+            )
+        device = next(self.network.parameters()).device
+        self.geometry.to(device, kinds.pop() if len(kinds) == 1 else None)
 
     def _select(self, patterns: list[str]) -> list[str]:
         """The first name of every parameter that a pattern matches under any name it is tied to."""
@@ -238,7 +254,7 @@ class MetaLearner(nn.Module):
         tensors or arrays. The first call, here or in :meth:`adapt`, probes the network.
         """
         with self._at_work():
-            return self._gradient(self._tasks(episodes))
+            return self._gradient(self.fitted(episodes))
 
     def backward(self, episodes: Any, *, scale: Any = None) -> MetaGradient:
         """:meth:`meta_gradient`, added into every parameter's ``.grad`` as autograd does it, so
@@ -250,7 +266,7 @@ class MetaLearner(nn.Module):
         """
         refuse_wrapped(self)
         with self._at_work():
-            tasks = self._tasks(episodes)
+            tasks = self.fitted(episodes)
             result = self._gradient(tasks)
             self.accumulate(result, scale=scale)
             if self.training:
@@ -293,10 +309,10 @@ class MetaLearner(nn.Module):
             episode = fitting.episode(
                 only_support(fitting.inputs(x), fitting.inputs(y)), queries=False
             )
-            self._admit(episode, order=1)
+            self.admit(episode, order=1)
             problem = self.problem(n_steps=self.eval_steps if n_steps is None else n_steps)
             meta, task = tree.detach(self.meta()), self.task(episode)
-            with self._explained([episode]), torch.no_grad():
+            with self.explained([episode]), torch.no_grad():
                 weights = problem.weights(meta, problem.point(meta, solve(problem, meta, task)))
             support = episode.support_x if task.joint_query else None
             return AdaptedModel(self.network, weights, support=support)
@@ -304,10 +320,10 @@ class MetaLearner(nn.Module):
     def trace(self, episode: Any, *, n_steps: int | None = None) -> Trace:
         """Task loss, gradient norm, query loss and accuracy at every step of one adaptation."""
         with self._at_work():
-            (one,) = self._tasks(episode)
-            self._admit(one, order=1)
+            (one,) = self.fitted(episode)
+            self.admit(one, order=1)
             problem = self.problem(n_steps=self.eval_steps if n_steps is None else n_steps)
-            with self._explained([one]):
+            with self.explained([one]):
                 return trace(problem, self.meta(), self.task(one))
 
     def forward(self, support_x: Any, support_y: Any, query_x: Any) -> Tensor:
@@ -333,10 +349,22 @@ class MetaLearner(nn.Module):
             return
         problem, meta = self.problem(), tree.detach(self.meta())
         with self._at_work(), collecting_statistics():
-            for episode in self._tasks(episodes):
+            for episode in self.fitted(episodes):
                 task = self.task(episode)
                 start = problem.start(meta, problem.noise(meta, task))
                 task.support_outputs(meta, problem.weights(meta, problem.point(meta, start)))
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside, every submodule is in evaluation mode, and no other thread at work."""
+        with self._at_work():
+            before = [(part, part.training) for part in self.modules()]
+            self.eval()
+            try:
+                yield
+            finally:
+                for part, training in before:
+                    part.training = training
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
@@ -347,11 +375,12 @@ class MetaLearner(nn.Module):
     def _fitting(self) -> Fitting:
         return Fitting(next(self.network.parameters()).device, floating_type(self.network))
 
-    def _tasks(self, episodes: Any) -> list[Episode]:
+    def fitted(self, episodes: Any) -> list[Episode]:
+        """Tasks of any form as episodes of the network's device and type."""
         fitting = self._fitting()
         return [fitting.episode(episode) for episode in as_episodes(episodes)]
 
-    def _admit(self, episode: Episode, *, order: int) -> Verdict:
+    def admit(self, episode: Episode, *, order: int) -> Verdict:
         """Have the network judged, and say what has become of its parameters since the start."""
         late = [
             name
@@ -373,12 +402,12 @@ class MetaLearner(nn.Module):
             raise ValueError(
                 "episodes must hold at least one task, got none; draw n_tasks >= 1 from a stream"
             )
-        verdict = self._admit(tasks[0], order=2 if second else 1)
-        with verdict.kernels(), self._explained(tasks):
+        verdict = self.admit(tasks[0], order=2 if second else 1)
+        with verdict.kernels(), self.explained(tasks):
             return self.estimator(self.problem(), self.meta(), [self.task(one) for one in tasks])
 
     @contextmanager
-    def _explained(self, tasks: list[Episode]) -> Iterator[None]:
+    def explained(self, tasks: list[Episode]) -> Iterator[None]:
         """What goes wrong in foreign code inside is said in one sentence that names the task."""
         try:
             yield
@@ -394,10 +423,13 @@ def _check_options(options: Mapping[str, object]) -> None:
             raise TypeError(str(unknown("a keyword of MetaLearner", name, known)))
 
 
-def _common(values: list[Tensor]) -> torch.dtype | None:
-    """The one type of all of them; ``None`` where there are several, or none."""
-    kinds = {value.dtype for value in values}
-    return kinds.pop() if len(kinds) == 1 else None
+@torch.no_grad()
+def _keeps_types(geometry: Geometry, anchor: Params) -> bool:
+    """Whether every tensor comes back from the geometry in the type that it has in the model."""
+    own = {name: value.detach() for name, value in geometry.named_parameters()}
+    state = geometry.init(own, anchor, geometry.draw(0))
+    weights = geometry.weights(own, geometry.point(own, state))
+    return all(weights[name].dtype == value.dtype for name, value in anchor.items())
 
 
 def _check_budget(n_steps: int, eval_steps: int | None, task_lr: float) -> None:

@@ -5,11 +5,10 @@ run.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 
-from mdtheory.kernels.compile import library
+from mdtheory.kernels.compile import identity, library
 
 UNUSED = "unused"
 """The compiled kernels of a process that has not met an operation for them."""
@@ -23,14 +22,12 @@ def numerical_path(device: torch.device, known: Mapping[str, str] | None = None)
     so far, whose kernels count as used here too.
     """
     used = library.cache_info().currsize > 0 or (known or {}).get("kernels", UNUSED) != UNUSED
-    compiled = library() if used else None
-    kernels = "plain" if compiled is None else Path(compiled._name).stem
     on_gpu = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
         "processor": torch.backends.cpu.get_cpu_capability(),
         "precision": torch.get_float32_matmul_precision(),
-        "kernels": kernels if used else UNUSED,
+        "kernels": identity() if used else UNUSED,
         "torch": str(torch.__version__),
     }
 

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 import mdtheory
 from mdtheory.core import seeding
 from mdtheory.core.types import Episode, MetaGradient, Params
+from mdtheory.kernels.precision import Precision, precision
 from mdtheory.meta import checkpoint
+from mdtheory.meta.captured import CapturedIterations, CudaRecorder, Recorder
+from mdtheory.meta.clip import Clipping
 from mdtheory.meta.distributed import SINGLE_PROCESS, Processes, meta_gradient, scores
 from mdtheory.meta.events import Listener
+from mdtheory.meta.feed import NotCapturableError
 from mdtheory.meta.interrupt import InterruptedRunError, StopRequest
 from mdtheory.meta.learner import MetaLearner
 from mdtheory.meta.numerics import difference, numerical_path
+from mdtheory.meta.restore import restore_optimizer, restore_weights, short
+
+log = logging.getLogger(__name__)
 
 Stream = Callable[[int], Episode]
 """Task by index; the same index is always the same task."""
@@ -75,7 +81,14 @@ class TrainerOptions:
 
     ``clip_value`` bounds every element of the meta-gradient, then ``clip_norm`` the norm of the
     whole. ``checkpoint_every``: iterations between two checkpoints. ``seed``: of the random numbers
-    that a network may draw. ``info`` is written into the checkpoints.
+    that a network may draw. ``precision``: of float32 products on a GPU
+    (:mod:`mdtheory.kernels.precision`). ``info`` is written into the checkpoints.
+
+    units: meta-iterations, and tasks an iteration.
+
+    >>> import mdtheory
+    >>> mdtheory.TrainerOptions(iterations=1000, clip_norm=10.0).n_tasks
+    4
     """
 
     iterations: int
@@ -84,6 +97,7 @@ class TrainerOptions:
     clip_norm: float | None = None
     checkpoint_every: int = 100
     seed: int = 0
+    precision: Precision = "float32"
     info: RunInfo = RunInfo()
 
     def __post_init__(self) -> None:
@@ -106,18 +120,18 @@ class MetaTrainer:
     random generator, which a network may read, is seeded from (``seed``, iteration) in each
     iteration and put back, so that on a CPU a resumed run is the unbroken one to the bit.
     ``processes``: those that share the tasks out; rank 0 alone writes, and only it should have
-    ``listeners``. All must hold the same state at the start and at every checkpoint.
+    ``listeners``. All must hold the same state at the start and at every checkpoint. ``recorder``:
+    records iterations as one graph each (:mod:`mdtheory.meta.captured`); on a GPU the default.
 
-    units: ``iterations`` and ``checkpoint_every`` in meta-iterations, ``n_tasks`` in tasks an
-    iteration.
+    units: ``fit`` takes minutes.
 
     >>> import torch, mdtheory
     >>> tasks = mdtheory.data.SinusoidStream(seed=0)
     >>> network = mdtheory.models.MLP(in_features=1, n_way=1, hidden=(8,))
     >>> learner = mdtheory.MetaLearner(network, n_steps=1, loss=torch.nn.functional.mse_loss)
     >>> optimizer = torch.optim.Adam(learner.meta().values())
-    >>> trainer = mdtheory.MetaTrainer(learner, tasks, optimizer=optimizer, iterations=2)
-    >>> trainer.fit().iteration
+    >>> options = mdtheory.TrainerOptions(iterations=2, n_tasks=4)
+    >>> mdtheory.MetaTrainer(learner, tasks, options, optimizer=optimizer).fit().iteration
     2
     """
 
@@ -133,6 +147,7 @@ class MetaTrainer:
         out: str | Path | None = None,
         listeners: Sequence[Listener] = (),
         processes: Processes = SINGLE_PROCESS,
+        recorder: Recorder | None = None,
     ):
         if processes.size > options.n_tasks:
             raise ValueError(
@@ -152,6 +167,11 @@ class MetaTrainer:
         self.counters = Counters()
         self._saved: Counters | None = None
         self._numerics: dict[str, str] = {}
+        device = next(iter(learner.meta().values())).device
+        on_gpu = CudaRecorder(device) if device.type == "cuda" else None
+        self.recorder: Recorder | None = recorder or on_gpu
+        self._captured: CapturedIterations | None = None
+        self._clipping = Clipping(options.clip_value, options.clip_norm)
 
     # -- the loop
     # ----------------------------------------------------------------------------------------------
@@ -178,15 +198,15 @@ class MetaTrainer:
                 self._loop(lambda: stop.signum is not None or time.monotonic() >= deadline)
                 signum = self.processes.all_reduce_max(stop.signum or 0)
             if signum:
-                kept = (
-                    "nothing was saved, there being no output folder"
-                    if self.out is None
-                    else f"saved in {self.out}"
-                )
+                nothing = "nothing was saved, there being no output folder"
+                kept = nothing if self.out is None else f"saved in {self.out}"
                 raise InterruptedRunError(
                     f"stopped by a signal after iteration {self.counters.iteration}; {kept}", signum
                 )
         finally:
+            if self._captured is not None:
+                self._captured.release()
+                self._captured = None
             for listener in self.listeners:
                 listener.close()
         return self.counters
@@ -202,7 +222,58 @@ class MetaTrainer:
                 self.save()
             if finished or stopped:
                 return
+            with precision(self.options.precision):
+                self._advance()
+
+    def _advance(self) -> None:
+        """One iteration, or as many recorded ones as fit before the host has something to do.
+
+        The first one of a run is eager: it makes the optimizer's state.
+        """
+        now = self.counters.iteration
+        if now > 0 and self._captured is None and self.recorder is not None:
+            self._capture(self.recorder)
+        if self._captured is None:
             self.step()
+            return
+        try:
+            rows = self._captured.run(now, self._until_due())
+        except NotCapturableError as error:
+            self._go_on_eagerly(str(error))
+            return
+        for row in rows:
+            if row.broken is not None:
+                raise self._diverged(row.broken)
+            self.counters = replace(self.counters, iteration=self.counters.iteration + 1)
+            self._tell("train", {**row.numbers, "meta_lr": row.meta_lr})
+
+    def _until_due(self) -> int:
+        """Iterations from now to the next checkpoint or validation, or the end."""
+        now, every = self.counters.iteration, [self.options.checkpoint_every]
+        every += [] if self.validation is None else [self.validation.every]
+        return min(self.options.iterations - now, *(n - now % n for n in every))
+
+    def _capture(self, recorder: Recorder) -> None:
+        try:
+            if self.processes.size > 1:
+                raise NotCapturableError("several processes share the tasks of an iteration")
+            self._captured = CapturedIterations(
+                self.learner,
+                self.stream,
+                n_tasks=self.options.n_tasks,
+                clipping=self._clipping,
+                optimizer=self.optimizer,
+                scheduler=self.scheduler,
+                recorder=recorder,
+            )
+        except NotCapturableError as error:
+            self._go_on_eagerly(str(error))
+
+    def _go_on_eagerly(self, reason: str) -> None:
+        log.warning("meta-iterations run one operation after another: %s", reason)
+        if self._captured is not None:
+            self._captured.release()
+        self._captured = self.recorder = None
 
     def step(self) -> MetaGradient:
         """One meta-iteration: draw tasks, differentiate, clip, step, and check that every number is
@@ -227,9 +298,8 @@ class MetaTrainer:
             means = {
                 name.removeprefix("query_"): value.mean() for name, value in result.stats.items()
             }
-            numbers = self._read(
-                {"objective": result.value, **means, "grad_norm": self._clip()}, checks
-            )
+            norm = self._clipping(list(learner.meta().values()))
+            numbers = self._read({"objective": result.value, **means, "grad_norm": norm}, checks)
             self.optimizer.step()
             if learner.norm == "running":
                 learner.update_statistics([draw(j) for j in range(self.options.n_tasks)])
@@ -259,18 +329,6 @@ class MetaTrainer:
                     torch.cuda.manual_seed(address)
             yield
 
-    def _clip(self) -> Tensor:
-        """Clip as configured; the norm of the whole meta-gradient before any clipping."""
-        parameters = list(self.learner.meta().values())
-        norm = torch.nn.utils.get_total_norm(
-            [value.grad for value in parameters if value.grad is not None]
-        )
-        if self.options.clip_value is not None:
-            clip_grad_value_(parameters, self.options.clip_value)
-        if self.options.clip_norm is not None:
-            clip_grad_norm_(parameters, self.options.clip_norm)
-        return norm
-
     def _read(self, numbers: Params, checks: Params) -> dict[str, float]:
         """The numbers as Python's, in one transfer; :class:`DivergedError` with the first check
         that is false.
@@ -288,16 +346,16 @@ class MetaTrainer:
             None,
         )
         if broken is not None:
-            where = (
-                "there is no output folder"
-                if self.out is None
-                else f"{self.out / 'last.pt'} is the last good state"
-            )
-            raise DivergedError(
-                f"{broken} is not finite in meta-iteration {self.counters.iteration + 1}; {where}: "
-                "lower meta_lr or task_lr, or set clip_norm"
-            )
+            raise self._diverged(broken)
         return dict(zip(numbers, read, strict=False))
+
+    def _diverged(self, broken: str) -> DivergedError:
+        good = None if self.out is None else self.out / "last.pt"
+        where = f"{good} is the last good state" if good else "there is no output folder"
+        return DivergedError(
+            f"{broken} is not finite in meta-iteration {self.counters.iteration + 1}; {where}: "
+            "lower meta_lr or task_lr, or set clip_norm"
+        )
 
     # -- validation
     # ----------------------------------------------------------------------------------------------
@@ -328,7 +386,8 @@ class MetaTrainer:
         score = accuracy if math.isfinite(accuracy) else -loss
         self.counters = replace(self.counters, validated=here)
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step(1 - accuracy if math.isfinite(accuracy) else loss)
+            with self._plain_optimizer():
+                self.scheduler.step(1 - accuracy if math.isfinite(accuracy) else loss)
         better = score > self.counters.best_score
         if better:
             self.counters = replace(self.counters, best_iteration=here, best_score=score)
@@ -346,9 +405,11 @@ class MetaTrainer:
 
     def state(self) -> dict[str, Any]:
         """Everything that a checkpoint holds."""
+        with self._plain_optimizer():
+            optimizer = self.optimizer.state_dict()
         return {
             "weights": self.learner.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer,
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "random": {
                 "seed": self.options.seed,
@@ -361,6 +422,9 @@ class MetaTrainer:
             "mdtheory": mdtheory.__version__,
             **asdict(self.options.info),
         }
+
+    def _plain_optimizer(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._captured is None else self._captured.plain()
 
     def save(self) -> None:
         """Write ``last.pt`` unless it already holds this very state.
@@ -379,7 +443,8 @@ class MetaTrainer:
 
     def _numerical_path(self) -> dict[str, str]:
         device = next(iter(self.learner.meta().values())).device
-        return numerical_path(device, self._numerics)
+        path = numerical_path(device, self._numerics)
+        return path if device.type == "cpu" else {**path, "precision": self.options.precision}
 
     def resume(self, state: dict[str, Any], *, other_bits: bool = False) -> None:
         """Continue from a checkpoint's state.
@@ -405,16 +470,11 @@ class MetaTrainer:
             self._demand_same_bits(state)
         restore_weights(self.learner, state)
         try:
-            self.optimizer.load_state_dict(state["optimizer"])
-            _check_shapes(self.optimizer)
-            if self.scheduler is not None:
-                self.scheduler.load_state_dict(
-                    _as_types_of(self.scheduler.state_dict(), state["scheduler"])
-                )
+            restore_optimizer(self.optimizer, self.scheduler, state)
             self.counters = Counters(**state["counters"])
         except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
             raise ValueError(
-                f"the checkpoint must fit this run, but {_short(error)}; start again in another "
+                f"the checkpoint must fit this run, but {short(error)}; start again in another "
                 "folder"
             ) from error
         self._saved = self.counters
@@ -437,51 +497,6 @@ class MetaTrainer:
             )
 
 
-def restore_weights(learner: MetaLearner, state: dict[str, Any]) -> None:
-    """Copy a checkpoint's weights into a learner of the same configuration; ``ValueError`` if they
-    do not fit.
-    """
-    own = learner.state_dict()
-    for name, value in state["weights"].items():
-        if name in own and own[name].dtype is not value.dtype:
-            raise ValueError(
-                f"the checkpoint's weights must fit its configuration, but {name} is "
-                f"{value.dtype}, not {own[name].dtype}; use another copy"
-            )
-    try:
-        learner.load_state_dict(state["weights"])
-    except RuntimeError as error:
-        raise ValueError(
-            f"the checkpoint's weights must fit its configuration, but {_short(error)}; use "
-            "another copy"
-        ) from error
-
-
 def _finite(what: str, tensors: Params) -> Params:
     """Whether each tensor is finite, by the sentence's subject. shapes: ()"""
     return {f"the {what} of {name}": torch.isfinite(value).all() for name, value in tensors.items()}
-
-
-def _check_shapes(optimizer: Optimizer) -> None:
-    """Every tensor that an optimizer keeps for a parameter must broadcast to it."""
-    for parameter, kept in optimizer.state.items():
-        for name, value in kept.items():
-            if (
-                isinstance(value, Tensor)
-                and torch.broadcast_shapes(value.shape, parameter.shape) != parameter.shape
-            ):
-                raise ValueError(
-                    f"{name} of shape {tuple(value.shape)} is kept for a parameter of "
-                    f"{tuple(parameter.shape)}"
-                )
-
-
-def _as_types_of(now: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
-    """``stored`` with the dictionary classes that a scheduler needs (a ``Counter`` of milestones)
-    and a checkpoint flattens.
-    """
-    return {k: type(now[k])(v) if isinstance(now.get(k), dict) else v for k, v in stored.items()}
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

@@ -29,18 +29,23 @@ def _profile(max_examples: int, *phases: Phase) -> settings:
     )
 
 
-PROFILES = {"dev": _profile(40), "ci": _profile(150), "nightly": _profile(3000, Phase.shrink)}
-"""Number of examples by the environment's HYPOTHESIS_PROFILE; only ``nightly`` shrinks, since
-mutants fail on purpose.
+PROFILES = {
+    "dev": _profile(40),
+    "mutation": _profile(40),
+    "ci": _profile(150),
+    "nightly": _profile(3000, Phase.shrink),
+}
+"""Number of examples by the environment's MDTHEORY_HYPOTHESIS, as for the tests; only ``nightly``
+shrinks, since mutants fail on purpose.
 """
 
 
 def for_all(**strategies: st.SearchStrategy) -> Callable[[Callable[..., None]], None]:
     """``@for_all(x=..., y=...)`` on an inner function runs it at once on drawn arguments."""
-    name = os.environ.get("HYPOTHESIS_PROFILE", "dev")
+    name = os.environ.get("MDTHEORY_HYPOTHESIS", "dev")
     if name not in PROFILES:
         raise ValueError(
-            f"HYPOTHESIS_PROFILE must be one of {sorted(PROFILES)}, got {name!r}; unset it or "
+            f"MDTHEORY_HYPOTHESIS must be one of {sorted(PROFILES)}, got {name!r}; unset it or "
             "choose one"
         )
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import resource
-from pathlib import Path
+import shutil
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from PIL import Image
 
 from mdtheory.data.glyphs import GlyphSet
 from mdtheory.figures.contact_sheet import pixels_of
-from mdtheory.run.build import load_learner
 from tests.commands.runs import call, process, refused, train
 
 COMMANDS = [
@@ -149,10 +147,6 @@ def test_evaluate_refuses_what_is_no_run(runs, tmp_path):
     ).replace("a split", "split")
 
 
-# -- adapt
-# --------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def letters(tmp_path_factory):
     """Three classes of letters as pictures: two examples of each, and four to be told apart."""
@@ -164,107 +158,6 @@ def letters(tmp_path_factory):
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels_of(image)).save(place / f"{number}.png")
     return folder
-
-
-def test_adapt_writes_probabilities_and_a_sheet(runs, letters, tmp_path):
-    out = tmp_path / "answers"
-    arguments = (
-        runs / "maml",
-        "--support",
-        letters / "support",
-        "--query",
-        letters / "query",
-        "--out",
-        out,
-    )
-    report = json.loads(call("adapt", *arguments, "--json").stdout)
-    with (out / "predictions.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 12 == len(report["predictions"])
-    assert set(rows[0]) == {"file", "predicted", "p(alpha)", "p(beta)", "p(gamma)"}
-    for row in rows:
-        probabilities = {name: float(row[f"p({name})"]) for name in ("alpha", "beta", "gamma")}
-        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
-        assert row["predicted"] == max(probabilities, key=probabilities.__getitem__)
-    right = [Path(row["file"]).parent.name == row["predicted"] for row in rows]
-    assert report["accuracy"] == pytest.approx(np.mean(right))
-    with Image.open(out / "sheet.png") as sheet:
-        assert sheet.width > 400 and sheet.height > 300
-    assert "--out must be a new file, got" in refused(call("adapt", *arguments))
-
-
-def test_adapt_says_what_the_learner_says(runs, letters, tmp_path):
-    """The same numbers as the library's own adapt on ink images, though they went through PNG
-    files.
-    """
-    arguments = (
-        "--support",
-        letters / "support",
-        "--query",
-        letters / "query",
-        "--out",
-        tmp_path / "a",
-        "--json",
-    )
-    report = json.loads(call("adapt", runs / "maml", *arguments).stdout)
-    glyphs = GlyphSet(strength=0.5)
-    images = torch.stack([glyphs.load("test", index, range(6), seed=1) for index in range(3)])
-    rounded = 1 - ((1 - images) * 255).round() / 255
-    learner, _ = load_learner(runs / "maml" / "best.pt")
-    with torch.no_grad():
-        adapted = learner.adapt(rounded[:, :2].flatten(0, 1), torch.tensor([0, 0, 1, 1, 2, 2]))
-        expected = adapted(rounded[:, 2:].flatten(0, 1)).softmax(-1)
-    found = torch.tensor([list(row["probabilities"].values()) for row in report["predictions"]])
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-
-
-def test_adapt_takes_a_flat_folder(runs, letters, tmp_path):
-    flat = tmp_path / "flat"
-    flat.mkdir()
-    for number, path in enumerate(sorted((letters / "query").rglob("*.png"))[:3]):
-        (flat / f"{number}.png").write_bytes(path.read_bytes())
-    (flat / "notes.txt").write_text("not an image")
-    result = call(
-        "adapt",
-        runs / "maml",
-        "--support",
-        letters / "support",
-        "--query",
-        flat,
-        "--out",
-        tmp_path / "a",
-    )
-    assert result.exit_code == 0
-    assert [line.split(":")[0] for line in result.stdout.splitlines()[:3]] == [
-        str(flat / f"{n}.png") for n in range(3)
-    ]
-    assert "accuracy" not in result.stdout
-
-
-def test_adapt_refuses_what_does_not_fit(runs, letters, tmp_path):
-    (tmp_path / "two" / "a").mkdir(parents=True)
-    (tmp_path / "two" / "b").mkdir()
-    picture = next((letters / "query").rglob("*.png")).read_bytes()
-    (tmp_path / "two" / "a" / "1.png").write_bytes(picture)
-    query = ("--query", letters / "query", "--out", tmp_path / "out")
-    assert "got none in" in refused(
-        call("adapt", runs / "maml", "--support", tmp_path / "two", *query)
-    )
-    (tmp_path / "two" / "b" / "1.png").write_bytes(picture[:100])
-    assert "damaged" in refused(call("adapt", runs / "maml", "--support", tmp_path / "two", *query))
-    (tmp_path / "two" / "b" / "1.png").write_bytes(picture)
-    assert "must have 3 subfolders" in refused(
-        call("adapt", runs / "maml", "--support", tmp_path / "two", *query)
-    )
-    assert "must be a folder" in refused(
-        call("adapt", runs / "maml", "--support", tmp_path / "none", *query)
-    )
-    (tmp_path / "empty").mkdir()
-    empty = ("--query", tmp_path / "empty", "--out", tmp_path / "out")
-    assert "--query must hold images" in refused(
-        call("adapt", runs / "maml", "--support", letters / "support", *empty)
-    )
-    assert not (tmp_path / "out").exists()
 
 
 # -- geometries, data, doctor
@@ -294,6 +187,29 @@ def test_data_check_of_glyphs_and_of_folders(letters, tmp_path, monkeypatch):
     assert "existing folder" in refused(call("data", "check", tmp_path / "none"))
     monkeypatch.delenv("MDTHEORY_MINI_IMAGENET", raising=False)
     assert "MDTHEORY_MINI_IMAGENET" in refused(call("data", "check", "--source", "mini-imagenet"))
+
+
+def test_data_check_reads_every_pixel_and_names_what_is_left_out(letters, tmp_path, monkeypatch):
+    monkeypatch.setenv("MDTHEORY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("mdtheory.data.cache.SMALL", 0)  # as for a large cache
+    root = tmp_path / "\x1b[31mred"
+    shutil.copytree(letters / "support", root)
+    (root / "alpha" / "\x1b[2J.psd").write_bytes(b"x")
+    shutil.copy(root / "alpha" / "0.png", root / "gamma" / "copy.png")
+    first = call("data", "check", root, "--image-size", 28)
+    assert first.exit_code == 0, first.output
+    assert "\x1b" not in first.stdout
+    assert "left out: 1 files without the ending of an image" in first.stdout
+    assert "1 image is there twice" in first.stdout
+    (pixels,) = (tmp_path / "cache").glob("*/images.npy")
+    data = bytearray(pixels.read_bytes())
+    data[-1] ^= 1
+    pixels.write_bytes(data)
+    second = call("data", "check", root, "--image-size", 28)
+    assert second.exit_code == 0
+    assert "got one that holds other pixels" in second.stderr
+    assert second.stdout == first.stdout
+    assert call("data", "check", root, "--image-size", 28).stderr.count("other pixels") == 0
 
 
 def test_data_sheet_draws_a_task_once(tmp_path):

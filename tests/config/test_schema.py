@@ -52,12 +52,13 @@ penalty = 0.5
 estimator = "stepwise"
 batched = "loop"
 clip_value = 10
+scheduler = { name = "StepLR", options = { step_size = 20000 } }
+
 [meta.optimizer]
 name = "SGD"
 meta_lr = 1e-3
 weight_decay = 1e-4
 options = { momentum = 0.9, nesterov = true }
-scheduler = { name = "StepLR", options = { step_size = 20000 } }
 
 [validation]
 every = 50

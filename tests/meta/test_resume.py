@@ -13,6 +13,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from mdtheory.core.types import Episode
+from mdtheory.kernels import compile
 from mdtheory.meta import checkpoint, numerics
 from mdtheory.meta.events import read_metrics
 from mdtheory.meta.interrupt import InterruptedRunError
@@ -212,9 +213,10 @@ def test_another_number_of_threads_is_refused_unless_asked_for(tmp_path):
     ],
 )
 def test_another_numerical_path_is_refused_unless_asked_for(tmp_path, monkeypatch, entry, value):
-    compiled = SimpleNamespace(_name="/somewhere/block-1.so") if value == "plain" else None
+    compiled = SimpleNamespace(identity="block-1") if value == "plain" else None
     library = functools.cache(lambda: compiled)
     monkeypatch.setattr(numerics, "library", library)
+    monkeypatch.setattr(compile, "library", library)
     unbroken(tmp_path / "a")
     state = last(tmp_path / "a")
     trainer(tmp_path / "a").resume(state)  # negative control: nothing has changed
@@ -229,6 +231,7 @@ def test_another_numerical_path_is_refused_unless_asked_for(tmp_path, monkeypatc
 def test_kernels_that_were_used_before_are_still_named_before_they_are_used_again(monkeypatch):
     library = functools.cache(lambda: None)
     monkeypatch.setattr(numerics, "library", library)
+    monkeypatch.setattr(compile, "library", library)
     here = torch.device("cpu")
     assert numerics.numerical_path(here)["kernels"] == numerics.UNUSED
     assert numerics.numerical_path(here, {"kernels": "block-1"})["kernels"] == "plain"

@@ -179,3 +179,33 @@ def test_a_folder_of_photographs_is_trained_on(tmp_path, monkeypatch):
     trainer = build_trainer(config, open_data(config.data), out=tmp_path)
     assert trainer.fit().best_iteration == 1
     assert load_learner(tmp_path / "best.pt")[0].network.in_channels == 3
+
+
+class Noted(GlyphSet):
+    """Glyphs that note from which split images are read."""
+
+    def __init__(self):
+        super().__init__()
+        self.read: set[str] = set()
+
+    def load(self, split, *place, **options):
+        self.read.add(split)
+        return super().load(split, *place, **options)
+
+    def load_many(self, split, *place, **options):
+        self.read.add(split)
+        return super().load_many(split, *place, **options)
+
+
+@pytest.mark.parametrize("chosen_on", ["validation", "test"])
+def test_training_and_the_choice_of_the_checkpoint_never_see_a_test_image(chosen_on):
+    """Whatever decides which checkpoint is kept has read training and validation images alone; a
+    choice on test tasks is seen.
+    """
+    source = Noted()
+    trainer = build_trainer(small(validation={"tasks": 2}), source)
+    assert trainer.validation.stream.split == "validation"
+    trainer.validation.stream.split = chosen_on
+    trainer.fit()
+    assert trainer.counters.validated == 1
+    assert source.read == {"train", chosen_on}

@@ -1,4 +1,4 @@
-"""The generated pages: the ledger, the reference, the bibliography and the results. Written before
+"""The generated pages: the ledger, the reference and the results. Written before
 Sphinx reads anything.
 """
 
@@ -22,7 +22,6 @@ def generate(app: Sphinx) -> None:
     judged = docs.parent / app.config.mdtheory_ledger
     ledger.write(pages, docs, judged)
     poster.write(pages, judged)
-    bibliography.write(pages, docs / "references.bib")
     tables.write(pages)
     api.write(pages)
     results.write(pages, docs.parent / "experiments")
@@ -35,4 +34,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", generate)
     app.connect("autodoc-process-docstring", api.process)
     roles.add(app)
+    bibliography.add(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -129,6 +129,7 @@ def _inked(upright: ClassImages, angles: tuple[int, ...]) -> ClassImages:
         files=[names[row][1] for row in order],
         division=Division(splits, upright.division.by, upright.division.notice),
         origin=upright.origin,
+        left_out=upright.left_out,
     )
 
 

@@ -329,3 +329,43 @@ def test_refusals():
         geometries.get("certified")(form="dense")
     with pytest.raises(ValueError, match="reach must be positive"):
         CertifiedMLPIAF(reach=0.0)
+
+
+class HalvedLipschitz(CertifiedKroneckerIAF):
+    """The conditioners count for half of what they may do."""
+
+    def lipschitz(self, meta):
+        return [(gates / 2, shifts / 2) for gates, shifts in super().lipschitz(meta)]
+
+
+def saturated(made, *, gate):
+    """Every gate at its limit, every layer at its largest slope, all coupling in the shift: two
+    scalar blocks whose Jacobian is [[a, 0], [-eta, a]] with a = 1 + gate tau.
+    """
+    with torch.no_grad():
+        for name, value in made.named_parameters():
+            if ".factors." in name or name.endswith("weight"):
+                value.fill_(1e3)
+            elif "log_scale" in name:
+                value.fill_(gate * 1e3)
+        for name in made.tail_names:
+            made.get_parameter(name).fill_(-1e3 if "shift" in name else 0.0)
+    at = {"a": torch.tensor([30.0], dtype=torch.float64), "b": torch.zeros(1, dtype=torch.float64)}
+    return jacobian(made, meta_of(made), at)
+
+
+@pytest.mark.parametrize("kind", [CertifiedKroneckerIAF, HalvedLipschitz])
+def test_saturated_gates_use_the_whole_budget_of_the_kronecker_form(kind):
+    """m is attained to half a percent, so a certificate that counts the conditioners for half is
+    broken; so is its M.
+    """
+    scalars = {name: torch.zeros(1, dtype=torch.float64) for name in ("a", "b")}
+    made = built(kind(partition=1, reach=1e3), scalars)
+    lowest = float(torch.linalg.eigvalsh((own := saturated(made, gate=-1)) + own.T)[0]) / 2
+    m, _ = made.certificate(meta_of(made))
+    steepest = float(torch.linalg.matrix_norm(saturated(made, gate=1), ord=2))
+    _, M = made.certificate(meta_of(made))
+    if kind is CertifiedKroneckerIAF:
+        assert m <= lowest <= 1.005 * m and steepest <= M
+    else:
+        assert m > lowest + 0.1 and steepest > M

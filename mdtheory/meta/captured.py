@@ -1,0 +1,319 @@
+"""Meta-iterations as one recorded graph: the host replays, and reads what came of it now and then.
+
+Everything of an iteration is inside: images gathered by a table of the next tasks' rows, the
+method's noise from another, adaptation, meta-gradient, clipping, optimizer, and one row of a
+history that holds the numbers of the iteration and the largest entry of every gradient and
+parameter, by which the host sees what stopped being finite. The scheduler stays on the host, whose
+rate is written into the graph's before each replay. What is recorded is the trainer's eager
+iteration itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from mdtheory.core.types import Episode
+from mdtheory.inner.problem import noise_from
+from mdtheory.meta.clip import Clipping
+from mdtheory.meta.feed import Feed, NotCapturableError, feed_for
+from mdtheory.meta.learner import MetaLearner
+from mdtheory.meta.restore import short
+
+log = logging.getLogger(__name__)
+MOST = 1000
+"""Iterations that the history holds."""
+
+SECONDS = 2.0
+"""Between two readings, about: how soon a signal or a number that is not finite is noticed."""
+
+WARM_UPS = 2
+
+
+class Recorder(Protocol):
+    """Turns a procedure without host reads into one that repeats it."""
+
+    def record(self, body: Callable[[], None]) -> Callable[[], None]:
+        """Run ``body`` some times, then give what repeats its operations on the same tensors.
+
+        Errors: whatever ``body`` raises when it is run; ``RuntimeError`` where it reads from the
+        device.
+        """
+        ...
+
+
+class CudaRecorder:
+    """A CUDA graph, captured on a stream of its own after :data:`WARM_UPS` runs there."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+
+    def record(self, body: Callable[[], None]) -> Callable[[], None]:
+        with torch.cuda.device(self.device):
+            stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
+            stream.wait_stream(current)
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UPS):
+                    body()
+            current.wait_stream(stream)
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=stream):
+                body()
+        return graph.replay
+
+
+@dataclass(frozen=True)
+class Row:
+    """One iteration as the history has it: its numbers, its rate, and the first thing in it that is
+    not finite.
+    """
+
+    numbers: dict[str, float]
+    meta_lr: float
+    broken: str | None
+
+
+class CapturedIterations:
+    """The meta-iterations of a trainer, recorded by ``recorder``.
+
+    The learner's parameters, the optimizer's state and the gradients are those objects themselves,
+    changed in place: checkpoints, validation and listeners find them where they are. Inside
+    :meth:`plain`, and after :meth:`release`, the optimizer is an eager one again.
+
+    Errors: :class:`NotCapturableError`.
+    """
+
+    def __init__(
+        self,
+        learner: MetaLearner,
+        stream: Callable[[int], Episode],
+        *,
+        n_tasks: int,
+        clipping: Clipping,
+        optimizer: Optimizer,
+        scheduler: LRScheduler | None,
+        recorder: Recorder,
+    ):
+        reason = why_not(learner, optimizer, scheduler)
+        if reason is not None:
+            raise NotCapturableError(reason)
+        self.learner, self.clipping = learner, clipping
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.meta = learner.meta()
+        self.n_tasks = n_tasks
+        self.gradients = {name: torch.zeros_like(value) for name, value in self.meta.items()}
+        like = next(iter(self.meta.values()))
+        self.cursor = torch.zeros(1, dtype=torch.int64, device=like.device)
+        self.feed: Feed = feed_for(learner, stream, n_tasks=n_tasks, most=MOST, cursor=self.cursor)
+        self.history = like.detach().new_zeros(0, 0)
+        self.names: list[str] = []
+        self.per_reading = 1
+        self.rate = like.detach().new_zeros(())
+        self._before = [dict(group) for group in optimizer.param_groups]
+        self._hold()
+        try:
+            self._replay = self._recorded(recorder)
+        except BaseException:
+            self.release()
+            raise
+
+    # -- the graph
+
+    def _body(self) -> None:
+        """One meta-iteration, of operations alone."""
+        episodes = self.feed.episodes()
+        with noise_from(self.feed.noise):
+            result = self.learner.meta_gradient(episodes)
+            torch._foreach_copy_(
+                list(self.gradients.values()), [result.grads[name] for name in self.gradients]
+            )
+            means = {n.removeprefix("query_"): v.mean() for n, v in result.stats.items()}
+            largest = _largest(self.gradients.values())
+            norm = self.clipping(list(self.meta.values()))
+            numbers = {"objective": result.value, **means, "grad_norm": norm}
+            self.optimizer.step()
+            if self.learner.norm == "running":
+                self.learner.update_statistics(episodes)
+        row = torch.stack([*numbers.values(), *largest, *_largest(self.meta.values())])
+        if not self.names:
+            self.names, self.history = list(numbers), row.new_zeros(MOST, len(row))
+        self.history.index_copy_(0, self.cursor, row[None])
+        self.cursor += 1
+
+    def _recorded(self, recorder: Recorder) -> Callable[[], None]:
+        """The replay, with everything that recording moved put back."""
+        kept = [(value, value.detach().clone()) for value in self._state()]
+        self.feed.load(0)
+        random = _random_states(self.cursor.device)
+        estimator = self.learner.estimator
+        while True:
+            try:
+                replay = recorder.record(self._body)
+                break
+            except torch.OutOfMemoryError:
+                size = min(estimator.chunk or self.n_tasks, self.n_tasks)
+                if size == 1:
+                    raise
+            except (RuntimeError, ValueError) as error:
+                said = short(error.__cause__ or error)
+                raise NotCapturableError(f"its operations cannot be recorded ({said})") from error
+            finally:
+                with torch.no_grad():
+                    for value, before in kept:
+                        value.copy_(before)
+                    self.cursor.zero_()
+            estimator.chunk = size // 2
+            log.warning("not enough memory to record %d tasks at once: %d", size, estimator.chunk)
+        if not all(map(torch.equal, random, _random_states(self.cursor.device))):
+            raise NotCapturableError("the network draws random numbers, anew in each iteration")
+        return replay
+
+    def _state(self) -> Iterator[Tensor]:
+        """Every tensor that an iteration moves."""
+        yield from self.meta.values()
+        yield from self.learner.buffers()
+        for kept in self.optimizer.state.values():
+            yield from (value for value in kept.values() if isinstance(value, Tensor))
+
+    # -- running it
+
+    def run(self, first: int, count: int) -> list[Row]:
+        """Iterations first, first + 1, ..., at most ``count`` and as many as fit between two
+        readings.
+        """
+        count, since = min(count, self.per_reading, MOST), time.monotonic()
+        self.feed.prepare(first, count)
+        rates: list[float] = []
+        for iteration in range(first, first + count):
+            try:
+                self.feed.load(iteration)
+            except NotCapturableError:
+                if not rates:
+                    raise
+                break  # said again when it is the first one
+            rates.append(self._write_rate())
+            self._replay()
+            self._step_scheduler()
+        table = self.history[: len(rates)].tolist()
+        self.cursor.zero_()
+        spent = max(time.monotonic() - since, 1e-6)
+        self.per_reading = max(1, min(MOST, int(SECONDS * len(rates) / spent)))
+        return [self._row(numbers, rate) for numbers, rate in zip(table, rates, strict=True)]
+
+    def _row(self, values: list[float], rate: float) -> Row:
+        n = len(self.names)
+        numbers = dict(zip(self.names, values[:n], strict=True))
+        checks = {"the value of the meta-objective": numbers["objective"]}
+        tensors = [f"the gradient of {name}" for name in self.meta]
+        tensors += [f"the value of {name}" for name in self.meta]
+        checks |= dict(zip(tensors, values[n:], strict=True))
+        broken = next((name for name, value in checks.items() if not _is_finite(value)), None)
+        return Row(numbers, rate, broken)
+
+    # -- the optimizer
+
+    def _hold(self) -> None:
+        """Gradients, rate and step counts where the graph finds them."""
+        for name, value in self.meta.items():
+            value.grad = self.gradients[name]
+        self.rates = [_rate(group) for group in self.optimizer.param_groups]
+        for group in self.optimizer.param_groups:
+            if "capturable" in group:
+                group["capturable"] = True
+                group["lr"] = self.rate.clone().fill_(_rate(group))
+        if any("capturable" in group for group in self.optimizer.param_groups):
+            self._move_steps(self.rate.device)
+
+    def _move_steps(self, device: torch.device) -> None:
+        for kept in self.optimizer.state.values():
+            if isinstance(kept.get("step"), Tensor):
+                kept["step"] = kept["step"].to(device)
+
+    @contextmanager
+    def plain(self) -> Iterator[None]:
+        """The optimizer's groups as they were given, with the rates of now."""
+        held = [dict(group) for group in self.optimizer.param_groups]
+        pairs = zip(self.optimizer.param_groups, self._before, self.rates, strict=True)
+        for group, before, rate in pairs:
+            group["lr"] = rate
+            if "capturable" in group:
+                group["capturable"] = before["capturable"]
+        try:
+            yield
+        finally:
+            self.rates = [_rate(group) for group in self.optimizer.param_groups]
+            for group, own in zip(self.optimizer.param_groups, held, strict=True):
+                for key in ("lr", "capturable"):
+                    if key in own:
+                        group[key] = own[key]
+
+    def _step_scheduler(self) -> None:
+        if self.scheduler is not None and not isinstance(self.scheduler, ReduceLROnPlateau):
+            with self.plain():
+                self.scheduler.step()
+
+    def _write_rate(self) -> float:
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+        return self.rates[0]
+
+    def release(self) -> None:
+        """Give the optimizer back to eager iterations."""
+        pairs = zip(self.optimizer.param_groups, self._before, self.rates, strict=True)
+        for group, before, rate in pairs:
+            group["lr"] = rate
+            if "capturable" in group:
+                group["capturable"] = before["capturable"]
+        if any(group.get("capturable") is False for group in self.optimizer.param_groups):
+            self._move_steps(torch.device("cpu"))
+
+
+def why_not(
+    learner: MetaLearner, optimizer: Optimizer, scheduler: LRScheduler | None
+) -> str | None:
+    """What keeps these from being recorded; ``None`` if nothing is known to."""
+    if not learner.geometry.capturable:
+        return f"the geometry {type(learner.geometry).__name__} reads values in its steps"
+    if not learner.estimator.can_batch:
+        return f"the estimator {type(learner.estimator).__name__} reads values in its steps"
+    fixed = type(optimizer) is SGD and scheduler is None
+    if not fixed and any("capturable" not in group for group in optimizer.param_groups):
+        return f"the optimizer {type(optimizer).__name__} reads its rate on the host"
+    hooked = [
+        name
+        for name, value in learner.meta().items()
+        if value._backward_hooks or getattr(value, "_post_accumulate_grad_hooks", None)
+    ]
+    if hooked:
+        return f"{hooked[0]} has a hook on its gradient"
+    return None
+
+
+def _largest(tensors: Any) -> list[Tensor]:
+    """The largest absolute entry of each, which is finite where all of them are. shapes: ()"""
+    return list(torch._foreach_norm([value.detach() for value in tensors], float("inf")))
+
+
+def _is_finite(value: float) -> bool:
+    return abs(value) < float("inf")
+
+
+def _rate(group: dict[str, Any]) -> float:
+    return float(group["lr"])
+
+
+def _random_states(device: torch.device) -> list[Tensor]:
+    states = [torch.random.default_generator.get_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states

@@ -1,0 +1,70 @@
+"""A checkpoint's weights, optimizer and scheduler put into those of a run, or refused in one
+sentence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from mdtheory.meta.learner import MetaLearner
+
+
+def restore_weights(learner: MetaLearner, state: dict[str, Any]) -> None:
+    """Copy a checkpoint's weights into a learner of the same configuration; ``ValueError`` if they
+    do not fit.
+    """
+    own = learner.state_dict()
+    for name, value in state["weights"].items():
+        if name in own and own[name].dtype is not value.dtype:
+            raise ValueError(
+                f"the checkpoint's weights must fit its configuration, but {name} is "
+                f"{value.dtype}, not {own[name].dtype}; use another copy"
+            )
+    try:
+        learner.load_state_dict(state["weights"])
+    except RuntimeError as error:
+        raise ValueError(
+            f"the checkpoint's weights must fit its configuration, but {short(error)}; use "
+            "another copy"
+        ) from error
+
+
+def restore_optimizer(
+    optimizer: Optimizer, scheduler: LRScheduler | None, state: dict[str, Any]
+) -> None:
+    """Load both. Errors: whatever torch raises for a state that does not fit."""
+    optimizer.load_state_dict(state["optimizer"])
+    _check_shapes(optimizer)
+    if scheduler is not None:
+        scheduler.load_state_dict(_as_types_of(scheduler.state_dict(), state["scheduler"]))
+
+
+def _check_shapes(optimizer: Optimizer) -> None:
+    """Every tensor that an optimizer keeps for a parameter must broadcast to it."""
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if (
+                isinstance(value, Tensor)
+                and torch.broadcast_shapes(value.shape, parameter.shape) != parameter.shape
+            ):
+                raise ValueError(
+                    f"{name} of shape {tuple(value.shape)} is kept for a parameter of "
+                    f"{tuple(parameter.shape)}"
+                )
+
+
+def _as_types_of(now: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """``stored`` with the dictionary classes that a scheduler needs (a ``Counter`` of milestones)
+    and a checkpoint flattens.
+    """
+    return {k: type(now[k])(v) if isinstance(now.get(k), dict) else v for k, v in stored.items()}
+
+
+def short(error: BaseException) -> str:
+    """The beginning of what an error says, on one line."""
+    return " ".join(str(error).split())[:200]

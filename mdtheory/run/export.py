@@ -1,0 +1,144 @@
+"""An adapted model as a file that other programs load: nothing of this library is needed there."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mdtheory.meta.learner import AdaptedModel
+from mdtheory.models.norm import statistics_over_first
+from mdtheory.run.answer import Alone
+
+FORMATS = ("pt2", "onnx")
+TOLERANCE = 1e-4
+"""Largest difference of a probability between the original and what was read back."""
+
+
+class Probabilities(nn.Module):
+    """softmax(model(x) / temperature), without what only serves the library's users."""
+
+    def __init__(self, model: nn.Module, temperature: float):
+        super().__init__()
+        self.model, self.temperature = _bare(model), temperature
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Probabilities of the classes. shapes: (N, C, H, W) -> (N, n_classes)"""
+        return (self.model(images) / self.temperature).softmax(-1)
+
+
+class _Beside(nn.Module):
+    """A network whose normalisation takes its statistics from the support, passed in front."""
+
+    def __init__(self, network: nn.Module, support: Tensor):
+        super().__init__()
+        self.network = network
+        self.register_buffer("examples", support)
+        self.examples: Tensor
+
+    def forward(self, images: Tensor) -> Tensor:
+        n = self.examples.shape[0]
+        with statistics_over_first(n):
+            return self.network(torch.cat([self.examples, images]))[n:]
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    """The same outputs by fewer ways, so that the size of a batch stays free."""
+    if isinstance(model, Alone):
+        return Alone(_bare(model.adapted), model.examples)
+    if isinstance(model, AdaptedModel):
+        given = model.support
+        return _Beside(model.network, given) if isinstance(given, Tensor) else model.network
+    return model
+
+
+def export(
+    model: nn.Module,
+    images: Tensor,
+    path: Path,
+    *,
+    temperature: float,
+    classes: Sequence[str],
+    one_at_a_time: bool = False,
+) -> float:
+    """Write ``path`` (``.pt2`` or ``.onnx``), read it back, and compare it with the model on
+    ``images``, (N, C, H, W); returns the largest difference of a probability.
+
+    The file takes float32 images (N, C, H, W), any N >= 2 (exactly 1 where ``one_at_a_time``), and
+    gives probabilities (N, n_classes); it holds the class names as JSON under ``classes.json``
+    (pt2) or in the metadata (ONNX). ``ValueError`` for a format whose packages are not installed, a
+    model that cannot be exported, and a file that answers otherwise; no such file is left.
+    """
+    kind = path.suffix.removeprefix(".")
+    writers = {"pt2": _write_pt2, "onnx": _write_onnx}
+    if kind not in writers:
+        raise ValueError(f"an export must end in .pt2 or .onnx, got {path.name!r}; rename it")
+    whole = Probabilities(copy.deepcopy(model), temperature).eval().cpu()
+    device, images = images.device, images.detach().cpu()
+
+    def original(x: Tensor) -> Tensor:
+        return (model(x.to(device)) / temperature).softmax(-1).cpu()
+
+    batch = images[:1] if one_at_a_time else _at_least_two(images)
+    shapes = None if one_at_a_time else {"images": {0: torch.export.Dim("n", min=2, max=1 << 20)}}
+    try:
+        with torch.no_grad():
+            made = torch.export.export(whole, (batch,), dynamic_shapes=shapes, strict=False)
+            read_back = writers[kind](made, path, json.dumps(list(classes)), shapes)
+            asked = [image[None] for image in images] if one_at_a_time else [batch]
+            pairs = [(original(x), read_back(x)) for x in asked]
+    except ImportError as error:
+        raise ValueError(
+            f"--export onnx must find the packages onnx, onnxscript and onnxruntime, got "
+            f"{error}; pip install 'mdtheory[onnx]', or export pt2"
+        ) from error
+    except (RuntimeError, TypeError, LookupError, AttributeError) as error:
+        path.unlink(missing_ok=True)
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"the adapted model must be exportable to {kind}, got {type(error).__name__}: "
+            f"{reason}; choose the other format"
+        ) from error
+    worst = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
+    if not worst <= TOLERANCE:
+        path.unlink(missing_ok=True)
+        raise ValueError(
+            f"what is read back from {path.name} must give the same probabilities, got a "
+            f"difference of {worst:.2g}; nothing was kept, choose the other format"
+        )
+    return worst
+
+
+def _at_least_two(images: Tensor) -> Tensor:
+    return images if len(images) > 1 else images.repeat(2, 1, 1, 1)
+
+
+def _write_pt2(made: Any, path: Path, classes: str, shapes: Any) -> Callable[[Tensor], Tensor]:
+    torch.export.save(made, path, extra_files={"classes.json": classes})
+    return torch.export.load(path).module()
+
+
+def _write_onnx(made: Any, path: Path, classes: str, shapes: Any) -> Callable[[Tensor], Tensor]:
+    for name in ("onnx", "onnxscript"):
+        importlib.import_module(name)
+    runtime: Any = importlib.import_module("onnxruntime")
+    onnx = torch.onnx.export(
+        made, (), dynamo=True, verbose=False, output_names=["probabilities"], external_data=False
+    )
+    if onnx is None:
+        raise RuntimeError("torch wrote no ONNX program")
+    onnx.model.metadata_props["classes"] = classes
+    onnx.save(str(path), external_data=False)
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def run(images: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {name: images.numpy()})[0])
+
+    return run
