@@ -74,6 +74,9 @@ def test_a_sign_error_in_the_implicit_term_would_be_seen(monkeypatch):
         return tree.tree_map(torch.neg, v), residual
 
     monkeypatch.setattr("mdtheory.inner.estimators.implicit.conjugate_gradients", flipped)
+    with pytest.raises(ValueError, match=r"a solution of its linear system with the residual 2"):
+        learner.meta_gradient([episode])
+    monkeypatch.setattr("mdtheory.inner.estimators.implicit._demand_solution", lambda *a: None)
     assert distance(learner.meta_gradient([episode]).grads, closed_form(learner, episode)) > 0.1
 
 

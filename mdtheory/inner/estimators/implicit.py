@@ -75,12 +75,14 @@ class Implicit(Estimator):
         loss, pullback, accuracy = vjp(query, meta, point, has_aux=True)  # type: ignore[misc]
         direct, by_point = pullback(torch.ones_like(loss))
         slope = partial(_slope, problem, task)
+
+        def product(v: Params) -> Params:
+            return vjp(partial(slope, meta), point)[1](v)[0]
+
         solved, cg_residual = conjugate_gradients(
-            lambda v: vjp(partial(slope, meta), point)[1](v)[0],
-            by_point,
-            steps=self.cg_steps,
-            tolerance=self.cg_tolerance,
+            product, by_point, steps=self.cg_steps, tolerance=self.cg_tolerance
         )
+        _demand_solution(product, solved, by_point, cg_residual)
         (mixed,) = vjp(lambda own: slope(own, point), meta)[1](solved)
         stats = {
             "query_loss": loss,
@@ -154,6 +156,23 @@ class Implicit(Estimator):
 def _slope(problem: Problem, task: Task, meta: Params, point: Params) -> Params:
     """grad f at a point."""
     return grad(lambda phi: problem.task_objective(meta, phi, task)[0])(point)
+
+
+def _demand_solution(
+    product: Callable[[Params], Params], v: Params, b: Params, recurred: Tensor
+) -> None:
+    """``ValueError`` where v does not solve the system although conjugate gradients say so, as where
+    a module declares another derivative than its own, whose Hessian is not symmetric.
+    """
+    size = tree.norm(b)
+    true = tree.norm(tree.axpy(-1.0, b, product(v))) / size.clamp_min(1e-300)
+    allowed = 10 * recurred + torch.finfo(size.dtype).eps ** 0.5
+    if bool(true > allowed):
+        raise ValueError(
+            "the implicit estimator must have a symmetric Hessian, got a solution of its linear "
+            f"system with the residual {float(true.detach()):.1e}; look for detach or a declared "
+            "derivative in the model, or take estimator='unrolled'"
+        )
 
 
 def conjugate_gradients(
