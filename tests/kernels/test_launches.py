@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 import torch
 
+from mdtheory.core.types import Episode
 from mdtheory.kernels import triton_convolution
 from mdtheory.meta.captured import CapturedIterations
 from mdtheory.meta.clip import Clipping
 from mdtheory.meta.learner import MetaLearner
 from mdtheory.models.conv4 import Conv4
-from mdtheory.core.types import Episode
 from tests.meta.recorders import Standin, Strict, capturable_on_a_cpu
 
-MOST = {"maml": 1500, "metamida": 3000, "warpgrad": 6000}
+MOST = {"maml": 1500, "metamida": 8000, "warpgrad": 4100}
+"""Half of MetaMiDA's are the additions, products and layers of its map, block by block."""
 
 
 class Counting(Standin):
@@ -73,5 +74,4 @@ def test_a_meta_iteration_is_few_kernels(geometry: str, counting: Counting) -> N
         recorder=counting,
     )
     found = sum(counting.mode.kernels.values()) + counting.launches
-    print(geometry, found, counting.launches, counting.mode.kernels.most_common(25))
-    assert 500 < found <= MOST[geometry]
+    assert 500 < found <= MOST[geometry], (found, counting.mode.kernels.most_common(12))
