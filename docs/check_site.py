@@ -3,79 +3,39 @@
 
 A page is sound if nothing is written to the browser's console as an error, nothing is asked of
 another host, every picture and formula is drawn, no page is wider than a desktop's or a telephone's
-screen, and every internal link leads to a page and a place that exist. The ledger's filter is
-operated. Prints one line per fault; exit code 1 if there is any. Without a Chromium or Chrome on
-the machine, or CHROMIUM=/path/to/one, the files are read instead, which finds broken links, missing
-pictures and other hosts, and the last line says in capitals what was not looked at.
+screen, no label of a drawing is smaller than 9 pixels on either, and every internal link leads to a
+page and a place that exist. The ledger's filter is operated. Prints one line per fault; exit code 1
+if there is any. Without a Chromium or Chrome on the machine, or CHROMIUM=/path/to/one, the files
+are read instead, which finds broken links, missing pictures and other hosts, and the last line says
+in capitals what was not looked at.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import base64
 import contextlib
 import functools
 import html.parser
 import http.server
-import json
 import os
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
-from tornado.websocket import WebSocketClientConnection, websocket_connect
+from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 
 SITE = Path(__file__).parent / "_build" / "html"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-SIZES = {"desktop": (1280, 900), "telephone": (400, 800)}
-PATIENCE = 60  # seconds for one page
-QUIET = (
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-quic",
-)
-LOOK = """(async () => {
-  if (window.MathJax?.startup) await MathJax.startup.promise;
-  await document.fonts.ready;
-  const wide = [...document.querySelectorAll("body *")].filter(e => {
-    if (e.getBoundingClientRect().right <= document.documentElement.clientWidth + 1) return false;
-    for (let p = e; p; p = p.parentElement)
-      if (["auto", "scroll", "hidden"].includes(getComputedStyle(p).overflowX) && p !== document.body) return false;
-    return true;
-  });
-  return {
-    formulas: document.querySelectorAll("span.math, div.math").length,
-    drawn: [...document.querySelectorAll("span.math, div.math")].filter(e => e.querySelector("mjx-container")).length,
-    wrong: [...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map(e => e.dataset.mjxError || e.textContent),
-    empty: [...document.images].filter(i => i.complete && !i.naturalWidth && i.loading !== "lazy").map(i => i.src),
-    links: [...document.querySelectorAll("a[href]")].map(a => a.getAttribute("href")),
-    ids: [...document.querySelectorAll("[id], a[name]")].map(e => e.id || e.name),
-    wide: document.documentElement.scrollWidth > document.documentElement.clientWidth + 1 ?
-      (wide.slice(0, 3).map(e => e.tagName + "." + e.className).join(" ") || "something") : "",
-    tall: document.documentElement.scrollHeight,
-  };
-})()"""
-FILTER = """(() => {
-  const form = document.getElementById("ledger-filter"), rows = [...document.querySelectorAll("table.ledger tbody tr")];
-  const select = form.elements.printed, word = select.options[select.options.length - 1].value;
-  select.value = word;
-  select.dispatchEvent(new Event("change", {bubbles: true}));
-  const shown = rows.filter(row => row.offsetParent !== null);
-  const right = shown.length > 0 && shown.every(row => row.cells[2].textContent.trim() === word);
-  select.value = "";
-  select.dispatchEvent(new Event("change", {bubbles: true}));
-  return right && rows.every(row => row.offsetParent !== null);
-})()"""
+SIZES = {"desktop": (1280, 900), "telephone": (390, 800)}
+PATIENCE = 60_000  # milliseconds for one page
+SMALLEST = 9  # pixels of a label
+TALLEST = 16_000  # pixels of a screenshot
+SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 
 
 def find_browser() -> str | None:
@@ -105,163 +65,30 @@ def serving(folder: Path) -> Iterator[str]:
         server.server_close()
 
 
-class Browser:
-    """A page of a running browser, spoken to by the DevTools protocol."""
+def listen(page: Page, home: str) -> list[str]:
+    """What the browser will object to while pages of ``home`` load; nothing is let through to
+    another host.
+    """
+    found: list[str] = []
 
-    def __init__(self, connection: WebSocketClientConnection):
-        self.connection, self.count = connection, 0
-        self.answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self.events: list[dict[str, Any]] = []
-        self.loaded = asyncio.Event()
-        self.session: str | None = None
+    def heard(kind: str, text: str) -> None:
+        found.append(" ".join(f"{kind}: {text}".split())[:300])
 
-    async def listen(self) -> None:
-        """Sort what arrives into answers and events."""
-        while (text := await self.connection.read_message()) is not None:
-            message = json.loads(text)
-            if "id" in message:
-                self.answers.pop(message["id"]).set_result(message)
-            else:
-                self.events.append(message)
-                if message["method"] == "Page.loadEventFired":
-                    self.loaded.set()
+    def wrote(message: ConsoleMessage) -> None:
+        if message.type in ("error", "assert"):
+            heard("console", f"{message.text} {message.location.get('url', '')}")
 
-    async def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Send a command and wait for its result."""
-        self.count += 1
-        number = self.count
-        answered = self.answers[number] = asyncio.get_running_loop().create_future()
-        message: dict[str, Any] = {"id": number, "method": method, "params": parameters}
-        if self.session:
-            message["sessionId"] = self.session
-        await self.connection.write_message(json.dumps(message))
-        answer = await asyncio.wait_for(
-            answered, PATIENCE
-        )  # it may have arrived, and left the table, already
-        if "error" in answer:
-            raise RuntimeError(f"the browser refused {method}: {answer['error']['message']}")
-        return answer["result"]
+    def foreign(address: str) -> bool:
+        return not address.startswith((home, "data:", "about:", "blob:"))
 
-    async def evaluate(self, script: str) -> Any:
-        """The value of a JavaScript expression."""
-        result = await self.ask(
-            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
-        )
-        if "exceptionDetails" in result:
-            raise RuntimeError(f"the page's own script failed: {result['exceptionDetails']}")
-        return result["result"].get("value")
-
-    async def open(
-        self, address: str, size: tuple[int, int], *, dark: bool = False
-    ) -> dict[str, Any]:
-        """Load a page and look at it."""
-        self.events.clear()
-        self.loaded.clear()
-        width, height = size
-        await self.ask(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=width < 600,
-        )
-        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        await self.ask("Emulation.setEmulatedMedia", features=scheme)
-        await self.ask("Page.navigate", url=address)
-        await asyncio.wait_for(self.loaded.wait(), PATIENCE)
-        return await self.evaluate(LOOK)
-
-    async def picture(self, file: Path, *, width: int, height: int) -> None:
-        """Save the whole page."""
-        clip = {"x": 0, "y": 0, "width": width, "height": min(height, 16000), "scale": 1}
-        shot = await self.ask(
-            "Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip
-        )
-        file.write_bytes(base64.b64decode(shot["data"]))
-
-
-@contextlib.asynccontextmanager
-async def browsing(program: str) -> AsyncIterator[Browser]:
-    """A browser with one empty page, and an end to it."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        options = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--remote-debugging-port=0",
-            *QUIET,
-        ]
-        process = subprocess.Popen(
-            [program, *options, f"--user-data-dir={profile}", "about:blank"],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        reader: threading.Thread | None = None
-        try:
-            address, reader = await asyncio.wait_for(
-                asyncio.to_thread(_listening, process), PATIENCE
-            )
-            browser = Browser(await websocket_connect(address, max_message_size=2**28))
-            listener = asyncio.create_task(browser.listen())
-            try:
-                target = await browser.ask("Target.createTarget", url="about:blank")
-                attached = await browser.ask(
-                    "Target.attachToTarget", targetId=target["targetId"], flatten=True
-                )
-                browser.session = attached["sessionId"]
-                for domain in ("Page", "Runtime", "Log", "Network"):
-                    await browser.ask(f"{domain}.enable")
-                yield browser
-            finally:
-                browser.connection.close()
-                await asyncio.wait_for(listener, PATIENCE)
-        finally:
-            process.terminate()
-            process.wait(timeout=PATIENCE)
-            if reader is not None:
-                await asyncio.to_thread(reader.join)
-            if process.stderr is not None:
-                process.stderr.close()
-
-
-def _listening(process: subprocess.Popen[str]) -> tuple[str, threading.Thread]:
-    """The address that the browser listens at, and a thread that keeps its error pipe empty."""
-    for line in process.stderr or ():
-        if found := re.search(r"ws://\S+", line):
-            reader = threading.Thread(
-                target=lambda: [None for _ in process.stderr or ()], daemon=True
-            )
-            reader.start()
-            return found[0], reader
-    raise RuntimeError(
-        "the browser must open its debugging port, but it ended; try CHROMIUM=/path/to/another"
+    page.on("console", wrote)
+    page.on("pageerror", lambda error: heard("exception", str(error)))
+    page.on(
+        "request",
+        lambda request: foreign(request.url) and heard("asks another host", request.url),
     )
-
-
-def complaints(events: list[dict[str, Any]], home: str) -> list[str]:
-    """What the browser objected to while a page loaded."""
-    found = []
-    for event in events:
-        given = event.get("params", {})
-        match event["method"]:
-            case "Runtime.exceptionThrown":
-                found.append(
-                    "exception: "
-                    + str(given["exceptionDetails"].get("exception", {}).get("description", given))
-                )
-            case "Runtime.consoleAPICalled" if given["type"] in ("error", "assert"):
-                found.append(
-                    "console: "
-                    + " ".join(str(a.get("value", a.get("description"))) for a in given["args"])
-                )
-            case "Log.entryAdded" if given["entry"]["level"] == "error":
-                found.append(f"log: {given['entry']['text']} {given['entry'].get('url', '')}")
-            case "Network.requestWillBeSent" if not given["request"]["url"].startswith(
-                (home, "data:", "about:", "blob:")
-            ):
-                found.append(f"asks another host: {given['request']['url']}")
-    return [" ".join(line.split())[:300] for line in found]
+    page.route(foreign, lambda route: route.abort())
+    return found
 
 
 def faults_of(seen: dict[str, Any], size: str) -> list[str]:
@@ -273,6 +100,7 @@ def faults_of(seen: dict[str, Any], size: str) -> list[str]:
         found.append(
             f"{seen['formulas'] - seen['drawn']} of {seen['formulas']} formulas are not drawn"
         )
+    found += [f"a label is small on a {size}: {label} px" for label in seen["small"]]
     return found + ([f"wider than a {size}: {seen['wide']}"] if seen["wide"] else [])
 
 
@@ -343,30 +171,33 @@ def pages_of(site: Path, only: str) -> list[str]:
     return [name for name in names if re.search(only, name)]
 
 
-async def check(
-    site: Path, program: str, pictures: Path | None, only: str = ""
-) -> tuple[int, list[str]]:
+def check(site: Path, program: str, pictures: Path | None, only: str = "") -> tuple[int, list[str]]:
     """Number of pages, and their faults."""
     names = pages_of(site, only)
     pages: dict[str, dict[str, Any]] = {}
     faults: list[str] = []
-    with serving(site) as home:
-        async with browsing(program) as browser:
+    with serving(site) as home, sync_playwright() as driver:
+        options = ["--disable-dev-shm-usage"]
+        browser = driver.chromium.launch(executable_path=program, args=options)
+        for size, (width, height) in SIZES.items():
+            page = browser.new_page(
+                viewport={"width": width, "height": height}, is_mobile=width < 600
+            )
+            page.set_default_timeout(PATIENCE)
+            complaints = listen(page, home)
             for name in names:
-                for size, extent in SIZES.items():
-                    seen = await browser.open(home + name, extent)
-                    faults += [
-                        f"{name}: {fault}"
-                        for fault in complaints(browser.events, home) + faults_of(seen, size)
-                    ]
-                    pages[name] = seen
-                    if pictures is not None:
-                        file = (
-                            pictures / f"{name.removesuffix('.html').replace('/', '-')}-{size}.png"
-                        )
-                        await browser.picture(file, width=extent[0], height=seen["tall"])
-                if "ledger-filter" in pages[name]["ids"] and not await browser.evaluate(FILTER):
-                    faults.append(f"{name}: the filter does not show the right rows")
+                complaints.clear()
+                page.goto(home + name, wait_until="load")
+                pages[name] = seen = page.evaluate(f"({SCRIPT}).look({SMALLEST})")
+                if "ledger-filter" in seen["ids"] and not page.evaluate(f"({SCRIPT}).filter()"):
+                    complaints.append("the filter does not show the right rows")
+                faults += [f"{name}: {fault}" for fault in complaints + faults_of(seen, size)]
+                if pictures is not None:
+                    file = f"{name.removesuffix('.html').replace('/', '-')}-{size}.png"
+                    shown = {"x": 0, "y": 0, "width": width, "height": min(seen["tall"], TALLEST)}
+                    page.screenshot(path=pictures / file, full_page=True, clip=shown)
+            page.close()
+        browser.close()
     return len(names), list(dict.fromkeys(faults)) + broken_links(pages, site)
 
 
@@ -392,7 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         if given.screenshots is not None:
             given.screenshots.mkdir(parents=True, exist_ok=True)
-        count, faults = asyncio.run(check(given.site, program, given.screenshots, given.only))
+        count, faults = check(given.site, program, given.screenshots, given.only)
     for fault in faults:
         print(fault)
     print(f"{count} pages, {len(faults)} faults")

@@ -230,7 +230,7 @@ def curves(tables: list[Table]) -> list[str]:
     for table in tables:
         if "maml" not in table.by_row:
             continue
-        trained = table.first.config.task.n_steps
+        trained = min(table.first.config.task.n_steps, table.first.adaptation.steps)
         for kind, common in (("its own start", False), ("MAML's start", True)):
             lines = []
             for row in table.rows:

@@ -37,41 +37,49 @@ OUT_OF_TIME, DIVERGED = 75, 3  # exit codes of experiments.run
 CARRIED = ("last.pt", "best.pt", "metrics.jsonl", "scores.json", "paths.json", "clock.json")
 
 
+Tier = Annotated[
+    str | None, typer.Option("--tier", help=f"{', '.join(TIERS)}; needed unless --status.")
+]
+Row = Annotated[
+    str | None, typer.Option("--row", help="Only this row of the table, e.g. metamida.")
+]
+Shot = Annotated[int | None, typer.Option("--shot", help="Only this many images per class.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the tier's seeds.")]
+Minutes = Annotated[
+    float | None, typer.Option("--minutes", min=0, help="Stop in time; the next call goes on.")
+]
+Jobs = Annotated[
+    int, typer.Option("--jobs", min=1, help="Cells at once, each in a process of its own.")
+]
+Status = Annotated[
+    bool, typer.Option("--status", help="Only say what is done and what is missing.")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Write the status as JSON, and nothing else, to stdout.")
+]
+Into = Annotated[
+    Path | None, typer.Option("--into", metavar="DIR", help="Keep records and states there.")
+]
+Pack = Annotated[
+    bool,
+    typer.Option(
+        "--pack",
+        help="Also leave what is unfinished in experiments/unfinished, in pieces for git.",
+    ),
+]
+
+
 def main(
-    tier_: Annotated[
-        str | None, typer.Option("--tier", help=f"{', '.join(TIERS)}; needed unless --status.")
-    ] = None,
-    row: Annotated[
-        str | None, typer.Option("--row", help="Only this row of the table, e.g. metamida.")
-    ] = None,
-    shot: Annotated[
-        int | None, typer.Option("--shot", help="Only this many images per class.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="This seed instead of the tier's.")
-    ] = None,
-    minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0, help="Stop in time; the next call goes on.")
-    ] = None,
-    jobs: Annotated[
-        int, typer.Option("--jobs", min=1, help="Cells at once, each in a process of its own.")
-    ] = 1,
-    status: Annotated[
-        bool, typer.Option("--status", help="Only say what is done and what is missing.")
-    ] = False,
-    json_: Annotated[
-        bool, typer.Option("--json", help="Write the status as JSON, and nothing else, to stdout.")
-    ] = False,
-    into: Annotated[
-        Path | None, typer.Option("--into", metavar="DIR", help="Keep records and states there.")
-    ] = None,
-    pack: Annotated[
-        bool,
-        typer.Option(
-            "--pack",
-            help="Also leave what is unfinished in experiments/unfinished, in pieces for git.",
-        ),
-    ] = False,
+    tier_: Tier = None,
+    row: Row = None,
+    shot: Shot = None,
+    seed: Seed = None,
+    minutes: Minutes = None,
+    jobs: Jobs = 1,
+    status: Status = False,
+    json_: Json = False,
+    into: Into = None,
+    pack: Pack = False,
 ) -> None:
     """Train and test the cells asked for that have no record yet, and write their records.
 

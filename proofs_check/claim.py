@@ -1,32 +1,46 @@
 r'''How to write a claim: one file in ``proofs_check/claims``, named ``c05_implicit_prior.py`` for
-the id C05.
+the id C05. A long claim goes on in a second file that imports ``claim`` from the first.
 
 The file makes one ``claim`` and hangs checks on it::
 
+    BOUND = Formula(left=gap, relation="<=", right=L * D**2 / 2, given={"rate": alpha <= 1 / L})
+
     claim = Claim(
         id="C12", title="Quadratic upper bound", source="Prior art, GD recap",
-        printed=Statement(then=r"Q_\alpha \ge f", given={"rate": r"0<\alpha\le 1/L"}),
-        amended=Statement(then=r"Q_\alpha \ge f", given={"rate": r"0<\alpha\le 1/L", "smooth": r"f$
-        is $L$-smooth$"}), expected=Verdict("NEEDS_CONDITIONS", "PROVED"), uses=("C11",),
+        printed=Statement(then=BOUND),
+        amended=Statement(then=BOUND, given={"smooth": r"f\ L\text{-smooth}"}),
+        expected=Verdict("NEEDS_CONDITIONS", "PROVED"), uses=("C11",),
     )
 
-    @claim.check("exact", about="printed", drops=("smooth",), ...) def needs_smoothness(run, *,
-    gap=gap_of_the_library): # ingredients: keywords with the correct thing as default
+    @claim.check("exact", about="printed", drops=("smooth",))
+    def needs_smoothness(run, *, stated, gap=gap_of_the_library):
         """One sentence: what this shows."""
-        run.above(...); run.quantity("C12 gap at 1.01/L", ...)
+        run.stands(stated, {...})
+        run.quantity("C12 gap at 1.01/L", ...)
 
     needs_smoothness.mutant("step a hundredth too long", gap=lambda ...: ...)
 
+**Scope and cover.** Each part of a statement has a *scope* (for all, exists, instance, limit), each
+check a *cover* (all, exact, limit, samples); a part is PROVED only where a check covers its scope.
+The words stand in :mod:`proofs_check.statement`. The cover follows from the kind unless ``covers``
+says otherwise.
+
 **Ingredients and mutants.** A check takes everything that could be wrong (a formula, bound, map,
 generator, step) as a keyword with the correct one as default. A mutant replaces exactly one of
-them; the check must then fail with ``CheckFailed``. Any other exception is an error of the check,
-not a death. A check without mutants counts for nothing.
+them; the check must then fail with ``CheckFailedError``. Any other exception is an error of the
+check, not a death. A check without mutants counts for nothing.
+
+**The statement is an ingredient too.** A check with the keyword ``stated`` is given its part's
+:class:`~proofs_check.formula.Formula`, and must fail on each of the formula's false variants; one
+of a part's checks rejecting a variant is enough. A claim whose statement survives being falsified
+is INCONSISTENT.
 
 **Kinds.** Proofs: ``symbolic`` (an identity by algebra), ``exact`` (rational or otherwise exact
 arithmetic, or an explicit attaining case), ``certificate`` (multipliers, intervals: checked, not
-trusted), ``counterexample``. Support: ``sdp``, ``property`` (directed sampling), ``statistical``,
-``experiment``. ``rests_on`` names a cited theorem or a restriction that the check does not execute:
-it gives at most support.
+trusted), ``counterexample``, ``kernel`` (a theorem that a proof assistant's kernel has checked).
+Support: ``sdp``, ``property`` (directed sampling), ``statistical``, ``experiment``. ``rests_on``
+names a cited theorem or a restriction that the check does not execute: it then covers samples
+only.
 
 **What a check is about.** ``about="printed"``, ``"amended"`` or ``"both"``. A counterexample about
 the printed statement refutes it; ``drops`` names the conditions of the amended statement which the
@@ -37,53 +51,43 @@ it has no parts).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from proofs_check.ids import IDS
+from proofs_check.formula import Formula
+from proofs_check.kernel import ALLOWED, theorem as theorem_of
+from proofs_check.run import Run
+from proofs_check.statement import Cover, Statement, Verdict
+
+__all__ = ["Check", "Claim", "Formula", "Mutant", "Statement", "Verdict"]
 
 Kind = Literal[
     "symbolic",
     "exact",
     "certificate",
     "counterexample",
+    "kernel",
     "sdp",
     "property",
     "statistical",
     "experiment",
 ]
 About = Literal["printed", "amended", "both"]
-AsPrinted = Literal["HOLDS", "NEEDS_CONDITIONS", "FALSE", "EMPIRICAL", "OPEN"]
-Amended = Literal["PROVED", "SUPPORTED", "OPEN"]
 
-PROOFS = frozenset({"symbolic", "exact", "certificate", "counterexample"})
-SUPPORTS = frozenset({"sdp", "property", "statistical", "experiment"})
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the claim is as printed, and what the amended statement is."""
-
-    as_printed: AsPrinted
-    amended: Amended
-
-
-@dataclass(frozen=True, kw_only=True)
-class Statement:
-    """Conditions by name and a conclusion, all LaTeX. ``parts`` splits the conclusion; each part
-    needs its own check.
-    """
-
-    then: str
-    given: Mapping[str, str] = field(default_factory=dict)
-    parts: Mapping[str, str] = field(default_factory=dict)
-
-    def part_names(self) -> tuple[str, ...]:
-        """The parts to establish; a statement without parts is one part, named by the empty
-        string.
-        """
-        return tuple(self.parts) or ("",)
+COVER_OF: dict[str, Cover] = {
+    "symbolic": "all",
+    "certificate": "all",
+    "kernel": "all",
+    "exact": "exact",
+    "counterexample": "exact",
+    "sdp": "samples",
+    "property": "samples",
+    "statistical": "samples",
+    "experiment": "samples",
+}
+"""What a check of each kind covers unless it says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,9 @@ class Check:
     part: str
     drops: tuple[str, ...]
     rests_on: str
+    covers: Cover
+    stated: Formula | None = None
+    theorem: str = ""
     mutants: list[Mutant] = field(default_factory=list)
 
     @property
@@ -118,11 +125,6 @@ class Check:
         about.
         """
         return self.kind == "counterexample" and self.about == "printed"
-
-    @property
-    def is_proof(self) -> bool:
-        """Whether success proves its part, rather than supports it."""
-        return self.kind in PROOFS and not self.rests_on
 
     def mutant(self, name: str, **replacement: Any) -> None:
         """Add a mutant: ``name`` says what is broken, the one keyword gives the ingredient and its
@@ -147,13 +149,16 @@ class Check:
         self.mutants.append(Mutant(name, ingredient, value))
 
 
+_ID = re.compile(r"[A-Z]{1,2}\d*[a-z]?")
+
+
 @dataclass(kw_only=True)
 class Claim:
     """One statement on trial. ``amended=None``: nothing to amend, checks about the printed
     statement serve both verdicts.
 
-    ``uses``: ids of claims that this one's proof needs ("C08a"), or of one part of their amended
-    statement ("C07/a").
+    ``paper``: the bibliography's key of the paper that prints it. ``uses``: ids of claims that this
+    one's proof needs ("C08a"), or of one part of their amended statement ("C07/a").
     """
 
     id: str
@@ -164,15 +169,15 @@ class Claim:
     amended: Statement | None = None
     uses: tuple[str, ...] = ()
     remark: str = ""
+    paper: str = "zhang2024metamida"
     checks: list[Check] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        strange = [name for name in (self.id, *self.used_ids()) if name not in IDS]
+        strange = [name for name in (self.id, *self.used_ids()) if not _ID.fullmatch(name)]
         if strange:
             raise ValueError(
-                f"claim ids must be among the 46 of proofs_check/ids.py, got {strange}; correct "
-                "the "
-                "name"
+                f"claim ids must be one or two capitals, a number and perhaps a letter, like C08a, "
+                f"got {strange}; correct the name"
             )
 
     def check(
@@ -183,12 +188,17 @@ class Claim:
         part: str = "",
         drops: tuple[str, ...] = (),
         rests_on: str = "",
+        covers: Cover | None = None,
     ) -> Callable[[Callable[..., None]], Check]:
         """Decorate a function into a check of this claim; see the module's text for the words."""
-        if kind not in PROOFS | SUPPORTS:
+        if kind not in COVER_OF:
+            raise ValueError(f"kind must be one of {sorted(COVER_OF)}, got {kind!r}; correct it")
+        if covers and covers != "samples" and (rests_on or COVER_OF[kind] == "samples"):
             raise ValueError(
-                f"kind must be one of {sorted(PROOFS | SUPPORTS)}, got {kind!r}; correct the name"
+                f"covers of a check of kind {kind!r} that rests on {rests_on!r} must be samples, "
+                f"got {covers!r}; leave it out"
             )
+        cover: Cover = covers or ("samples" if rests_on else COVER_OF[kind])
         if self.amended is None and about != "printed":
             raise ValueError(
                 f"{self.id} has no amended statement, got about={about!r}; write about='printed'"
@@ -197,8 +207,7 @@ class Claim:
             if part not in statement.part_names():
                 raise ValueError(
                     f"part of {self.id} must be one of {statement.part_names()}, got {part!r}; "
-                    "name "
-                    "it"
+                    "name it"
                 )
         unknown = set(drops) - self.added_conditions()
         if unknown:
@@ -213,12 +222,48 @@ class Claim:
                     f"{self.id} has two checks named {function.__name__!r}; rename one"
                 )
             check = Check(
-                function=function, kind=kind, about=about, part=part, drops=drops, rests_on=rests_on
+                function=function,
+                kind=kind,
+                about=about,
+                part=part,
+                drops=drops,
+                rests_on=rests_on,
+                covers=cover,
+                stated=self._stated(function, about, part),
             )
             self.checks.append(check)
             return check
 
         return add
+
+    def kernel(self, theorem: str, *, part: str, about: About = "amended") -> Check:
+        """A check that the kernel of a proof assistant has checked ``theorem`` of
+        ``proofs_check/coq`` as it stands there now; see :mod:`proofs_check.kernel`.
+        """
+
+        def checked(run: Run, *, asked: str = theorem) -> None:
+            found = theorem_of(asked)
+            run.that(set(found.axioms) <= ALLOWED, f"{asked} rests on {found.axioms}")
+
+        checked.__name__ = f"kernel_{theorem}"
+        checked.__doc__ = f"Theorem `{theorem}`, checked by Coq's kernel."
+        check = self.check("kernel", about=about, part=part)(checked)
+        check.theorem = theorem
+        check.mutant("a theorem that is not there", asked=f"no_{theorem}")
+        return check
+
+    def _stated(self, function: Callable[..., None], about: About, part: str) -> Formula | None:
+        """The formula that a check with the keyword ``stated`` is given, as its default too."""
+        if "stated" not in inspect.signature(function).parameters:
+            return None
+        formula = self._statements(about)[-1].formula(part)
+        if formula is None:
+            raise ValueError(
+                f"{function.__name__} of {self.id} asks for a formula, and part {part!r} is none; "
+                "write the part as a Formula"
+            )
+        function.__kwdefaults__ = {**(function.__kwdefaults__ or {}), "stated": formula}
+        return formula
 
     def used_ids(self) -> tuple[str, ...]:
         """The claims that this one uses, without the part that ``uses`` may name ("C07/a")."""

@@ -1,22 +1,24 @@
-"""Finds claims, runs their checks and mutants (in two processes if asked), and hands the results to
-the judge.
+"""Finds claims, runs their checks, mutants and falsified statements (in two processes if asked),
+and hands the results to the judge.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import multiprocessing
-import pkgutil
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
 from types import ModuleType, TracebackType
 
 import torch
 
 from proofs_check.claim import Check, Claim, Mutant
-from proofs_check.ids import IDS
+from proofs_check.ids import by_order, files, id_of
 from proofs_check.run import Run
 from proofs_check.verdict import CheckResult, ClaimResult, MutantResult, Row, judge
 
@@ -41,33 +43,66 @@ class Caught:
         return self.error is not None
 
 
-def modules() -> dict[str, str]:
-    """Module name by claim id, read off the file names: ``c08a_implicit.py`` holds C08a."""
+def modules() -> dict[str, tuple[str, ...]]:
+    """Module names by claim id, read off the file names: ``c08a_implicit.py`` holds C08a."""
     package = importlib.import_module("proofs_check.claims")
-    by_prefix = {name.lower(): name for name in IDS}
-    found: dict[str, str] = {}
-    for module in pkgutil.iter_modules(package.__path__):
-        name = by_prefix.get(module.name.split("_")[0])
-        if name is None or name in found:
-            raise ValueError(
-                f"claims/{module.name}.py must start with one id that no other file has; rename it"
-            )
-        found[name] = f"{package.__name__}.{module.name}"
-    return dict(sorted(found.items(), key=lambda item: IDS.index(item[0])))
+    found = files(Path(next(iter(package.__path__))))
+    return {
+        name: tuple(f"{package.__name__}.{path.stem}" for path in paths)
+        for name, paths in found.items()
+    }
+
+
+def paths(name: str) -> tuple[Path, ...]:
+    """The files of a claim."""
+    if name in _PLUGINS:
+        return (_PLUGINS[name],)
+    package = importlib.import_module("proofs_check.claims")
+    return files(Path(next(iter(package.__path__)))).get(name, ())
+
+
+_PLUGINS: dict[str, Path] = {}
+
+
+def plug_in(paths: Iterable[Path]) -> list[str]:
+    """Claims from files outside this package, named like those inside it; returns their ids."""
+    found = {id_of(path.stem): path.resolve() for path in paths}
+    taken = sorted(set(found) & set(modules())) if found else []
+    if taken:
+        raise ValueError(f"ids of plugins must be new, got {taken}; rename the files")
+    _PLUGINS.update(found)
+    return list(found)
 
 
 def load(name: str) -> Claim | None:
     """The claim of an id, or ``None`` where no file has it."""
-    path = modules().get(name)
-    return None if path is None else _claim_of(importlib.import_module(path), name)
+    if name in _PLUGINS:
+        return _claim_of([_module_at(_PLUGINS[name])], name)
+    names = modules().get(name)
+    return (
+        None if names is None else _claim_of([importlib.import_module(one) for one in names], name)
+    )
 
 
-def _claim_of(module: ModuleType, name: str) -> Claim:
-    claim = getattr(module, "claim", None)
-    if not isinstance(claim, Claim) or claim.id != name:
+def _module_at(path: Path) -> ModuleType:
+    known = f"proofs_check_plugin.{path.stem}"
+    if known not in sys.modules:
+        spec = importlib.util.spec_from_file_location(known, path)
+        if spec is None or spec.loader is None:
+            raise ValueError(f"a plugin must be a Python file, got {path}; name one")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[known] = module
+        spec.loader.exec_module(module)
+    return sys.modules[known]
+
+
+def _claim_of(found: list[ModuleType], name: str) -> Claim:
+    claims = [getattr(module, "claim", None) for module in found]
+    claim = claims[0]
+    if not isinstance(claim, Claim) or claim.id != name or any(one is not claim for one in claims):
         raise ValueError(
-            f"{module.__name__} must hold one `claim` with id {name!r}, got {claim!r}; see "
-            "proofs_check/claim.py"
+            f"{[module.__name__ for module in found]} must hold one `claim` with id {name!r}, got "
+            f"{claims}; see proofs_check/claim.py"
         )
     return claim
 
@@ -84,7 +119,7 @@ def closure(names: Iterable[str]) -> list[str]:
         with Caught():  # a file that does not load is reported when it is run
             claim = load(name)
         waiting.extend(claim.used_ids() if claim is not None else ())
-    return sorted(seen, key=IDS.index)
+    return sorted(seen, key=by_order)
 
 
 def run_check(check: Check) -> CheckResult:
@@ -96,6 +131,8 @@ def run_check(check: Check) -> CheckResult:
     error = _attempt(check, run)
     passed = error is None
     mutants = tuple(_kill(check, mutant) for mutant in check.mutants if passed)
+    variants = check.stated.mutants() if check.stated is not None and passed else {}
+    stated = tuple(_kill(check, Mutant(word, "stated", one)) for word, one in variants.items())
     return CheckResult(
         name=check.name,
         passed=passed,
@@ -104,7 +141,9 @@ def run_check(check: Check) -> CheckResult:
         or tuple(
             MutantResult(mutant.name, killed=False, error="not tried") for mutant in check.mutants
         ),
+        stated=stated,
         quantities=tuple(run.quantities.values()) if passed else (),
+        comparisons=run.comparisons,
         seconds=time.perf_counter() - start,
     )
 
@@ -176,7 +215,10 @@ def _results(names: list[str], jobs: int) -> Iterator[ClaimResult]:
         yield from (run_claim(name) for name in names)
         return
     context = multiprocessing.get_context("spawn")  # torch does not survive a fork with threads
-    with ProcessPoolExecutor(min(jobs, len(names)), mp_context=context) as pool:
+    plugins = list(_PLUGINS.values())
+    with ProcessPoolExecutor(
+        min(jobs, len(names)), mp_context=context, initializer=plug_in, initargs=(plugins,)
+    ) as pool:
         yield from (
             future.result()
             for future in as_completed([pool.submit(run_claim, name) for name in names])

@@ -9,19 +9,21 @@ long as its digest is that of the sources and ``constants.v`` is what would be g
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
 
 SOURCES = Path(__file__).with_name("coq")
 STORED, CONSTANTS = "checked.json", "constants.v"
@@ -47,7 +49,7 @@ AUDIT = (
 REQUIRED = re.compile(r"^From Proofs Require Import ([\w ]+)\.", flags=re.MULTILINE)
 
 
-class Refused(AssertionError):
+class RefusedError(AssertionError):
     """The theorems are not what the kernel checked; the message says why and what to do."""
 
 
@@ -101,7 +103,9 @@ def sources(folder: Path = SOURCES) -> dict[str, str]:
     for name, text in texts.items():
         code = re.sub(r"\(\*.*?\*\)", "", text, flags=re.DOTALL)
         if found := UNPROVED.search(code):
-            raise Refused(f"{name} must prove everything, got {found[0]!r}; prove it or remove it")
+            raise RefusedError(
+                f"{name} must prove everything, got {found[0]!r}; prove it or remove it"
+            )
     return texts
 
 
@@ -137,7 +141,7 @@ def _coqc(folder: Path, name: str) -> str:
     command = ["coqc", "-q", "-Q", ".", "Proofs", name]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode != 0:
-        raise Refused(f"{name} must compile; Coq said: {done.stderr.strip()[-600:]}")
+        raise RefusedError(f"{name} must compile; Coq said: {done.stderr.strip()[-600:]}")
     return done.stdout
 
 
@@ -148,9 +152,9 @@ def audited(printed: str, file: str, name: str) -> Theorem:
     if "Closed under the global context" not in rest:
         axioms = re.findall(r"^(\S+)", rest.partition("Axioms:")[2], flags=re.MULTILINE)
         if not axioms:
-            raise Refused(f"the axioms of {name} must be listed, got {rest!r}; see {AUDIT!r}")
+            raise RefusedError(f"the axioms of {name} must be listed, got {rest!r}; see {AUDIT!r}")
     if strange := sorted(set(axioms) - ALLOWED):
-        raise Refused(f"{name} must use the reals' axioms only, got {strange}; prove them")
+        raise RefusedError(f"{name} must use the reals' axioms only, got {strange}; prove them")
     words = " ".join(statement.split()).removeprefix(name).removeprefix(" : ")
     return Theorem(file, name, words, tuple(sorted(axioms)))
 
@@ -159,7 +163,7 @@ def compiled(folder: Path = SOURCES) -> Result:
     """Compile everything in a scratch copy and ask the kernel what each theorem rests on."""
     texts, coq = sources(folder), version()
     if coq is None:
-        raise Refused("Coq and its Interval library must be installed; see `make proofs`")
+        raise RefusedError("Coq and its Interval library must be installed; see `make proofs`")
     theorems: dict[str, Theorem] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for file in in_order(texts):
@@ -169,7 +173,7 @@ def compiled(folder: Path = SOURCES) -> Result:
             pieces = _coqc(Path(scratch), file).split(BEGIN)[1:]
             for name, printed in zip(names, pieces, strict=True):
                 if name in theorems:
-                    raise Refused(f"{name} must be the name of one theorem; rename one of two")
+                    raise RefusedError(f"{name} must be the name of one theorem; rename one of two")
                 theorems[name] = audited(printed, file, name)
     return Result(coq, digest(texts), dict(sorted(theorems.items())))
 
@@ -179,10 +183,12 @@ def stored(folder: Path = SOURCES) -> Result:
     texts = sources(folder)
     advice = "run `python -m proofs_check.kernel --write` with Coq 8.16 and coq-interval"
     if texts.get(CONSTANTS) != emitted():
-        raise Refused(f"{CONSTANTS} must hold the numbers that the claims use; {advice}")
+        raise RefusedError(f"{CONSTANTS} must hold the numbers that the claims use; {advice}")
     kept = json.loads((folder / STORED).read_text())
     if kept["digest"] != digest(texts):
-        raise Refused(f"{STORED} must be about these sources, but its digest is stale; {advice}")
+        raise RefusedError(
+            f"{STORED} must be about these sources, but its digest is stale; {advice}"
+        )
     theorems = {
         name: Theorem(item["file"], name, item["statement"], tuple(item["axioms"]))
         for name, item in kept["theorems"].items()
@@ -190,17 +196,21 @@ def stored(folder: Path = SOURCES) -> Result:
     names = [name for text in texts.values() for name in THEOREM.findall(text)]
     strange = {axiom for found in theorems.values() for axiom in found.axioms} - ALLOWED
     if sorted(names) != sorted(theorems) or strange:
-        raise Refused(f"{STORED} must list the sources' theorems, with allowed axioms; {advice}")
+        raise RefusedError(
+            f"{STORED} must list the sources' theorems, with allowed axioms; {advice}"
+        )
     return Result(kept["coq"], kept["digest"], theorems)
 
 
 def theorem(name: str, folder: Path = SOURCES) -> Theorem:
-    """A theorem that the kernel checked in the sources as they are now; :class:`Refused` if the
-    stored result is stale or has no such theorem.
+    """A theorem that the kernel checked in the sources as they are now; :class:`RefusedError` if
+    the stored result is stale or has no such theorem.
     """
     found = stored(folder).theorems
     if name not in found:
-        raise Refused(f"a theorem must be one of {sorted(found)}, got {name!r}; correct the name")
+        raise RefusedError(
+            f"a theorem must be one of {sorted(found)}, got {name!r}; correct the name"
+        )
     return found[name]
 
 
@@ -226,29 +236,31 @@ def check(folder: Path = SOURCES) -> tuple[Result, str]:
             f"to check it yourself install Coq {series} with coq-interval, {found} installed."
         )
     if compiled(folder).theorems != kept.theorems:
-        raise Refused(f"{STORED} must be what Coq finds now; run it with --write and compare")
+        raise RefusedError(f"{STORED} must be what Coq finds now; run it with --write and compare")
     return kept, f"Compiled and checked just now by Coq {coq} (digest {kept.digest[:12]})."
 
 
-def main(arguments: list[str]) -> int:
-    """``--write`` stores a new result; otherwise the stored one is checked."""
-    parser = argparse.ArgumentParser(prog="python -m proofs_check.kernel", description=__doc__)
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--write", action="store_true", help="compile and store (needs Coq)")
-    how.add_argument("--check", action="store_true", help="check the stored result (the default)")
+def main(
+    write_it: Annotated[
+        bool, typer.Option("--write", help="Compile and store (needs Coq).")
+    ] = False,
+    check_it: Annotated[
+        bool, typer.Option("--check", help="Check the stored result (the default).")
+    ] = False,
+) -> None:
+    """Check the stored result of Coq's kernel, or make it anew."""
+    if write_it and check_it:
+        raise typer.BadParameter("choose one of --write and --check")
     try:
-        if parser.parse_args(arguments).write:
-            result, sentence = write(), "Written."
-        else:
-            result, sentence = check()
-    except Refused as error:
-        print(f"refused: {error}", file=sys.stderr)
-        return 1
+        result, sentence = (write(), "Written.") if write_it else check()
+    except RefusedError as error:
+        Console(stderr=True).print(f"refused: {error}", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    out = Console(highlight=False, soft_wrap=True)
     for found in result.theorems.values():
-        print(f"{found.file:<18} {found.theorem:<34} {len(found.axioms)} axioms")
-    print(sentence)
-    return 0
+        out.print(f"{found.file:<18} {found.theorem:<34} {len(found.axioms)} axioms", markup=False)
+    out.print(sentence, markup=False)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    typer.run(main)

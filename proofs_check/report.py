@@ -13,20 +13,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from proofs_check import kernel
 from proofs_check.claim import Claim, Statement
-from proofs_check.engine import run_all
-from proofs_check.ids import IDS
+from proofs_check.engine import modules, plug_in, run_all
+from proofs_check.ids import by_order
 from proofs_check.run import Quantity
-from proofs_check.verdict import CheckResult, Row
+from proofs_check.terminal import story, table
+from proofs_check.verdict import CheckResult, Part, Row, false_variants
 
 LEDGER = Path(__file__).with_name("ledger.json")
 TIMES = Path("out/ledger_times.json")
-_COLOUR = {"OK": "green", "NOT_RUN": "yellow", "INCONSISTENT": "red"}
 
 
 def counts(row: Row) -> tuple[int, int]:
@@ -51,7 +50,8 @@ def _check(result: CheckResult, claim: Claim) -> dict[str, Any]:
         "kind": check.kind,
         "about": check.about,
         "part": check.part,
-        "effect": "refutes" if check.refutes else "proves" if check.is_proof else "supports",
+        "covers": check.covers,
+        "refutes": check.refutes,
         "drops": list(check.drops),
         "rests_on": check.rests_on,
         "what": " ".join((check.function.__doc__ or "").split()),
@@ -59,12 +59,32 @@ def _check(result: CheckResult, claim: Claim) -> dict[str, Any]:
         "mutants": len(result.mutants),
         "mutants_killed": sum(mutant.killed for mutant in result.mutants),
         "mutant_names": [mutant.name for mutant in result.mutants],
+        "comparisons": result.comparisons,
+        "theorem": _theorem(check.theorem),
+    }
+
+
+def _theorem(name: str) -> dict[str, Any] | None:
+    if not name:
+        return None
+    found = kernel.theorem(name)
+    return {"name": name, "file": found.file, "axioms": list(found.axioms)}
+
+
+def _part(part: Part) -> dict[str, Any]:
+    return {
+        "verdict": part.verdict,
+        "scope": part.scope,
+        "checks": list(part.checks),
+        "comparisons": part.comparisons,
+        "page": part.page,
     }
 
 
 def entry(row: Row) -> dict[str, Any]:
     """A claim for ``--json``: everything but its text."""
     mutants, killed = counts(row)
+    false = false_variants(row)
     quantities = [quantity for check in row.result.checks for quantity in check.quantities]
     return {
         "id": row.id,
@@ -72,10 +92,12 @@ def entry(row: Row) -> dict[str, Any]:
         "amended": row.verdict.amended,
         "status": row.status,
         "reasons": list(row.reasons),
-        "parts": dict(row.parts),
+        "parts": {name: _part(part) for name, part in row.parts.items()},
         "checks": [_check(result, row.claim) for result in row.result.checks] if row.claim else [],
         "mutants": mutants,
         "mutants_killed": killed,
+        "false_statements": len(false),
+        "false_statements_rejected": sum(one.killed for one in false),
         "quantities": {
             q.name: {
                 "value": rounded(q),
@@ -92,7 +114,7 @@ def entry(row: Row) -> dict[str, Any]:
 def _statement(statement: Statement | None) -> dict[str, Any] | None:
     if statement is None:
         return None
-    return {"given": dict(statement.given), "then": statement.then, "parts": dict(statement.parts)}
+    return statement.texts()
 
 
 def ledger(rows: Mapping[str, Row]) -> str:
@@ -147,7 +169,7 @@ def differences(old: str, new: str) -> list[str]:
     """What differs between two ledgers: numbers within their tolerance are equal, all else must be
     the same.
     """
-    before, after = ({claim["id"]: claim for claim in json.loads(text)} for text in (old, new))
+    before, after = ({c["id"]: _without_counts(c) for c in json.loads(text)} for text in (old, new))
     found = [f"{name}: only in one of the two" for name in sorted(set(before) ^ set(after))]
     for name in after:
         if name not in before:
@@ -166,38 +188,20 @@ def differences(old: str, new: str) -> list[str]:
     return found
 
 
+def _without_counts(claim: dict[str, Any]) -> dict[str, Any]:
+    """How many comparisons a check made depends on the profile of the sampling, and says nothing
+    about the claim.
+    """
+    for found in (*claim["checks"], *claim["parts"].values()):
+        found.pop("comparisons", None)
+    return claim
+
+
 def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     same_words = all(a[key] == b[key] for key in ("exact", "tolerance", "meaning"))
     return same_words and math.isclose(
         a["value"], b["value"], rel_tol=1e-12, abs_tol=1.2 * a["tolerance"]
     )
-
-
-def table(rows: Mapping[str, Row]) -> Table:
-    """The ledger for a terminal."""
-    drawn = Table(
-        title="The referee's ledger",
-        caption="killed: mutants that their check rejected",
-        box=SIMPLE_HEAD,
-    )
-    for heading in (
-        "id",
-        "claim",
-        "as printed",
-        "amended",
-        "checks",
-        "killed",
-        "seconds",
-        "status",
-    ):
-        drawn.add_column(heading, no_wrap=True, max_width=46)
-    for row in rows.values():
-        mutants, killed = counts(row)
-        verdict, title = row.verdict, row.claim.title if row.claim else ""
-        numbers = (str(len(row.result.checks)), f"{killed}/{mutants}", f"{row.result.seconds:.1f}")
-        status = f"[{_COLOUR[row.status]}]{row.status}[/]"
-        drawn.add_row(row.id, title, verdict.as_printed, verdict.amended, *numbers, status)
-    return drawn
 
 
 def _run(names: list[str], jobs: int) -> dict[str, Row]:
@@ -223,7 +227,10 @@ def _run(names: list[str], jobs: int) -> dict[str, Row]:
 
 def main(
     ids: Annotated[
-        list[str] | None, typer.Argument(help="Claims to run; all 46 without any.")
+        list[str] | None, typer.Argument(help="Claims to run and to tell; all without any.")
+    ] = None,
+    plugin: Annotated[
+        list[Path] | None, typer.Option("--plugin", help="A file with a claim of your own.")
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead of the table.")
@@ -233,30 +240,41 @@ def main(
     ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = min(2, os.cpu_count() or 1),
 ) -> None:
-    """Run claims of the poster and print their verdicts; exit 1 on any surprise.
+    """Run claims and print their verdicts, statements and counterexamples; exit 1 on any surprise.
 
     A run of all claims also writes ledger.json beside this package and out/ledger_times.json.
     """
-    wanted = ids or list(IDS)
-    unknown = [name for name in wanted if name not in IDS]
+    try:
+        own = plug_in(plugin or [])
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    known = {name.lower(): name for name in (*modules(), *own)}
+    unknown = [name for name in ids or () if name.lower() not in known]
     if unknown:
-        raise typer.BadParameter(f"ids must be among {', '.join(IDS)}; got {', '.join(unknown)}")
+        raise typer.BadParameter(
+            f"ids must be among {', '.join(known.values())}; got {', '.join(unknown)}"
+        )
+    wanted = [known[name.lower()] for name in ids or ()] or own or list(modules())
     rows = _run(wanted, jobs)
-    shown = {name: rows[name] for name in sorted(set(wanted), key=IDS.index)}
+    shown = {name: rows[name] for name in sorted(set(wanted), key=by_order)}
     surprises = [
         f"{row.id}: {reason}"
         for row in shown.values()
         for reason in row.reasons or (row.status,)
         if row.status != "OK"
     ]
-    if not ids:
+    if not ids and not own:
         surprises += _keep(shown, check)
     if as_json:
         sys.stdout.write(
             json.dumps([entry(row) for row in shown.values()], indent=1, ensure_ascii=False) + "\n"
         )
     else:
-        Console(width=max(Console().width, 128)).print(table(shown))
+        out = Console(width=max(Console().width, 132))
+        for row in shown.values() if ids or own else ():
+            out.print(story(row), markup=False, highlight=False)
+            out.print()
+        out.print(table(shown))
     for line in surprises:
         Console(stderr=True).print(line, style="red", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(1 if surprises else 0)

@@ -1,39 +1,43 @@
 """How a verdict follows from what the checks found. Nothing here is typed by an author; it is all
 computed.
 
-A check is *sound* if it passed, has at least one mutant and failed on every mutant. Only sound
-checks count.
+A check is *sound* if it passed, can fail (has a mutant, or rejects a falsified statement) and
+failed on every mutant. Only sound checks count.
 
-Amended statement: each part is as strong as its strongest sound check (PROVED for a proof,
-SUPPORTED otherwise, OPEN for none); the statement is as strong as its weakest part, and no stronger
-than the weakest claim (or part of a claim) it uses.
+Amended statement: a part is PROVED if a sound check covers its scope, VERIFIED if sound checks
+compute cases of it, ARGUED if only a page carries it, OPEN otherwise. The statement is as strong as
+its weakest part, and no stronger than the weakest claim (or part of a claim) it uses.
 
 Printed statement:
 
 1. refuted by a sound counterexample: NEEDS_CONDITIONS if the amendment only adds conditions (the
    conclusion is the same text), each counterexample violates one of the added conditions, and the
-   amended statement is PROVED or SUPPORTED; FALSE otherwise;
-2. otherwise HOLDS if every part has a sound proof;
-3. otherwise EMPIRICAL if every part has a sound check, and all checks about it are statistical or
-   experiments;
+   amended statement is not OPEN; FALSE otherwise;
+2. otherwise HOLDS if every part is PROVED;
+3. otherwise EMPIRICAL if every part is VERIFIED, and all checks about it are statistical or
+   experiments; VERIFIED if not all are;
 4. otherwise OPEN.
 
-Status: OK if the verdict is the expected one, every check is sound, nothing is both proved and
-refuted, a counterexample drops each condition that NEEDS_CONDITIONS adds, and what the claim uses
-is OK; NOT_RUN without a file; INCONSISTENT otherwise, with the reasons.
+A part whose statement is a formula must reject every false variant of it: a constant halved, an
+exponent changed, the relation turned round, a condition dropped.
+
+Status: OK if the verdict is the expected one, every check is sound, every falsified statement is
+rejected, nothing is both proved and refuted, a counterexample drops each condition that
+NEEDS_CONDITIONS adds, and what the claim uses is OK; NOT_RUN without a file; INCONSISTENT
+otherwise, with the reasons.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from proofs_check.claim import Amended, AsPrinted, Check, Claim, Statement, Verdict
+from proofs_check.claim import Check, Claim
 from proofs_check.run import Quantity
+from proofs_check.statement import ENOUGH, RANK, AsPrinted, Scope, Statement, Strength, Verdict
 
 Status = Literal["OK", "NOT_RUN", "INCONSISTENT"]
-_STRENGTH: dict[Amended, int] = {"OPEN": 0, "SUPPORTED": 1, "PROVED": 2}
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,14 @@ class CheckResult:
     mutants: tuple[MutantResult, ...]
     quantities: tuple[Quantity, ...]
     seconds: float
+    stated: tuple[MutantResult, ...] = ()
+    comparisons: int = 0
 
     @property
     def sound(self) -> bool:
         """Passed, and able to fail."""
-        return self.passed and bool(self.mutants) and all(mutant.killed for mutant in self.mutants)
+        able = bool(self.mutants) or any(variant.killed for variant in self.stated)
+        return self.passed and able and all(mutant.killed for mutant in self.mutants)
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,20 @@ class ClaimResult:
 
 
 @dataclass(frozen=True)
+class Part:
+    """How well one part of a statement is established, and by what. ``comparisons``: how many its
+    checks made; ``page``: where it is argued; ``variants``: its formula, falsified.
+    """
+
+    verdict: Strength
+    scope: Scope
+    checks: tuple[str, ...] = ()
+    comparisons: int = 0
+    page: str = ""
+    variants: tuple[MutantResult, ...] = ()
+
+
+@dataclass(frozen=True)
 class Row:
     """A line of the ledger."""
 
@@ -88,9 +109,9 @@ class Row:
     verdict: Verdict
     status: Status
     reasons: tuple[str, ...]
-    parts: Mapping[str, Amended] = field(default_factory=dict)
+    parts: Mapping[str, Part] = field(default_factory=dict)
 
-    def strength_of(self, part: str) -> Amended:
+    def strength_of(self, part: str) -> Strength:
         """The verdict on the amended statement, or on one part of it; OPEN unless the whole claim
         is OK.
         """
@@ -101,26 +122,52 @@ class Row:
                 f"uses must name a part of {self.id}, one of {sorted(self.parts)}, got {part!r}; "
                 "correct it"
             )
-        return self.parts[part] if part else self.verdict.amended
+        return self.parts[part].verdict if part else self.verdict.amended
 
 
-def _weakest(values: Iterable[Amended]) -> Amended:
-    return min(values, key=_STRENGTH.__getitem__)
+def _weakest(values: Iterable[Strength]) -> Strength:
+    return min(values, key=RANK.__getitem__)
 
 
-def strengths(statement: Statement, sound: Sequence[Check]) -> dict[str, Amended]:
-    """The strongest check of each part."""
+def variants(results: Sequence[CheckResult]) -> tuple[MutantResult, ...]:
+    """The falsified statements of one part: rejected where one of its checks rejects it."""
+    found: dict[str, MutantResult] = {}
+    for result in results:
+        for one in result.stated:
+            before = found.get(one.name)
+            if before is None or (one.killed and not before.killed):
+                found[one.name] = one
+    return tuple(found.values())
 
-    def of_part(name: str) -> Amended:
-        found: list[Amended] = [
-            "PROVED" if check.is_proof else "SUPPORTED" for check in sound if check.part == name
-        ]
-        return max(found, key=_STRENGTH.__getitem__, default="OPEN")
+
+def established(
+    statement: Statement, sound: Sequence[Check], results: Mapping[str, CheckResult]
+) -> dict[str, Part]:
+    """What the sound checks make of each part."""
+
+    def of_part(name: str) -> Part:
+        scope, page = statement.scope(name), statement.argued.get(name, "")
+        checks = [check for check in sound if check.part == name]
+        covered = any(check.covers in ENOUGH[scope] for check in checks)
+        verdict: Strength = "PROVED" if covered else "VERIFIED" if checks else "OPEN"
+        if not checks and page:
+            verdict = "ARGUED"
+        mine = [results[check.name] for check in checks]
+        return Part(
+            verdict=verdict,
+            scope=scope,
+            checks=tuple(check.name for check in checks),
+            comparisons=sum(result.comparisons for result in mine),
+            page=page,
+            variants=variants(mine),
+        )
 
     return {name: of_part(name) for name in statement.part_names()}
 
 
-def as_printed(claim: Claim, sound: Sequence[Check], amended: Amended) -> AsPrinted:
+def as_printed(
+    claim: Claim, sound: Sequence[Check], amended: Strength, results: Mapping[str, CheckResult]
+) -> AsPrinted:
     """The printed statement's verdict by the rule above."""
     refutations = [check for check in sound if check.refutes]
     if refutations:
@@ -128,11 +175,14 @@ def as_printed(claim: Claim, sound: Sequence[Check], amended: Amended) -> AsPrin
         conditional = all(check.drops for check in refutations)
         return "NEEDS_CONDITIONS" if same and conditional and amended != "OPEN" else "FALSE"
     about_it = [check for check in sound if check.about in ("printed", "both")]
-    found = _weakest(strengths(claim.printed, about_it).values())
+    parts = established(claim.printed, about_it, results).values()
+    found = _weakest(part.verdict for part in parts)
     if found == "PROVED":
         return "HOLDS"
+    if found != "VERIFIED":
+        return "OPEN"
     measured = all(check.kind in ("statistical", "experiment") for check in about_it)
-    return "EMPIRICAL" if found == "SUPPORTED" and measured else "OPEN"
+    return "EMPIRICAL" if measured else "VERIFIED"
 
 
 def judge(claims: Mapping[str, Claim | None], results: Mapping[str, ClaimResult]) -> dict[str, Row]:
@@ -173,13 +223,16 @@ def _row(name: str, claim: Claim | None, result: ClaimResult, used: Mapping[str,
         if claim.amended is not None
         else (claim.printed, ("printed",))
     )
-    parts = strengths(
-        statement, [check for check in sound if check.about in about and not check.refutes]
-    )
+    by_name = {check.name: check for check in result.checks}
+    serving = [check for check in sound if check.about in about and not check.refutes]
+    parts = established(statement, serving, by_name)
     below = [row.strength_of(other.partition("/")[2]) for other, row in used.items()]
-    parts = {part: _weakest([own, *below]) for part, own in parts.items()}
-    amended = _weakest(parts.values())
-    verdict = Verdict(as_printed(claim, sound, amended), amended)
+    parts = {
+        name: replace(part, verdict=_weakest([part.verdict, *below]))
+        for name, part in parts.items()
+    }
+    amended = _weakest(part.verdict for part in parts.values())
+    verdict = Verdict(as_printed(claim, sound, amended, by_name), amended)
     reasons = _reasons(claim, result, sound, verdict, list(used.values()))
     return Row(name, claim, result, verdict, "INCONSISTENT" if reasons else "OK", reasons, parts)
 
@@ -189,16 +242,23 @@ def _reasons(
 ) -> tuple[str, ...]:
     """Every surprise, in words."""
     found = [f"{check.name}: failed: {check.error}" for check in result.checks if not check.passed]
-    found += [f"{check.name}: has no mutant" for check in result.checks if not check.mutants]
+    found += [
+        f"{check.name}: has no mutant"
+        for check in result.checks
+        if not check.mutants and not check.stated
+    ]
     for check in result.checks:
         for mutant in check.mutants:
             if not mutant.killed:
                 found.append(f"{check.name}: mutant {mutant.name!r} {mutant.error or 'survived'}")
+    found += _false_statements(claim, result)
     refuted = {check.part for check in sound if check.refutes}
     proved = {
         check.part
         for check in sound
-        if check.is_proof and not check.refutes and check.about in ("printed", "both")
+        if not check.refutes
+        and check.about in ("printed", "both")
+        and check.covers in ENOUGH[claim.printed.scope(check.part)]
     }
     found += [
         f"part {part!r} of the printed statement is both proved and refuted"
@@ -216,3 +276,40 @@ def _reasons(
     if verdict != claim.expected:
         found.append(f"expected {claim.expected}, computed {verdict}")
     return tuple(found)
+
+
+def _false_statements(claim: Claim, result: ClaimResult) -> list[str]:
+    """Formulas that no check reads, and false variants of a formula that no check rejects."""
+    found, by_name = [], {check.name: check for check in result.checks}
+    for about in ("printed", "amended"):
+        statement = claim.printed if about == "printed" else claim.amended
+        if statement is None:
+            continue
+        for part in {*statement.part_names(), ""}:
+            if part not in statement.part_names() or statement.formula(part) is None:
+                continue
+            readers = [
+                by_name[check.name]
+                for check in claim.checks
+                if check.stated == statement.formula(part) and by_name[check.name].passed
+            ]
+            name = f"part {part!r}" if part else "the statement"
+            if not readers:
+                found.append(f"{name} ({about}) is a formula that no check reads")
+            found += [
+                f"{name} ({about}): {one.name}: {one.error or 'survived'}"
+                for one in variants(readers)
+                if not one.killed
+            ]
+    return found
+
+
+def false_variants(row: Row) -> tuple[MutantResult, ...]:
+    """All falsified statements of a claim, each once."""
+    if row.claim is None:
+        return ()
+    by_part: dict[tuple[str, str], list[CheckResult]] = {}
+    for check, result in zip(row.claim.checks, row.result.checks, strict=False):
+        if check.stated is not None:
+            by_part.setdefault((check.part, check.stated.latex), []).append(result)
+    return tuple(one for results in by_part.values() for one in variants(results))

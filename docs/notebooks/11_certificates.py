@@ -20,11 +20,11 @@ from flint import arb, ctx
 
 from mdtheory.figures.plots import COLOURS, STYLE
 from proofs_check.tools.iaf import mlp, shifted_mlp
-from proofs_check.tools.interval_recheck import Rejected, recheck
+from proofs_check.tools.interval_recheck import RejectedError, recheck
 from proofs_check.tools.intervals import (
     Box,
     Enclosure,
-    Undecided,
+    UndecidedError,
     certify,
     library_jacobian,
 )
@@ -163,7 +163,7 @@ holes = dataclasses.replace(certificate, leaves=certificate.leaves[1:])
 for lie in (forged, holes):
     try:
         recheck(network, lie)
-    except Rejected as reason:
+    except RejectedError as reason:
         print("rejected:", reason)
     else:
         raise AssertionError("a lie was believed")
@@ -182,7 +182,7 @@ found = certify(
 )
 try:
     found.decide()
-except Undecided:
+except UndecidedError:
     print(f"undecided: between {found.bound:.3f} and {found.attained:.3f}")
     print(f"{len(found.leaves)} boxes, the narrowest {found.width} wide")
 else:

@@ -53,7 +53,6 @@ OtherBitsFlag = Annotated[
     bool,
     typer.Option(
         "--other-bits",
-        "--any-threads",
         help="Resume with other threads, kernels, device or torch, though the bits will differ.",
     ),
 ]

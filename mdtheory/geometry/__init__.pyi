@@ -22,6 +22,10 @@ from .metamida import (
     MetaMiDA as MetaMiDA,
     PublishedMetaMiDA as PublishedMetaMiDA,
 )
+from .metaproxnet import (
+    MetaProxNet as MetaProxNet,
+    UnrolledProx as UnrolledProx,
+)
 from .metasgd import (
     DiagonalStep as DiagonalStep,
     MetaSGD as MetaSGD,

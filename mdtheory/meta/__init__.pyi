@@ -5,6 +5,7 @@ from .learner import (
 )
 from .trainer import (
     MetaTrainer as MetaTrainer,
+    RunInfo as RunInfo,
     TrainerOptions as TrainerOptions,
     Validation as Validation,
 )

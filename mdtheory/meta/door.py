@@ -70,7 +70,7 @@ class Fitting:
             _check("query", made[2], made[3])
         if all(new is old for new, old in zip(made, parts, strict=True)):
             return given
-        return Episode(*made, given.seed)
+        return Episode(made[0], made[1], made[2], made[3], given.seed)
 
     def inputs(self, x: Inputs) -> Inputs:
         """Tensors from tensors, arrays or nested lists of numbers. shape: as given"""

@@ -83,6 +83,12 @@ class TrainerOptions:
     whole. ``checkpoint_every``: iterations between two checkpoints. ``seed``: of the random numbers
     that a network may draw. ``precision``: of float32 products on a GPU
     (:mod:`mdtheory.kernels.precision`). ``info`` is written into the checkpoints.
+
+    units: meta-iterations, and tasks an iteration.
+
+    >>> import mdtheory
+    >>> mdtheory.TrainerOptions(iterations=1000, clip_norm=10.0).n_tasks
+    4
     """
 
     iterations: int
@@ -117,17 +123,15 @@ class MetaTrainer:
     ``listeners``. All must hold the same state at the start and at every checkpoint. ``recorder``:
     records iterations as one graph each (:mod:`mdtheory.meta.captured`); on a GPU the default.
 
-    units: ``iterations`` and ``checkpoint_every`` in meta-iterations, ``n_tasks`` in tasks an
-    iteration.
+    units: ``fit`` takes minutes.
 
     >>> import torch, mdtheory
     >>> tasks = mdtheory.data.SinusoidStream(seed=0)
     >>> network = mdtheory.models.MLP(in_features=1, n_way=1, hidden=(8,))
     >>> learner = mdtheory.MetaLearner(network, n_steps=1, loss=torch.nn.functional.mse_loss)
     >>> optimizer = torch.optim.Adam(learner.meta().values())
-    >>> options = mdtheory.meta.TrainerOptions(iterations=2)
-    >>> trainer = mdtheory.MetaTrainer(learner, tasks, options, optimizer=optimizer)
-    >>> trainer.fit().iteration
+    >>> options = mdtheory.TrainerOptions(iterations=2, n_tasks=4)
+    >>> mdtheory.MetaTrainer(learner, tasks, options, optimizer=optimizer).fit().iteration
     2
     """
 

@@ -15,13 +15,22 @@ import torch
 from torch import Tensor
 
 from mdtheory.geometry.base import geometries
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools.models import hessian_of, problem_of, vector
 
 _MAP = (
     r"\arg\max_\phi p(\phi|y,X)=\arg\min_\phi\mathcal L(\phi)+\mathcal R(\phi),"
     r"\ \mathcal L=-\log p(y|\phi;X),\ \mathcal R=-\log p(\phi)"
+)
+
+_PHI, _LAM = sp.Symbol(r"\phi", real=True), sp.Symbol(r"\lambda", positive=True)
+NORMALISED = Formula(
+    left=sp.Symbol(r"\mathcal R(\phi;\lambda)"),
+    relation="==",
+    right=_LAM * _PHI**2 / 2 - sp.log(_LAM / (2 * sp.pi)) / 2,
+    text=r"\int e^{-\mathcal R(\phi;\lambda)}d\phi=1\ \forall\lambda\text{ for }{formula}"
+    r"\text{, and only with its normaliser}",
 )
 
 claim = Claim(
@@ -37,10 +46,7 @@ claim = Claim(
         given={"densities": r"p(y|\phi;X)>0,\ p(\phi)>0\text{ independent of }X"},
         parts={
             "bayes": r"-\log p(\phi|y,X)=\mathcal L+\mathcal R+\text{const in }\phi",
-            "normaliser": (
-                r"\int e^{-\mathcal R(\phi;\theta)}d\phi=1\ \forall\theta\text{ only with "
-                r"its normaliser}"
-            ),
+            "normaliser": NORMALISED,
         },
     ),
     expected=Verdict("HOLDS", "PROVED"),
@@ -166,3 +172,14 @@ library_is_the_posterior.mutant(
 library_is_the_posterior.mutant(
     "noise variance not squared", build=lambda x, y, s, a, p: library_objective(x, y, s**0.5, a, p)
 )
+
+
+@claim.check("property", part="normaliser")
+def stated_prior_integrates_to_one(run: Run, *, stated: Formula) -> None:
+    """The printed R at lambda = 1/2, 1, 3: exp(-R) integrates to one, by quadrature."""
+    for lam in (0.5, 1.0, 3.0):
+        nodes = np.linspace(-40, 40, 40_001)
+        density = sp.lambdify(_PHI, sp.exp(-stated.right.subs(_LAM, lam)), "numpy")
+        with np.errstate(over="ignore"):
+            total = np.trapezoid(density(nodes), nodes)
+        run.close(total, 1.0, tolerance=1e-9, what=f"integral at lambda = {lam}")

@@ -19,11 +19,21 @@ from torch import Tensor
 
 from mdtheory import descend
 from mdtheory.geometry.base import Geometry, geometries
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 
 _UNIQUE = (
     r"\text{the MAP estimate of }\phi\text{ in linear regression with }d\gg N\text{ is unique}"
+)
+
+_N, _D = sp.symbols("N d", integer=True, positive=True)
+_X, _LAMBDA = sp.MatrixSymbol("X", _N, _D), sp.MatrixSymbol(r"\Lambda", _D, _D)
+_THETA, _Y = sp.MatrixSymbol(r"\theta", _D, 1), sp.MatrixSymbol("y", _N, 1)
+_S = sp.Symbol("s", positive=True)
+MAP = Formula(
+    left=sp.MatrixSymbol(r"\phi_{\rm MAP}", _D, 1),
+    relation="==",
+    right=_THETA + (_X.T * _X / _S**2 + _LAMBDA).I * _X.T * (_Y - _X * _THETA) / _S**2,
 )
 
 claim = Claim(
@@ -41,7 +51,7 @@ claim = Claim(
         },
         parts={
             "unique": r"X^\top X/s^2+\Lambda\succ0\iff\ker X\cap\ker\Lambda=0",
-            "map": r"\phi_{\rm MAP}=\theta+(X^\top X/s^2+\Lambda)^{-1}X^\top(y-X\theta)/s^2",
+            "map": MAP,
             "kernel": (
                 r"\Lambda=\lambda I:\ \Pi_{\ker X}\phi_{\rm MAP}=\Pi_{\ker X}\theta;\text{ "
                 r"false for correlated }\Lambda"
@@ -51,6 +61,7 @@ claim = Claim(
                 r"same }\theta+X^+(y-X\theta)"
             ),
         },
+        scopes={"limit": "limit"},
     ),
     expected=Verdict("NEEDS_CONDITIONS", "PROVED"),
     remark=(
@@ -142,9 +153,14 @@ def closed(y: np.ndarray, anchor: np.ndarray, precision: np.ndarray, noise: floa
 
 @claim.check("symbolic", part="map")
 def stationary(run: Run, *, noise_power: int = 2) -> None:
-    """The closed form solves X^T(X phi - y)/s^2 + Lambda (phi - theta) = 0, symbolically for N = 1,
-    d = 2.
+    """The closed form solves X^T(X phi - y)/s^2 + Lambda (phi - theta) = 0: as matrices that do not
+    commute, of any size, and symbolically for N = 1, d = 2.
     """
+    xt, xs, w, t, d, ys = sp.symbols("Xt X W t d y", commutative=False)
+    whole, variance = xt * xs + w, sp.Symbol("s", positive=True) ** (2 - noise_power)
+    left = xt * (xs * (t + d) - ys) + w * d  # d = phi - theta, s = 1; W d = X^T(y - X t) - X^T X d
+    rest = sp.expand(left - (whole * d - xt * (ys - xs * t) * variance))
+    run.that(rest == 0, f"stationarity is (X^T X + Lambda) d = X^T (y - X theta): {rest}")
     x, theta, y, s = (
         sp.Matrix([sp.symbols("x1 x2")]),
         sp.Matrix(sp.symbols("t1 t2")),
@@ -235,3 +251,48 @@ def ridgeless(
 
 
 ridgeless.mutant("the minimum-norm solution", end=lambda a, y: np.linalg.pinv(X) @ y)
+
+
+@claim.check("symbolic", part="kernel")
+def push_through(run: Run, *, both: int = 1) -> None:
+    """Matrices that do not commute: (X^T X + l) X^T = X^T (X X^T + l), so the correction is X^T
+    times something, and a projection with P X^T = 0 kills it.
+    """
+    x, xt, p, w = sp.symbols("X Xt P w", commutative=False)
+    lam = sp.Symbol("lambda", positive=True)
+    rest = sp.expand((xt * x + lam) * xt - xt * (x * xt + both * lam))
+    run.that(rest == 0, f"push-through: {rest} is left over")
+    run.that((p * xt * w).subs(p * xt, 0) == 0, "P X^T w = 0")
+
+
+push_through.mutant("lambda on one side only", both=0)
+
+
+@claim.check("symbolic", part="limit", covers="limit")
+def singular_values(run: Run, *, power: int = 1) -> None:
+    """Per singular value s > 0: the ridge factor s/(s^2 + lambda) and GD's (1 - (1 - a s^2)^K)/s
+    both tend to 1/s; at s = 0 both are 0, so theta stays.
+    """
+    s, lam, k = sp.symbols("s lambda K", positive=True)
+    q = 1 / (1 + sp.Symbol("e", positive=True))  # |1 - a s^2| < 1, for 0 < a < 2/s^2
+    target = s**-power
+    run.zero(sp.limit(s / (s**2 + lam), lam, 0) - target, "the ridge factor")
+    gone = sp.limit(q**k, k, sp.oo)  # |1 - a s^2|^K
+    run.zero((1 - gone) / s - target, "GD's factor")
+    run.zero((s / (s**2 + lam)).subs(s, 0), "nothing moves in ker X")
+
+
+singular_values.mutant("s in place of 1/s", power=-1)
+
+
+@claim.check("exact", part="map")
+def stated_map(run: Run, *, stated: Formula) -> None:
+    """The printed formula in rationals, N = 2, d = 4, against the solution of the normal
+    equations.
+    """
+    x = sp.Matrix(X.astype(int).tolist())
+    weight, theta = sp.diag(1, 2, 3, 1), sp.Matrix([1, -1, 2, 0])
+    y, s = sp.Matrix([3, -2]), sp.Rational(3, 2)
+    best = (x.T * x / s**2 + weight).LUsolve(x.T * y / s**2 + weight * theta)
+    at = {"N": 2, "d": 4, "X": x, r"\Lambda": weight, r"\theta": theta, "y": y, "s": s}
+    run.stands(stated, {**at, r"\phi_{\rm MAP}": best})

@@ -20,7 +20,7 @@ from torch import Tensor
 from mdtheory import descend
 from mdtheory.geometry.base import Geometry, geometries
 from mdtheory.inner.estimators import estimators
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import hypergradient as hg
 from proofs_check.tools.models import hessian_of, problem_of, vector
@@ -29,6 +29,16 @@ _WELL_POSED = (
     r"\min_\theta\sum_t\mathcal L_t^{\rm val}(\phi_t^*(\theta)),\ \phi_t^*(\theta)=\arg\min_\phi"
     r"\mathcal L_t^{\rm trn}(\phi)"
     r"+\mathcal R(\phi;\theta)\text{ is a well-posed, differentiable problem in }\theta"
+)
+
+_MU, _ALPHA, _L = sp.symbols(r"\mu \alpha L", positive=True)
+_K = sp.Symbol("K", integer=True, positive=True)
+VANISHING = Formula(
+    left=sp.Symbol(r"\|\nabla_\theta\ell(\hat\phi(\theta))\|"),
+    relation="<=",
+    right=(1 - _ALPHA * _MU) ** _K * sp.Symbol(r"\|\nabla\ell\|", positive=True),
+    text=r"\text{implicit form for MAML, }f\ \mu\text{-s.c.}, {given}:\ {formula}",
+    given={"rate": sp.Le(_ALPHA, 1 / _L)},
 )
 
 claim = Claim(
@@ -48,13 +58,13 @@ claim = Claim(
             "ift": r"\partial_\theta\phi^*=-(\nabla^2_{\phi\phi})^{-1}\nabla^2_{\phi\theta}=("
             r"\nabla^2f+\Lambda)^{-1}\Lambda"
             r"\text{ for }R=\tfrac12\|\phi-\theta\|_\Lambda^2",
-            "vanishing": r"\text{implicit form for MAML, }f\ \mu\text{-s.c.: }"
-            r"\|\nabla_\theta\ell(\hat\phi(\theta))\|\le(1-\alpha\mu)^K\|\nabla\ell\|",
+            "vanishing": VANISHING,
             "projection": (
                 r"f\text{ least squares: }\bar\phi(\theta)\text{ projects }\theta,\ "
                 r"\partial_\theta\bar\phi=I-X^+X"
             ),
         },
+        scopes={"projection": "limit"},
     ),
     expected=Verdict("NEEDS_CONDITIONS", "PROVED"),
 )
@@ -94,9 +104,11 @@ jump.mutant("a strongly convex sum", precision=3.0)
 def derivative(
     run: Run, *, form: Callable[[sp.Matrix, sp.Matrix], sp.Matrix] = lambda h, w: (h + w).inv() * w
 ) -> None:
-    """Stationarity H(phi - c) + Lambda(phi - theta) = 0 with symmetric H, Lambda of size 2,
-    differentiated in theta.
+    """Stationarity H(phi - c) + Lambda(phi - theta) = 0 differentiated in theta: (H + Lambda) J =
+    Lambda, with matrices of any size; and with symmetric H, Lambda of size 2.
     """
+    h, w, j = sp.symbols("H W J", commutative=False)
+    run.that(sp.expand(h * j + w * (j - 1) - ((h + w) * j - w)) == 0, "d/dtheta of stationarity")
     a, b, d, p, q, r = sp.symbols("a b d p q r", positive=True)
     hessian, weight = sp.Matrix([[a, b], [b, d]]), sp.Matrix([[p, q], [q, r]])
     theta, centre = sp.Matrix(sp.symbols("t1 t2")), sp.Matrix(sp.symbols("c1 c2"))
@@ -229,9 +241,13 @@ def least_squares(
     rows = []
     for i in range(3):
         _, row = hg.unrolled_gradients(
-            lambda v, t: task(v) + 0.0 * t.sum(), lambda v, t, i=i: v[i] + 0.0 * t.sum(), torch.tensor(theta), vector(0.0),
-            alpha=alpha, n_steps=60,
-        )  # fmt: skip
+            lambda v, t: task(v) + 0.0 * t.sum(),
+            lambda v, t, i=i: v[i] + 0.0 * t.sum(),
+            torch.tensor(theta),
+            vector(0.0),
+            alpha=alpha,
+            n_steps=60,
+        )
         rows.append(row)
     run.close(
         torch.stack(rows), torch.tensor(jacobian(x)), tolerance=1e-12, what="Jacobian of the limit"
@@ -244,3 +260,53 @@ def least_squares(
 
 
 least_squares.mutant("X^+ X", jacobian=lambda x: np.linalg.pinv(x) @ x)
+
+
+@claim.check("symbolic", part="projection", covers="limit")
+def limit_of_descent(run: Run, *, power: int = 1) -> None:
+    """The part in ker X never moves (P X^T = 0), and along a singular value s the Jacobian (1 - a
+    s^2)^K tends to 0: what is left is I - X^+ X.
+    """
+    p, xt, x, phi, y = sp.symbols("P Xt X phi y", commutative=False)
+    alpha, k = sp.symbols("alpha K", positive=True)
+    moved = sp.expand(p * (phi - alpha * xt * (x * phi - y))).subs(p * xt, 0)
+    run.that(moved == p * phi, f"P phi stays: {moved}")
+    keep = 1 / (1 + sp.Symbol("e", positive=True))  # |1 - a s^2| < 1, for 0 < a < 2/s^2
+    run.zero(sp.limit(keep ** (power * k), k, sp.oo), "the Jacobian along row X")
+
+
+limit_of_descent.mutant("steps that undo themselves", power=-1)
+
+
+@claim.check("exact", part="vanishing")
+def stated_contraction(run: Run, *, stated: Formula) -> None:
+    """The library's unrolled gradient on diag(mu, L) against the printed bound: attained along the
+    flat eigenvector, strict across it, false at a rate of 1.9/L.
+    """
+    weights = vector(0.2, 1.0)
+    for alpha, slope, tight in (
+        (0.9, (1.0, 0.0), True),
+        (0.9, (0.3, 1.0), False),
+        (1.9, (0.3, 1.0), False),
+    ):
+        query = vector(*slope)
+        for k in (1, 5):
+            _, found = hg.unrolled_gradients(
+                lambda v, t: 0.5 * (weights * v) @ v + 0.0 * t.sum(),
+                lambda v, t, q=query: q @ v + 0.0 * t.sum(),
+                vector(0.4, -0.7),
+                vector(0.0),
+                alpha=alpha,
+                n_steps=k,
+            )
+            at = {
+                r"\|\nabla_\theta\ell(\hat\phi(\theta))\|": float(found.norm()),
+                r"\|\nabla\ell\|": float(query.norm()),
+                r"\mu": 0.2,
+                r"\alpha": alpha,
+                "L": 1,
+                "K": k,
+            }
+            run.stands(stated, at, slack=1e-14)
+            if tight:
+                run.attained(stated, at, tolerance=1e-12)

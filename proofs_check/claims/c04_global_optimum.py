@@ -20,10 +20,20 @@ import torch
 from torch import Tensor
 
 from mdtheory import descend
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools.models import hessian_of, vector
 from proofs_check.tools.strategies import Loss, for_all, pl_losses
+
+_BIG_L, _GAP, _MU, _ALPHA = sp.symbols(r"L \Delta_0 \mu \alpha", positive=True)
+_K = sp.Symbol("K", integer=True, positive=True)
+STATIONARY = Formula(
+    left=sp.Symbol(r"\min_{k<K}\|\nabla f(\phi^k)\|^2"),
+    relation="<=",
+    right=2 * _BIG_L * _GAP / _K,
+    text=r"{formula}\text{ for }{given}",
+    given={"rate": sp.Eq(_ALPHA, 1 / _BIG_L)},
+)
 
 claim = Claim(
     id="C04",
@@ -39,7 +49,7 @@ claim = Claim(
             r"\text{ is convex or PL}"
         ),
         parts={
-            "stationary": r"\min_{k<K}\|\nabla f(\phi^k)\|^2\le 2L\Delta_0/K",
+            "stationary": STATIONARY,
             "pl": r"f\ \mu\text{-PL}\Rightarrow f(\phi^K)-f^*\le(1-\mu/L)^K\Delta_0",
             "convex": r"f\text{ convex}\Rightarrow f(\phi^K)-f^*\le LD^2/(2K)",
         },
@@ -181,3 +191,21 @@ def library_reaches_pl_optimum(run: Run, *, faster: float = 1.0) -> None:
 
 
 library_reaches_pl_optimum.mutant("contraction by 1 - 40 mu/L", faster=40.0)
+
+
+@claim.check("symbolic", part="stationary")
+def stated_rate(run: Run, *, stated: Formula) -> None:
+    """K m/(2L) <= Delta_0 solved for m is the printed right side; the library's descent stays below
+    it at 1/L, and above it at a rate of a hundredth.
+    """
+    minimum = sp.Symbol("m", positive=True)
+    (largest,) = sp.solve(_K * minimum / (2 * _BIG_L) - _GAP, minimum)
+    run.zero(largest - stated.right, "the largest minimum that the telescope allows")
+    for share in (1.0, 0.01):
+        points = descend(lambda v: 2.0 * v @ v, vector(1.0), task_lr=share / 4, n_steps=5)
+        least = min(float((4 * point).square().sum()) for point in points[:5])
+        at = {stated.left: least, "L": 4, r"\Delta_0": 2, r"\alpha": share / 4, "K": 5}
+        run.stands(stated, at)
+
+
+claim.kernel("gradient_descent_rate", part="convex")

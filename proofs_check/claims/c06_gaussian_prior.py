@@ -20,13 +20,24 @@ import sympy as sp
 from hypothesis import strategies as st
 
 from mdtheory import descend
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check import formula
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import prior
 from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import for_all, hessians, rates
 
 _PRIOR = r"p(\phi_t;\theta)=\mathcal N(\theta,\Lambda_t^{-1})\text{ is a (proper) Gaussian prior}"
+
+_R, _ETA, _ALPHA = sp.Symbol("r", positive=True), sp.Symbol(r"\eta"), sp.Symbol(r"\alpha")
+_K = sp.Symbol("K", integer=True, positive=True)
+VALUE = Formula(
+    left=sp.Symbol(r"\lambda"),
+    relation="==",
+    right=_ETA * _R**_K / (1 - _R**_K),
+    text=r"r={keep}:\ {formula},\ \eta+\lambda={whole}",
+    terms={"keep": 1 - _ALPHA * _ETA, "whole": _ETA / (1 - _R**_K)},
+)
 
 claim = Claim(
     id="C06",
@@ -42,10 +53,7 @@ claim = Claim(
         },
         then=_PRIOR,
         parts={
-            "value": (
-                r"r=1-\alpha\eta:\ \lambda=\eta r^K/(1-r^K)=1/(\alpha\sum_1^Kr^{-j}),\ \eta+"
-                r"\lambda=\eta/(1-r^K)"
-            ),
+            "value": VALUE,
             "proper": r"\alpha\eta<1\Rightarrow\lambda>0,\ \eta+\lambda>0",
             "table": (
                 r"\lambda=0\text{ at }\alpha\eta=1;\text{ beyond, the sign table in }(\alpha"
@@ -181,9 +189,10 @@ def sign_table(run: Run, *, says: Callable[[Fraction, bool], tuple[Sign, bool]] 
                 (found is not None and x + found > 0) == valid,
                 f"argmin at alpha eta = {x}, K = {n_steps}",
             )
+    flat = next(x for x in (Fraction(n, 8) for n in range(-24, 33)) if weight(x, 3) == 0)
     run.quantity(
         "alpha*eta of the flat (improper) prior",
-        1,
+        flat,
         meaning="lambda = 0 at alpha = 1/L in the top direction",
     )
     even = next(x for x in (Fraction(n, 8) for n in range(9, 33)) if weight(x, 2) is None)
@@ -207,6 +216,44 @@ sign_table.mutant("argmin valid for even K beyond 2", says=lambda x, odd: (table
 sign_table.mutant(
     "lambda = 0 at 2 for even K",
     says=lambda x, odd: (0, False) if x == 2 and not odd else table(x, odd),
+)
+
+
+@claim.check("symbolic", part="proper")
+def proper_for_every_k(run: Run, *, sign: int = 1) -> None:
+    """r = 1 - alpha eta > 0: the sum has a first term 1 and no negative one, so s_K > 0; lambda =
+    r^K/s_K and eta + lambda = 1/s_K are positive for every K.
+    """
+    r, s = sp.symbols("r s", positive=True)  # s = s_K, positive by its terms
+    k, n = sp.symbols("k K", integer=True, nonnegative=True)
+    run.that((sign * r**k).is_positive, "each term of s_K")
+    run.that((r**n / s).is_positive and (1 / s).is_positive, "lambda and eta + lambda")
+
+
+proper_for_every_k.mutant("alternating terms: r < 0", sign=-1)
+
+
+@claim.check("symbolic", part="table")
+def table_for_every_k(
+    run: Run, *, says: Callable[[Fraction, bool], tuple[Sign, bool]] = table
+) -> None:
+    """lambda has the sign of r^K s_K and the argmin exists iff s_K > 0; s_K has its sign from C05
+    (condition): positive for r >= 0 and for odd K, that of 1 - t for r = -t and even K.
+    """
+    for x in (Fraction(1, 2), Fraction(1), Fraction(3, 2), Fraction(2), Fraction(5, 2)):
+        r, j = 1 - x, sp.Symbol("j", integer=True, positive=True)
+        for odd in (True, False):
+            power = r if odd else abs(r)  # the sign of r^K
+            inside = 1 if r >= 0 or odd else (1 + r > 0) - (1 + r < 0)
+            sign = (power > 0) - (power < 0)
+            expected = "inf" if inside == 0 else sign * inside
+            run.that(says(x, odd) == (expected, inside > 0), f"cell alpha eta = {x}, odd = {odd}")
+    t = sp.Symbol("t", positive=True)
+    run.that(((-t) ** (2 * j)).is_positive and ((-t) ** (2 * j + 1)).is_negative, "signs of r^K")
+
+
+table_for_every_k.mutant(
+    "argmin valid for even K beyond 2", says=lambda x, o: (table(x, o)[0], True)
 )
 
 
@@ -255,3 +302,20 @@ def library_prior_is_proper(run: Run, *, step: float = 1.0) -> None:
 
 
 library_prior_is_proper.mutant("spectrum up to 1.9", step=2.0)
+
+
+@claim.check("exact", part="value")
+def stated_value(run: Run, *, stated: Formula) -> None:
+    """The printed lambda in rationals against r^K/s_K summed term by term, K = 1, 2, 3, 5, and eta
+    + lambda against 1/s_K.
+    """
+    for eta, alpha in ((Fraction(1, 2), Fraction(2, 3)), (Fraction(-3), Fraction(1, 5))):
+        for steps in (1, 2, 3, 5):
+            found = weight(alpha * eta, steps)
+            run.that(found is not None, "s_K is not zero")
+            at = {r"\eta": eta, r"\alpha": alpha, "K": steps}
+            keep = stated.terms["keep"].subs({_ETA: eta, _ALPHA: alpha})
+            at |= {"r": keep, r"\lambda": found / alpha}
+            run.stands(stated, at)
+            whole = formula.value(stated.terms["whole"], at)
+            run.zero(whole - sp.Rational(eta) - sp.Rational(found / alpha), "eta + lambda")

@@ -22,7 +22,7 @@ from mdtheory.core.types import Params
 from mdtheory.inner import Problem, Task
 from mdtheory.inner.estimators import TaskGradient, estimators
 from mdtheory.inner.estimators.implicit import Implicit
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import hypergradient as hg
 from proofs_check.tools.models import hessian_of, vector
@@ -31,6 +31,15 @@ from proofs_check.tools.strategies import for_all, seeds
 _LINEAR = (
     r"\|\widehat{\nabla F}(\hat\phi)-\nabla F\|\le C\,\|\hat\phi-\phi^*\|,\ C\text{ "
     r"independent of }\hat\phi\text{ and }K"
+)
+
+_MU, _RHO, _TAU, _J, _M = sp.symbols(r"\mu \rho \tau J M", positive=True)
+_LQ, _DIRECT = sp.Symbol(r"L_\ell", positive=True), sp.Symbol("L'", positive=True)
+BOUND = Formula(
+    left=sp.Symbol(r"\|\widehat{\nabla F}(\hat\phi)-\nabla F\|"),
+    relation="<=",
+    right=(_DIRECT + _J * _LQ / _MU + _M * _TAU / _MU + _M * _J * _RHO / _MU**2)
+    * sp.Symbol(r"\|\hat\phi-\phi^*\|", positive=True),
 )
 
 claim = Claim(
@@ -52,12 +61,13 @@ claim = Claim(
             r"\ \|G\|\le J,\ M=\|\nabla_\phi\ell(\phi^*)\|",
         },
         parts={
-            "bound": r"C=L'+\tfrac{JL_\ell}\mu+\tfrac{M\tau}\mu+\tfrac{MJ\rho}{\mu^2}",
+            "bound": BOUND,
             "solve": r"\text{an inexact solve }v+\varepsilon\text{ adds at most }J\|\varepsilon\|",
             "tight": r"f=\tfrac\mu2p^2+\tfrac\rho6p^3-\theta(Jp-\tfrac\tau2p^2),\ \ell=-Mp+"
             r"\tfrac{L_\ell}2p^2+L'\theta p:"
             r"\ \text{error}/p\to C\text{ as }p\to0^+",
         },
+        scopes={"tight": "limit"},
     ),
     expected=Verdict("NEEDS_CONDITIONS", "PROVED"),
 )
@@ -303,3 +313,57 @@ for dropped, words in (
     ("direct", "L'"),
 ):
     all_four_terms_add.mutant(f"{words} dropped", limit=bound(drop=dropped))
+
+
+@claim.check("symbolic", part="solve")
+def linear_in_the_solve(run: Run, *, sign: int = 1) -> None:
+    """The estimate is affine in v: with v + e in place of v it moves by exactly -G e, and |G| <=
+    J.
+    """
+    direct, g, v, e = sp.symbols("D G v e", commutative=False)
+    moved = sp.expand((direct - g * (v + sign * e)) - (direct - g * v) + g * e)
+    run.that(moved == 0, f"extra error + G e = {moved}")
+
+
+linear_in_the_solve.mutant("v - e", sign=-1)
+
+
+@claim.check("symbolic", part="tight", covers="limit")
+def limit_of_the_family(run: Run, *, third: int = 1) -> None:
+    """The family's estimate in closed form, L' p - G l_p/H with H = mu + rho p, G = -J + tau p, l_p
+    = -M + L_l p: its slope at p = 0+ is C, symbolically.
+    """
+    p = sp.Symbol("p", positive=True)
+    hessian, mixed, slope = _MU + third * _RHO * p, -_J + _TAU * p, -_M + _LQ * p
+    estimate = _DIRECT * p - mixed * slope / hessian
+    found = sp.limit((estimate - estimate.subs(p, 0)) / p, p, 0)
+    size = next(one for one in BOUND.right.free_symbols if "hat" in one.name)
+    run.zero(found - BOUND.right / size, "error/p as p -> 0+")
+
+
+limit_of_the_family.mutant("a quadratic f: rho dropped", third=0)
+
+
+@claim.check("exact", part="bound")
+def stated_bound(run: Run, *, stated: Formula) -> None:
+    """The attaining family on the library's estimator against the printed bound: attained at 1e-6,
+    strict on a second problem.
+    """
+    mu, rho, tau, j, big_lq, direct, m = 0.5, 0.7, 0.3, 1.1, 0.9, 0.4, 1.3
+    at = {r"\mu": mu, r"\rho": rho, r"\tau": tau, "J": j, "M": m, r"L_\ell": big_lq, "L'": direct}
+
+    def query(p: Tensor, t: Tensor) -> Tensor:
+        return (-m * p + 0.5 * big_lq * p**2 + direct * t * p).sum()
+
+    for third, point, tight in ((rho, 1e-6, True), (-rho, 1e-2, False)):
+
+        def task(p: Tensor, t: Tensor, third: float = third) -> Tensor:
+            return (0.5 * mu * p**2 + third / 6 * p**3 - t * (j * p - 0.5 * tau * p**2)).sum()
+
+        truth, found = (
+            hg.implicit_gradient(task, query, vector(p), vector(0.0)) for p in (0.0, point)
+        )
+        here = {**at, stated.left: float((found - truth).abs()), r"\|\hat\phi-\phi^*\|": point}
+        run.stands(stated, here, slack=1e-11)
+        if tight:
+            run.attained(stated, here, tolerance=1e-4)

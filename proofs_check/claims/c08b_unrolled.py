@@ -22,11 +22,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mdtheory import descend
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import hypergradient as hg
 from proofs_check.tools.models import hessian_of, vector
 from proofs_check.tools.strategies import for_all, seeds
+
+_MU, _RHO, _TAU, _J, _ALPHA = sp.symbols(r"\mu \rho \tau J \alpha", positive=True)
+_Q, _D, _E0 = sp.symbols("q D E_0", nonnegative=True)
+_K = sp.Symbol("K", integer=True, positive=True)
+JACOBIAN = Formula(
+    left=sp.Symbol("E_K"),
+    relation="<=",
+    right=_Q**_K * _E0 + _ALPHA * (_RHO * _J / _MU + _TAU) * _K * _Q ** (_K - 1) * _D,
+    text=r"E_K=\|\partial_\theta(\phi^K-\phi^*)\|,\ {formula}",
+)
 
 claim = Claim(
     id="C08b",
@@ -52,10 +62,7 @@ claim = Claim(
         then=r"\text{error}\le L'e_K+\tfrac{JL_\ell}\mu e_K+(M+L_\ell e_K)E_K,\quad "
         r"E_K\le q^KE_0+\alpha\bigl(\tfrac{\rho J}\mu+\tau\bigr)Kq^{K-1}D",
         parts={
-            "jacobian": (
-                r"E_K=\|\partial_\theta(\phi^K-\phi^*)\|\le q^KE_0+\alpha(\tfrac{\rho J}"
-                r"\mu+\tau)Kq^{K-1}D"
-            ),
+            "jacobian": JACOBIAN,
             "error": (
                 r"\text{error}\le L'e_K+\tfrac{JL_\ell}\mu e_K+(M+L_\ell e_K)E_K,\ e_K=\|"
                 r"\phi^K-\phi^*\|"
@@ -66,6 +73,7 @@ claim = Claim(
             r"\mu "
             r"q}K\text{ as }D\to0",
         },
+        scopes={"tight": "limit"},
     ),
     expected=Verdict("FALSE", "PROVED"),
     remark="Not linear with a K-free constant: delta log(1/delta) in the distance delta.",
@@ -293,3 +301,49 @@ def attained(
 
 attained.mutant("the factor K dropped", limit=without_k)
 attained.mutant("first-order gradient", estimator="first_order")
+
+
+@claim.check("symbolic", part="tight", covers="limit")
+def first_order_in_the_distance(run: Run, *, shift: int = 1) -> None:
+    """To first order in D: p_k = q^k D and J_k - 1/mu = -(alpha rho/mu) k q^{k-1} D, by induction
+    in a symbolic k; so both ratios tend to what is printed, for every K.
+    """
+    k = sp.Symbol("k", integer=True, nonnegative=True)
+    q = sp.Symbol("q", positive=True)
+
+    def moved(n: sp.Expr) -> sp.Expr:
+        return -(_ALPHA * _RHO / _MU) * n * q ** (n - shift)
+
+    step = q * moved(k) - _ALPHA * _RHO * q**k / _MU  # J_{k+1} = (1 - a(mu + rho p)) J_k + a
+    run.zero(moved(k).subs(k, 0), "start")
+    run.zero(sp.powsimp(sp.expand(step - moved(k + 1))), "from k to k + 1")
+    run.zero(sp.simplify(-moved(k) / q**k - _ALPHA * _RHO / (_MU * q) * k), "error over distance")
+
+
+first_order_in_the_distance.mutant("q^k for q^{k-1}", shift=0)
+
+
+@claim.check("exact", part="jacobian")
+def stated_jacobian(run: Run, *, stated: Formula) -> None:
+    """The attaining family on the library's unrolled gradient against the printed bound: attained
+    at D = 1e-7, and strict from a start that does not depend on theta.
+    """
+    mu, rho, alpha, distance = 0.5, 0.8, 0.9, 1e-7
+    for k in (1, 3):
+        by_theta, by_start = hg.unrolled_gradients(
+            lambda p, t: (0.5 * mu * p**2 + rho / 6 * p**3 - t * p).sum(),
+            lambda p, t: p.sum() + 0.0 * t.sum(),
+            vector(distance),
+            vector(0.0),
+            alpha=alpha,
+            n_steps=k,
+        )
+        at = {r"\mu": mu, r"\rho": rho, r"\tau": 0, "J": 1, r"\alpha": alpha, "q": 1 - alpha * mu}
+        at |= {"D": distance, "K": k}
+        for start, tight in ((1 / mu, True), (0.0, k == 1)):
+            error = abs(float(by_theta + by_start * start) - 1 / mu)
+            here = {**at, "E_K": error, "E_0": abs(start - 1 / mu)}
+            run.stands(stated, here, slack=1e-12)
+            if tight:
+                run.attained(stated, here, tolerance=1e-5)
+    run.stands(stated, {**at, "E_K": 0.0, "E_0": 2.0})

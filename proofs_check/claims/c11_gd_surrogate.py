@@ -14,10 +14,20 @@ import torch
 from torch import Tensor
 
 from mdtheory import descend
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import hypergradient as hg
 from proofs_check.tools.models import vector
+
+_PSI, _U, _ALPHA = sp.Symbol(r"\phi^{k-1}"), sp.Symbol("u"), sp.Symbol(r"\alpha", positive=True)
+STEP = Formula(
+    left=sp.Symbol(r"\phi^k"),
+    relation="==",
+    right=_PSI - _ALPHA * _U,
+    text=r"{formula}=\arg\min_\phi f(\phi^{k-1})+u^\top(\phi-\phi^{k-1})+{prox}"
+    r"\|\phi-\phi^{k-1}\|_2^2",
+    terms={"prox": 1 / (2 * _ALPHA)},
+)
 
 claim = Claim(
     id="C11",
@@ -25,10 +35,7 @@ claim = Claim(
     source="Prior art on accelerated task-specific optimization, GD recap",
     printed=Statement(
         given={"differentiable": r"f\text{ differentiable at }\phi^{k-1},\ \alpha>0"},
-        then=(
-            r"\phi^{k-1}-\alpha u=\arg\min_\phi f(\phi^{k-1})+u^\top(\phi-\phi^{k-1})+\tfrac1{2"
-            r"\alpha}\|\phi-\phi^{k-1}\|_2^2"
-        ),
+        then=STEP,
     ),
     expected=Verdict("HOLDS", "PROVED"),
 )
@@ -54,7 +61,7 @@ def unique_minimiser(
     run.zero(phi.subs(solution) - (psi - alpha * u), "stationary point")
     run.quantity(
         "surrogate curvature times alpha",
-        sp.Integer(1),
+        sp.simplify(alpha * sp.diff(surrogate, phi[0], 2)),
         meaning="Hessian of the surrogate is I/alpha",
     )
 
@@ -84,3 +91,20 @@ def library_step(run: Run, *, half: float = 0.5) -> None:
 
 
 library_step.mutant("1/alpha for 1/(2 alpha)", half=1.0)
+
+
+@claim.check("exact", about="printed")
+def stated_step(run: Run, *, stated: Formula) -> None:
+    """The library's step, and the minimiser of the printed surrogate solved from its own
+    coefficient, equal the printed right side.
+    """
+    psi, d = vector(0.7, -1.2, 0.4), sp.Symbol("d")
+    u = torch.func.grad(loss)(psi)
+    for alpha in (0.25, 2.0):
+        after = descend(loss, psi, task_lr=alpha, n_steps=1)[-1]
+        for before, slope, end in zip(psi, u, after, strict=True):
+            at = {_PSI: float(before), _U: float(slope), _ALPHA: alpha}
+            run.stands(stated, {**at, stated.left: float(end)}, slack=1e-14)
+            weight = stated.terms["prox"].subs(_ALPHA, alpha)
+            (best,) = sp.solve(sp.diff(float(slope) * d + weight * d**2, d), d)
+            run.close(float(best), float(end - before), tolerance=1e-12, what="the argmin")

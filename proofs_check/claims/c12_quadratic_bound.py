@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mdtheory import descend
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import Loss, for_all, smooth_losses
@@ -26,6 +26,21 @@ from proofs_check.tools.strategies import Loss, for_all, smooth_losses
 _THEN = (
     r"f(\phi)\le f(\psi)+\nabla f(\psi)^\top(\phi-\psi)+\frac1{2\alpha}\|\phi-\psi\|_2^2\quad"
     r"\forall\phi,\psi"
+)
+
+_ALPHA, _L, _GAP = sp.symbols(r"\alpha L g", positive=True)
+TIGHT = Formula(
+    left=sp.Symbol("Q_\\alpha(x;y)-f(x)"),
+    relation="==",
+    right=(1 / _ALPHA - _L) * sp.Symbol(r"\|x-y\|") ** 2 / 2,
+    text=r"\text{for }f={loss}\text{ it is }{formula},\ <0\text{ for }\alpha>1/L",
+    terms={"loss": _L / 2 * sp.Symbol("x") ** 2},
+)
+DESCENT = Formula(
+    left=sp.Symbol(r"f(\phi-\alpha u)-f(\phi)"),
+    relation="<=",
+    right=-_ALPHA * (1 - _ALPHA * _L / 2) * sp.Symbol(r"\|u\|", positive=True) ** 2,
+    text=r"{formula},\ u=\nabla f(\phi)",
 )
 
 claim = Claim(
@@ -47,14 +62,8 @@ claim = Claim(
                 r"Q_\alpha-f=D_w,\ w=\tfrac1{2\alpha}\|\cdot\|^2-f;\ Q_\alpha\ge f\ \forall\psi"
                 r"\iff w\text{ convex}"
             ),
-            "tight": (
-                r"\text{for }f=\tfrac L2x^2\text{ the gap is }\tfrac12(\tfrac1"
-                r"\alpha-L)(x-y)^2,\ <0\text{ for }\alpha>1/L"
-            ),
-            "descent": (
-                r"f(\phi-\alpha u)\le f(\phi)-\alpha(1-\tfrac{\alpha L}2)\|u\|^2,\ u=\nabla "
-                r"f(\phi)"
-            ),
+            "tight": TIGHT,
+            "descent": DESCENT,
         },
     ),
     expected=Verdict("HOLDS", "PROVED"),
@@ -157,9 +166,10 @@ def tight(
         gap(Fraction(101, 100), Fraction(1)),
         meaning="(1/alpha - L)/2 < 0",
     )
+    rate = sp.Symbol("t", positive=True)
     run.quantity(
         "largest majorising rate times L",
-        Fraction(1),
+        sp.solve(gap(rate, sp.Integer(1)), rate)[0],
         meaning="alpha L at which the gap of L/2 x^2 is zero",
     )
 
@@ -236,3 +246,39 @@ library_step_descends.mutant("a step of 1.01/L", factor=1.01)
 library_step_descends.mutant(
     "ascent", step=lambda f, start, **how: 2 * start - descend(f, start, **how)
 )
+
+
+@claim.check("symbolic", part="tight")
+def stated_gap(run: Run, *, stated: Formula) -> None:
+    """The surrogate of the printed loss less the loss is the printed gap, symbolically; and it
+    changes sign at alpha = 1/L.
+    """
+    x, y, d = sp.symbols("x y d", real=True)
+    f = stated.terms["loss"]
+    slope = sp.diff(f, sp.Symbol("x")).subs(sp.Symbol("x"), y)
+    surrogate = f.subs(sp.Symbol("x"), y) + slope * (x - y) + (x - y) ** 2 / (2 * _ALPHA)
+    size = next(one for one in stated.right.free_symbols if "|" in one.name)
+    gap = surrogate - f.subs(sp.Symbol("x"), x) - stated.right.subs(size, d)
+    run.zero(sp.expand(gap.subs(d, x - y)), "gap of the printed loss")
+    e = sp.Symbol("e", positive=True)
+    beyond = stated.right.subs(_ALPHA, 1 / (_L / (1 + e)))
+    run.that(sp.simplify(beyond.subs(size, e)).is_negative, "below zero beyond 1/L")
+
+
+@claim.check("exact", part="descent")
+def stated_descent(run: Run, *, stated: Formula) -> None:
+    """The library's step on L/2 x^2 attains the printed decrease at three rates; a smaller
+    curvature gains more.
+    """
+    for alpha in (0.1, 0.3, 0.6):
+        for curvature, tight in ((3.0, True), (1.0, False)):
+            f = lambda v, c=curvature: c / 2 * v @ v  # noqa: E731
+            end = descend(f, vector(2.0), task_lr=alpha, n_steps=1)[-1]
+            found = float(f(end) - f(vector(2.0)))
+            at = {stated.left: found, r"\alpha": alpha, "L": 3, r"\|u\|": 2 * curvature}
+            run.stands(stated, at, slack=1e-12)
+            if tight:
+                run.attained(stated, at, tolerance=1e-12)
+
+
+claim.kernel("majoriser_iff", part="iff")

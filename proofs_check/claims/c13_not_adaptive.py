@@ -17,9 +17,17 @@ from torch import Tensor
 from mdtheory import descend
 from mdtheory.geometry.base import geometries
 from mdtheory.maps.base import MirrorMap
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools.models import built, hessian_of, vector
+
+_ALPHA = sp.Symbol(r"\alpha", positive=True)
+CURVATURE = Formula(
+    left=sp.Symbol(r"\nabla^2_\phi Q_\alpha(\phi;\phi_t^{k-1})"),
+    relation="==",
+    right=1 / _ALPHA,
+    text=r"{formula}\,I\text{ for all }k,t",
+)
 
 claim = Claim(
     id="C13",
@@ -27,7 +35,7 @@ claim = Claim(
     source="Prior art on accelerated task-specific optimization, GD recap",
     printed=Statement(
         given={"scalar": r"\alpha\text{ one constant scalar}"},
-        then=r"\nabla^2_\phi Q_\alpha(\phi;\phi_t^{k-1})=\tfrac1\alpha I\text{ for all }k,t",
+        then=CURVATURE,
     ),
     amended=Statement(
         given={"scalar": r"\alpha\text{ one constant scalar}"},
@@ -134,3 +142,48 @@ def mirror_curvature(
 
 mirror_curvature.mutant("h quadratic: no adaptation", slug="identity")
 mirror_curvature.mutant("curvature phi for 1/phi", curvature=lambda phi: phi.diag())
+
+
+@claim.check("symbolic", part="constant")
+def turned_descent(run: Run, *, power: int = 1) -> None:
+    """Q orthogonal, any size: the gradient of f(Q^T .) at Q phi is Q u, so a step from Q phi ends
+    at Q (phi - alpha u); and the surrogate's Hessian is I/alpha.
+    """
+    q, phi, u = sp.symbols("Q phi u", commutative=False)
+    alpha, d = sp.Symbol("alpha", positive=True), sp.Symbol("d")
+    moved = sp.expand(q * phi - alpha * q**power * u - q * (phi - alpha * u))
+    run.that(moved == 0, f"equivariance: {moved} is left over")
+    run.zero(sp.diff(u * d + d**2 / (2 * alpha), d, 2) - 1 / alpha, "curvature of the surrogate")
+
+
+turned_descent.mutant("the gradient turned twice", power=2)
+
+
+@claim.check("symbolic", part="mirror")
+def mirror_hessian(run: Run, *, power: int = 1) -> None:
+    """D_h(phi, psi) = h(phi) - lin(h, psi)(phi) for an arbitrary h of two variables: its Hessian in
+    phi is that of h.
+    """
+    phi, psi = (sp.Matrix(sp.symbols(f"{n}1:3", real=True)) for n in ("p", "q"))
+    h = sp.Function("h")
+    slope = [sp.diff(h(*psi), v) for v in psi]
+    divergence = h(*phi) - h(*psi)
+    divergence -= sum(s * (a - b) ** power for s, a, b in zip(slope, phi, psi, strict=True))
+    run.zero(sp.hessian(divergence, list(phi)) - sp.hessian(h(*phi), list(phi)), "Hessian of D_h")
+
+
+mirror_hessian.mutant("a quadratic correction", power=2)
+
+
+@claim.check("exact", about="printed")
+def stated_curvature(run: Run, *, stated: Formula) -> None:
+    """The library's steps minimise quadratics of the printed curvature: displacement times it is
+    minus the gradient, at three rates and two iterates.
+    """
+    for alpha in (0.25, 0.5, 3.0):
+        for psi in (vector(1.0, -0.5), vector(0.2, 3.0)):
+            u = torch.func.grad(lambda v: (v**3).sum())(psi)
+            moved = descend(lambda v: (v**3).sum(), psi, task_lr=alpha, n_steps=1)[-1] - psi
+            for slope, step in zip(u, moved, strict=True):
+                at = {stated.left: -float(slope / step), r"\alpha": alpha}
+                run.stands(stated, at, slack=1e-12)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mdtheory import descend
 from mdtheory.geometry.base import geometries
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools.models import mirror, point, vector
 from proofs_check.tools.strategies import for_all, seeds
@@ -27,6 +27,14 @@ from proofs_check.tools.strategies import for_all, seeds
 _PGD = (
     r"\phi^{k-1}-\alpha Pu=\arg\min_\phi{\rm lin}(f,\phi^{k-1})(\phi)+\tfrac1{2\alpha}\|\phi-"
     r"\phi^{k-1}\|_{P^{-1}}^2"
+)
+
+_ALPHA = sp.Symbol(r"\alpha", positive=True)
+MAJORISER = Formula(
+    left=_ALPHA * sp.Symbol(r"\lambda_{\max}(P\nabla^2f)", positive=True),
+    relation="<=",
+    right=sp.Integer(1),
+    text=r"\text{it majorises }f\text{ for all base points iff }{formula}\text{ everywhere}",
 )
 
 claim = Claim(
@@ -42,10 +50,7 @@ claim = Claim(
             "nonsymmetric": r"\text{otherwise it is "
             r"}\phi^{k-1}-\alpha(\operatorname{sym}P^{-1})^{-1}u,"
             r"\ \operatorname{sym}(P^{-1})\succ0\iff\operatorname{sym}P\succ0",
-            "majoriser": (
-                r"\text{it majorises }f\text{ for all base points iff }\nabla^2f\preceq"
-                r"\tfrac1\alpha P^{-1}"
-            ),
+            "majoriser": MAJORISER,
         },
     ),
     expected=Verdict("NEEDS_CONDITIONS", "PROVED"),
@@ -100,9 +105,12 @@ shear.mutant("a symmetric P", precondition=SHEAR @ SHEAR.T)
 def unique_minimiser(
     run: Run, *, weight: Callable[[sp.Matrix], sp.Matrix] = lambda p: p.inv()
 ) -> None:
-    """P = C C^T + (no more) with a symbolic C: the surrogate's only stationary point is psi - alpha
-    P u.
+    """The surrogate's gradient u + P^{-1} d/alpha vanishes at d = -alpha P u, matrices of any size;
+    and P = C C^T with a symbolic C of size 2.
     """
+    whole, inverse, slope = sp.symbols("P Q u", commutative=False)
+    rest = sp.expand(slope + inverse * (-whole * slope)).subs(inverse * whole, 1)
+    run.that(rest == 0, f"gradient: {rest} is left over")
     a, b, c, alpha = sp.symbols("a b c alpha", positive=True)
     root = sp.Matrix([[a, 0], [b, c]])
     metric = root * root.T
@@ -202,3 +210,54 @@ def majorises(run: Run, *, limit: float = 1.0) -> None:
 
 majorises.mutant("twice the limit", limit=2.0)
 majorises.mutant("half the limit", limit=0.5)
+
+
+@claim.check("symbolic", part="nonsymmetric")
+def congruence(run: Run, *, half: sp.Expr = sp.S.Half) -> None:
+    """Matrices of any size: P (P^{-1} + P^{-T})/2 P^T = (P + P^T)/2, a congruence, so both
+    symmetric parts are positive definite together.
+    """
+    p, q, pt, qt = sp.symbols("P Q Pt Qt", commutative=False)  # Q = P^{-1}, t for transposes
+    inside = sp.expand(p * (q + qt) * pt * half - (p + pt) / 2)
+    rest = inside.subs(p * q, 1).subs(qt * pt, 1)
+    run.that(sp.expand(rest) == 0, f"congruence: {rest} is left over")
+
+
+congruence.mutant("without the half", half=sp.S.One)
+
+
+@claim.check("symbolic", part="majoriser")
+def gap_is_a_divergence(run: Run, *, share: sp.Expr = sp.S.Half) -> None:
+    """Arbitrary f of two variables, symbolic symmetric W = P^{-1}: surrogate - f is the Bregman
+    divergence of w = |.|^2_W/(2 alpha) - f, >= 0 for all pairs iff w is convex.
+    """
+    a, b, c = sp.symbols("a b c", real=True)
+    weight, alpha = sp.Matrix([[a, b], [b, c]]), sp.Symbol("alpha", positive=True)
+    x, y = (sp.Matrix(sp.symbols(f"{n}1 {n}2", real=True)) for n in "xy")
+    f = sp.Function("f")
+
+    def w(v: sp.Matrix) -> sp.Expr:
+        return share * v.dot(weight * v) / alpha - f(*v)
+
+    step = x - y
+    slope = sp.Matrix([sp.diff(f(*y), v) for v in y])
+    surrogate = f(*y) + slope.dot(step) + step.dot(weight * step) / (2 * alpha)
+    gradient = sp.Matrix([sp.diff(w(y), v) for v in y])
+    run.zero(surrogate - f(*x) - (w(x) - w(y) - gradient.dot(step)), "gap - D_w")
+
+
+gap_is_a_divergence.mutant("w without its half", share=sp.S.One)
+
+
+@claim.check("exact", part="majoriser")
+def stated_majoriser(run: Run, *, stated: Formula) -> None:
+    """The printed condition decides, for two quadratics and four rates, where the surrogate's
+    smallest curvature is negative.
+    """
+    hessian, metric = np.array([[2.0, 0.5], [0.5, 1.0]]), np.array([[1.0, 0.3], [0.3, 2.0]])
+    top = float(np.linalg.eigvals(metric @ hessian).real.max())
+    for factor in (0.4, 0.6, 0.99, 1.01, 1.5):
+        alpha = factor / top
+        least = np.linalg.eigvalsh(np.linalg.inv(metric) / alpha - hessian)[0]
+        at = {r"\alpha": alpha, r"\lambda_{\max}(P\nabla^2f)": top}
+        run.decides(stated, at, bool(least >= 0))

@@ -17,16 +17,27 @@ import torch
 from torch import Tensor
 
 from mdtheory import descend
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools.models import mirror, vector
 from proofs_check.tools.strategies import for_all, seeds
+
+_MU, _L, _K = sp.Symbol(r"\mu_P", positive=True), sp.Symbol("L_P", positive=True), sp.Symbol("K")
+RATE = Formula(
+    left=sp.Symbol(r"\|\phi^K-\phi^*\|_{P^{-1}}"),
+    relation="<=",
+    right=(1 - _MU / _L) ** _K * sp.Symbol(r"\|\phi^0-\phi^*\|_{P^{-1}}", positive=True),
+    text=r"{formula},\text{ attained}",
+)
 
 claim = Claim(
     id="C15",
     title="PGD can accelerate GD",
     source="Prior art on accelerated task-specific optimization, PGD",
-    printed=Statement(then=r"\exists f,P:\text{ PGD with }P\text{ converges faster than GD}"),
+    printed=Statement(
+        then=r"\exists f,P:\text{ PGD with }P\text{ converges faster than GD}",
+        scopes={"": "exists"},
+    ),
     amended=Statement(
         given={
             "spectrum": (
@@ -36,13 +47,11 @@ claim = Claim(
         },
         then=r"\text{the guarantee improves iff }\kappa_P<\kappa",
         parts={
-            "rate": (
-                r"\|\phi^K-\phi^*\|_{P^{-1}}\le(1-\mu_P/L_P)^K\|\phi^0-\phi^*\|_{P^{-1}},\text{ "
-                r"attained}"
-            ),
+            "rate": RATE,
             "helps": r"f\text{ quadratic},\ P=H^{-1}:\text{ one step}",
             "hurts": r"H=P=\mathrm{diag}(1,10):\ \kappa_P=100>\kappa=10",
         },
+        scopes={"hurts": "instance"},
     ),
     expected=Verdict("HOLDS", "PROVED"),
     uses=("C07/a", "C14"),
@@ -139,9 +148,12 @@ any_metric_accelerates.mutant("any P accelerates: P = H^{-1}", metric=(10, 1))
 def change_of_variables(
     run: Run, *, side: Callable[[sp.Matrix, sp.Matrix], sp.Matrix] = lambda root, u: root * root * u
 ) -> None:
-    """psi = P^{-1/2} phi: GD on f(P^{1/2} psi) moves phi by -alpha P u, and |phi|_{P^{-1}} =
-    |psi|.
+    """psi = P^{-1/2} phi: GD on f(P^{1/2} psi) moves phi by -alpha P u, matrices of any size, and
+    |phi|_{P^{-1}} = |psi|.
     """
+    r, s, v = sp.symbols("R s v", commutative=False)  # R = P^{1/2}, gradient R v by the chain rule
+    rate = sp.Symbol("alpha", positive=True)
+    run.that(sp.expand(r * (s - rate * r * v) - (r * s - rate * r**2 * v)) == 0, "the step")
     root = sp.Matrix([[2, 1], [1, 3]]) * sp.Symbol("c", positive=True)
     psi, u, alpha = (
         sp.Matrix(sp.symbols("s1 s2")),
@@ -195,3 +207,33 @@ def library_rate(run: Run, *, condition_power: float = 1.0) -> None:
 
 library_rate.mutant("rate 1 - sqrt(mu/L)", condition_power=0.5)
 library_rate.mutant("rate 1 - (mu/L)^2", condition_power=2.0)
+
+
+@claim.check("symbolic", part="helps")
+def newton(run: Run, *, power: int = 1) -> None:
+    """phi - H^{-1} H (phi - c) = c, matrices of any size."""
+    h, inverse, phi, c = sp.symbols("H Q phi c", commutative=False)
+    end = sp.expand(phi - inverse * h**power * (phi - c)).subs(inverse * h, 1)
+    run.that(sp.expand(end - c) == 0, f"one step ends at {end}")
+
+
+newton.mutant("P = H^{-1} on H^2", power=2)
+
+
+@claim.check("exact", part="rate")
+def stated_rate(run: Run, *, stated: Formula) -> None:
+    """The library's PGD on diagonal cases against the printed rate: attained along the flat
+    direction of P H, strict across it.
+    """
+    weights, metric = vector(1.0, 6.0), vector(0.5, 0.75)  # P H = (0.5, 4.5)
+    for start, tight in ((vector(2.0, 0.0), True), (vector(1.0, 1.0), False)):
+        for k in (1, 3):
+            end = pgd(
+                lambda v: 0.5 * (weights * v) @ v, start, metric.diag(), alpha=1 / 4.5, n_steps=k
+            )
+            size = [float((v**2 / metric).sum().sqrt()) for v in (end, start)]
+            at = {stated.left: size[0], r"\|\phi^0-\phi^*\|_{P^{-1}}": size[1]}
+            at |= {r"\mu_P": 0.5, "L_P": 4.5, "K": k}
+            run.stands(stated, at, slack=1e-12)
+            if tight:
+                run.attained(stated, at, tolerance=1e-12)

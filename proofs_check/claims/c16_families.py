@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mdtheory import descend
 from mdtheory.geometry.base import Geometry, geometries
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import for_all, vectors
@@ -27,6 +27,15 @@ from proofs_check.tools.strategies import for_all, vectors
 _DESCENT = (
     r"\phi^k=\phi^{k-1}-\alpha P(\theta_P)u\text{ descends, with }P\text{ diagonal, "
     r"block-diagonal, low-rank, ...}"
+)
+
+_ALPHA, _A, _U = sp.Symbol(r"\alpha", positive=True), sp.Symbol("a"), sp.Symbol("u")
+FIRST_ORDER = Formula(
+    left=sp.Symbol(r"\langle u,\phi^k-\phi^{k-1}\rangle"),
+    relation="==",
+    right=-_ALPHA * sp.exp(_A) * _U**2,
+    text=r"\text{Meta-SGD with rates }e^a\text{: per coordinate }{formula}"
+    r"\text{; with free rates it need not fall}",
 )
 
 claim = Claim(
@@ -39,13 +48,14 @@ claim = Claim(
         given={"definite": r"\operatorname{sym}P(\theta_P)\succ0"},
         parts={
             "descent": r"\langle u,Pu\rangle>0\ \forall u\ne0\iff\operatorname{sym}P\succ0",
-            "metasgd": r"\text{Meta-SGD with rates }e^a\text{ has it; with free rates it need not}",
+            "metasgd": FIRST_ORDER,
             "metacurvature": (
                 r"\text{Meta-Curvature: }P=M_o\otimes M_i\text{ need be neither "
                 r"symmetric nor definite}"
             ),
             "warpgrad": r"\text{WarpGrad: }P=JJ^\top\text{ of the warp, dependent on the state}",
         },
+        scopes={"metacurvature": "exists"},
     ),
     expected=Verdict("NEEDS_CONDITIONS", "PROVED"),
     remark="The upper-bound reading of C14 does not apply to unconstrained Meta-Curvature.",
@@ -157,7 +167,7 @@ def unconstrained_modes(run: Run, *, out: Tensor | None = None) -> None:
 unconstrained_modes.mutant("M_o = I", out=torch.eye(2, dtype=torch.float64))
 
 
-@claim.check("symbolic", part="warpgrad")
+@claim.check("symbolic", part="warpgrad", covers="exact")
 def warp(run: Run, *, bend: Callable[[sp.Expr], sp.Expr] = sp.tanh) -> None:
     """GD through a warp w: the warped point moves by -alpha J J^T u + O(alpha^2), positive
     semidefinite, and J changes.
@@ -180,3 +190,48 @@ def warp(run: Run, *, bend: Callable[[sp.Expr], sp.Expr] = sp.tanh) -> None:
 
 
 warp.mutant("a linear warp: fixed P", bend=lambda x: 2 * x)
+
+
+@claim.check("symbolic", part="metasgd")
+def exponentials_are_positive(run: Run, *, rate: Callable[[sp.Symbol], sp.Expr] = sp.exp) -> None:
+    """-alpha e^a u^2 <= 0 for all real a and u: each coordinate lowers the loss to first order."""
+    a, u = sp.symbols("a u", real=True)
+    run.that((rate(a) * u**2).is_nonnegative, "e^a u^2 >= 0")
+
+
+exponentials_are_positive.mutant("free rates", rate=lambda a: a)
+
+
+@claim.check("symbolic", part="warpgrad")
+def any_warp(run: Run, *, transposed: bool = True) -> None:
+    """Arbitrary differentiable warps of two variables: d/d alpha of w(x - alpha J^T u) at 0 is -J
+    J^T u, and u^T J J^T u = |J^T u|^2.
+    """
+    x, y, p, q = sp.symbols("x y p q", real=True)
+    w = sp.Matrix([sp.Function("w1")(x, y), sp.Function("w2")(x, y)])
+    jacobian, u = w.jacobian([x, y]), sp.Matrix([p, q])
+    back = (jacobian.T if transposed else jacobian) * u
+    velocity = jacobian * (-back)  # chain rule at alpha = 0
+    run.zero(velocity + jacobian * jacobian.T * u, "first order of the warped step")
+    run.zero(u.dot(jacobian * jacobian.T * u) - (jacobian.T * u).dot(jacobian.T * u), "a square")
+
+
+any_warp.mutant("J for J^T", transposed=False)
+
+
+@claim.check("exact", part="metasgd")
+def stated_first_order(run: Run, *, stated: Formula) -> None:
+    """The library's Meta-SGD step on a linear loss, coordinate by coordinate, against the printed
+    change.
+    """
+    slope, logs = vector(1.5, -2.0, 0.5), vector(-1.0, 0.3, 2.0)
+    end = descend(
+        lambda v: slope @ v,
+        torch.zeros(3, dtype=torch.float64),
+        task_lr=0.7,
+        n_steps=1,
+        geometry=metasgd("exp", logs),
+    )[-1]
+    for u, a, moved in zip(slope, logs, end, strict=True):
+        at = {stated.left: float(u * moved), r"\alpha": 0.7, "a": float(a), "u": float(u)}
+        run.stands(stated, at, slack=1e-12)

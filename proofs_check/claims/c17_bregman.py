@@ -18,10 +18,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mdtheory.maps.base import MirrorMap
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools.models import built, dual, vector
 from proofs_check.tools.strategies import for_all, seeds
+
+_SIGMA = sp.Symbol(r"\sigma", positive=True)
+STRONG = Formula(
+    left=sp.Symbol(r"D_h(\phi,\psi)"),
+    relation=">=",
+    right=_SIGMA / 2 * sp.Symbol(r"\|\phi-\psi\|", positive=True) ** 2,
+    text=r"h\ \sigma\text{-s.c.}\Rightarrow {formula}",
+)
 
 claim = Claim(
     id="C17",
@@ -43,10 +51,7 @@ claim = Claim(
                 r"\psi\|_{P^{-1}}^2"
             ),
             "nonnegative": r"D_h\ge0;\ =0\text{ iff }\phi=\psi\text{ for strictly convex }h",
-            "strong": (
-                r"h\ \sigma\text{-s.c.}\Rightarrow D_h(\phi,\psi)\ge\tfrac\sigma2\|\phi-\psi"
-                r"\|^2"
-            ),
+            "strong": STRONG,
             "duality": r"D_h(\phi_1,\phi_2)=D_{h^*}(z_2,z_1),\ z_i=\nabla h(\phi_i)",
         },
     ),
@@ -103,7 +108,7 @@ def quadratic_example(run: Run, *, half: sp.Expr = sp.S.Half) -> None:
 quadratic_example.mutant("h without its 1/2", half=sp.S.One)
 
 
-@claim.check("exact", part="example")
+@claim.check("exact", part="example", covers="all")
 def library_example(
     run: Run, *, form: Callable[[MirrorMap, Tensor, Tensor], Tensor] = divergence
 ) -> None:
@@ -261,3 +266,19 @@ def library_duality(
 
 
 library_duality.mutant("swapped arguments of D_h", form=swapped)
+
+
+@claim.check("exact", part="strong")
+def stated_strong(run: Run, *, stated: Formula) -> None:
+    """The library's quadratic map attains the printed bound, and its p-norm map lies above it."""
+    x, y = vector(1.0, 2.0), vector(0.5, -1.0)
+    for h, sigma, tight in (
+        (built("quadratic", x, matrix=2.0), 0.5, True),
+        (built("identity", x), 1.0, True),
+        (built("pnorm", x, p=1.5), 0.5, False),
+    ):
+        at = {stated.left: float(divergence(h, x, y)), r"\sigma": sigma}
+        at[r"\|\phi-\psi\|"] = float((x - y).norm())
+        run.stands(stated, at, slack=1e-12)
+        if tight:
+            run.attained(stated, at, tolerance=1e-12)

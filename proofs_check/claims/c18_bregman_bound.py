@@ -16,12 +16,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mdtheory.maps.base import MirrorMap
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools.models import built, vector
 from proofs_check.tools.strategies import for_all, seeds
 
 _BOUND = r"f(\phi)\le{\rm lin}(f,\psi)(\phi)+\tfrac1\alpha D_h(\phi,\psi)\quad\forall\phi,\psi"
+
+_ALPHA, _SIGMA, _L = sp.symbols(r"\alpha \sigma L", positive=True)
+SUFFICIENT = Formula(
+    left=_ALPHA,
+    relation="<=",
+    right=_SIGMA / _L,
+    text=r"h\ \sigma\text{-s.c., }f\ L\text{-smooth: }{formula}=1/(L\,L_{h^*})"
+    r"\text{ suffices; sharp}",
+)
 
 claim = Claim(
     id="C18",
@@ -42,10 +51,7 @@ claim = Claim(
                 r"\text{the gap is }D_{h/\alpha-f}:\text{ the bound holds iff }\tfrac1\alpha h-f"
                 r"\text{ is convex}"
             ),
-            "sufficient": (
-                r"h\ \sigma\text{-s.c., }f\ L\text{-smooth: }\alpha\le\sigma/L=1/(L"
-                r"\,L_{h^*})\text{ suffices; sharp}"
-            ),
+            "sufficient": SUFFICIENT,
             "relative": (
                 r"\text{without any }L\text{: }f=\sum a_ix_i-b_i\log x_i,\ h=-\sum\log x_i,"
                 r"\ \alpha\le1/\max b_i"
@@ -199,3 +205,15 @@ def library_burg(run: Run, *, factor: float = 1.0) -> None:
 
 
 library_burg.mutant("alpha = 4/L", factor=4.0)
+
+
+@claim.check("exact", part="sufficient")
+def stated_rate(run: Run, *, stated: Formula) -> None:
+    """h = sigma/2 x^2 and f = L/2 x^2 in rationals: the bound holds exactly where the printed
+    condition says so.
+    """
+    for sigma, big_l in ((sp.Rational(1, 2), 3), (sp.Integer(2), sp.Rational(1, 3))):
+        for factor in (sp.Rational(2, 5), sp.Rational(3, 4), 1, sp.Rational(101, 100), 2):
+            alpha = factor * sigma / big_l
+            gap = sigma / alpha - big_l  # of h/alpha - f, a quadratic
+            run.decides(stated, {r"\alpha": alpha, r"\sigma": sigma, "L": big_l}, bool(gap >= 0))

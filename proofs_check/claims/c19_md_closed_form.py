@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mdtheory import descend
 from mdtheory.maps.base import MirrorMap
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools.models import FromPotential, built, dual, mirror, vector
 from proofs_check.tools.strategies import for_all, seeds
@@ -28,6 +28,14 @@ from proofs_check.tools.strategies import for_all, seeds
 _CLOSED = (
     r"\arg\min_\phi{\rm lin}(f,\phi^{k-1})(\phi)+\tfrac1\alpha D_h(\phi,\phi^{k-1})"
     r"=\nabla h^*(\nabla h(\phi^{k-1})-\alpha\nabla f(\phi^{k-1}))"
+)
+
+_ALPHA = sp.Symbol(r"\alpha", positive=True)
+DUAL = Formula(
+    left=sp.Symbol("z"),
+    relation="==",
+    right=sp.Symbol(r"\nabla h(\psi)") - _ALPHA * sp.Symbol("u"),
+    text=r"\text{it is}=\tfrac1\alpha[h(\phi)-\langle z,\phi\rangle]+\text{const},\ {formula}",
 )
 
 claim = Claim(
@@ -44,10 +52,7 @@ claim = Claim(
             "strong": r"h:\mathbb R^d\to\mathbb R\ \sigma\text{-strongly convex}",
         },
         parts={
-            "rewritten": (
-                r"\text{it is}=\tfrac1\alpha[h(\phi)-\langle z,\phi\rangle]+\text{const},\ "
-                r"z=\nabla h(\psi)-\alpha u"
-            ),
+            "rewritten": DUAL,
             "minimiser": r"\text{its unique minimiser is }\nabla h^*(z)",
         },
     ),
@@ -170,3 +175,15 @@ def numeric_argmin(run: Run, *, step: Callable[..., Tensor] = library_step) -> N
 
 numeric_argmin.mutant("+ alpha u", step=ascent)
 numeric_argmin.mutant("grad h and grad h* swapped", step=maps_swapped)
+
+
+@claim.check("exact", part="rewritten")
+def stated_dual_point(run: Run, *, stated: Formula) -> None:
+    """grad h at the library's next point is the printed z, for cosh and p-norm maps."""
+    psi, u = vector(0.4, -1.1), vector(1.5, -0.5)
+    for h in (cosh_map(0.5), built("pnorm", psi, p=1.5)):
+        for alpha in (0.2, 0.7):
+            after = dual(h, library_step(h, psi, u, alpha))
+            for z, before, slope in zip(after, dual(h, psi), u, strict=True):
+                at = {"z": float(z), r"\nabla h(\psi)": float(before), "u": float(slope)}
+                run.stands(stated, {**at, r"\alpha": alpha}, slack=1e-10)

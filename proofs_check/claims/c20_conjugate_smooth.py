@@ -18,12 +18,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mdtheory.maps.base import MirrorMap
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools.models import FromPotential, built, point, vector
 from proofs_check.tools.strategies import for_all, seeds
 
 _SMOOTH = r"h^*\text{ is convex and }L_{h^*}\text{-smooth on }\mathbb R^d"
+
+_SIGMA = sp.Symbol(r"\sigma", positive=True)
+CONSTANT = Formula(
+    left=sp.Symbol("L_{h^*}"),
+    relation="==",
+    right=1 / _SIGMA,
+    text=r"{formula},\text{ attained by }{attaining}\,\|\cdot\|^2",
+    terms={"attaining": _SIGMA / 2},
+)
 
 claim = Claim(
     id="C20",
@@ -40,12 +49,13 @@ claim = Claim(
                 r"\langle\nabla h^*(z)-\nabla h^*(z'),z-z'\rangle\ge\sigma\|\nabla "
                 r"h^*(z)-\nabla h^*(z')\|^2"
             ),
-            "constant": r"L_{h^*}=1/\sigma,\text{ attained by }\tfrac\sigma2\|\cdot\|^2",
+            "constant": CONSTANT,
             "needed": (
                 r"\text{fails without it: }x^4/4\ (\nabla h^*=z^{1/3}),\text{ softplus "
                 r"}(h^*(2)=+\infty)"
             ),
         },
+        scopes={"constant": "exists", "needed": "exists"},
     ),
     expected=Verdict("HOLDS", "PROVED"),
 )
@@ -195,3 +205,17 @@ def numeric_curvature(run: Run, *, sigma_used: float = 1.0) -> None:
 
 
 numeric_curvature.mutant("half of 1/sigma", sigma_used=0.5)
+
+
+@claim.check("exact", part="constant")
+def stated_constant(run: Run, *, stated: Formula) -> None:
+    """The library's map of the printed attaining h has the printed constant as its slope and as its
+    own bound, for three moduli.
+    """
+    for sigma in (0.25, 0.5, 4.0):
+        weight = float(stated.terms["attaining"].subs(_SIGMA, sigma))
+        h = FromPotential(lambda v, w=weight: w * v @ v)
+        slope = float(point(h, vector(2.0)) - point(h, vector(1.0)))
+        run.stands(stated, {stated.left: slope, r"\sigma": sigma}, slack=1e-9)
+        found = built("quadratic", vector(0.0), matrix=1 / sigma).curvature({})[1]
+        run.stands(stated, {stated.left: float(found), r"\sigma": sigma}, slack=1e-12)

@@ -20,12 +20,22 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mdtheory.maps.base import MirrorMap
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools.models import FromPotential, built, dual, point, vector
 from proofs_check.tools.strategies import for_all, seeds
 
 _INVERSE = r"\nabla h^*=(\nabla h)^{-1},\text{ a bijection of }\mathbb R^d"
+
+_X, _Z = sp.Symbol("x", positive=True), sp.Symbol("z", positive=True)
+QUARTIC = Formula(
+    left=sp.Symbol(r"\nabla h^*(z)"),
+    relation="==",
+    right=_Z ** sp.Rational(1, 3),
+    text=r"h={h}\text{ satisfies it, }{formula}\text{: strictly convex, }C^1,"
+    r"\text{ supercoercive suffices}",
+    terms={"h": _X**4 / 4},
+)
 
 claim = Claim(
     id="C21",
@@ -48,11 +58,9 @@ claim = Claim(
                 r"\text{s.c. but not }C^1:\ |x|+\tfrac{x^2}2\text{ has the soft threshold, "
                 r"not injective}"
             ),
-            "not_necessary": (
-                r"x^4/4\text{ satisfies it: strictly convex, }C^1,\text{ supercoercive "
-                r"suffices}"
-            ),
+            "not_necessary": QUARTIC,
         },
+        scopes={"softplus": "exists", "smooth": "exists", "not_necessary": "exists"},
     ),
     expected=Verdict("NEEDS_CONDITIONS", "PROVED"),
     uses=("C20",),
@@ -233,3 +241,14 @@ def quartic(run: Run, *, power: int = 3) -> None:
 
 
 quartic.mutant("x^2 for grad h", power=2)
+
+
+@claim.check("exact", part="not_necessary")
+def stated_inverse(run: Run, *, stated: Formula) -> None:
+    """h' = z for the printed h, solved, is the printed grad h*; and the search finds it."""
+    slope = sp.diff(stated.terms["h"], _X)
+    run.zero(slope.subs(_X, stated.right) - _Z, "grad h at the printed point")
+    h = sp.lambdify(_X, stated.terms["h"])
+    for z in (0.5, 8.0, 27.0):
+        found = conjugate_point(lambda v: h(abs(v)), z)
+        run.stands(stated, {stated.left: found, "z": z}, slack=1e-6)

@@ -12,10 +12,17 @@ import sympy as sp
 import torch
 from hypothesis import strategies as st
 
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools.models import built, point, vector
 from proofs_check.tools.strategies import for_all, seeds
+
+_L = sp.Symbol("L", positive=True)
+COCOERCIVE = Formula(
+    left=sp.Symbol(r"\langle\nabla h^*(z)-\nabla h^*(z'),z-z'\rangle"),
+    relation=">=",
+    right=sp.Symbol(r"\|\nabla h^*(z)-\nabla h^*(z')\|", positive=True) ** 2 / _L,
+)
 
 claim = Claim(
     id="C24a",
@@ -32,13 +39,11 @@ claim = Claim(
             r"coordinatewise increasing}"
         ),
         parts={
-            "cocoercive": (
-                r"\langle\nabla h^*(z)-\nabla h^*(z'),z-z'\rangle\ge\tfrac1L\|\nabla "
-                r"h^*(z)-\nabla h^*(z')\|^2\ge0"
-            ),
+            "cocoercive": COCOERCIVE,
             "coordinates": r"h^*=\tfrac12z^\top\begin{psmallmatrix}1&-.9\\-.9&1\end{psmallmatrix}z"
             r"\text{ decreases }\partial_2h^*\text{ along }z_1",
         },
+        scopes={"coordinates": "exists"},
     ),
     expected=Verdict("HOLDS", "PROVED"),
     uses=("C20",),
@@ -141,3 +146,18 @@ def not_coordinatewise(run: Run, *, coupling: float = -0.9) -> None:
 
 
 not_coordinatewise.mutant("uncoupled coordinates", coupling=0.0)
+
+
+@claim.check("exact", part="cocoercive")
+def stated_bound(run: Run, *, stated: Formula) -> None:
+    """The library's diagonal map diag(3, 1/2), L = 3: the printed bound is attained along its top
+    axis and strict along the other.
+    """
+    h = built("quadratic", vector(0.0, 0.0), matrix={"phi": vector(3.0, 0.5)})
+    for step, tight in ((vector(0.5, 0.0), True), (vector(0.0, 2.0), False)):
+        change = point(h, step) - point(h, vector(0.0, 0.0))
+        at = {stated.left: float(change @ step), "L": 3}
+        at[r"\|\nabla h^*(z)-\nabla h^*(z')\|"] = float(change.norm())
+        run.stands(stated, at, slack=1e-12)
+        if tight:
+            run.attained(stated, at, tolerance=1e-12)

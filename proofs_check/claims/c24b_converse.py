@@ -23,10 +23,17 @@ from torch import Tensor
 
 from mdtheory.core.types import Params
 from mdtheory.maps.base import DualMap
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools.models import FromPotential, built, point, vector
 from proofs_check.tools.strategies import for_all, seeds
+
+CYCLIC = Formula(
+    left=sp.Symbol(r"\sum_i\langle g(z_i),z_{i+1}-z_i\rangle"),
+    relation="==",
+    right=-sp.Symbol(r"\sum_iD_{h^*}(z_{i+1},z_i)", nonnegative=True),
+    text=r"g=\nabla h^*,\ h^*\text{ convex}\Rightarrow{formula}\text{, not positive, on cycles}",
+)
 
 claim = Claim(
     id="C24b",
@@ -45,10 +52,7 @@ claim = Claim(
             r"symmetric Jacobian}"
         ),
         parts={
-            "cyclic": (
-                r"g=\nabla h^*,\ h^*\text{ convex}\Rightarrow\sum_i\langle g(z_i),z_{i+1}-z_i"
-                r"\rangle\le0\text{, cycles}"
-            ),
+            "cyclic": CYCLIC,
             "sym": r"g\in C^1:\ g=\nabla h^*\text{ for a convex }h^*\iff J_g=J_g^\top\succeq0",
             "line": r"d=1:\text{ the converse is true}",
         },
@@ -257,3 +261,17 @@ def one_dimension(run: Run, *, sign: int = 1) -> None:
 
 
 one_dimension.mutant("a decreasing g", sign=-1)
+
+
+@claim.check("exact", part="cyclic")
+def stated_cycles(run: Run, *, stated: Formula) -> None:
+    """The sums and divergences of the library's quadratic and p-norm maps around two triangles."""
+    for size in (1.0, 2.5):
+        corners = [size * corner for corner in triangle()]
+        for h in (built("quadratic", corners[0], matrix=2.0), built("pnorm", corners[0], p=1.5)):
+            own, total = h.own(), 0.0
+            for here, there in zip(corners, corners[1:] + corners[:1], strict=True):
+                values = [float(h.conjugate(own, {"phi": z})) for z in (here, there)]
+                total += values[1] - values[0] - float(point(h, here) @ (there - here))
+            at = {stated.left: cycle_sum(h, corners), r"\sum_iD_{h^*}(z_{i+1},z_i)": total}
+            run.stands(stated, at, slack=1e-9)

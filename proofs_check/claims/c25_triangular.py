@@ -12,14 +12,23 @@ from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise, permutations
 
+import sympy as sp
 import torch
 from torch import Tensor
 
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
+from proofs_check.claims import t1_triangular
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.iaf import Flat
 from proofs_check.tools.models import vector
+from proofs_check.tools.quoting import quoted
+
+LOG_DET = Formula(
+    left=sp.Symbol(r"\log|\det J_g|"),
+    relation="==",
+    right=sp.log(sp.Symbol(r"\prod_c\sigma(\alpha_c)", positive=True)),
+)
 
 claim = Claim(
     id="C25",
@@ -42,9 +51,13 @@ claim = Claim(
                 r"\mathcal B_i}\text{ only}"
             ),
             "invertible": r"g^{-1}\text{ by back-substitution, block after block}",
-            "log_det": r"\log|\det J_g|=\sum_c\log\sigma(\alpha_c)",
-            "indices": r"e_1,\dots,e_{B-1},\ d_2,\dots,d_B;\ d_1\text{ constant}",
+            "log_det": LOG_DET,
+            "indices": (
+                r"\text{in the library's form, }B\le5:\ e_1,\dots,e_{B-1},\ d_2,\dots,d_B;"
+                r"\ d_1\text{ constant}"
+            ),
         },
+        scopes={"indices": "instance"},
     ),
     expected=Verdict("HOLDS", "PROVED"),
     uses=("T1/p_function", "T1/bijection", "T1/jacobian"),
@@ -197,3 +210,45 @@ def networks_of_the_library(
 
 
 networks_of_the_library.mutant("one common range 1..B", encoders=lambda n: range(1, n + 1))
+
+
+@claim.check("symbolic", about="printed", part="triangular")
+def zeros_above(run: Run, *, wrong: bool = False) -> None:
+    """Arbitrary conditioners, all 8 partitions of 4 coordinates (T1): no coordinate depends on a
+    later block.
+    """
+    quoted(run, t1_triangular.jacobian_structure, wrong)
+
+
+@claim.check("symbolic", about="printed", part="invertible")
+def undone(run: Run, *, wrong: bool = False) -> None:
+    """Arbitrary conditioners, all 8 partitions (T1): back-substitution is the inverse, on both
+    sides.
+    """
+    quoted(run, t1_triangular.inverse_undoes, wrong)
+
+
+@claim.check("symbolic", about="printed", part="log_det")
+def product_of_scales(run: Run, *, wrong: bool = False) -> None:
+    """Arbitrary differentiable conditioners, all 8 partitions (T1): every principal minor, the
+    determinant among them, is the product of its scales.
+    """
+    quoted(run, t1_triangular.jacobian_structure, wrong)
+
+
+for quotation in (zeros_above, undone, product_of_scales):
+    quotation.mutant("T1's own first mutant", wrong=True)
+
+
+@claim.check("exact", about="printed", part="log_det")
+def stated_log_det(run: Run, *, stated: Formula) -> None:
+    """The determinant in rationals and the library's log-determinant against the printed log of the
+    product of the scales.
+    """
+    for z in POINTS:
+        _, scales = by_hand(z)
+        whole = sp.Integer(1)
+        for s in scales:
+            whole *= sp.Rational(s)
+        found = dyadic().log_abs_det(torch.tensor(map_floats(z), dtype=torch.float64))
+        run.stands(stated, {stated.left: found, r"\prod_c\sigma(\alpha_c)": whole}, slack=1e-12)

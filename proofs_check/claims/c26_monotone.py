@@ -18,11 +18,13 @@ import sympy as sp
 import torch
 
 from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claims.t2_no_go import SHIFT, STRIP, stated_shift, stated_strip
+from proofs_check.formula import Formula
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.iaf import Flat
 from proofs_check.tools.interval_recheck import recheck
-from proofs_check.tools.intervals import Box, Certificate, Undecided, certify
+from proofs_check.tools.intervals import Box, Certificate, UndecidedError, certify
 from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import for_all, seeds
 
@@ -45,11 +47,8 @@ claim = Claim(
             "constant": r"s\text{ constant: }\langle g(z)-g(z'),\Delta\rangle=\langle D\Delta,"
             r"\Delta\rangle"
             r"+\langle\mu(z)-\mu(z'),\Delta\rangle",
-            "shift": r"g=(sz_1,sz_2+mz_1)\text{ is monotone iff }|m|\le2s",
-            "strip": (
-                r"g=(s_1z_1,z_2\,\mathrm{sigmoid}\,z_1)\text{ is monotone on }|z_2|\le R\text{ "
-                r"iff }R\le3\sqrt{3s_1}"
-            ),
+            "shift": SHIFT,
+            "strip": STRIP,
         },
     ),
     expected=Verdict("FALSE", "PROVED"),
@@ -244,18 +243,18 @@ def on_strip(radius: float, map: Flat | None = None, *, max_boxes: int = 600) ->
     """
     chosen = iaf.gated_mlp() if map is None else map
     box = Box((-3.0, -radius), (1.0, radius))
-    return certify(chosen.map, box, "monotone", threshold=0.0, max_boxes=max_boxes)  # type: ignore[arg-type]
+    return certify(chosen.map, box, "monotone", threshold=0.0, max_boxes=max_boxes)
 
 
 def decided(certificate: Certificate) -> bool | None:
     """True, False, or None where the certificate refuses."""
     try:
         return certificate.decide()
-    except Undecided:
+    except UndecidedError:
         return None
 
 
-@claim.check("certificate", part="strip")
+@claim.check("certificate", part="strip", covers="exact")
 def strip_by_intervals(run: Run, *, edge: float = 1.5 * math.sqrt(6), most: int = 600) -> None:
     """Ball arithmetic decides the strip on either side of R, a second routine agrees, and at R
     itself it refuses.
@@ -268,7 +267,7 @@ def strip_by_intervals(run: Run, *, edge: float = 1.5 * math.sqrt(6), most: int 
     run.that(
         decided(at_edge) is None and not at_edge.settled, f"undecided at R: {decided(at_edge)}"
     )
-    looked = [recheck(iaf.gated_mlp().map, certificate) for certificate in (inside, outside)]  # type: ignore[arg-type]
+    looked = [recheck(iaf.gated_mlp().map, certificate) for certificate in (inside, outside)]
     run.that(all(looked), "the second routine looked at every box")
     run.quantity(
         "boxes to certify 0.9 R",
@@ -286,3 +285,15 @@ def strip_by_intervals(run: Run, *, edge: float = 1.5 * math.sqrt(6), most: int 
 strip_by_intervals.mutant("R a fifth too large", edge=1.2 * 1.5 * math.sqrt(6))
 strip_by_intervals.mutant("R a fifth too small", edge=0.8 * 1.5 * math.sqrt(6))
 strip_by_intervals.mutant("three boxes only", most=3)
+
+
+@claim.check("exact", part="shift")
+def stated_threshold(run: Run, *, stated: Formula) -> None:
+    """T2's statement, read by T2's check."""
+    stated_shift.function(run, stated=stated)
+
+
+@claim.check("exact", part="strip")
+def stated_radius(run: Run, *, stated: Formula) -> None:
+    """T2's statement, read by T2's check."""
+    stated_strip.function(run, stated=stated)

@@ -18,15 +18,25 @@ import sympy as sp
 import torch
 
 from mdtheory.maps.iaf.base import Scale
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
+from proofs_check.claims import t4_local_lipschitz
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.iaf import Flat
-from proofs_check.tools.interval_recheck import Rejected, recheck
-from proofs_check.tools.intervals import Box, Certificate, Undecided, certify
+from proofs_check.tools.interval_recheck import RejectedError, recheck
+from proofs_check.tools.intervals import Box, Certificate, UndecidedError, certify
 from proofs_check.tools.local_lipschitz import Constants, constants
 from proofs_check.tools.models import vector
+from proofs_check.tools.quoting import quoted
 from proofs_check.tools.strategies import for_all, seeds
+
+_STEP = sp.Symbol(r"\|\Delta\|", positive=True)
+CONSTANT = Formula(
+    left=sp.Symbol(r"\|g(z)-g(z')\|"),
+    relation="<=",
+    right=(sp.Symbol(r"\max s", positive=True) + sp.Symbol(r"\mathrm{Lip}(\mu)")) * _STEP,
+    text=r"s\text{ constant: }{formula}",
+)
 
 claim = Claim(
     id="C27",
@@ -42,10 +52,7 @@ claim = Claim(
         r"\mu_i\text{ Lipschitz;}"
         r"\text{ on bounded sets, with T4's constant}",
         parts={
-            "constant": (
-                r"s\text{ constant: }\|g(z)-g(z')\|\le\max s\,\|\Delta\|+\mathrm{Lip}(\mu)"
-                r"\|\Delta\|"
-            ),
+            "constant": CONSTANT,
             "local": r"|z_c|\le R_i:\ \mathrm{Lip}(g)\le\|M\|_2\ (T4)",
         },
     ),
@@ -134,7 +141,7 @@ every_live_map_refutes.mutant(
 )
 
 
-@claim.check("certificate", part="constant")
+@claim.check("certificate", part="constant", covers="exact")
 def constant_scales(run: Run, *, factor: float = 1.0) -> None:
     """|g - g'|_2 <= s |y - w| + |mu - mu'|; s = 1/2 with a linear shift of slope m: ||J|| <= 1/2 +
     m, within 1% at m = 100.
@@ -164,10 +171,10 @@ def certified() -> tuple[Flat, Certificate]:
     1/2]^3.
     """
     map = iaf.mlp([[1], [0], [2]], seed=11, size=0.4, hidden=3, code=1)
-    return map, certify(map.map, Box.cube(0.5, 3), "lipschitz", tolerance=0.15, max_boxes=600)  # type: ignore[arg-type]
+    return map, certify(map.map, Box.cube(0.5, 3), "lipschitz", tolerance=0.15, max_boxes=600)
 
 
-@claim.check("certificate", part="local")
+@claim.check("certificate", part="local", covers="exact")
 def local_constant(
     run: Run, *, change: Callable[[Certificate], Certificate] = lambda certificate: certificate
 ) -> None:
@@ -177,11 +184,11 @@ def local_constant(
     map, found = certified()
     found = change(found)
     try:
-        boxes = recheck(map.map, found)  # type: ignore[arg-type]
-    except Rejected as reason:
+        boxes = recheck(map.map, found)
+    except RejectedError as reason:
         run.that(False, f"the second routine rejects: {reason}")
     run.that(found.settled, "the search knew enough")
-    theorem = constants(map.map, found.box).lipschitz()  # type: ignore[arg-type]
+    theorem = constants(map.map, found.box).lipschitz()
     run.at_most(found.bound, theorem, what="certified against T4's")
     for k in range(40):
         z, other = (
@@ -226,17 +233,17 @@ local_constant.mutant(
 )
 
 
-@claim.check("certificate", part="local")
+@claim.check("certificate", part="local", covers="exact")
 def refuses_what_it_cannot_decide(run: Run, *, most: int = 12) -> None:
     """With 12 enclosures 'below 2' stays open and decide() refuses; with 600 it is decided. Never a
     silent answer.
     """
     map, box = iaf.mlp([[1], [0], [2]], seed=11, size=0.4, hidden=3, code=1), Box.cube(0.5, 3)
     level = certified()[1].bound + 0.02
-    few = certify(map.map, box, "lipschitz", threshold=level, max_boxes=most)  # type: ignore[arg-type]
-    run.raises(Undecided, lambda: few.decide(level), "too few boxes")
+    few = certify(map.map, box, "lipschitz", threshold=level, max_boxes=most)
+    run.raises(UndecidedError, lambda: few.decide(level), "too few boxes")
     run.that(not few.settled, "and says so")
-    enough = certify(map.map, box, "lipschitz", threshold=level, max_boxes=600)  # type: ignore[arg-type]
+    enough = certify(map.map, box, "lipschitz", threshold=level, max_boxes=600)
     run.that(enough.decide(level), "enough boxes decide")
 
 
@@ -257,17 +264,55 @@ def bound_needs_the_radius(
         pair = iaf.directed_pair(map, map.random("c27", "r", seed), map.random("c27", "s", seed))
         radius = float(torch.stack([pair.z, pair.other]).abs().max())
         other = torch.stack([pair.other[0], pair.z[1]])
-        bound = change(constants(map.map, Box.cube(radius, 2))).lipschitz()  # type: ignore[arg-type]
+        bound = change(constants(map.map, Box.cube(radius, 2))).lipschitz()
         run.at_most(
             iaf.ratio(map, pair.z, other),
             bound,
             what=f"quotient at radius {radius:.3g}",
             slack=1e-9 * bound,
         )
-        run.that(isinstance(map.map.scale, Scale), ("the library's own scale"))  # type: ignore[union-attr]
+        run.that(isinstance(map.map.scale, Scale), ("the library's own scale"))
 
 
 bound_needs_the_radius.mutant(
     "no R in the bound",
     change=lambda c: replace(c, radius=0 * c.radius, shifts=0 * c.shifts, top=0 * c.top + 1e-3),
 )
+
+
+@claim.check("symbolic", part="constant")
+def triangle(run: Run, *, power: int = 1) -> None:
+    """g - g' = D Delta + (mu - mu') (T2), and |D Delta| <= max s |Delta|: coordinate by coordinate
+    (max s)^2 - s_c^2 >= 0; then the triangle inequality.
+    """
+    s, room, d = sp.symbols("s r d", positive=True)  # max s = s + r
+    run.zero(
+        (s + room) ** 2 * d**2 - (s * d) ** 2 - (2 * s * room + room**2) * d**2, "a coordinate"
+    )
+    run.that((((s + room) ** power) ** 2 - s**2).expand().is_positive, "(max s)^2 - s_c^2 > 0")
+
+
+triangle.mutant("max s forgotten", power=0)
+
+
+@claim.check("symbolic", part="local")
+def splitting_of_t4(run: Run, *, wrong: bool = False) -> None:
+    """T4's splitting of g - g', in symbols."""
+    quoted(run, t4_local_lipschitz.splitting, wrong)
+
+
+splitting_of_t4.mutant("T4's own first mutant", wrong=True)
+
+
+@claim.check("exact", part="constant")
+def stated_constant(run: Run, *, stated: Formula) -> None:
+    """The library's linear shifts: nearly attained at slope 100, strict at slope 1, attained
+    without a shift.
+    """
+    for slope, step in ((100.0, (1.0, 0.0)), (1.0, (0.3, 0.4)), (0.0, (0.0, 2.0))):
+        gap = iaf.shifted(slope).at(vector(*step)) - iaf.shifted(slope).at(vector(0.0, 0.0))
+        at = {stated.left: float(gap.norm()), r"\max s": 0.5, r"\mathrm{Lip}(\mu)": slope}
+        at[r"\|\Delta\|"] = float(vector(*step).norm())
+        run.stands(stated, at, slack=1e-12)
+        if slope != 1.0:
+            run.attained(stated, at, tolerance=1e-2)

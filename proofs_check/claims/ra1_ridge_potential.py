@@ -28,11 +28,19 @@ from hypothesis import strategies as st
 
 from mdtheory import descend
 from mdtheory.geometry.base import Geometry
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import potentials, ridges
 from proofs_check.tools.iaf import Flat, OnVector, turned
 from proofs_check.tools.strategies import for_all, seeds
+
+ZONOID = Formula(
+    left=sp.Symbol(r"\inf_F\sup_{\|z\|\le1}|F-\max(0,z_1,z_2)|"),
+    relation=">=",
+    right=(2 - sp.sqrt(2)) / 8,
+    text=r"\text{over sums of convex ridges, which are not dense for }d\ge2:\ {formula};"
+    r"\ \max(|z_1|,|z_2|)\text{ is one}",
+)
 
 claim = Claim(
     id="RA1",
@@ -57,14 +65,13 @@ claim = Claim(
             "attained": r"\text{one orthogonal }W\text{, argument }0\text{: curvature }L",
             "mirror": r"J_g=J_g^\top\succ0,\ g^{-1}=\nabla h,\ h\ \tfrac1L\text{-s.c.};"
             r"\text{ steps descend for }\alpha<\tfrac2{LL_f}",
-            "zonoid": r"\text{sums of convex ridges are not dense, }d\ge2:\ \inf\sup_{\|z\|\le1}|F-"
-            r"\max(0,z_1,z_2)|"
-            r"=\tfrac{2-\sqrt2}8;\ \max(|z_1|,|z_2|)\text{ is one}",
+            "zonoid": ZONOID,
             "budget": (
                 r"\text{at fixed }(\mu,L)\text{ not dense in }\mathcal F_{\mu,L}\text{ even "
                 r"for }d=1"
             ),
         },
+        scopes={"attained": "exists", "budget": "exists"},
     ),
     expected=Verdict("HOLDS", "PROVED"),
     uses=("T6/price",),
@@ -95,9 +102,9 @@ def weights_bound_the_hessian(
     run.zero(
         mu + (big_l - mu) / gamma(psi, c, norm) * psi * c * norm**2 - big_l, "the normalisation"
     )
-    run.quantity(
-        "psi-bar of softplus", sp.Rational(1, 4), meaning="sup psi'' = p (1 - p) at p = 1/2"
-    )
+    p = sp.Symbol("p", positive=True)  # psi'' = p (1 - p) for softplus
+    (top,) = sp.solve(sp.diff(p * (1 - p), p), p)
+    run.quantity("psi-bar of softplus", top * (1 - top), meaning="sup psi'' = p (1 - p) at p = 1/2")
 
 
 weights_bound_the_hessian.mutant("||W|| in place of ||W||^2", gamma=lambda psi, c, w: psi * c * w)
@@ -266,10 +273,11 @@ def library_descends(run: Run, *, factor: float = 1.99) -> None:
     def _(seed: int, extreme: bool) -> None:
         map = potentials.extreme_ridge(1.0) if extreme else potentials.ridge(seed % 1000, 0.5)
         target = 0 * map.random("ra1", "t", seed) if extreme else map.random("ra1", "t", seed)
-        f = lambda phi: (
-            0.5 * (phi - target).square().sum()
-            + 0.25 * torch.cos(2 * (phi - target)).sum() * (not extreme)
-        )
+
+        def f(phi):
+            ripple = 0.25 * torch.cos(2 * (phi - target)).sum() * (not extreme)
+            return 0.5 * (phi - target).square().sum() + ripple
+
         alpha = factor / (potentials.certificate(map)[1] * (1.0 if extreme else 2.0))
         start = 1e-3 * map.random("ra1", "s", seed) if extreme else map.random("ra1", "s", seed)
         points = descend(f, start, task_lr=alpha, n_steps=4, geometry=Geometry(map=OnVector(map)))
@@ -303,7 +311,7 @@ def applied(function: Callable[[tuple[sp.Expr, sp.Expr]], sp.Expr], functional: 
     return sp.radsimp(sp.expand(sum(weight * function(z) for z, weight in functional)))
 
 
-@claim.check("exact", about="printed", part="zonoid")
+@claim.check("exact", about="printed", part="zonoid", covers="all")
 def no_ridge_sum_comes_near(run: Run, *, functional: tuple = FUNCTIONAL) -> None:
     """In Q(sqrt 2): the functional kills affine functions, is <= 0 at all 42 rays of (w, b), and
     sees the triangle.
@@ -356,7 +364,7 @@ no_ridge_sum_comes_near.mutant(
 )
 
 
-@claim.check("certificate", about="printed", part="zonoid")
+@claim.check("certificate", about="printed", part="zonoid", covers="samples")
 def a_ridge_sum_comes_as_near(run: Run, *, offsets: int = 7) -> None:
     """Linear programs: 12 directions x 7 offsets reach (2 - sqrt 2)/8 on the whole disc; other
     dictionaries stall above.
@@ -408,7 +416,7 @@ def integrated(points: np.ndarray) -> np.ndarray:
     return np.interp(points, t, value)
 
 
-@claim.check("certificate", about="printed", part="budget")
+@claim.check("certificate", about="printed", part="budget", covers="samples")
 def budget_is_a_limit(run: Run, *, budget: float | None = 1.0) -> None:
     """d = 1, L - mu = 1: sum of peak curvatures <= 1 leaves an error of .09, a free budget 1e-4;
     below, the exact reason.
@@ -431,9 +439,7 @@ def budget_is_a_limit(run: Run, *, budget: float | None = 1.0) -> None:
         theory=0.09,
         meaning="log-cosh units, LP over a dictionary",
     )
-    run.quantity(
-        "sup-error with a free budget", loose, tolerance=1e-4, theory=1e-4, meaning="the same units"
-    )
+    run.quantity("sup-error with a free budget", loose, tolerance=2e-5, meaning="the same units")
 
 
 budget_is_a_limit.mutant("no budget", budget=None)
@@ -458,3 +464,19 @@ def budget_argument(run: Run, *, share: sp.Rational = HALF) -> None:
 
 
 budget_argument.mutant("an error of one in the curvature", share=sp.Integer(1))
+
+
+@claim.check("exact", about="printed", part="zonoid")
+def stated_error(run: Run, *, stated: Formula) -> None:
+    """The functional's value on the triangle is the printed bound, exactly; a linear program comes
+    within 1e-9 of it from above, and a coarser one stays away.
+    """
+    value = applied(lambda z: positive(z[0] + positive(z[1] - z[0])), FUNCTIONAL)
+    run.stands(stated, {stated.left: value})
+    grid = ridges.polar(8, 24)
+    for angles, offsets in ((12, 7), (8, 5)):
+        _, fit = ridges.best_fit(ridges.triangle, angles=angles, offsets=offsets, points=grid)
+        at = {stated.left: ridges.sup_error(fit)}
+        run.stands(stated, at, slack=1e-9)
+        if angles == 12:
+            run.attained(stated, at, tolerance=1e-7)

@@ -20,12 +20,20 @@ import torch
 from torch import Tensor
 
 from mdtheory.maps.iaf.base import Scale
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.iaf import Flat
 from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import for_all, seeds
+
+_SCALE, _STEP = sp.Symbol("s_c(z_{<i})", positive=True), sp.Symbol("z_c-z'_c", real=True)
+P_FUNCTION = Formula(
+    left=sp.Symbol("(z_c-z'_c)(g_c(z)-g_c(z'))"),
+    relation="==",
+    right=_SCALE * _STEP**2,
+    text=r"i\text{ the first block with }z_i\ne z_i':\ {formula}\ \forall c\in\mathcal B_i",
+)
 
 claim = Claim(
     id="T1",
@@ -44,8 +52,7 @@ claim = Claim(
             r"lexicographic sense}"
         ),
         parts={
-            "p_function": r"i\text{ the first block with }z_i\ne z_i':\ "
-            r"(z_c-z'_c)(g_c(z)-g_c(z'))=s_c(z_{<i})(z_c-z'_c)^2\ \forall c\in\mathcal B_i",
+            "p_function": P_FUNCTION,
             "bijection": (
                 r"g^{-1}:\ z_i=(\phi_i-\mu_i(z_{<i}))\oslash s_i(z_{<i})\text{ for }i=1,"
                 r"\dots,B"
@@ -160,7 +167,7 @@ def inverse_undoes(run: Run, *, inverse: Callable[..., list[sp.Expr]] = back_sub
     """
     for blocks in compositions(D):
         back = inverse(symbolic_map(Z, blocks, before), blocks)
-        forth = symbolic_map(inverse(Z, blocks), blocks, before)  # type: ignore[arg-type]
+        forth = symbolic_map(inverse(Z, blocks), blocks, before)
         for c in range(D):
             run.zero(sp.expand(back[c]) - Z[c], f"g^-1(g(z)), {blocks}")
             run.zero(sp.expand(forth[c]) - Z[c], f"g(g^-1(phi)), {blocks}")
@@ -381,3 +388,62 @@ def library_inverse_by_t2(run: Run, *, wrap: Callable[[Flat], Flat] = as_is) -> 
 library_inverse_by_t2.mutant(
     "impostor: a linear map", wrap=lambda map: map.altered(lambda z, phi: 2 * z)
 )
+
+
+@claim.check("symbolic", about="printed", part="p_function")
+def any_prefix(run: Run, *, shared: bool = True) -> None:
+    """Any number of blocks: with equal prefixes the scale and the shift of a coordinate are two
+    numbers s > 0 and m, the same at both points.
+    """
+    s, r = sp.symbols("s r", positive=True)
+    m, z, w = sp.symbols("m z w", real=True)
+    other = s if shared else r
+    run.zero((z - w) * (s * z + m - other * w - m) - s * (z - w) ** 2, "one coordinate")
+
+
+any_prefix.mutant("another prefix", shared=False)
+
+
+@claim.check("symbolic", about="printed", part="bijection")
+def one_block_more(run: Run, *, order: int = 1) -> None:
+    """Induction over blocks: once the prefix a is recovered, s(a) and m(a) are numbers, and (s z +
+    m - m)/s = z on both sides.
+    """
+    a = sp.Symbol("a", real=True)
+    s, m = sp.Function("s", positive=True)(a), sp.Function("m", real=True)(a)
+    z = sp.Symbol("z", real=True)
+    forward = s * z + m
+    run.zero((forward - order * m) / s - z, "back after forward")
+    run.zero(s * ((z - order * m) / s) + m - z, "forward after back")
+
+
+one_block_more.mutant("the shift twice", order=2)
+
+
+@claim.check("symbolic", about="printed", part="jacobian")
+def one_coordinate_more(run: Run, *, above: int = 0) -> None:
+    """Induction over coordinates: a last row (r, s) under (A, 0) multiplies the determinant by s,
+    for a general A; expansion along the last column needs its last entry only.
+    """
+    old = sp.Matrix(3, 3, sp.symbols("a0:9"))
+    s, row = sp.Symbol("s"), sp.Matrix([sp.symbols("r0:3")])
+    column = sp.Matrix([above * sp.Symbol("x"), 0, 0])
+    new = sp.Matrix(sp.BlockMatrix([[old, column], [row, sp.Matrix([[s]])]]))
+    run.zero(sp.expand(new.det() - s * old.det()), "det of one row more")
+
+
+one_coordinate_more.mutant("a coordinate that is read too early", above=1)
+
+
+@claim.check("exact", about="printed", part="p_function")
+def stated_product(run: Run, *, stated: Formula) -> None:
+    """The library's gated map between points with equal first blocks, against the printed product
+    with its scale read off the Jacobian.
+    """
+    map = iaf.gated()
+    for prefix, z, w in ((0.7, 2.0, -1.0), (-1.5, 0.25, 3.0)):
+        here, there = vector(prefix, z), vector(prefix, w)
+        found = (z - w) * float(map.at(here)[1] - map.at(there)[1])
+        scale = float(map.jacobian(here)[1, 1])
+        at = {stated.left: found, "s_c(z_{<i})": scale, "z_c-z'_c": z - w}
+        run.stands(stated, at, slack=1e-12)

@@ -21,12 +21,27 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mdtheory.core.seeding import generator
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.iaf import Flat
 from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import for_all, seeds
+
+_SCALE, _RADIUS = sp.Symbol("s", positive=True), sp.Symbol("R", positive=True)
+SHIFT = Formula(
+    left=sp.Symbol("|m|", nonnegative=True),
+    relation="<=",
+    right=2 * _SCALE,
+    text=r"g=(sz_1,\ sz_2+mz_1)\text{ monotone}\iff{formula}",
+)
+STRIP = Formula(
+    left=_RADIUS,
+    relation="<=",
+    right=3 * sp.sqrt(3 * sp.Symbol("s_1", positive=True)),
+    text=r"g=(s_1z_1,\ z_2\,\mathrm{sigmoid}(z_1))\text{ monotone on }\mathbb R\times[-R,R]"
+    r"\iff{formula}",
+)
 
 claim = Claim(
     id="T2",
@@ -49,11 +64,8 @@ claim = Claim(
                 r"\|z'-z\|=\|a'-a\|"
             ),
             "converse": r"s\text{ constant}\Rightarrow g(z)-g(z')=D(z-z')+\mu(z)-\mu(z')",
-            "shift": r"g=(sz_1,\ sz_2+mz_1)\text{ monotone}\iff|m|\le2s",
-            "strip": (
-                r"g=(s_1z_1,\ z_2\,\mathrm{sigmoid}(z_1))\text{ monotone on }\mathbb R"
-                r"\times[-R,R]\iff R\le3\sqrt{3s_1}"
-            ),
+            "shift": SHIFT,
+            "strip": STRIP,
         },
     ),
     expected=Verdict("HOLDS", "PROVED"),
@@ -191,7 +203,7 @@ library_is_not_lipschitz.mutant(
 
 def undirected(draw: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
     """Two independent normal points."""
-    return tuple(torch.randn(2, size, generator=draw, dtype=torch.float64))  # type: ignore[return-value]
+    return tuple(torch.randn(2, size, generator=draw, dtype=torch.float64))
 
 
 def directed(draw: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
@@ -283,7 +295,7 @@ shift_threshold.mutant("|m| <= s", threshold=lambda s: s)
 shift_threshold.mutant("|m| <= 4 s", threshold=lambda s: 4 * s)
 
 
-@claim.check("exact", about="printed", part="strip")
+@claim.check("exact", about="printed", part="strip", covers="all")
 def strip_threshold(
     run: Run, *, radius: Callable[[sp.Expr], sp.Expr] = lambda s: 3 * sp.sqrt(3 * s)
 ) -> None:
@@ -299,7 +311,7 @@ def strip_threshold(
     )
     run.zero(4 - 27 * p * (1 - p) ** 2 - (1 - 3 * p) ** 2 * (4 - 3 * p), "the factorisation")
     run.zero(radius(s) ** 2 * sp.Rational(4, 27) - 4 * s, "the largest R")
-    critical = math.log(1 / 2)  # p = 1/3
+    critical = float(sp.log(sp.Rational(1, 3) / (1 - sp.Rational(1, 3))))  # p = 1/3
     for first in (0.25, 0.5):
         map, top = iaf.gated(first), float(radius(sp.Float(first)))
         for factor, sign in ((0.999, 1), (1.001, -1)):
@@ -325,9 +337,8 @@ def strip_threshold(
         theory=-math.log(2),
         meaning="-log 2",
     )
-    run.quantity(
-        "critical p of the strip", sp.Rational(1, 3), meaning="sigmoid of the critical z_1"
-    )
+    zeros = sp.solve(4 - 27 * p * (1 - p) ** 2, p)
+    run.quantity("critical p of the strip", min(zeros), meaning="sigmoid of the critical z_1")
 
 
 strip_threshold.mutant("3 sqrt(s_1)", radius=lambda s: 3 * sp.sqrt(s))
@@ -352,3 +363,38 @@ def minimal_counterexample(run: Run, *, slope: float = 2.0) -> None:
 
 
 minimal_counterexample.mutant("slope 1", slope=1.0)
+
+
+@claim.check("symbolic", about="printed", part="shift")
+def stated_shift(run: Run, *, stated: Formula) -> None:
+    """sym J = [[s, m/2], [m/2, s]] has the least eigenvalue s - |m|/2, which vanishes at the
+    printed limit, symbolically; the library's maps on either side of it.
+    """
+    s = _SCALE
+    size = sp.Symbol("m", nonnegative=True)
+    least = min(
+        sp.Matrix([[s, size / 2], [size / 2, s]]).eigenvals(),
+        key=lambda value: value.subs({s: 1, size: 1}),
+    )
+    run.zero(least.subs(size, stated.right), "least eigenvalue at the limit")
+    run.that(sp.diff(least, size).is_negative, "it falls with |m|")
+    for scale in (0.5, 1.5):
+        for slope in (0.4, 0.99, 1.01, 2.9, 3.1):
+            value = iaf.least(iaf.shifted(slope, scale).jacobian(vector(0.0, 0.0)))
+            run.decides(stated, {"|m|": slope, "s": scale}, value >= 0)
+
+
+@claim.check("exact", about="printed", part="strip")
+def stated_strip(run: Run, *, stated: Formula) -> None:
+    """The library's gated maps at the critical z_1 = -log 2, just inside and outside the printed
+    radius, decide as it says.
+    """
+    for first in (0.25, 0.5):
+        for share in (0.4, 0.7, 0.999, 1.001, 1.3):
+            edge = share * 3 * (3 * first) ** 0.5
+            value = iaf.least(iaf.gated(first).jacobian(vector(-math.log(2), edge)))
+            run.decides(stated, {"R": edge, "s_1": first}, value >= 0)
+
+
+claim.kernel("block_iaf_not_monotone", part="monotone", about="printed")
+claim.kernel("block_iaf_not_lipschitz", part="lipschitz", about="printed")

@@ -23,12 +23,26 @@ from torch import Tensor
 from mdtheory.geometry.base import Geometry, geometries
 from mdtheory.inner.solver import solve
 from mdtheory.maps.iaf.base import Scale
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.iaf import Flat
 from proofs_check.tools.models import problem_of
 from proofs_check.tools.strategies import for_all, numbers, orthogonal, seeds
+
+_S, _Z, _PHI, _MU = (
+    sp.Symbol("s_c", positive=True),
+    sp.Symbol("z_c", real=True),
+    sp.Symbol(r"\phi_c", real=True),
+    sp.Symbol(r"\mu_c", real=True),
+)
+POTENTIAL = Formula(
+    left=sp.Symbol("H_c"),
+    relation="==",
+    right=_S * _Z**2 / 2 + _MU * _Z,
+    text=r"H=\sum_cH_c,\ {formula};\quad h=H^*=\sum_c{conjugate}",
+    terms={"conjugate": (_PHI - _MU) ** 2 / (2 * _S)},
+)
 
 claim = Claim(
     id="T3",
@@ -45,10 +59,7 @@ claim = Claim(
         ),
         parts={
             "only_if": r"g=\nabla H\Rightarrow s_i,\mu_i\text{ constant}",
-            "if": (
-                r"H=\sum_c\tfrac{s_c}2z_c^2+\mu_cz_c,\quad h=H^*=\sum_c\tfrac{(\phi_c-"
-                r"\mu_c)^2}{2s_c}"
-            ),
+            "if": POTENTIAL,
             "metasgd": r"\phi^k=\phi^{k-1}-\alpha\,\mathrm{diag}(s)\nabla f(\phi^{k-1}):\ "
             r"\text{Meta-SGD with rates }"
             r"\alpha s_c\in(0,\alpha\sup\sigma);\ \mu\text{ is absorbed in }\phi^0",
@@ -232,11 +243,11 @@ def same_trajectory_as_metasgd(
         z, target, map = map.random("t3", "z", seed), map.random("t3", "t", seed), wrap(map)
         loss, phi = loss_of(target), map.at(z)
         how = {"task_lr": task_lr, "n_steps": n_steps}
-        dual = trajectory(Geometry(map=iaf.OnVector(map)), z, z, loss, **how)  # type: ignore[arg-type]
+        dual = trajectory(Geometry(map=iaf.OnVector(map)), z, z, loss, **how)
         metasgd = geometries.get("metasgd")()
         metasgd.build({"phi": phi})
         metasgd.rule.scale.phi.data = rates(map.jacobian(z).diagonal()).clone()
-        other = trajectory(metasgd, phi, phi, loss, **how)  # type: ignore[arg-type]
+        other = trajectory(metasgd, phi, phi, loss, **how)
         run.close(
             dual,
             other,
@@ -252,7 +263,7 @@ same_trajectory_as_metasgd.mutant(
 )
 
 
-@claim.check("exact", about="printed", part="metasgd")
+@claim.check("exact", about="printed", part="metasgd", covers="all")
 def dual_step_is_metasgd(
     run: Run, *, rate: Callable[[sp.Expr, sp.Expr], sp.Expr] = lambda alpha, s: alpha * s
 ) -> None:
@@ -343,3 +354,12 @@ def library_has_no_preconditioner(run: Run, *, wrap: Callable[[Flat], Flat] = as
 library_has_no_preconditioner.mutant(
     "the identity map with Q", wrap=lambda m: m.altered(lambda z, _: z)
 )
+
+
+@claim.check("symbolic", about="printed", part="if")
+def stated_potential(run: Run, *, stated: Formula) -> None:
+    """The printed H_c has the derivative s z + mu; the printed h_c is its Legendre transform."""
+    slope = sp.diff(stated.right, _Z)
+    run.zero(slope - (_S * _Z + _MU), "grad H")
+    (z,) = sp.solve(_S * _Z + _MU - _PHI, _Z)
+    run.zero(_PHI * z - stated.right.subs(_Z, z) - stated.terms["conjugate"], "h = H^*")

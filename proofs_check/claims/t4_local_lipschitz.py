@@ -19,7 +19,7 @@ import torch
 from hypothesis import strategies as st
 
 from mdtheory.maps.iaf.base import Scale
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.interval_recheck import recheck
@@ -27,6 +27,15 @@ from proofs_check.tools.intervals import Box, certify
 from proofs_check.tools.local_lipschitz import Constants, constants
 from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import for_all, seeds
+
+_R, _SLOPE, _LA, _LM = sp.symbols(r"R_i \sigma_i' \ell^\alpha_{ij} \ell^\mu_{ij}", nonnegative=True)
+ENTRY = Formula(
+    left=sp.Symbol(r"\|J_{ij}\|"),
+    relation="<=",
+    right=_R * _SLOPE * _LA + _LM,
+    text=r"\mathrm{Lip}(g;\mathcal C)\le\|M\|_2\le\max_i\bar s_i+\bigl(\sum_{i\ge2}"
+    r"\rho_i^2\bigr)^{1/2},\ \rho_i=\|(M_{ij})_{j<i}\|_2;\quad{formula}=M_{ij}",
+)
 
 claim = Claim(
     id="T4",
@@ -44,9 +53,7 @@ claim = Claim(
         then=r"\mathrm{Lip}(g;\mathcal C)\le\|M\|_2,\quad M_{ii}=\bar s_i,"
         r"\ M_{ij}=R_i\sigma_i'\ell^\alpha_{ij}+\ell^\mu_{ij}\ (j<i)",
         parts={
-            "bound": r"\mathrm{Lip}(g;\mathcal C)\le\|M\|_2\le\max_i\bar s_i+\bigl(\sum_{i\ge2}"
-            r"\rho_i^2\bigr)^{1/2},"
-            r"\ \rho_i=\|(M_{ij})_{j<i}\|_2",
+            "bound": ENTRY,
             "tight": (
                 r"\text{attained by affine shifts; the slope in }R\text{ by }(s_1z_1,\,z_2\,"
                 r"\mathrm{sigmoid}\,z_1)"
@@ -56,6 +63,7 @@ claim = Claim(
                 r"\|z_j\|)"
             ),
         },
+        scopes={"tight": "exists"},
     ),
     expected=Verdict("HOLDS", "PROVED"),
     uses=("T2",),
@@ -194,7 +202,9 @@ def radius_is_unavoidable(run: Run, *, matrix: Callable[..., np.ndarray] = local
             meaning="(z_1/2, z_2 sigmoid z_1): the R-slope is sharp",
         )
     run.above(share, 0.99999, what="ratio at R = 1000")
-    run.quantity("largest slope of a sigmoid", sp.Rational(1, 4), meaning="sigma' <= 1/4")
+    p = sp.Symbol("p", positive=True)  # sigma' = p (1 - p)
+    (top,) = sp.solve(sp.diff(p * (1 - p), p), p)
+    run.quantity("largest slope of a sigmoid", top * (1 - top), meaning="sigma' <= 1/4")
 
 
 radius_is_unavoidable.mutant(
@@ -291,3 +301,35 @@ library_pairs_within_bound.mutant(
     "a hundredth of M",
     change=lambda c: Constants(c.scales / 100, c.shifts / 100, c.top / 100, c.bend, c.radius),
 )
+
+
+@claim.check("symbolic", about="printed", part="exp")
+def exponential_is_monotone(run: Run, *, sign: int = 1) -> None:
+    """alpha <= |alpha(0)| + sum l |z| =: b by the definition of l; with b = alpha + d, d >= 0: e^b
+    - e^alpha = e^alpha (e^d - 1) >= 0, whose derivative in d is positive and which is 0 at d = 0.
+    """
+    a, d = sp.Symbol("a", real=True), sp.Symbol("d", nonnegative=True)
+    gap = sign * (sp.exp(a + d) - sp.exp(a))
+    run.zero(gap.subs(d, 0), "gap at d = 0")
+    run.that(sp.diff(gap, d).is_positive, "the gap grows with d")
+
+
+exponential_is_monotone.mutant("the other way round", sign=-1)
+
+
+@claim.check("exact", about="printed", part="bound")
+def stated_entry(run: Run, *, stated: Formula) -> None:
+    """J_21 of the library's gated map at (0, R) attains the printed entry (slope of the sigmoid
+    1/4), a linear shift attains its second term, and (3, R) lies below.
+    """
+    for radius in (2.0, 10.0):
+        for z1, tight in ((0.0, True), (3.0, False)):
+            entry = float(iaf.gated().jacobian(vector(z1, radius))[1, 0])
+            at = {stated.left: abs(entry), "R_i": radius, r"\sigma_i'": 0.25}
+            at |= {r"\ell^\alpha_{ij}": 1, r"\ell^\mu_{ij}": 0}
+            run.stands(stated, at, slack=1e-12)
+            if tight:
+                run.attained(stated, at, tolerance=1e-12)
+    entry = float(iaf.shifted(3.0).jacobian(vector(0.0, 1.0))[1, 0])
+    at = {stated.left: entry, "R_i": 1, r"\sigma_i'": 0.25, r"\ell^\alpha_{ij}": 0}
+    run.attained(stated, {**at, r"\ell^\mu_{ij}": 3}, tolerance=1e-12)

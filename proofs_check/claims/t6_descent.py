@@ -24,7 +24,8 @@ from torch import Tensor
 
 from mdtheory import descend
 from mdtheory.geometry.base import Geometry
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check import formula
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.iaf import Linear
@@ -32,6 +33,15 @@ from proofs_check.tools.intervals import Box, certify
 from proofs_check.tools.models import vector
 from proofs_check.tools.sdp import solved
 from proofs_check.tools.strategies import for_all, seeds
+
+_ALPHA, _M, _BIG_M, _L = sp.symbols(r"\alpha m M L", positive=True)
+DESCENT = Formula(
+    left=sp.Symbol(r"f(\phi^+)-f(\phi)"),
+    relation="<=",
+    right=-_ALPHA * (_M - _ALPHA * _L * _BIG_M**2 / 2) * sp.Symbol(r"\|u\|", positive=True) ** 2,
+    text=r"{formula};\ <0\text{ for }\alpha<{largest}",
+    terms={"largest": 2 * _M / (_L * _BIG_M**2)},
+)
 
 claim = Claim(
     id="T6",
@@ -54,8 +64,7 @@ claim = Claim(
             r"\alpha LM^2}2\bigr)\|u\|^2"
         ),
         parts={
-            "descent": r"f(\phi^+)\le f(\phi)-\alpha(m-\tfrac{\alpha LM^2}2)\|u\|^2;"
-            r"\ <f(\phi)\text{ for }\alpha<\tfrac{2m}{LM^2}",
+            "descent": DESCENT,
             "rate": r"\alpha=\tfrac m{LM^2}:\ \min_{k<K}\|\nabla f(\phi^k)\|^2\le\tfrac{2LM^2"
             r"\Delta_0}{m^2K};\ "
             r"\mu\text{-PL: }f-f^*\text{ shrinks by }1-\tfrac{\mu m^2}{LM^2}",
@@ -69,6 +78,7 @@ claim = Claim(
             r"\ \text{ratio }\tfrac{4\kappa^3}{(1+\kappa)^2};\ \text{no ascent for }\alpha\le"
             r"\tfrac2{LM},\text{ even with }m=0",
         },
+        scopes={"tight": "exists"},
     ),
     expected=Verdict("HOLDS", "PROVED"),
     remark="Tightness inside the triangular subclass is not claimed.",
@@ -360,7 +370,7 @@ def bent(z: Tensor) -> Tensor:
     return 1.5 * z**2
 
 
-@claim.check("exact", about="printed", part="expansion")
+@claim.check("exact", about="printed", part="expansion", covers="all")
 def remainder_attained(run: Run, *, constant: float = 0.5) -> None:
     """int_0^1 t dt = 1/2; (z_1, z_2 + 3/2 z_1^2), whose J is 3-Lipschitz, attains alpha^2/2 L_J
     |u|^2 for u along z_1.
@@ -433,7 +443,10 @@ def library_descends(
         draw = torch.Generator().manual_seed(seed)
         target = torch.randn(2, generator=draw, dtype=torch.float64)
         start = torch.rand(2, generator=draw, dtype=torch.float64) - 0.5
-        f = lambda phi: 0.5 * (phi - target).square().sum() + 0.2 * torch.cos(phi).sum()  # noqa: E731
+
+        def f(phi):
+            return 0.5 * (phi - target).square().sum() + 0.2 * torch.cos(phi).sum()
+
         big_l = 1.2
         alpha = factor * m / (big_l * big_m**2)
         before = map.at(start)
@@ -447,3 +460,35 @@ def library_descends(
 
 library_descends.mutant("twice M for m", modulus=lambda m, big_m: 2 * big_m)
 library_descends.mutant("ascent", factor=-1.0)
+
+
+@claim.check("exact", about="printed", part="descent")
+def stated_descent(run: Run, *, stated: Formula) -> None:
+    """The library's step through scaled rotations on L/2 |.|^2 attains the printed change, which is
+    zero at the printed largest rate; a symmetric map gains more.
+    """
+    m, b, big_l = 0.8, 0.9, 2.0
+    big_m = (m**2 + b**2) ** 0.5
+    top = formula.value(stated.terms["largest"], {"m": m, "M": big_m, "L": big_l})
+    run.close(float(top), 2 * m / (big_l * big_m**2), tolerance=1e-12, what="the largest rate")
+    zero = {"m": m, "M": big_m, "L": big_l, r"\alpha": top, r"\|u\|": 1}
+    run.close(
+        float(formula.value(stated.right, zero)), 0.0, tolerance=1e-12, what="no change there"
+    )
+    for alpha in (0.1, 0.5):
+        for turn, tight in ((b, True), (0.0, False)):
+            matrix = torch.tensor([[m, -turn], [turn, m]], dtype=torch.float64)
+            geometry = Geometry(map=Linear(matrix))
+            geometry.build({"phi": vector(0.0, 0.0)})
+            f = lambda v: big_l / 2 * v @ v  # noqa: E731
+            z = vector(1.0, -2.0)
+            end = descend(f, z, task_lr=alpha, n_steps=1, geometry=geometry)[-1]
+            u = torch.func.grad(f)(matrix @ z)
+            at = {stated.left: float(f(end) - f(matrix @ z)), r"\alpha": alpha, "L": big_l}
+            at |= {"m": m, "M": big_m, r"\|u\|": float(u.norm())}
+            run.stands(stated, at, slack=1e-9)
+            if tight:
+                run.attained(stated, at, tolerance=1e-9)
+
+
+claim.kernel("dual_step_descends", part="descent", about="printed")

@@ -21,12 +21,22 @@ from torch.func import vjp
 
 from mdtheory import descend
 from mdtheory.geometry.base import Geometry
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.iaf import Flat
 from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import for_all, seeds
+
+_TRACE = sp.Symbol(r"\mathrm{tr}J", positive=True)
+_LOW = sp.Symbol("|v^\\top Jv|", positive=True)
+UNSTABLE = Formula(
+    left=sp.Symbol("c", positive=True),
+    relation=">",
+    right=_TRACE / _LOW,
+    text=r"{formula}\iff\mathrm{tr}(HJ)<0\Rightarrow\exists\lambda\in\mathrm{spec}(HJ):\ "
+    r"\mathrm{Re}\lambda<0,\ |1-\alpha\lambda|>1\ \forall\alpha>0",
+)
 
 claim = Claim(
     id="T7",
@@ -38,15 +48,13 @@ claim = Claim(
         r"}z^+=z-\alpha\nabla f(g(z)),"
         r"\text{ linearly unstable for every }\alpha>0",
         parts={
-            "unstable": r"c>\mathrm{tr}J/|v^\top Jv|\Rightarrow\exists\lambda\in\mathrm{spec}(HJ):"
-            r"\ "
-            r"\mathrm{Re}\lambda<0,\ "
-            r"|1-\alpha\lambda|>1\ \forall\alpha>0",
+            "unstable": UNSTABLE,
             "exists": r"\text{every }C^1\text{ BlockIAF with a non-constant scale has such a }z_0",
             "explicit": r"s\equiv\tfrac12,\ \mu_2=4z_1,\ A=\begin{psmallmatrix}1&-1/2\\-1/2&1"
             r"\end{psmallmatrix}:\ "
             r"\mathrm{spec}(JA)=\{-\tfrac14,-\tfrac34\}\text{; GD converges for }\alpha<\tfrac43",
         },
+        scopes={"explicit": "instance"},
     ),
     expected=Verdict("HOLDS", "PROVED"),
     uses=("T2",),
@@ -268,3 +276,44 @@ def gd_converges(run: Run, *, edge: Fraction = Fraction(4, 3)) -> None:
 
 gd_converges.mutant("2", edge=Fraction(2))
 gd_converges.mutant("2/3", edge=Fraction(2, 3))
+
+
+@claim.check("symbolic", about="printed", part="exists")
+def mean_value(run: Run, *, direction: int = 1) -> None:
+    """Along the segment of T2's pair, v = z' - z: d/dt <g(z + t v), v> = v^T J v for arbitrary
+    conditioners; its mean is T2's product, -1 for a non-constant scale, so it is negative
+    somewhere.
+    """
+    a, b, y, w, t = sp.symbols("a b y w t", real=True)
+    s1, m1 = sp.Symbol("s1", positive=True), sp.Symbol("m1", real=True)
+    s, m = sp.Function("s", positive=True), sp.Function("m", real=True)
+    first, second = sp.symbols("z1 z2", real=True)
+    g = sp.Matrix([s1 * first + m1, s(first) * second + m(first)])
+    v = sp.Matrix([b - a, w - y])
+    on_segment = {first: a + t * v[0], second: y + t * v[1]}
+    along = sp.diff(direction * g.subs(on_segment, simultaneous=True).dot(v), t)
+    inside = v.dot(g.jacobian([first, second]) * v).subs(on_segment, simultaneous=True)
+    run.zero(sp.simplify((along - inside).doit()), "derivative along the segment")
+
+
+mean_value.mutant("the other direction", direction=-1)
+
+
+@claim.check("exact", about="printed", part="unstable")
+def stated_threshold(run: Run, *, stated: Formula) -> None:
+    """The linear shift of slope 4 in rationals, v along its most negative direction: the trace of
+    HJ is negative exactly where the printed condition says so.
+    """
+    j = sp.Matrix([[sp.S.Half, 0], [4, sp.S.Half]])
+    for v in (sp.Matrix([3, -4]) / 5, sp.Matrix([5, -12]) / 13):
+        low = (v.T * j * v)[0]
+        run.that(low < 0, "v^T J v < 0")
+        for c in (sp.Rational(1, 3), sp.Rational(3, 5), sp.Rational(3, 4), 1, 2, 5):
+            trace = ((sp.eye(2) + c * v * v.T) * j).trace()
+            at = {"c": c, r"\mathrm{tr}J": j.trace(), "|v^\\top Jv|": -low}
+            run.decides(stated, at, bool(trace < 0))
+
+
+claim.kernel("spectrum", part="explicit", about="printed")
+claim.kernel("dual_iteration_diverges", part="explicit", about="printed")
+claim.kernel("gd_converges_iff", part="explicit", about="printed")

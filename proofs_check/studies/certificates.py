@@ -34,15 +34,17 @@ CASES: dict[str, dict[str, Any]] = {
 """Every geometry with a certificate, by the name of its row."""
 
 
-PROMISE = r"""Three geometries promise, for every value of their parameters, that at *every* $z$ the eigenvalues of the
-symmetric part of the Jacobian $J_g(z)$ are at least $m$ and its norm is at most $M$; for a convex potential these are the
-curvatures of $h^*$. The constants of the trained parameters (`map.curvature(meta)`, `map.certificate(meta)`) are narrower than
-those that the constructor was given. Here an adversary tries to break them: it ascends the extreme Rayleigh quotients in $z$,
-from points of all sizes, from visited states, and from where all units of a sign bend at once."""
+PROMISE = r"""Three geometries promise, for every value of their parameters, that at *every* $z$
+the eigenvalues of the symmetric part of the Jacobian $J_g(z)$ are at least $m$ and its norm is at
+most $M$; for a convex potential these are the curvatures of $h^*$. The constants of the trained
+parameters (`map.curvature(meta)`, `map.certificate(meta)`) are narrower than those that the
+constructor was given. Here an adversary tries to break them: it ascends the extreme Rayleigh
+quotients in $z$, from points of all sizes, from visited states, and from where all units of a sign
+bend at once."""
 
-RATIO = """The ratio compares distances from 1, the value of every bound at the start: 1 is tight. A search gives inner bounds
-only; the certificates are theorems ([RA1](generated/claims/ra1.md), [RA2](generated/claims/ra2.md),
-[RB](generated/claims/rb.md))."""
+RATIO = """The ratio compares distances from 1, the value of every bound at the start: 1 is tight. A
+search gives inner bounds only; the certificates are theorems ([RA1](generated/claims/ra1.md),
+[RA2](generated/claims/ra2.md), [RB](generated/claims/rb.md))."""
 
 
 def trained(

@@ -243,12 +243,13 @@ def verdict(found: Mapping[str, Measured]) -> str:
     )
 
 
-QUESTION = r"""A BlockIAF with live conditioners is no mirror map: that is a theorem ([page 5](notebooks/05_blockiaf.py)).
-How far from one is the map that *training* arrives at? One step moves the point by $-\alpha Au$ for a small task gradient
-$u$, and mirror descent has $A=\nabla^2h^*$, symmetric and positive definite. So three things are measured along
-adaptations to test tasks: the *asymmetry* $\|A-A^\top\|_F/\|A+A^\top\|_F$, zero for a gradient map; the extreme eigenvalues
-of the symmetric part of $A$, of which a negative one means that some gradient would be climbed; and how often a step
-really increases the task loss."""
+QUESTION = r"""A BlockIAF with live conditioners is no mirror map: that is a theorem
+([page 5](notebooks/05_blockiaf.py)). How far from one is the map that *training* arrives at? One
+step moves the point by $-\alpha Au$ for a small task gradient $u$, and mirror descent has
+$A=\nabla^2h^*$, symmetric and positive definite. So three things are measured along adaptations to
+test tasks: the *asymmetry* $\|A-A^\top\|_F/\|A+A^\top\|_F$, zero for a gradient map; the extreme
+eigenvalues of the symmetric part of $A$, of which a negative one means that some gradient would be
+climbed; and how often a step really increases the task loss."""
 
 
 def page(found: Mapping[str, Measured], about: str) -> str:

@@ -27,7 +27,7 @@ Vector = Mapping[str, Fraction]
 STAR = "*"
 
 
-class NotProved(AssertionError):
+class NotProvedError(AssertionError):
     """The multipliers do not prove the bound; the message says which condition fails."""
 
 
@@ -104,14 +104,16 @@ class Certificate:
 
 def pivots(matrix: Sequence[Sequence[Fraction]]) -> list[Fraction]:
     """The D of an exact L D L^T of a symmetric matrix: all non-negative iff it is positive
-    semi-definite, and :class:`NotProved` otherwise. A zero pivot needs a zero row.
+    semi-definite, and :class:`NotProvedError` otherwise. A zero pivot needs a zero row.
     """
     rows = [[Fraction(entry) for entry in row] for row in matrix]
     found = []
     for i, row in enumerate(rows):
         found.append(row[i])
         if row[i] < 0 or (row[i] == 0 and any(row[i + 1 :])):
-            raise NotProved(f"the dual matrix must be semi-definite, got pivot {row[i]} at {i}")
+            raise NotProvedError(
+                f"the dual matrix must be semi-definite, got pivot {row[i]} at {i}"
+            )
         for below in rows[i + 1 :] if row[i] else ():
             factor = below[i] / row[i]
             below[i:] = [x - factor * y for x, y in zip(below[i:], row[i:], strict=True)]
@@ -119,14 +121,14 @@ def pivots(matrix: Sequence[Sequence[Fraction]]) -> list[Fraction]:
 
 
 def prove(problem: Problem, certificate: Certificate) -> list[Fraction]:
-    """Check a certificate exactly; the pivots of the dual matrix S. Raises :class:`NotProved`."""
+    """Check a certificate exactly: the pivots of the dual matrix S, or :class:`NotProvedError`."""
     slack = certificate.bound * problem.start - problem.target
     for name, multiplier in certificate.multipliers.items():
         if multiplier < 0:
-            raise NotProved(f"multipliers must be non-negative, got {multiplier} for {name}")
+            raise NotProvedError(f"multipliers must be non-negative, got {multiplier} for {name}")
         slack += multiplier * problem.inequalities[name]
     if slack.values:
-        raise NotProved(f"function values must cancel, left over: {dict(slack.values)}")
+        raise NotProvedError(f"function values must cancel, left over: {dict(slack.values)}")
     basis = sorted({name for pair in slack.gram for name in pair})
     half = Fraction(1, 2)
 

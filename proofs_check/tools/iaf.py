@@ -19,7 +19,7 @@ from mdtheory.core.seeding import generator
 from mdtheory.core.types import Params
 from mdtheory.maps.base import DualMap
 from mdtheory.maps.iaf import MLPIAF, BlockIAF, KroneckerIAF
-from proofs_check.run import CheckFailed, Run
+from proofs_check.run import CheckFailedError, Run
 from proofs_check.tools.models import vector
 
 Conditioner = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -62,7 +62,7 @@ class Formula(BlockIAF):
         self.sizes = list(sizes) if sizes is not None else [1] * len(conditioners)
         self.functions, self.blocks = conditioners, [[str(i)] for i in range(len(conditioners))]
         if scale is not None:
-            self.scale = scale  # type: ignore[assignment]
+            self.scale = scale
 
     def split(self, z: Params) -> Params:
         return dict(zip((b[0] for b in self.blocks), z["phi"].split(self.sizes), strict=True))
@@ -287,7 +287,7 @@ def mlp(
     hidden: int = 4,
     code: int = 2,
     **options,
-) -> Flat:  # type: ignore[no-untyped-def]
+) -> Flat:
     """The library's MLP form with random weights, for any partition of the coordinates."""
     map = MLPIAF([list(block) for block in blocks], hidden=hidden, code=code, **options)
     total = sum(len(block) for block in blocks)
@@ -298,7 +298,7 @@ def mlp(
 
 def kronecker(
     shapes: Sequence[Sequence[int]], *, seed: int = 0, size: float = 0.5, **options
-) -> Flat:  # type: ignore[no-untyped-def]
+) -> Flat:
     """The official Kronecker form with random weights; every tensor is a block."""
     like = {
         f"t{i}": torch.zeros(tuple(shape), dtype=torch.float64) for i, shape in enumerate(shapes)
@@ -357,7 +357,7 @@ def alive(run: Run, map: Flat, z: Tensor) -> None:
     number = number_of(map)
     below = map.jacobian(z)[number[:, None] > number[None, :]]
     if not (below.numel() and float(below.abs().max()) > 1e-12):
-        raise CheckFailed("the conditioners are dead: no block depends on an earlier one")
+        raise CheckFailedError("the conditioners are dead: no block depends on an earlier one")
 
 
 @dataclass(frozen=True)
@@ -390,7 +390,7 @@ def directed_pair(
     c = max(last, key=lambda k: abs(float(s_moved[k] - s[k])))
     delta = float(s_moved[c] - s[c])
     if delta == 0:
-        raise CheckFailed(
+        raise CheckFailedError(
             "the scales are constant between the two prefixes: T2 does not speak of this pair"
         )
     c_0 = float((at_moved - at)[before] @ (moved - base)[before])

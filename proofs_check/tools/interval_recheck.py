@@ -23,7 +23,7 @@ ROUNDS = 14
 MOST = 4096  # boxes at a time; a false bound fails on ever more of them
 
 
-class Rejected(ValueError):
+class RejectedError(ValueError):
     """The certificate does not hold, or this routine cannot see that it does."""
 
 
@@ -44,7 +44,7 @@ class Interval:
         return cls(low, high)
 
     def __getitem__(self, key: object) -> Interval:
-        return Interval(self.low[key], self.high[key])  # type: ignore[index]
+        return Interval(self.low[key], self.high[key])
 
     def __add__(self, other: Interval) -> Interval:
         return Interval.of(self.low + other.low, self.high + other.high)
@@ -252,11 +252,11 @@ def covers(box: Box, leaves: list[Box]) -> bool:
 
 
 def recheck(map: MLPIAF, certificate: Certificate) -> int:
-    """The number of boxes looked at; ``Rejected`` where a leaf is missing, or the bound or the
+    """The number of boxes looked at; ``RejectedError`` where a leaf is missing, or the bound or the
     witness cannot be confirmed.
     """
     if not covers(certificate.box, list(certificate.leaves)):
-        raise Rejected("the certificate's boxes do not cover its box")
+        raise RejectedError("the certificate's boxes do not cover its box")
     low = np.array([leaf.low for leaf in certificate.leaves])
     high = np.array([leaf.high for leaf in certificate.leaves])
     looked = 0
@@ -269,7 +269,7 @@ def recheck(map: MLPIAF, certificate: Certificate) -> int:
         if len(low) > MOST:
             break
     if failed.any():
-        raise Rejected(
+        raise RejectedError(
             f"the bound {certificate.bound:.6g} could not be confirmed near z = "
             f"{((low[0] + high[0]) / 2).tolist()}"
         )
@@ -288,7 +288,7 @@ def _halved(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _recheck_witness(map: MLPIAF, certificate: Certificate) -> None:
     at = np.array([certificate.witness])
     if not ((at >= certificate.box.low) & (at <= certificate.box.high)).all():
-        raise Rejected(f"the witness {certificate.witness} is outside the box")
+        raise RejectedError(f"the witness {certificate.witness} is outside the box")
     balls = jacobians(map, at, at)[0]
     middle = (balls.low + balls.high) / 2
     if certificate.kind == "monotone":
@@ -300,4 +300,4 @@ def _recheck_witness(map: MLPIAF, certificate: Certificate) -> None:
         value = root(square((balls * point(v)).total(1)).total(0).over(square(point(v)).total(0)))
         beyond = value.high < certificate.attained
     if beyond:
-        raise Rejected(f"the witness gives {value.low:.6g}, not {certificate.attained:.6g}")
+        raise RejectedError(f"the witness gives {value.low:.6g}, not {certificate.attained:.6g}")

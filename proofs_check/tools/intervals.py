@@ -33,7 +33,7 @@ DIGITS = 30
 Kind = Literal["monotone", "lipschitz"]
 
 
-class Undecided(ValueError):
+class UndecidedError(ValueError):
     """The certificate does not answer the question; a finer one might."""
 
 
@@ -108,7 +108,7 @@ class Certificate:
             return True
         if sign * (self.attained - threshold) < 0:
             return False
-        raise Undecided(
+        raise UndecidedError(
             f"{self.kind}: the worst value over the box is between {self.bound:.6g} and "
             f"{self.attained:.6g}, which does not "
             f"decide {threshold:.6g}; {len(self.leaves)} boxes down to width {self.width:.3g}: "

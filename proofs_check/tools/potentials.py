@@ -57,12 +57,12 @@ def icnn(seed: int, spread: float, *, mu: float = 0.2, big_l: float = 5.0, depth
 
 def conjugate(map: Flat, z: Tensor) -> Tensor:
     """h*(z). shape: ()"""
-    return map.map.conjugate(map.own(), tree.unflatten(z, map.like))  # type: ignore[attr-defined]
+    return map.map.conjugate(map.own(), tree.unflatten(z, map.like))
 
 
 def certificate(map: Flat) -> tuple[float, float]:
     """(mu, L) of these very parameters, as the library computes it."""
-    return map.map.curvature(map.own())  # type: ignore[attr-defined]
+    return map.map.curvature(map.own())
 
 
 def spectrum(hessian: Tensor) -> tuple[float, float]:

@@ -66,7 +66,7 @@ def chebyshev(
     return float(found.fun), found.x[:-1]
 
 
-def best_fit(function, *, angles: int, offsets: int, points: Array) -> tuple[float, RidgeSum]:  # type: ignore[no-untyped-def]
+def best_fit(function, *, angles: int, offsets: int, points: Array) -> tuple[float, RidgeSum]:
     """The best fit on ``points`` with ``offsets`` ridges in each of ``angles`` directions, and its
     error there.
     """

@@ -88,7 +88,7 @@ def test_threads_are_recorded_and_compared(tmp_path):
     assert "7 threads" in refused(
         call("train", "--out", tmp_path / "r", "--resume", *settings(threads=1))
     )
-    assert train(tmp_path / "r", "--resume", "--any-threads", threads=1)["finished"]
+    assert train(tmp_path / "r", "--resume", "--other-bits", threads=1)["finished"]
 
 
 @pytest.mark.parametrize(

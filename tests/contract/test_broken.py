@@ -261,7 +261,11 @@ FAULTS = {
         "saved",
         "a loaded state_dict must bring back the same learner",
     ),
-    "reads into Python": (lambda: of(Looks), "batched", "its code raised RuntimeError"),
+    "reads into Python": (
+        lambda: of(Looks),
+        "batched",
+        "tasks computed together must give what a loop gives, got none",
+    ),
     "waits": (
         lambda: of(Asks),
         "resident",

@@ -26,9 +26,10 @@ def blocks(path: Path, language: str) -> list[str]:
 
 def commands(path: Path) -> list[str]:
     """What a page asks its reader to type: the lines of its console blocks that start with a dollar
-    sign.
+    sign, with the lines that a backslash continues.
     """
-    lines = [line for block in blocks(path, "console") for line in block.splitlines()]
+    whole = [re.sub(r"\\\n\s*", "", block) for block in blocks(path, "console")]
+    lines = [line for block in whole for line in block.splitlines()]
     return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.docs.pages import DOCS
 
 pytest.importorskip(
-    "tornado", reason="the browser check needs tornado, which comes with mdtheory[docs]"
+    "playwright", reason="the browser check needs playwright, which comes with mdtheory[docs]"
 )
 
 PIXEL = bytes.fromhex(
@@ -21,7 +21,7 @@ PIXEL = bytes.fromhex(
     "1f15c4890000000d49444154789c6360606060000000050001a5f645400000000049454e44ae426082"
 )
 PAGE = (
-    "<!doctype html><html><head><link rel=icon "
+    "<!doctype html><html><head><meta name=viewport content='width=device-width'><link rel=icon "
     "href=data:,><title>t</title></head><body><article>{}</article></body></html>"
 )
 SOUND = (
@@ -40,7 +40,10 @@ FAULTS = {
         '<mjx-merror data-mjx-error="Undefined control sequence">?</mjx-merror>'
     ),
     "wider than a desktop": '<div style="width: 3000px">x</div>',
+    "small on a desktop: a drawing 4.0 px": '<svg><text font-size="4">x</text></svg>',
 }
+OUTLINED = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 500 100" width="500pt">
+<g id="text_1"><g transform="translate(9 9) scale({0} -{0})"><path d="M0 0h9"/></g></g></svg>"""
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,29 @@ def test_every_kind_of_fault_is_found(browser, check_site, tmp_path, capsys):
     assert check_site.main([str(site(tmp_path, index="".join(FAULTS.values())))]) == 1
     found = capsys.readouterr().out
     assert [fault for fault in FAULTS if fault not in found] == []
+
+
+def test_labels_and_widths_are_measured_as_they_are_shown(browser, check_site, tmp_path, capsys):
+    drawn = '<div style="overflow-x: auto"><img src="{}.svg" style="width: {}"></div>'
+    for points in (4, 9):
+        (tmp_path / f"{points}.svg").write_text(OUTLINED.format(points / 100))
+    pages = {
+        "index": drawn.format(9, "500px"),
+        "tiny": drawn.format(4, "500px"),
+        "shrunk": drawn.format(9, "250px"),
+        "fluid": drawn.format(9, "min(500px, 90vw)"),
+        "broad": '<div style="width: 700px">x</div>',
+    }
+    assert check_site.main([str(site(tmp_path, **pages))]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "shrunk.html: a label is small on a desktop: 9.svg 4.5 px",
+        "tiny.html: a label is small on a desktop: 4.svg 4.0 px",
+        "broad.html: wider than a telephone: DIV.",
+        "fluid.html: a label is small on a telephone: 9.svg 6.3 px",
+        "shrunk.html: a label is small on a telephone: 9.svg 4.5 px",
+        "tiny.html: a label is small on a telephone: 4.svg 4.0 px",
+        "6 pages, 6 faults",
+    ]
 
 
 def test_a_broken_filter_is_found(browser, check_site, tmp_path, capsys):

@@ -101,7 +101,8 @@ def test_the_summary_holds_the_poster_s_table(pages):
     assert "| cpu |" not in text and "5 of 22" in text
     assert "`metakfo` | – | – | – |" in text
     assert re.search(r"`maml` \| 48.70 ± 1.84 \| \d\d\.\d\d ± ", text)
-    shown = ("cpu.md", "index.md", "answers.md", "cpu-1shot-differences.svg")
+    shown = ["cpu.md", "index.md", "answers.md", "cpu-1shot-differences.svg"]
+    shown += ["start-or-geometry.svg"]
     assert set(re.findall(r"\]\(([^)]+)\)", text)) == {
         f"experiments/results/{name}" for name in shown
     }
@@ -109,16 +110,19 @@ def test_the_summary_holds_the_poster_s_table(pages):
 
 def test_answers_say_yes_and_undecided(pages):
     text = answers(pages)
-    a, b, c, d, e, f, g = (part.partition("\n")[2] for part in text.split("\n## ")[1:])
+    parts = {part[:3]: part.partition("\n")[2] for part in text.split("\n## ")[1:]}
+    a, b, c, d, e, f = (parts[f"({letter})"] for letter in "abcdef")
+    assert list(parts) == [f"({letter})" for letter in "abcdefghijkl"]
     assert "`metamida` minus `metasgd`: +2.9" in a or "`metamida` minus `metasgd`: +3.0" in a
-    assert "**yes**" in a.splitlines()[3] and "undecided" in a.splitlines()[4]
-    assert "**yes**" in b and "undecided" in d
+    assert "*suggestive: yes* (1 seed)" in a.splitlines()[3] and "undecided" in a.splitlines()[4]
+    assert "*suggestive: yes* (1 seed)" in b and "undecided (1 seed)" in d and "**yes**" not in text
     assert (
         "transductive minus support statistics at test: +5." in c or "statistics at test: +4.9" in c
     )
     assert "from MAML's start" in e and "k = 0" in e
     assert "asymmetry" in f and "`metasgd`" not in f
-    assert "Not answered yet" in g and text.count("Not answered yet") == 1
+    assert all("Not answered yet" in parts[f"({letter})"] for letter in "gijk")
+    assert "reaches MAML's best" in parts["(l)"] and "gradient norm at k = " in parts["(l)"]
 
 
 def test_the_figures_of_an_incomplete_tier_can_be_drawn(records, tmp_path):
@@ -137,7 +141,7 @@ def test_a_tier_like_another_has_its_rows_beside_its_own(records, tmp_path):
         for line in tables.paired_table(pages["own", 1]).splitlines()
         if "`metacurvature-symmetric`" in line
     ]
-    assert re.search(r"\*\*\+[34]\.\d\d ± ", line)
+    assert re.search(r"\*\+[34]\.\d\d ± [\d.]+\*", line) and "**" not in line
     assert "| [own](own.md) | 1 of 2 |" in tables.coverage(pages) and "5 of 22" in tables.coverage(
         pages
     )

@@ -38,7 +38,7 @@ class Outcome:
             return f"dies of signal {-self.code}"
         if self.code not in codes:
             return f"ends with {self.code}: {self.err.strip()[-200:]}"
-        if self.code != 0 and not self.err.strip():
+        if self.code != 0 and not (self.err + self.out).strip():
             return f"ends with {self.code} and no word"
         return None
 

@@ -1,4 +1,6 @@
-"""How many kernels a meta-iteration is, counted without running one: what a replayed graph costs."""
+"""How many kernels a meta-iteration is, counted without running one: what a replayed graph
+costs.
+"""
 
 from __future__ import annotations
 

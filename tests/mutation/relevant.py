@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "out" / "mutation"
 MAPS = WORK / "coverage"
-FOLDERS = ("mirror", "base", "blockiaf", "implicit", "beyond", "rivals", "contract", "meta")
+FOLDERS = ("maps", "core", "geometry", "inner", "parity", "contract", "meta")
 """The folders of tests that the sample is run against: all that exercise maps, geometries and
 estimators in-process.
 """
@@ -37,14 +37,9 @@ test.
 """
 
 HOMES = {
-    "mdtheory/maps/": ("tests/mirror/", "tests/base/", "tests/beyond/"),
-    "mdtheory/geometry/": ("tests/blockiaf/", "tests/base/", "tests/beyond/"),
-    "mdtheory/inner/": (
-        "tests/implicit/",
-        "tests/base/",
-        "tests/rivals/test_estimators",
-        "tests/contract/",
-    ),
+    "mdtheory/maps/": ("tests/maps/", "tests/parity/", "tests/core/"),
+    "mdtheory/geometry/": ("tests/geometry/", "tests/parity/", "tests/core/"),
+    "mdtheory/inner/": ("tests/inner/", "tests/contract/"),
 }
 """The tests written about a folder, nearest first: tests are ordered by their seconds times the
 place of their home.

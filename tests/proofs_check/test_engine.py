@@ -6,16 +6,17 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 import sympy as sp
 import torch
 
-from proofs_check.claim import Claim, Statement, Verdict
+from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.engine import Caught, closure, load, modules, run_check, run_claim
-from proofs_check.ids import IDS, POSTER
-from proofs_check.run import CheckFailed, Run
+from proofs_check.ids import IDS, by_order, files, id_of
+from proofs_check.run import CheckFailedError, Run
 from proofs_check.verdict import ClaimResult, judge
 
 PRINTED = Statement(then="x", given={"a": "A"})
@@ -35,7 +36,7 @@ def claim_of(expected=("HOLDS", "PROVED"), amended=None, name="C11", **more):
     )
 
 
-def add(claim, kind="exact", *, mutants=("wrong",), body=None, name="check", **how):
+def add(claim, kind="symbolic", *, mutants=("wrong",), body=None, name="check", **how):
     """A check that passes on its own ingredient (1) and fails on the mutants' (0)."""
 
     def function(run, *, value=1):
@@ -58,13 +59,17 @@ def judged(claim, *others):
     return judge(claims, results)[claim.id]
 
 
-def test_there_are_46_ids_in_the_order_of_the_ledger():
-    assert len(IDS) == len(set(IDS)) == 46 and len(POSTER) == 34
-    assert (
-        IDS[0] == "C01"
-        and IDS[7:9] == ("C08a", "C08b")
-        and IDS[-5:] == ("RA1", "RA2", "RB", "RC", "RD")
-    )
+def test_ids_are_those_of_the_files_in_the_order_of_the_ledger():
+    assert tuple(files()) == IDS and tuple(sorted(IDS, key=by_order)) == IDS
+    assert [id_of(name) for name in ("c08a_x", "t1_y", "rb_z", "ra1_w")] == [
+        "C08a",
+        "T1",
+        "RB",
+        "RA1",
+    ]
+    assert IDS[0] == "C01" and IDS[7:9] == ("C08a", "C08b")
+    with pytest.raises(ValueError, match="must be named like"):
+        id_of("unknown")
 
 
 def test_a_proved_printed_statement_holds():
@@ -111,11 +116,13 @@ def test_otherwise_a_counterexample_makes_it_false(amended, drops, proved):
     ("kind", "rests_on", "verdict"),
     [
         ("symbolic", "", ("HOLDS", "PROVED")),
-        ("certificate", "a cited theorem", ("OPEN", "SUPPORTED")),
-        ("property", "", ("OPEN", "SUPPORTED")),
-        ("sdp", "", ("OPEN", "SUPPORTED")),
-        ("statistical", "", ("EMPIRICAL", "SUPPORTED")),
-        ("experiment", "", ("EMPIRICAL", "SUPPORTED")),
+        ("kernel", "", ("HOLDS", "PROVED")),
+        ("exact", "", ("VERIFIED", "VERIFIED")),
+        ("certificate", "a cited theorem", ("VERIFIED", "VERIFIED")),
+        ("property", "", ("VERIFIED", "VERIFIED")),
+        ("sdp", "", ("VERIFIED", "VERIFIED")),
+        ("statistical", "", ("EMPIRICAL", "VERIFIED")),
+        ("experiment", "", ("EMPIRICAL", "VERIFIED")),
     ],
 )
 def test_strength_follows_from_the_kind(kind, rests_on, verdict):
@@ -123,12 +130,108 @@ def test_strength_follows_from_the_kind(kind, rests_on, verdict):
     assert row.verdict == Verdict(*verdict) and row.status == "OK"
 
 
+@pytest.mark.parametrize(
+    ("scope", "covers", "proved"),
+    [
+        ("for all", "all", True),
+        ("for all", "exact", False),
+        ("for all", "limit", False),
+        ("exists", "exact", True),
+        ("exists", "samples", False),
+        ("instance", "exact", True),
+        ("limit", "limit", True),
+        ("limit", "exact", False),
+        ("limit", "all", True),
+    ],
+)
+def test_a_part_is_proved_where_a_check_covers_its_scope(scope, covers, proved):
+    parts = Statement(then="y", parts={"p": "P"}, scopes={"p": scope})
+    claim = claim_of(("OPEN", "PROVED" if proved else "VERIFIED"), amended=parts)
+    row = judged(add(claim, part="p", covers=covers))
+    assert row.parts["p"].verdict == ("PROVED" if proved else "VERIFIED")
+    assert (row.parts["p"].scope, row.parts["p"].checks) == (scope, ("check",))
+    assert row.parts["p"].comparisons == 1 and row.status == "OK"
+
+
+def test_what_only_a_page_carries_is_argued():
+    parts = Statement(then="y", parts={"p": "P"}, argued={"p": "notebooks/02_bilevel"})
+    claim = add(claim_of(("HOLDS", "ARGUED"), amended=parts), about="printed")
+    row = judged(claim)
+    assert row.parts["p"].verdict == "ARGUED" and row.parts["p"].page == "notebooks/02_bilevel"
+    with pytest.raises(ValueError, match="must name parts"):
+        Statement(then="y", argued={"q": "page"})
+
+
+class TestStatements:
+    """The statement is an ingredient: its false variants must turn the claim red."""
+
+    X, BOUND = sp.symbols("x b", positive=True)
+    STATED = Formula(left=X, relation="<=", right=3 * BOUND**2, given={"small": BOUND < 2})
+
+    def claim(self, *points, expected=("HOLDS", "PROVED")):
+        claim = claim_of(expected)
+        claim.printed = Statement(then=self.STATED)
+
+        def check(run, *, stated):
+            for x, b in points:
+                run.stands(stated, {"x": x, "b": b})
+
+        claim.check("symbolic", about="printed")(check)
+        return claim
+
+    def test_a_check_that_reads_it_closely_rejects_every_variant(self):
+        row = judged(self.claim((12, Fraction(3, 2) + Fraction(1, 2)), (3, 1), (1, 1), (80, 3)))
+        assert row.status == "INCONSISTENT"  # nothing is tight at b < 2: the exponent survives
+        tight = self.claim((3, 1), (sp.Rational(27, 4), sp.Rational(3, 2)), (1, 1), (80, 3))
+        half = (sp.Rational(3, 4), sp.Rational(1, 2))
+        row = judged(self.claim((3, 1), half, (1, 1), (80, 3)))
+        assert row.status == "OK" and len(row.parts[""].variants) == 4, row.reasons
+        assert judged(tight).status == "INCONSISTENT"  # a larger exponent is weaker beyond 1
+
+    @pytest.mark.parametrize(
+        ("points", "survivor"),
+        [
+            ([(1, 1), (80, 3)], "the constant halved"),
+            ([(3, 1), (80, 3), (1, 1)], "an exponent changed"),
+            ([(3, 1), (80, 3)], "the inequality flipped"),
+            ([(3, 1), (1, 1)], "the condition (small) dropped"),
+        ],
+    )
+    def test_a_careless_check_is_inconsistent(self, points, survivor):
+        row = judged(self.claim(*points))
+        assert row.status == "INCONSISTENT"
+        assert f"the statement (printed): {survivor}: survived" in row.reasons
+
+    def test_an_edited_text_is_an_edited_formula(self):
+        """The two impostors of the audit: a constant changed in what is printed."""
+        wrong = replace(self.STATED, right=self.STATED.right / 9)
+        claim = self.claim((3, 1), (sp.Rational(3, 4), sp.Rational(1, 2)), (1, 1), (80, 3))
+        claim.checks[0].function.__kwdefaults__["stated"] = wrong
+        assert judged(claim).status == "INCONSISTENT"
+        assert "b^{2}" in self.STATED.latex and r"\le" in self.STATED.latex
+
+    def test_a_formula_that_no_check_reads_is_a_surprise(self):
+        claim = claim_of()
+        claim.printed = Statement(then=self.STATED)
+        assert any(
+            "no check reads" in reason for reason in judged(add(claim, about="printed")).reasons
+        )
+
+    def test_only_a_formula_can_be_asked_for(self):
+        with pytest.raises(ValueError, match="write the part as a Formula"):
+            claim_of().check("symbolic", about="printed")(lambda run, *, stated: None)
+
+    def test_values_must_be_complete(self):
+        with pytest.raises(ValueError, match="needs values"):
+            self.STATED.holds({"x": 1})
+
+
 def test_the_weakest_part_decides():
     parts = Statement(then="y", parts={"p": "P", "q": "Q"})
     claim = add(claim_of(amended=parts), part="p", name="first")
     assert judged(claim).verdict.amended == "OPEN"
     add(claim, "property", part="q", name="second")
-    assert judged(claim).verdict.amended == "SUPPORTED"
+    assert judged(claim).verdict.amended == "VERIFIED"
     add(claim, "symbolic", part="q", name="third")
     assert judged(claim).verdict.amended == "PROVED"
 
@@ -203,19 +306,19 @@ def test_a_claim_is_whole_only_if_what_it_uses_is():
         and "uses T1, which is NOT_RUN" in alone.reasons
         and alone.verdict.amended == "OPEN"
     )
-    weak = add(claim_of(("EMPIRICAL", "SUPPORTED"), name="T1"), "statistical", about="printed")
-    assert judged(user, weak).verdict == Verdict("HOLDS", "SUPPORTED")
+    weak = add(claim_of(("EMPIRICAL", "VERIFIED"), name="T1"), "statistical", about="printed")
+    assert judged(user, weak).verdict == Verdict("HOLDS", "VERIFIED")
 
 
 def test_a_claim_may_use_one_part_of_another():
     parts = Statement(then="y", parts={"p": "P", "q": "Q"})
-    used = add(claim_of(("HOLDS", "SUPPORTED"), parts, name="T1"), about="printed", name="printed")
+    used = add(claim_of(("HOLDS", "VERIFIED"), parts, name="T1"), about="printed", name="printed")
     add(add(used, part="p", name="first"), "sdp", part="q", name="second")
     assert judged(add(claim_of(uses=("T1/p",)), about="printed"), used).verdict.amended == "PROVED"
     assert (
-        judged(add(claim_of(uses=("T1/q",)), about="printed"), used).verdict.amended == "SUPPORTED"
+        judged(add(claim_of(uses=("T1/q",)), about="printed"), used).verdict.amended == "VERIFIED"
     )
-    assert judged(add(claim_of(uses=("T1",)), about="printed"), used).verdict.amended == "SUPPORTED"
+    assert judged(add(claim_of(uses=("T1",)), about="printed"), used).verdict.amended == "VERIFIED"
     with pytest.raises(ValueError, match="a part of T1"):
         judged(add(claim_of(uses=("T1/z",)), about="printed"), used)
 
@@ -241,8 +344,8 @@ def test_a_check_that_makes_no_sense_is_refused(how, message):
 
 
 def test_names_are_checked():
-    with pytest.raises(ValueError, match="among the 46"):
-        claim_of(name="C99")
+    with pytest.raises(ValueError, match="one or two capitals"):
+        claim_of(name="claim 9")
     claim = add(claim_of(), about="printed")
     with pytest.raises(ValueError, match="two checks named"):
         add(claim, about="printed")
@@ -288,7 +391,7 @@ class TestRun:
         ],
     )
     def test_says_no(self, state):
-        with pytest.raises(CheckFailed):
+        with pytest.raises(CheckFailedError):
             state(Run())
 
     def test_says_yes(self):
@@ -344,11 +447,22 @@ class TestFiles:
         (folder / "c11_gd.py").write_text("claim = None\n", encoding="utf-8")
         assert "must hold one `claim`" in run_claim("C11").error
 
-    @pytest.mark.parametrize("names", [("zz_unknown.py",), ("c11_a.py", "c11_b.py")])
-    def test_one_id_a_file(self, folder, names):
-        for name in names:
-            (folder / name).write_text("", encoding="utf-8")
-        with pytest.raises(ValueError, match="one id that no other file has"):
+    def test_files_of_one_id_hold_one_claim(self, folder):
+        text = "from proofs_check.claim import Claim, Statement, Verdict\n"
+        text += "claim = Claim(id='C11', title='t', source='s', printed=Statement(then='x'), "
+        text += "expected=Verdict('OPEN', 'OPEN'))\n"
+        (folder / "c11_a.py").write_text(text, encoding="utf-8")
+        (folder / "c11_b.py").write_text(
+            "from proofs_check.claims.c11_a import claim\n", encoding="utf-8"
+        )
+        assert modules() == {"C11": ("proofs_check.claims.c11_a", "proofs_check.claims.c11_b")}
+        assert load("C11").id == "C11"
+        (folder / "c11_c.py").write_text(text, encoding="utf-8")
+        assert "must hold one `claim`" in run_claim("C11").error
+
+    def test_a_file_without_an_id_is_refused(self, folder):
+        (folder / "unknown.py").write_text("", encoding="utf-8")
+        with pytest.raises(ValueError, match="must be named like"):
             modules()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from proofs_check.tools import exact_sdp, sdp
-from proofs_check.tools.exact_sdp import Certificate, NotProved, Problem, pivots, prove
+from proofs_check.tools.exact_sdp import Certificate, NotProvedError, Problem, pivots, prove
 
 FIFTH = Fraction(1, 5)
 STEPS = (1, 2, 3, 4, 5)
@@ -65,7 +65,7 @@ def test_many_more_steps_of_gradient_descent():
 def test_a_smaller_bound_is_refused(name, k):
     problem, certificate = PROOFS[name](k)
     for factor in (Fraction(1, 2), Fraction(999_999, 1_000_000)):
-        with pytest.raises(NotProved):
+        with pytest.raises(NotProvedError):
             prove(problem, replace(certificate, bound=factor * certificate.bound))
 
 
@@ -76,7 +76,7 @@ def test_every_multiplier_is_needed_as_it_is(name, k):
     for inequality, multiplier in certificate.multipliers.items():
         for changed in (multiplier + Fraction(1, 10**6), Fraction(0), -multiplier):
             spoilt = {**certificate.multipliers, inequality: changed}
-            with pytest.raises(NotProved):
+            with pytest.raises(NotProvedError):
                 prove(problem, Certificate(certificate.bound, spoilt))
 
 
@@ -85,7 +85,7 @@ def test_a_larger_class_is_refused():
     problem, certificate = exact_sdp.convex_gap(3)
     points = {exact_sdp.STAR: ({}, {}), **exact_sdp._descent(3)}
     wider = exact_sdp.interpolation(points, Fraction(-1, 10))
-    with pytest.raises(NotProved):
+    with pytest.raises(NotProvedError):
         prove(Problem(wider, problem.target, problem.start), certificate)
 
 
@@ -98,14 +98,14 @@ def test_a_shorter_step_is_refused():
         points[str(k)] = (x, g)
         x = exact_sdp.combination((1, x), (Fraction(-19, 20), g))
     shorter = exact_sdp.interpolation(points, Fraction(0))
-    with pytest.raises(NotProved):
+    with pytest.raises(NotProvedError):
         prove(Problem(shorter, problem.target, problem.start), certificate)
 
 
 def test_a_negative_multiplier_is_refused_by_name():
     problem, certificate = exact_sdp.convex_gap(1)
     spoilt = {**certificate.multipliers, "1,0": Fraction(-1)}
-    with pytest.raises(NotProved, match="non-negative, got -1 for 1,0"):
+    with pytest.raises(NotProvedError, match="non-negative, got -1 for 1,0"):
         prove(problem, Certificate(certificate.bound, spoilt))
 
 
@@ -141,7 +141,7 @@ def test_definiteness_is_decided_exactly():
         gram = [[Fraction(int(v)) for v in row] for row in factor @ factor.T]
         assert sum(pivot > 0 for pivot in pivots(gram)) == np.linalg.matrix_rank(factor)
         gram[3][3] -= Fraction(1, 10**30) + gram[3][3] * (rank == 4)
-        with pytest.raises(NotProved, match="semi-definite"):
+        with pytest.raises(NotProvedError, match="semi-definite"):
             pivots(gram)
-    with pytest.raises(NotProved):
+    with pytest.raises(NotProvedError):
         pivots([[Fraction(0), Fraction(1)], [Fraction(1), Fraction(5)]])

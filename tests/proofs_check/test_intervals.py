@@ -16,8 +16,8 @@ from flint import arb, arb_mat, ctx
 from mdtheory.maps.iaf import base
 from mdtheory.maps.iaf.base import Scale, smooth_leaky
 from proofs_check.tools import iaf, interval_recheck, intervals
-from proofs_check.tools.interval_recheck import Interval, Rejected
-from proofs_check.tools.intervals import Box, Enclosure, Undecided, certify, entry_bounds
+from proofs_check.tools.interval_recheck import Interval, RejectedError
+from proofs_check.tools.intervals import Box, Enclosure, UndecidedError, certify, entry_bounds
 from proofs_check.tools.local_lipschitz import constants
 
 SCALES = ["exp", "bounded", (0.5, 1.5)]
@@ -120,13 +120,13 @@ def test_the_second_routine_rejects_lies(kind):
         "outside the box": replace(found, witness=(0.0, 0.6)),
     }
     for message, lie in lies.items():
-        with pytest.raises(Rejected, match=message):
+        with pytest.raises(RejectedError, match=message):
             interval_recheck.recheck(map, lie)
 
 
 def test_another_maps_certificate_is_rejected():
     found = certify(small([[0], [1]], seed=1), Box.cube(0.5, 2), "monotone", tolerance=0.05)
-    with pytest.raises(Rejected):
+    with pytest.raises(RejectedError):
         interval_recheck.recheck(small([[0], [1]], seed=4), found)
 
 
@@ -136,7 +136,7 @@ def test_it_refuses_where_the_answer_lies_between_bound_and_attained():
     ).map  # sym J is singular everywhere: monotone, but no interval can tell
     found = certify(map, Box.cube(1.0, 2), "monotone", threshold=0.0, max_boxes=20)
     assert not found.settled
-    with pytest.raises(Undecided, match=r"between .* down to width"):
+    with pytest.raises(UndecidedError, match=r"between .* down to width"):
         found.decide()
     assert (
         certify(iaf.shifted_mlp(1.9, 1.0).map, Box.cube(0.1, 2), "monotone", threshold=0.0).decide()

@@ -11,7 +11,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mdtheory_pages.bibliography import cited
 from mdtheory_pages.files import Pages
+from proofs_check.statement import COVERS, ENOUGH, SCOPES, STRENGTHS
 
 Row = dict[str, Any]
 Told = dict[str, list[tuple[str, str]]]
@@ -20,9 +22,7 @@ WORDS = {
     "NEEDS_CONDITIONS": "true under conditions that are not printed",
     "FALSE": "false as printed",
     "EMPIRICAL": "a statement about measurements",
-    "PROVED": "every part of the amended statement has a proof that runs",
-    "SUPPORTED": "some part rests on a cited theorem or on sampling",
-    "OPEN": "not decided here",
+    **STRENGTHS,
     "OK": "the verdict is the expected one, and every check can fail",
     "NOT_RUN": "not executed when this file was made",
     "INCONSISTENT": "something about this claim surprised the referee",
@@ -41,7 +41,7 @@ SCRIPT = """```{raw} html
 (() => {
   const form = document.getElementById("ledger-filter"), output = form.querySelector("output");
   const rows = [...document.querySelectorAll("table.ledger tbody tr")];
-  const columns = {printed: 2, amended: 3, status: 6};
+  const columns = {printed: 2, amended: 3, status: 7};
   const text = (row, name) => row.cells[columns[name]].textContent.trim();
   for (const name in columns) {
     const select = form.elements[name];
@@ -77,10 +77,9 @@ def badge(verdict: str) -> str:
 def write(pages: Pages, docs: Path, path: Path) -> None:
     """``ledger.md`` and ``claims/<id>.md`` for every row of the ledger."""
     rows = json.loads(path.read_text(encoding="utf-8"))
-    files = {
-        name.stem.split("_")[0]: name
-        for name in (docs.parent / "proofs_check" / "claims").glob("*_*.py")
-    }
+    files: dict[str, list[Path]] = {}
+    for name in sorted((docs.parent / "proofs_check" / "claims").glob("*_*.py")):
+        files.setdefault(name.stem.split("_")[0], []).append(name)
     told = notebooks_by_claim(docs / "notebooks")
     for row in rows:
         slug = row["id"].lower()
@@ -89,9 +88,8 @@ def write(pages: Pages, docs: Path, path: Path) -> None:
             for name in (docs / "figures").glob(f"{slug}[_.-]*")
             if name.suffix in (".png", ".svg")
         )
-        pages.write(
-            f"claims/{slug}.md", claim_page(row, files.get(slug), told.get(row["id"], []), pictures)
-        )
+        page = claim_page(row, files.get(slug, []), told.get(row["id"], []), pictures)
+        pages.write(f"claims/{slug}.md", page)
     pages.write("ledger.md", overview(rows, told))
 
 
@@ -108,13 +106,14 @@ def overview(rows: list[Row], told: Told) -> str:
         "- **as printed**: what the statement is, word for word. **amended**: how well the "
         "corrected one is established.\n"
         "- **killed**: mutants rejected, of all mutants; a check that lets one pass counts for "
-        "nothing. The id leads to "
+        "nothing. **false**: statements with a constant halved, an exponent changed, a relation "
+        "turned round or a condition dropped, and how many of them were rejected. The id leads to "
         "the claim's own page with statement, proof, checks, quantities and the file itself.\n"
         "- **drawn on**: the page of the theory that tells and draws it.\n",
         FILTER,
         '```{raw} html\n<table class="docutils wide '
         'ledger"><thead><tr><th>id</th><th>claim</th><th>as printed</th>'
-        "<th>amended</th><th>checks</th><th>killed</th><th>status</th><th>drawn "
+        "<th>amended</th><th>checks</th><th>killed</th><th>false</th><th>status</th><th>drawn "
         "on</th></tr></thead><tbody>",
     ]
     for row in rows:
@@ -130,6 +129,7 @@ def overview(rows: list[Row], told: Told) -> str:
         ]
         cells += [
             f"{row['mutants_killed']}/{row['mutants']}",
+            f"{row['false_statements_rejected']}/{row['false_statements']}",
             badge(row["status"]),
             drawn(told.get(row["id"], [])),
         ]
@@ -138,6 +138,14 @@ def overview(rows: list[Row], told: Told) -> str:
     lines.append(SCRIPT)
     lines.append("## The words\n")
     lines += [f"`{word}`\n: {meaning}.\n" for word, meaning in WORDS.items()]
+    lines.append(
+        "Every part of a statement has a *scope*, every check a *cover*, and the verdict is "
+        "computed from both. A check that rests on a cited theorem covers samples only.\n"
+    )
+    lines += [f"scope *{word}*\n: {meaning}.\n" for word, meaning in SCOPES.items()]
+    for word, meaning in COVERS.items():
+        proves = ", ".join(scope for scope, enough in ENOUGH.items() if word in enough)
+        lines.append(f"cover *{word}*\n: {meaning}. Proves the scopes: {proves or 'none'}.\n")
     names = "\n".join(f"claims/{row['id'].lower()}" for row in rows)
     lines.append(f"```{{toctree}}\n:hidden:\n\n{names}\n```\n")
     return "\n".join(lines)
@@ -168,7 +176,7 @@ def title_of(row: Row) -> str:
 
 
 def claim_page(
-    row: Row, file: Path | None, told: list[tuple[str, str]], pictures: list[str]
+    row: Row, files: list[Path], told: list[tuple[str, str]], pictures: list[str]
 ) -> str:
     """The whole page of one claim."""
     name = row["id"]
@@ -194,6 +202,7 @@ def claim_page(
         lines += ["## As printed\n", statement(row["printed"])]
     if row.get("amended_statement"):
         lines += ["## Amended\n", statement(row["amended_statement"])]
+    lines += ["## Part by part\n", parts(row["parts"])] if row["parts"] else []
     lines += [f"{markdown(row['remark'])}\n"] if row.get("remark") else []
     if row.get("uses"):
         links = ", ".join(
@@ -209,8 +218,8 @@ def claim_page(
             + ".\n"
         )
     lines += [f"![{name}](/figures/{picture})\n" for picture in pictures]
-    if file is not None:
-        lines += [f"({name.lower()}-proof)=\n## Proof\n", proof_text(file)]
+    if files:
+        lines += [f"({name.lower()}-proof)=\n## Proof\n", *map(proof_text, files)]
     if row["checks"]:
         lines += [
             f"({name.lower()}-checks)=\n## Checks\n",
@@ -218,8 +227,9 @@ def claim_page(
         ]
     if row["quantities"]:
         lines += ["## Quantities\n", quantities(row["quantities"])]
-    if file is not None:
-        lines += [f"({name.lower()}-file)=\n## The file `proofs_check/claims/{file.name}`\n"]
+    for number, file in enumerate(files):
+        anchor = f"({name.lower()}-file)=\n" if number == 0 else ""
+        lines += [f"{anchor}## The file `proofs_check/claims/{file.name}`\n"]
         lines += [
             f"```{{literalinclude}} /../proofs_check/claims/{file.name}\n:language: python\n```\n"
         ]
@@ -259,19 +269,37 @@ def broken(formula: str) -> str:
 
 def check(item: Row) -> str:
     """One check: what it shows, how it says so, and its mutants."""
-    effect = {"refutes": "refutes the printed statement", "proves": "proof", "supports": "support"}[
-        item["effect"]
-    ]
+    effect = "refutes the printed statement" if item["refutes"] else f"covers {item['covers']}"
     part = f", part {item['part']}" if item["part"] else ""
     passed = "passed" if item["passed"] else "**failed**"
     rests = f" Rests on: {item['rests_on']}." if item["rests_on"] else ""
     mutants = "; ".join(item["mutant_names"])
-    killed = f"{item['mutants_killed']} of {item['mutants']}"
+    killed = f" *Mutants killed: {item['mutants_killed']} of {item['mutants']}* " if mutants else ""
+    killed += f"({markdown(mutants)})." if mutants else " *Rejects falsified statements.*"
     return (
         f"`{item['name']}` ({item['kind']}: {effect}{part}; {passed})\n"
-        f": {markdown(item['what'])}{markdown(rests)} *Mutants killed: {killed}* "
-        f"({markdown(mutants)}).\n"
+        f": {markdown(item['what'])}{theorem(item)}{markdown(rests)}{killed}\n"
     )
+
+
+def theorem(item: Row) -> str:
+    """Where a kernel-checked theorem stands, and what it rests on."""
+    found = item.get("theorem")
+    if not found:
+        return ""
+    axioms = ", ".join(f"`{axiom.split('.')[-1]}`" for axiom in found["axioms"])
+    return f" File `proofs_check/coq/{found['file']}`, *kernel-checked*, axioms: {axioms}."
+
+
+def parts(found: dict[str, Row]) -> str:
+    """Verdict, scope and checks of every part."""
+    lines = ["| part | verdict | scope | by | comparisons |", "|---|---|---|---|---|"]
+    for name, part in found.items():
+        by = ", ".join(f"`{check}`" for check in part["checks"])
+        by = by or (f"[page](/{part['page']})" if part["page"] else "")
+        verdict, scope = part["verdict"], part["scope"]
+        lines.append(f"| {name or 'all'} | {verdict} | {scope} | {by} | {part['comparisons']} |")
+    return "\n".join(lines) + "\n"
 
 
 def quantities(found: dict[str, Row]) -> str:
@@ -291,17 +319,18 @@ def cell(text: str) -> str:
 def proof_text(file: Path) -> str:
     """The file's docstring without the id that it starts with: the proof, in Markdown with TeX."""
     text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    text = re.sub(r"^\w+: ", "", text)
-    return text[:1].upper() + text[1:] + "\n"
+    text = re.sub(r"^\w+(, second file)?: ", "", text)
+    pieces = re.split(r"(`+[^`]+`+)", text[:1].upper() + text[1:])
+    return "".join(p if i % 2 else cited(p, "{cite}") for i, p in enumerate(pieces)) + "\n"
 
 
 def markdown(text: str) -> str:
-    """Plain text for Markdown: what would be markup is escaped, except inside $...$ and
-    backticks.
+    """Plain text for Markdown: what would be markup is escaped and keys are cited, except inside
+    $...$ and backticks.
     """
     pieces = re.split(r"(\$[^$]+\$|`+[^`]+`+)", text)
     return "".join(
-        piece if i % 2 else re.sub(r"([\\*_<>\[\]#|~^])", r"\\\1", piece)
+        piece if i % 2 else cited(re.sub(r"([\\*_<>\[\]#|~^])", r"\\\1", piece), "{cite}")
         for i, piece in enumerate(pieces)
     )
 

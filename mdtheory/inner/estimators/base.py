@@ -44,8 +44,8 @@ class Estimator(ABC):
     ``batched``: compute tasks at once by vmap over *whole task gradients* (never differentiate
     through a vmap), ``chunk`` at a time, and add the chunks up; otherwise one task after the other.
     The numbers are the same up to rounding. Where torch cannot (recurrent layers, branches on
-    values), and for tasks of unequal sizes, it loops. Without a ``chunk`` all tasks are tried, and half as
-    many whenever the accelerator's memory does not suffice; what was found stays.
+    values), and for tasks of unequal sizes, it loops. Without a ``chunk`` all tasks are tried, and
+    half as many whenever the accelerator's memory does not suffice; what was found stays.
 
     A subclass defines :meth:`surrogate` and :meth:`task_gradient`; the contract differentiates the
     first numerically and compares it with the second.
@@ -65,6 +65,7 @@ class Estimator(ABC):
 
     needs_penalty = False  # True: only for geometries with a task penalty R(phi; theta)
     first_order = False  # True: takes no second derivative of the task loss
+    unbatchable = False  # found on the way: these tasks cannot be vmapped, and are looped over
     can_batch = True  # False: tasks are always looped over, since a step reads values on the host
 
     def __init__(self, *, batched: bool = False, chunk: int | None = None):
@@ -78,7 +79,6 @@ class Estimator(ABC):
                 "True; leave it out"
             )
         self.batched = batched
-        self._unbatchable = False
         self.chunk = chunk
 
     @abstractmethod
@@ -129,7 +129,7 @@ class Estimator(ABC):
                 "tasks must hold at least one task, got none; draw n_tasks >= 1 from a stream"
             )
         meta = tree.detach(meta)
-        if not at_once(problem, tasks, asked=self.batched and not self._unbatchable):
+        if not at_once(problem, tasks, asked=self.batched and not self.unbatchable):
             return self._looped(problem, meta, tasks)
         while True:
             size = min(self.chunk or len(tasks), len(tasks))
@@ -141,7 +141,7 @@ class Estimator(ABC):
             except (RuntimeError, ValueError) as error:
                 # what torch cannot vmap: recurrent layers, branches on values, writing into zeros
                 result = self._looped(problem, meta, tasks)
-                self._unbatchable = True
+                self.unbatchable = True
                 said = (str(error).splitlines() or [""])[0]
                 log.warning("the model cannot be batched, tasks are solved one by one: %s", said)
                 return result

@@ -111,27 +111,26 @@ class Case:
         second, (g, total) = grad(slope, has_aux=True)(point)
         return Derivatives(total.detach(), tree.detach(g), tree.detach(second))
 
-    def in_place(self, point: Params) -> tuple[Derivatives, Tensor, Tensor]:
+    def in_place(
+        self, point: Params, way: Params | None = None
+    ) -> tuple[Derivatives, Tensor, Tensor]:
         """Loss and gradient by plain autograd with the weights written into the model, and the
-        outputs and the loss with their graphs.
+        outputs and the loss with their graphs; with a ``way``, also the Hessian times it.
         """
         self.write(point)
-        own = dict(self.model.named_parameters())
+        named = dict(self.model.named_parameters())
+        own = [named[name] for name in self.weights]
         with torch.enable_grad():
             outputs = call(self.model, self.x)
             value = loss_of(self.loss, outputs, self.y)
-            slopes = (
-                torch.autograd.grad(
-                    value,
-                    [own[name] for name in self.weights],
-                    materialize_grads=True,
-                    retain_graph=True,
-                )
-                if value.requires_grad
-                else [torch.zeros_like(v) for v in self.weights.values()]
-            )
-        gradient = dict(zip(self.weights, slopes, strict=True))
-        return Derivatives(value.detach(), tree.detach(gradient), {}), outputs, value
+            first = _slopes(value, own, create_graph=way is not None)
+            second: list[Tensor] = []
+            if way is not None:
+                along = tree.dot(dict(zip(self.weights, first, strict=True)), way)
+                second = _slopes(along, own)
+        gradient = tree.detach(dict(zip(self.weights, first, strict=True)))
+        curved = dict(zip(self.weights, second, strict=True)) if second else {}
+        return Derivatives(value.detach(), gradient, curved), outputs, value
 
     def write(self, point: Params) -> None:
         """Overwrite the model's weights."""
@@ -162,9 +161,21 @@ class Case:
         return replace(self, seed=seed)
 
 
+def _slopes(value: Tensor, own: list[nn.Parameter], *, create_graph: bool = False) -> list[Tensor]:
+    """The gradient by ``own``, zero where there is none. shapes: theirs"""
+    if not value.requires_grad:
+        return [torch.zeros_like(v) for v in own]
+    return list(
+        torch.autograd.grad(
+            value, own, materialize_grads=True, retain_graph=True, create_graph=create_graph
+        )
+    )
+
+
 def random_states(x: Inputs) -> dict[str, Any]:
     """The generators that anybody may draw from, by name."""
-    _, numbers, position, *_ = np.random.get_state()  # noqa: NPY002
+    legacy: Any = np.random.get_state()  # noqa: NPY002
+    _, numbers, position, *_ = legacy
     states: dict[str, Any] = {
         "the global random generator": torch.get_rng_state(),
         "numpy's global random generator": (position, numbers.tobytes()),

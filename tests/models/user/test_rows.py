@@ -112,7 +112,9 @@ class TestModes:
         learner = learner_of(model)
         learner.meta_gradient(task())
         learner.network.layer[1].p = 0.5
-        with pytest.raises(ValueError, match=r"random generator in submodule 'layer.1' \(Dropout\)"):
+        with pytest.raises(
+            ValueError, match=r"random generator in submodule 'layer.1' \(Dropout\)"
+        ):
             learner.meta_gradient(task())
 
 
@@ -142,7 +144,9 @@ class TestAccuracy:
         targets = torch.tensor([0, 1, 2, 0, 1, -100, -100, -100])
         assert float(accuracy(outputs, targets)) == 1.0
         assert float(accuracy(outputs, torch.tensor([0, 1, 2, 0, 1, 2, 2, 255]))) == 6 / 7
-        assert float(accuracy(outputs, torch.tensor([0, 1, 2, 0, 0, 0, 0, 0]), ignore_index=0)) == 1.0
+        assert (
+            float(accuracy(outputs, torch.tensor([0, 1, 2, 0, 0, 0, 0, 0]), ignore_index=0)) == 1.0
+        )
 
     @pytest.mark.parametrize("shape", [(8, 1), (8,), (8, 3), (8, 3, 1)])
     def test_what_are_no_classes_is_nan(self, shape):
@@ -171,7 +175,9 @@ class TestTypes:
             one = Episode(torch.zeros(4, 5).to(dtype), y, torch.zeros(4, 5).to(dtype), y, seed)
             noise = learner.problem().noise(learner.meta(), learner.task(one))
             start = learner.problem().start(learner.meta(), noise)
-            shares += [v.detach().double().mean() for n, v in start.items() if n.startswith("mask.")]
+            shares += [
+                v.detach().double().mean() for n, v in start.items() if n.startswith("mask.")
+            ]
         assert float(torch.stack(shares).mean()) == pytest.approx(0.5, abs=0.05)
 
     @pytest.mark.parametrize("slug", geometries.names())
@@ -219,13 +225,17 @@ class TestTypes:
         one = task()
         expected = flat(learner_of(network()).meta_gradient(one).grads)
         for kind in (torch.int32, torch.uint8, torch.int16):
-            other = Episode(one.support_x, one.support_y.to(kind), one.query_x, one.query_y.to(kind))
+            other = Episode(
+                one.support_x, one.support_y.to(kind), one.query_x, one.query_y.to(kind)
+            )
             assert torch.equal(flat(learner_of(network()).meta_gradient(other).grads), expected)
 
     def test_byte_images_are_one_sentence(self):
         model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(2 * 36, 3))
         x = torch.zeros(6, 3, 8, 8, dtype=torch.uint8)
-        with pytest.raises(ValueError, match=r"give floating inputs, for instance x.float\(\) / 255"):
+        with pytest.raises(
+            ValueError, match=r"give floating inputs, for instance x.float\(\) / 255"
+        ):
             learner_of(model).meta_gradient(Episode(x, task().support_y, x, task().support_y))
 
     def test_an_empty_parameter(self):
@@ -479,9 +489,7 @@ class TestTools:
         before = {n: v.detach().clone() for n, v in learner.meta().items()}
         optimizer.step()
         after = learner.meta()
-        assert all(
-            torch.equal(before[n], after[n]) == n.startswith("geometry.") for n in before
-        )
+        assert all(torch.equal(before[n], after[n]) == n.startswith("geometry.") for n in before)
         held = [p for g in optimizer.param_groups for p in g["params"]]
         assert {id(p) for p in held} == {id(p) for p in learner.parameters()}
 
@@ -571,7 +579,9 @@ class TestResults:
     def test_a_weight_computed_once(self):
         model = zoo.Doing(lambda m, h: h * m.derived).double()
         model.derived = model.linear.weight.diagonal() * 2
-        with pytest.raises(ValueError, match="reads 'derived', which was computed from them before"):
+        with pytest.raises(
+            ValueError, match="reads 'derived', which was computed from them before"
+        ):
             learner_of(model).meta_gradient(task())
 
 

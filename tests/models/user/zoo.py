@@ -586,6 +586,21 @@ class OnceCube(TwiceCube):
         return 3 * ctx.saved_tensors[0] ** 2 * g
 
 
+class Sign(torch.autograd.Function):
+    @staticmethod
+    def forward(x):
+        return x.sign()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, g):
+        return g
+
+
+doing("straight through by a Function", lambda m, h: Sign.apply(h) + h)
 doing("autograd.Function, old style", lambda m, h: Cube.apply(h))
 doing("autograd.Function", lambda m, h: TwiceCube.apply(h))
 doing("autograd.Function, once differentiable", lambda m, h: OnceCube.apply(h))
@@ -780,3 +795,47 @@ add("moving average that is not read", functools.partial(_Average, False), featu
 add("a list of detached means", _Log, features)
 add("own generator", _OwnGenerator, features)
 add("own generator, seeded anew", _Seeded, features)
+
+
+NEVER = {
+    "RReLU in training",
+    "FractionalMaxPool2d",
+    "BatchNorm2d, momentum=None",
+    "InstanceNorm2d tracked",
+    "batch_norm by hand, frozen statistics",
+    "spectral_norm in training",
+    "old weight_norm",
+    "old spectral_norm",
+    "LSTM with dropout",
+    "TransformerEncoderLayer with dropout",
+    "packed sequence",
+    "Embedding with max_norm",
+    "Embedding, sparse",
+    "checkpoint",
+    "dropout(training=True)",
+    "dropout(training=self.training)",
+    "noise",
+    "bernoulli gates",
+    "buffer changed",
+    "autograd.Function, old style",
+    "lambdas over self",
+    "weight kept in a list",
+    "forward hook over self",
+    "full backward hook",
+    "gradient hook on a parameter",
+    "call counter that is read",
+    "moving average that is read",
+    "own generator",
+}
+"""What has no meta-gradient, or none that torch.func can take: refused."""
+TO_FIRST_ORDER = {
+    "Hardsigmoid",
+    "layer_norm, bias and no weight",
+    "torch._weight_norm by hand",
+    "EmbeddingBag",
+    "EmbeddingBag, sum",
+    "cdist",
+    "autograd.Function, once differentiable",
+    "det at the identity",
+}
+"""What has no right second derivatives in torch: accepted by "first_order" and adapt() alone."""

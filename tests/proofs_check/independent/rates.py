@@ -268,7 +268,7 @@ def deterministic(eps: float) -> float:
 def stochastic(eps: float) -> float:
     def best(r: float) -> float:  # over the constant rate beta, numerically
 
-        def value(log_b: float, r: float = r) -> float:
+        def value(log_b, r=r):
             return 2 * 0.6 / (math.exp(log_b) * r) + math.exp(log_b) * 1.7 * 0.9**2
 
         return optimize.minimize_scalar(

@@ -1,0 +1,107 @@
+"""Start x geometry: the cells are what their names say, and every number hangs on the weights."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from experiments import factorial, pilot
+from experiments.factorial import OWN, PLAIN, RATES, best_rate, label, of_record, read, verify
+from experiments.records import FOLDER, Record, everything
+from experiments.reuse import TEST_IMAGES, tasks_without_reuse, without_reuse
+from experiments.start_or_geometry import CONTRASTS, known
+from experiments.statistics import estimate
+from mdtheory.core import tree
+from mdtheory.run.build import open_data
+
+NAME = "glyphs-metamida-1shot-seed0"
+
+
+@pytest.mark.parametrize("one", read(), ids=lambda one: one.record)
+def test_every_file_in_git_is_sound(one):
+    assert verify(one) == []
+
+
+@pytest.mark.parametrize("fault", ["score", "rate", "weights", "count"])
+def test_a_planted_fault_is_found(fault):
+    one = next(one for one in read() if one.record == NAME)
+    data = json.loads(one.model_dump_json())
+    cell = data["cells"][label(*OWN)]
+    if fault == "score":
+        cell["correct"]["1"]["15"][3] += 1
+    elif fault == "rate":
+        cell["best"] = next(rate for rate in RATES if rate != cell["best"])
+    elif fault == "weights":
+        data["weights"] = "0" * 64
+    else:
+        data["cells"]["common start, learned"]["correct"]["1"]["15"].pop()
+    assert verify(factorial.Factorial.model_validate(data))
+
+
+def test_the_rate_is_the_best_on_validation_and_of_equals_the_nearest_to_one():
+    assert best_rate([1, 2, 3, 9, 4, 5]) == 1.0
+    assert best_rate([9, 2, 9, 3, 9, 5]) == 0.5
+    assert best_rate([9, 2, 3, 3, 4, 5]) == 0.1
+
+
+@pytest.fixture(scope="module")
+def learners():
+    subject = of_record(Record(FOLDER / NAME))
+    return subject.learners(open_data(subject.config.data))
+
+
+def first_point(learner):
+    meta = tree.detach(learner.meta())
+    of_map, anchor = tree.sub(meta, "geometry.map."), tree.sub(meta, "anchor.")
+    return learner.geometry.map.point(of_map, anchor)
+
+
+def test_starts_and_geometries_are_what_the_names_say(learners):
+    own, plain = first_point(learners[OWN]), first_point(learners[PLAIN])
+    for (start, geometry), learner in learners.items():
+        wanted = own if start == "own start" else plain
+        found = first_point(learner)
+        assert all(torch.allclose(found[n], v, atol=1e-5) for n, v in wanted.items())
+        assert (type(learner.geometry).__name__ == "MAML") == (geometry == "identity")
+    assert any(not torch.allclose(own[name], value) for name, value in plain.items())
+
+
+def test_contrasts_add_up():
+    """Geometry at the own start + start alone = both, task by task."""
+    for one in known():
+        parts = one.gap("geometry at the own start", "tuned") + one.gap("start alone", "tuned")
+        assert np.allclose(parts, one.gap("both", "tuned"))
+    assert {OWN, PLAIN} <= {cell for pair in CONTRASTS.values() for cell in pair}
+
+
+def test_the_interval_without_reuse_counts_images():
+    """20 classes of 600: 150 tasks of 5 x (1 + 15) images; glyphs are never used twice."""
+    by_tier = {record.result.tier: record for record in everything()}
+    config = by_tier["cpu"].config.model_copy(
+        update={"task": by_tier["cpu"].config.task.model_copy(update={"n_shot": 1})}
+    )
+    assert TEST_IMAGES["mini-imagenet"] == 12_000 and tasks_without_reuse(config, 15) == 150
+    values = np.random.default_rng(0).normal(size=1000)
+    fresh = without_reuse(values, config, 15)
+    assert fresh.n == 150
+    assert fresh.half_width == pytest.approx(estimate(values).half_width * (1000 / 150) ** 0.5)
+    assert tasks_without_reuse(by_tier["glyphs"].config, 15) is None
+
+
+def test_the_pilot_is_of_the_cells_it_names_and_in_no_table():
+    about = json.loads((pilot.OUT / "training.json").read_text())
+    assert {row: one["config_digest"] for row, one in about.items()} == {
+        row: pilot.config(row).digest for row in about
+    }
+    for row in pilot.ROWS:
+        path = pilot.FACTORIAL / f"{row}.json"
+        if path.exists():
+            one = factorial.Factorial.model_validate_json(path.read_text())
+            assert (one.weights, one.maml_weights) == tuple(
+                about[name]["weights"] for name in (row, "maml")
+            )
+            assert all(cell.best == best_rate(cell.validation) for cell in one.cells.values())
+    assert not [record for record in everything() if record.result.tier == "paper"]
