@@ -1,4 +1,4 @@
-"""How many kernels a meta-iteration is, counted without running one: what a replayed graph
+"""How many kernels a meta-iteration is, counted without running one: the cost of a replay."""
 costs.
 """
 
