@@ -14,7 +14,7 @@
 #   whose coupling is bounded by construction (RB, `certified`).
 #
 # Claims of the ledger: theorem {claim}`T6`; repairs {claim}`RA1`, {claim}`RB`, {claim}`RC`,
-# {claim}`RD`.
+# {claim}`RD`, {claim}`RE`.
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt

@@ -9,7 +9,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from mdtheory_pages import api, bibliography, ledger, results, roles, tables
+from mdtheory_pages import api, bibliography, ledger, poster, results, roles, tables
 from mdtheory_pages.files import Pages
 
 
@@ -19,7 +19,9 @@ def generate(app: Sphinx) -> None:
     """
     docs = Path(app.srcdir)
     pages = Pages(docs / "generated")
-    ledger.write(pages, docs, docs.parent / app.config.mdtheory_ledger)
+    judged = docs.parent / app.config.mdtheory_ledger
+    ledger.write(pages, docs, judged)
+    poster.write(pages, judged)
     tables.write(pages)
     api.write(pages)
     results.write(pages, docs.parent / "experiments")
