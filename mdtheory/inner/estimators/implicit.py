@@ -161,11 +161,11 @@ def _slope(problem: Problem, task: Task, meta: Params, point: Params) -> Params:
 def _demand_solution(
     product: Callable[[Params], Params], v: Params, b: Params, recurred: Tensor
 ) -> None:
-    """``ValueError`` where v does not solve the system although conjugate gradients say so, as where
-    a module declares another derivative than its own, whose Hessian is not symmetric.
+    """``ValueError`` where v does not solve the system although conjugate gradients say so: where a
+    module declares another derivative than its own, its Hessian may not be symmetric.
     """
     size = tree.norm(b)
-    true = tree.norm(tree.axpy(-1.0, b, product(v))) / size.clamp_min(1e-300)
+    true = tree.norm(tree.axpy(-1.0, b, product(v))) / size.clamp_min(torch.finfo(size.dtype).tiny)
     allowed = 10 * recurred + torch.finfo(size.dtype).eps ** 0.5
     if bool(true > allowed):
         raise ValueError(

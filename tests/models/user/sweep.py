@@ -71,7 +71,7 @@ def descended(
         for name, p in own.items():
             p += shift * way[name]
     start = {name: p.detach().clone() for name, p in own.items()}
-    for _ in range(60 if prior else N_STEPS):
+    for _ in range(20 if prior else N_STEPS):
         value = loss(call(model, task.support_x), task.support_y)
         slopes = torch.autograd.grad(value, list(own.values()), materialize_grads=True)
         with torch.no_grad():
@@ -103,8 +103,6 @@ def truth(
         slopes = torch.autograd.grad(value, list(own.values()), materialize_grads=True)
         v = directions(make())
         return float(sum((g * v[n]).sum() for n, g in zip(own, slopes, strict=True)))
-    if plain and way == "implicit":
-        return _by_the_minimiser(make, task, loss)
     if plain:
         return _by_create_graph(make(), task, loss, prior=way == "implicit")
     up, down = (
@@ -144,7 +142,7 @@ def ours(make: Callable[[], nn.Module], task: Episode, loss: Loss, way: str) -> 
     model = make()
     if way == "implicit":
         learner = MetaLearner(
-            model, Prior(PRECISION), n_steps=120, task_lr=PRIOR_RATE, estimator=way, loss=loss
+            model, Prior(PRECISION), n_steps=40, task_lr=PRIOR_RATE, estimator=way, loss=loss
         )
     else:
         estimator = "unrolled" if way == "adapt" else way
