@@ -15,7 +15,7 @@ from mdtheory.core.objectives import Objective
 from mdtheory.core.types import Episode
 from mdtheory.geometry import Geometry, geometries
 from mdtheory.inner.estimators import estimators
-from mdtheory.inner.estimators.implicit import NegativeCurvature, conjugate_gradients
+from mdtheory.inner.estimators.implicit import NegativeCurvatureError, conjugate_gradients
 from mdtheory.meta import MetaLearner
 from tests.contract.cases import distance
 
@@ -155,7 +155,7 @@ def test_negative_curvature_is_refused_in_one_sentence():
         estimator="implicit",
     )
     with pytest.raises(
-        NegativeCurvature, match=r"strongly convex at its minimiser, got curvature -"
+        NegativeCurvatureError, match=r"strongly convex at its minimiser, got curvature -"
     ):
         learner.meta_gradient(
             [Episode(one, torch.zeros(1), torch.tensor([[0.0, 1.0]]) + one, torch.zeros(1))]

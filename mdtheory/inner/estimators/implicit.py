@@ -19,7 +19,7 @@ from mdtheory.inner.solver import visits
 from mdtheory.inner.task import Task
 
 
-class NegativeCurvature(ValueError):
+class NegativeCurvatureError(ValueError):
     """The task objective is not convex at the point where its minimiser was to be
     differentiated.
     """
@@ -31,13 +31,13 @@ class Implicit(Estimator):
     approximate minimiser of f.
 
     f = inner_loss_scale * support loss + R(phi; theta), l = query loss (rajeswaran2019imaml, eq.
-    (6)); the error is linear in the distance to the minimiser (ledger C08a). At most ``n_steps``
+    (6)); the error is linear in the distance to the minimiser. At most ``n_steps``
     solver steps, fewer once the gradient norm is below ``tolerance`` times its first value; at most
     ``cg_steps`` Hessian-vector products. Memory: one step's graph, whatever K.
 
     Statistics: ``solve_residual`` = ||grad f|| / ||grad f||_0, ``cg_residual`` = ||H v - b|| /
     ||b||, ``solve_steps``. Errors: ``ValueError`` where f has no penalty R or the geometry learns a
-    map or rule (the minimiser does not depend on them: ledger C03), and :class:`NegativeCurvature`
+    map or rule (the minimiser does not depend on them), and :class:`NegativeCurvatureError`
     where H is not positive definite. Tasks are always looped over.
     """
 
@@ -181,8 +181,8 @@ def conjugate_gradients(
     """v with ``matvec(v)`` = b for a symmetric positive definite operator, and ||matvec(v) - b|| /
     ||b|| as recurred.
 
-    Hestenes and Stiefel 1952. Errors: :class:`NegativeCurvature` on the first direction p with <p,
-    A p> <= 0.
+    Hestenes and Stiefel 1952. Errors: :class:`NegativeCurvatureError` on the first direction p with
+    <p, A p> <= 0.
     """
     v = tree.tree_map(torch.zeros_like, b)
     residual, direction = b, b
@@ -193,7 +193,7 @@ def conjugate_gradients(
         image = matvec(direction)
         curvature = tree.dot(direction, image)
         if not bool(curvature > 0):
-            raise NegativeCurvature(
+            raise NegativeCurvatureError(
                 "the task objective must be strongly convex at its minimiser, got curvature "
                 f"{float(curvature.detach()):.3g} along a "
                 "direction of the linear solve; raise the prior's precision or take more solver "
