@@ -78,11 +78,11 @@ class CertifiedIAF(BlockIAF):
     m < 1 < M; :meth:`certificate` computes the narrower pair of the actual weights. At the start a
     = 1, alpha = nu = 0: the identity.
 
-    tanh(alpha / 2) stands for the poster's sigmoid(alpha), so that the gated term
-    vanishes at the start; its sign is free, hence the - tau in m. The Jacobian is triangular and not
-    symmetric, so this is *no* mirror map: monotone dual-space preconditioning, with a descent theorem
-    (task_lr < 2 m / (L_f M^2)) but without a Bregman divergence. The inverse solves one increasing
-    scalar equation per coordinate, block after block.
+    tanh(alpha / 2) stands for the poster's sigmoid(alpha), so that the gated term vanishes at the
+    start; its sign is free, hence the - tau in m. The Jacobian is triangular and not symmetric, so
+    this is *no* mirror map: monotone dual-space preconditioning, with a descent theorem (task_lr <
+    2 m / (L_f M^2)) but without a Bregman divergence. The inverse solves one increasing scalar
+    equation per coordinate, block after block.
     """
 
     diagonal: nn.Parameter
