@@ -1,6 +1,4 @@
 """How many kernels a meta-iteration is, counted without running one: the cost of a replay."""
-costs.
-"""
 
 from __future__ import annotations
 
