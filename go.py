@@ -7,8 +7,8 @@ Needs only Python >= 3.11 and pip. What is installed depends on nothing but pypr
 constraints.txt and the interpreter; while these stay the same, a repeat sets up nothing. ``proofs``
 also installs Coq from apt-get, where root runs it.
 
-MDTHEORY_VENV         the environment's folder (default .venv)
-MDTHEORY_TORCH_INDEX  the URL of an index of PyTorch wheels, e.g. of the CPU-only ones (README.md)
+MDTHEORY_VENV is the environment's folder (default .venv). Packages come from where pip's own
+variables and files say; README.md says how PIP_EXTRA_INDEX_URL brings PyTorch's CPU build.
 """
 
 from __future__ import annotations
@@ -149,27 +149,12 @@ def torch_version(python: Path) -> str | None:
 
 
 def install_torch(pip: list[str], version: str) -> None:
-    """A configured wheel folder first (fails at once elsewhere), then the index that the user
-    names; else left to pip.
+    """The tested torch; of its builds pip takes one with a local label such as +cpu, where an index
+    or folder that it knows has one.
     """
-    tries = [["--no-index"]]
-    if index := os.environ.get("MDTHEORY_TORCH_INDEX"):
-        tries.insert(0, ["--index-url", index, "--retries", "1", "--timeout", "30"])
-    for options in tries:
-        command = [*pip, "install", "-qq", "--no-deps", *options, f"torch=={version}"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode == 0:
-            return
-        if "--index-url" in options:
-            raise SetupError(
-                f"MDTHEORY_TORCH_INDEX must serve torch {version}; pip said: "
-                f"{done.stderr.strip()[-500:]}"
-            )
-    if sys.platform == "linux" and not shutil.which("nvidia-smi"):
-        say(
-            "torch comes with its CUDA libraries, several GB; README.md says how to get the CPU "
-            "build instead"
-        )
+    command = [*pip, "install", "-qq", "--no-deps", f"torch=={version}"]
+    if subprocess.run(command).returncode != 0:
+        raise SetupError(f"pip could not install torch {version}; see its message above")
 
 
 def install(venv: Path, extra: str) -> None:
@@ -183,8 +168,12 @@ def install(venv: Path, extra: str) -> None:
     constraints = (ROOT / "constraints.txt").read_text()
     if torch_version(python) is None:
         install_torch(pip, pinned_torch(constraints))
-    if kept := torch_version(python):
-        constraints = keeping_torch(constraints, kept)
+    kept = torch_version(python)
+    if kept is None:
+        raise SetupError("torch must be importable once it is installed; remove " + str(venv))
+    constraints = keeping_torch(constraints, kept)
+    if sys.platform == "linux" and "+cpu" not in kept and not shutil.which("nvidia-smi"):
+        say("this torch brings its CUDA libraries, several GB; README.md names the CPU build")
     say(f"installing mdtheory[{extra}] into {venv}, about a minute")
     with tempfile.TemporaryDirectory() as folder:
         pins = Path(folder, "constraints.txt")

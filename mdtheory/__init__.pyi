@@ -22,6 +22,7 @@ from .data import (
     ClassImages as ClassImages,
     EpisodeStream as EpisodeStream,
     GlyphSet as GlyphSet,
+    TaskSet as TaskSet,
     open_class_folders as open_class_folders,
     open_mini_imagenet as open_mini_imagenet,
 )

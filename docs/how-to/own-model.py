@@ -81,7 +81,18 @@ assert errors[1] < errors[0]
 #   many steps or large networks; `"first_order"`: cheaper and not exact;
 # - `norm`: where batch normalisation takes its statistics from. `"transductive"`: the batch at hand
 #   (as in the published codes); `"support"`: the support set, also for the queries; `"running"`:
-#   running averages.
+#   running averages, which `backward` moves in training mode;
+# - `dropout="off"` switches all dropout off, where the default refuses a model that draws it;
+# - `probe="off"` leaves out the passes on copies by which a model is judged at the first call and
+#   whenever it has changed.
+#
+# A task may also be a tuple of four tensors or arrays; the inputs may be a dictionary or tuple, for
+# a network with several of them. `backward` hands the gradient to autograd, so that hooks on the
+# parameters run and calls accumulate; a `GradScaler` goes in as `scale=scaler`. Threads may share a
+# learner and wait for each other. For several processes see {doc}`several-processes`:
+# `DistributedDataParallel` does not average meta-gradients and is refused.
+# `learner.parameter_groups(geometry_lr=1e-4)` gives an optimizer a rate of its own for each kind of
+# meta-parameter.
 
 # %%
 head_only = MetaLearner(Net(), "maml", adapt="head.*", **how)
@@ -139,8 +150,10 @@ for part, (network, pattern) in parts.items():
 # ## Is the gradient right?
 #
 # Second derivatives of some layers are wrong or missing in PyTorch itself. The library replaces
-# what it can (batch normalisation, weight normalisation) and *refuses* the rest, with the reason
-# and the remedy:
+# what it can (batch normalisation, weight normalisation, fused attention) and *refuses* the rest,
+# with the reason and the remedy. `estimator="first_order"` and `adapt` need no second derivatives
+# and accept more. `python -m tests.models.user.sweep` runs some 180 layers and patterns through
+# every estimator and prints what is right and what is refused:
 
 # %%
 noisy = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1))

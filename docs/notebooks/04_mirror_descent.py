@@ -7,7 +7,8 @@
 # coordinates*. This page explains the other coordinates.
 #
 # Claims of the ledger: {claim}`C19`, {claim}`C20`, {claim}`C21`, {claim}`C22`, {claim}`C23`,
-# {claim}`C24a`; repairs {claim}`RA1`, {claim}`RA2`.
+# {claim}`C24a`; repairs {claim}`RA1`, {claim}`RA2`;
+# another paper's proximal maps {claim}`M1`.
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt

@@ -4,7 +4,7 @@
 # [Page 9](09_hypergradients.py) counted costs in gradients and errors in norms. This page measures
 # the first in milliseconds and bytes, and asks of the second what it does to the outer loop.
 #
-# Claims of the ledger: {claim}`C10`, {claim}`C30`.
+# Claims of the ledger: {claim}`C10`, {claim}`C30`; a follow-up's {claim}`F1`.
 
 # %% tags=["hide-input"]
 import time

@@ -81,6 +81,12 @@ def main(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the record of the same settings.")
     ] = False,
+    device: Annotated[
+        Literal["cpu", "cuda"], typer.Option("--device", help="cuda: the table of a GPU.")
+    ] = "cpu",
+    minutes: Annotated[
+        float, typer.Option("--minutes", min=0, help="On a GPU, about so long.")
+    ] = 4.0,
 ) -> None:
     """Measure meta-iterations in fresh processes, the implementations in turn, and judge every
     meta-gradient.
@@ -98,6 +104,8 @@ def main(
 
       python -m experiments.benchmarks --grid full --resume
 
+      python -m experiments.benchmarks --device cuda --minutes 4
+
     --json: a list of objects with implementation, method, estimator, order,
     precision, shot, n_steps, channels, image_size, threads, seconds, peak_mib,
     ratio_to_ours, gradient_error; null where there is no such number.
@@ -108,6 +116,18 @@ def main(
     from experiments.benchmarks.summary import tables
     from mdtheory.commands.console import write_table
 
+    if device == "cuda":
+        from experiments.benchmarks import cuda
+
+        size = Size(channels=channels, image_size=image_size)
+        raise typer.Exit(
+            cuda.main(
+                minutes=minutes,
+                size=size,
+                records=records,
+                say=lambda text: typer.echo(text, err=True),
+            )
+        )
     named = any([method, shot, n_steps, implementation, part])
     base = GRIDS[grid or "quick"]
     lone = named and grid is None

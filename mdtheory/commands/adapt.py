@@ -61,7 +61,7 @@ def adapt(
         typer.Option(
             "--out",
             metavar="DIR",
-            help="Where the answers go (default: predictions, or predictions-2, ... if it is taken).",
+            help="Where the answers go (default: predictions, or predictions-2, ... if taken).",
         ),
     ] = None,
     steps: Annotated[

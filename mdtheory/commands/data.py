@@ -15,6 +15,8 @@ from mdtheory.commands.console import (
     use_plugins,
     write_json,
 )
+from mdtheory.core.progress import say
+from mdtheory.core.text import printable
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode="rich", help="Look at a data set before training on it."
@@ -51,10 +53,11 @@ def check(
     """Read a data set as training would, and say what is in it.
 
     Knows Parquet folders, class folders (below train/val/test or not), Ravi's csv
-    tables, and the pickles in circulation (read without running anything in
-    them). Without PATH, --source mini-imagenet looks where
-    MDTHEORY_MINI_IMAGENET points, and --source omniglot where
-    MDTHEORY_OMNIGLOT does.
+    tables, labels.csv with images (as in Meta-Album), and the pickles in
+    circulation (read without running anything in them). Reads every pixel of the
+    cache, and names what was left out and images that are there twice.
+    Without PATH, --source mini-imagenet looks where MDTHEORY_MINI_IMAGENET
+    points, and --source omniglot where MDTHEORY_OMNIGLOT does.
 
     [bold]Examples[/bold]
 
@@ -66,8 +69,16 @@ def check(
 
       mdtheory data check my/photos --json
     """
+    from mdtheory.data.stored_pixels import DamagedPixelsError
+
     use_plugins(plugin)
-    facts = summary(open_place(path, source=source, image_size=image_size))
+    images = open_place(path, source=source, image_size=image_size)
+    try:
+        getattr(images, "check", lambda: None)()  # every pixel, not only those of a few tasks
+    except DamagedPixelsError as error:
+        say(f"{error}")
+        images = open_place(path, source=source, image_size=image_size)
+    facts = summary(images)
     if json_:
         write_json(facts)
         return
@@ -75,8 +86,11 @@ def check(
         if key == "splits":
             for split, counts in value.items():
                 typer.echo(f"{split}: {counts['classes']} classes, {counts['images']} images")
+        elif isinstance(value, list) and key != "image_shape":
+            for one in value:
+                typer.echo(f"{key.replace('_', ' ')}: {printable(str(one))}")
         elif value not in ("", None):
-            typer.echo(f"{key}: {value}")
+            typer.echo(f"{key.replace('_', ' ')}: {printable(str(value))}")
 
 
 @app.command()

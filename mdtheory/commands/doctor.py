@@ -19,7 +19,7 @@ def doctor(json_: JsonFlag = False) -> None:
 
       mdtheory doctor
     """
-    findings = [*_versions(), _devices(), *_data(), *_mathematics()]
+    findings = [*_versions(), _devices(), *_precisions(), *_data(), *_mathematics()]
     write_findings(findings, json_=json_)
 
 
@@ -55,6 +55,50 @@ def _devices() -> dict[str, Any]:
             f"{', '.join(gpus) or 'none'}"
         ),
     )
+
+
+def _precisions() -> list[dict[str, Any]]:
+    """What each precision costs on the first GPU: the error of a meta-gradient in float32 against
+    float64, and whether the kernels run there.
+    """
+    import torch
+
+    from mdtheory.kernels.have_triton import why_not
+    from mdtheory.kernels.precision import PRECISIONS, precision
+
+    if not torch.cuda.is_available():
+        return []
+    device = torch.device("cuda", torch.cuda.current_device())
+    reason = why_not(device)
+    found = [_finding("GPU kernels", "Triton's" if reason is None else f"torch's own: {reason}")]
+    exact = _gradient(device, torch.float64)
+    for name in PRECISIONS:
+        with precision(name):
+            error = (_gradient(device, torch.float32).double() - exact).norm() / exact.norm()
+        text = f"meta-gradient {float(error):.1e} off float64 (Conv4, 1-shot, one task)"
+        found.append(_finding(f"precision {name}", text))
+    return found
+
+
+def _gradient(device: Any, dtype: Any) -> Any:
+    """All of a meta-gradient of Conv4 on a task of random images. shape: (n,)"""
+    import torch
+
+    from mdtheory.core.types import Episode
+    from mdtheory.meta.learner import MetaLearner
+    from mdtheory.models.conv4 import Conv4
+
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.arange(5)
+    episode = Episode(
+        torch.rand(5, 3, 84, 84, generator=rng),
+        labels,
+        torch.rand(75, 3, 84, 84, generator=rng),
+        labels.repeat_interleave(15),
+    )
+    learner = MetaLearner(Conv4().to(device=device, dtype=dtype), n_steps=5, probe="off")
+    result = learner.meta_gradient([episode.to(device=device, dtype=dtype)])
+    return torch.cat([gradient.flatten() for gradient in result.grads.values()])
 
 
 def _data() -> list[dict[str, Any]]:

@@ -18,3 +18,7 @@ from .synthetic import (
     LeastSquaresStream as LeastSquaresStream,
     SinusoidStream as SinusoidStream,
 )
+from .task_set import (
+    GroupStream as GroupStream,
+    TaskSet as TaskSet,
+)

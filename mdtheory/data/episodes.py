@@ -22,8 +22,8 @@ class Source(Protocol):
         ...
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
+    def image_shape(self) -> tuple[int, ...]:
+        """(C, H, W), or the shape of an item that is no image."""
         ...
 
     def classes(self, split: str) -> Sequence[str]:
@@ -63,7 +63,9 @@ class EpisodeStream:
     a task with fewer queries, or fewer classes, is a part of the one with more, and a 1-shot
     support is part of a 5-shot one. Images have shapes (n_way * n_shot, C, H, W) and (n_way *
     n_query, C, H, W), class-major; labels 0..n_way-1 by place in the permutation. ``ValueError`` at
-    once where any class of the split has too few images.
+    once where any class of the split has too few images; with ``unequal=True`` a small class gives
+    what it has instead: at most n_shot to the support, at least one of its (two or more) images to
+    the queries, and no more than n_query, so that classes of one episode may differ in number.
 
     >>> import mdtheory
     >>> sizes = {"n_way": 5, "n_shot": 1, "n_query": 15}
@@ -75,7 +77,15 @@ class EpisodeStream:
     """
 
     def __init__(
-        self, source: Source, *, split: str, seed: int, n_way: int, n_shot: int, n_query: int
+        self,
+        source: Source,
+        *,
+        split: str,
+        seed: int,
+        n_way: int,
+        n_shot: int,
+        n_query: int,
+        unequal: bool = False,
     ):
         for name, value, least in (
             ("seed", seed, 0),
@@ -83,28 +93,33 @@ class EpisodeStream:
             ("n_shot", n_shot, 1),
             ("n_query", n_query, 1),
         ):
-            _check_whole(name, value, least)
+            check_whole(name, value, least)
         names = source.classes(split)
         if n_way > len(names):
             raise ValueError(
                 f"n_way must be at most {len(names)}, the number of classes in split {split!r}, "
-                "got "
-                f"{n_way}; lower it"
+                f"got {n_way}; {_way_out(source, n_way, len(names))}"
             )
+        least = 2 if unequal else n_shot + n_query
+        said = "2" if unequal else f"n_shot + n_query = {least}"
         for k, name in enumerate(names):
-            if source.count(split, k) < n_shot + n_query:
+            if source.count(split, k) < least:
+                remedy = "" if unequal else "lower n_shot or n_query, pass unequal=True, or "
                 raise ValueError(
-                    f"every class must have at least n_shot + n_query = {n_shot + n_query} images, "
-                    "got "
-                    f"{source.count(split, k)} in class "
-                    f"{name!r} of split {split!r}; lower n_shot or n_query, or remove the class"
+                    f"every class must have at least {said} images, got {source.count(split, k)} "
+                    f"in class {name!r} of split {split!r}; {remedy}remove the class"
                 )
-        self.source, self.split, self.seed = source, split, seed
-        self.n_way, self.n_shot, self.n_query = n_way, n_shot, n_query
+        self.unequal = unequal
+        self.source = source
+        self.split = split
+        self.seed = seed
+        self.n_way = n_way
+        self.n_shot = n_shot
+        self.n_query = n_query
 
     def address(self, index: int) -> int:
         """The 63-bit address of an episode."""
-        _check_whole("index", index, 0)
+        check_whole("index", index, 0)
         return address_seed(self.source.digest, self.split, self.seed, index)
 
     def noise_seed(self, index: int) -> int:
@@ -113,7 +128,7 @@ class EpisodeStream:
 
     def chosen(self, index: int) -> list[tuple[int, list[int]]]:
         """What is in an episode, nothing loaded: n_way pairs of a class index and its n_shot +
-        n_query image places.
+        n_query image places (fewer for a small class where the numbers may be unequal).
         """
         address, n = self.address(index), self.n_shot + self.n_query
         classes = permutation(len(self.source.classes(self.split)), address, "classes")[
@@ -128,6 +143,8 @@ class EpisodeStream:
         """The episode at ``index`` (>= 0), on the device where the source keeps its images."""
         address, chosen = self.address(index), self.chosen(index)
         classes, picks = [k for k, _ in chosen], [own for _, own in chosen]
+        if self.unequal:
+            return self._unequal(address, classes, picks)
         images = load_many(self.source, self.split, classes, picks, address_seed(address, "images"))
         labels = torch.arange(self.n_way, device=images.device)
         return Episode(
@@ -137,6 +154,41 @@ class EpisodeStream:
             query_y=labels.repeat_interleave(self.n_query),
             seed=self.noise_seed(index),
         )
+
+    def _unequal(
+        self, address: int, classes: Sequence[int], picks: Sequence[Sequence[int]]
+    ) -> Episode:
+        seed = address_seed(address, "images")
+        parts = [
+            self.source.load(self.split, k, own, seed)
+            for k, own in zip(classes, picks, strict=True)
+        ]
+        shots = [min(self.n_shot, len(part) - 1) for part in parts]
+        pairs = list(zip(parts, shots, strict=True))
+        labels = torch.arange(self.n_way, device=parts[0].device)
+        queries = [len(part) - n for part, n in pairs]
+        return Episode(
+            support_x=torch.cat([part[:n] for part, n in pairs]),
+            support_y=labels.repeat_interleave(labels.new_tensor(shots)),
+            query_x=torch.cat([part[n:] for part, n in pairs]),
+            query_y=labels.repeat_interleave(labels.new_tensor(queries)),
+            seed=address_seed(address, "noise"),
+        )
+
+
+def _way_out(source: Source, n_way: int, there: int) -> str:
+    """What to do where a split has too few classes."""
+    counts = {split: len(source.classes(split)) for split in ("train", "validation", "test")}
+    told = ", ".join(f"{split} {n}" for split, n in counts.items())
+    divide = (
+        f"divide the classes yourself (now {told}), by class folders below train, val and test, so "
+        f"that every split that is used has at least {n_way}"
+    )
+    if there >= 2:
+        return f"lower it, or {divide}"
+    enough = [split for split, n in counts.items() if n >= n_way]
+    other = f", or use split {enough[0]!r}" if enough else ""
+    return f"a task needs at least two, so {divide}{other}"
 
 
 def load_many(
@@ -153,6 +205,7 @@ def load_many(
     )
 
 
-def _check_whole(name: str, value: object, least: int) -> None:
+def check_whole(name: str, value: object, least: int) -> None:
+    """``ValueError`` for what is no whole number of at least ``least``."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}; correct it")

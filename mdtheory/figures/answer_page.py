@@ -25,7 +25,8 @@ h1 { font-size: 1.6rem; margin: 0 0 .5rem; } h2 { font-size: 1.2rem; margin: 2re
 h3 { font-size: 1rem; margin: 1rem 0 .25rem; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-.caution { border-left: 4px solid #b35900; background: #fff5e8; padding: .6rem .9rem; margin: .6rem 0; }
+.caution { border-left: 4px solid #b35900; background: #fff5e8;
+  padding: .6rem .9rem; margin: .6rem 0; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .8rem; }
 figure { margin: 0; border: 1px solid var(--line); border-radius: 6px; padding: .5rem; }
 figure.wrong { border-color: #b3261e; }

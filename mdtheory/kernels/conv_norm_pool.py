@@ -198,9 +198,10 @@ class _Backward(OverTasks):
         _, need_gu, need_x, *_ = ctx.needs_input_grad
         vx = vx if ctx.need_x else None
         shares = _DoubleBackward.apply(vx, vw, vgamma, vbeta, *ctx.saved_tensors, ctx.plan, need_x)
-        to_gy, to_gu, to_x, *others = shares
+        to_gy, to_gu, to_x, to_w, *others = shares
         by_x = to_gu if need_gu else None, to_x if need_x else None
-        return to_gy, *by_x, *others, None, None, None, None, None
+        to_w = None if vx is None else to_w
+        return to_gy, *by_x, to_w, *others, None, None, None, None, None
 
 
 class _DoubleBackward(OverTasks):
@@ -226,13 +227,11 @@ class _DoubleBackward(OverTasks):
             else None
         )
         to_w = (
-            torch.zeros_like(weight)
-            if vx is None
-            else on.through_conv(first, vx, weight, need_x=False, need_w=True)[1]
+            None if vx is None else on.through_conv(first, vx, weight, need_x=False, need_w=True)[1]
         )
         to_x = torch.zeros_like(x) if need_x and to_x is None else to_x
         to_gu = _or_nothing(None if gu is None else v, v)
-        return to_gy, to_gu, _or_nothing(to_x, x), to_w, to_gamma, to_u
+        return to_gy, to_gu, _or_nothing(to_x, x), _or_nothing(to_w, x), to_gamma, to_u
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:

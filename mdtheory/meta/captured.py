@@ -58,6 +58,7 @@ class CudaRecorder:
         self.device = device
 
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
+        """The graph's replay; ``body`` has run :data:`WARM_UPS` times before it is captured."""
         with torch.cuda.device(self.device):
             stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
             stream.wait_stream(current)
@@ -108,8 +109,10 @@ class CapturedIterations:
         reason = why_not(learner, optimizer, scheduler)
         if reason is not None:
             raise NotCapturableError(reason)
-        self.learner, self.clipping = learner, clipping
-        self.optimizer, self.scheduler = optimizer, scheduler
+        self.learner = learner
+        self.clipping = clipping
+        self.optimizer = optimizer
+        self.scheduler = scheduler
         self.meta = learner.meta()
         self.n_tasks = n_tasks
         self.gradients = {name: torch.zeros_like(value) for name, value in self.meta.items()}
@@ -147,15 +150,16 @@ class CapturedIterations:
                 self.learner.update_statistics(episodes)
         row = torch.stack([*numbers.values(), *largest, *_largest(self.meta.values())])
         if not self.names:
-            self.names, self.history = list(numbers), row.new_zeros(MOST, len(row))
+            self.names = list(numbers)
+            self.history = row.new_zeros(MOST, len(row))
         self.history.index_copy_(0, self.cursor, row[None])
         self.cursor += 1
 
     def _recorded(self, recorder: Recorder) -> Callable[[], None]:
         """The replay, with everything that recording moved put back."""
         kept = [(value, value.detach().clone()) for value in self._state()]
-        random = _random_states(self.cursor.device)
         self.feed.load(0)
+        random = _random_states(self.cursor.device)
         estimator = self.learner.estimator
         while True:
             try:

@@ -54,7 +54,8 @@ class Fitting:
     """Brings tasks to a device and, for floating values, to a type (``None``: to none)."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype | None):
-        self.device, self.dtype = device, dtype
+        self.device = device
+        self.dtype = dtype
 
     def episode(self, given: Episode, *, queries: bool = True) -> Episode:
         """The task with tensors of the right type; itself where nothing has to be done."""
@@ -70,7 +71,7 @@ class Fitting:
             _check("query", made[2], made[3])
         if all(new is old for new, old in zip(made, parts, strict=True)):
             return given
-        return Episode(*made, given.seed)
+        return Episode(made[0], made[1], made[2], made[3], given.seed)
 
     def inputs(self, x: Inputs) -> Inputs:
         """Tensors from tensors, arrays or nested lists of numbers. shape: as given"""

@@ -144,6 +144,7 @@ def build_trainer(
             clip_norm=config.meta.clip_norm,
             checkpoint_every=config.checkpoint_every,
             seed=config.seed,
+            precision=config.precision,
             info=RunInfo(
                 config=config.to_json(), config_digest=config.digest, data_digest=source.digest
             ),

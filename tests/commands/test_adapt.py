@@ -346,6 +346,26 @@ def test_an_export_gives_the_same_answers_without_the_library(run, letters, tmp_
     np.testing.assert_allclose(probabilities, expected[: len(probabilities)], atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+def test_an_export_to_onnx_gives_the_same_answers(run, letters, tmp_path):
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason=f"{name} is not installed (extra onnx)")
+    result = ask(run, letters, tmp_path / "a", "--export", "onnx", "--json")
+    assert result.exit_code == 0, result.output
+    import onnxruntime
+
+    from mdtheory.data.pictures import read_queries
+
+    report = json.loads(result.stdout)
+    (path,) = report["export"]
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == list(NAMES)
+    images = read_queries(letters / "query", size=28).tensor(channels=1).numpy()
+    (found,) = session.run(None, {session.get_inputs()[0].name: images})
+    expected = [list(row["probabilities"].values()) for row in report["predictions"]]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 def test_an_export_that_answers_otherwise_is_not_kept(run, letters, tmp_path, monkeypatch):
     from mdtheory.run import export
 

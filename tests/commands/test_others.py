@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 
 import numpy as np
 import pytest
@@ -186,6 +187,29 @@ def test_data_check_of_glyphs_and_of_folders(letters, tmp_path, monkeypatch):
     assert "existing folder" in refused(call("data", "check", tmp_path / "none"))
     monkeypatch.delenv("MDTHEORY_MINI_IMAGENET", raising=False)
     assert "MDTHEORY_MINI_IMAGENET" in refused(call("data", "check", "--source", "mini-imagenet"))
+
+
+def test_data_check_reads_every_pixel_and_names_what_is_left_out(letters, tmp_path, monkeypatch):
+    monkeypatch.setenv("MDTHEORY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("mdtheory.data.cache.SMALL", 0)  # as for a large cache
+    root = tmp_path / "\x1b[31mred"
+    shutil.copytree(letters / "support", root)
+    (root / "alpha" / "\x1b[2J.psd").write_bytes(b"x")
+    shutil.copy(root / "alpha" / "0.png", root / "gamma" / "copy.png")
+    first = call("data", "check", root, "--image-size", 28)
+    assert first.exit_code == 0, first.output
+    assert "\x1b" not in first.stdout
+    assert "left out: 1 files without the ending of an image" in first.stdout
+    assert "1 image is there twice" in first.stdout
+    (pixels,) = (tmp_path / "cache").glob("*/images.npy")
+    data = bytearray(pixels.read_bytes())
+    data[-1] ^= 1
+    pixels.write_bytes(data)
+    second = call("data", "check", root, "--image-size", 28)
+    assert second.exit_code == 0
+    assert "got one that holds other pixels" in second.stderr
+    assert second.stdout == first.stdout
+    assert call("data", "check", root, "--image-size", 28).stderr.count("other pixels") == 0
 
 
 def test_data_sheet_draws_a_task_once(tmp_path):

@@ -11,7 +11,9 @@ import pytest
 
 from tests.docs.pages import DOCS
 
-pytest.importorskip("sphinx", reason="the reference needs Sphinx, which comes with mdtheory[docs]")
+pytest.importorskip(
+    "sphinxcontrib.bibtex", reason="the reference needs Sphinx, which comes with mdtheory[docs]"
+)
 sys.path.insert(0, str(DOCS / "_ext"))
 
 from mdtheory_pages import api

@@ -12,12 +12,14 @@ import pytest
 from tests.docs.pages import DOCS
 
 pytest.importorskip(
-    "sphinx", reason="the generated pages need Sphinx, which comes with mdtheory[docs]"
+    "sphinxcontrib.bibtex",
+    reason="the generated pages need Sphinx, which comes with mdtheory[docs]",
 )
 sys.path.insert(0, str(DOCS / "_ext"))
 
-from mdtheory_pages import api, bibliography, ledger, results
+from mdtheory_pages import api, ledger, results
 from mdtheory_pages.files import Pages
+from sphinx.application import Sphinx
 
 from proofs_check.ids import IDS
 
@@ -148,25 +150,43 @@ def test_a_claim_without_a_file_says_so():
             "Then\n\n.. code-block:: none\n\n    A = B_1 * C\n\nholds",
         ),
         (">>> f(*x)\n1", ">>> f(*x)\n1"),
-        ("finn2017maml, eq. (1)", ":ref:`finn2017maml <bib-finn2017maml>`, eq. (1)"),
+        ("finn2017maml, eq. (1)", ":cite:`finn2017maml`, eq. (1)"),
     ],
 )
 def test_docstrings_become_safe_for_restructured_text(text, safe):
     assert api.safe(text) == safe
 
 
-def test_the_bibliography_reads_every_entry():
-    entries = bibliography.read(DOCS / "references.bib")
-    assert len(entries) > 35
-    assert bibliography.short(entries["finn2017maml"]) == "Finn et al., 2017"
-    assert bibliography.short(entries["shalev2012online"]) == "Shalev-Shwartz, 2012"
-    assert bibliography.short(entries["attouch2009convergence"]) == "Attouch and Bolte, 2009"
+def test_keys_become_citations_in_claims_but_not_in_code():
+    text = "a_b by li2017metasgd, `li2017metasgd`"
+    assert ledger.markdown(text) == r"a\_b by {cite}`li2017metasgd`, `li2017metasgd`"
+    assert ledger.cell("see finn2017maml | eq. (1)") == r"see {cite}`finn2017maml` \| eq. (1)"
 
 
-def test_an_incomplete_entry_is_refused(tmp_path):
-    (tmp_path / "r.bib").write_text("@misc{a2000b,\n  author = {A B},\n  year = {2000},\n}\n")
-    with pytest.raises(ValueError, match="must have author, title and year"):
-        bibliography.read(tmp_path / "r.bib")
+def build(folder, text: str) -> tuple[int, str]:
+    """The status and the plain text of a site with one page and our bibliography."""
+    (folder / "references.bib").write_bytes((DOCS / "references.bib").read_bytes())
+    (folder / "index.rst").write_text(f"T\n=\n\n{text}\n\n.. bibliography::\n   :all:\n")
+    (folder / "conf.py").write_text(
+        "from mdtheory_pages import bibliography\nsetup = bibliography.add\n"
+    )
+    out = folder / "out"
+    app = Sphinx(folder, folder, out, folder / "trees", "text", warningiserror=True)
+    app.build()
+    return app.statuscode, " ".join((out / "index.txt").read_text(encoding="utf-8").split())
+
+
+def test_entries_keep_their_capitals_and_citations_have_no_brackets(tmp_path):
+    cited = ":cite:`finn2017maml`, :cite:`shalev2012online`, :cite:`attouch2009convergence`"
+    status, text = build(tmp_path, f"by {cited}.")
+    assert status == 0
+    assert "by Finn *et al.*, 2017, Shalev-Shwartz, 2012, Attouch and Bolte, 2009." in text
+    assert "[arnold2021kfo] Sébastien" in text
+    assert "When MAML Can Adapt Fast and How to Assist When It Cannot" in text
+
+
+def test_a_key_that_nobody_knows_fails_the_build(tmp_path):
+    assert build(tmp_path, ":cite:`nobody2000nothing`")[0] == 1
 
 
 def test_results_without_records_say_so(tmp_path):

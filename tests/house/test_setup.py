@@ -141,39 +141,33 @@ class Pip:
         return subprocess.CompletedProcess(command, int(failed), "", "no such version")
 
 
-def test_torch_comes_from_the_configured_folder_first(go, monkeypatch):
+def test_torch_comes_from_where_pip_s_own_settings_say(go, monkeypatch):
     pip = Pip()
-    monkeypatch.delenv("MDTHEORY_TORCH_INDEX", raising=False)
     monkeypatch.setattr(go.subprocess, "run", pip)
     go.install_torch(["pip"], "2.13.0")
-    assert pip.seen == ["pip install -qq --no-deps --no-index torch==2.13.0"]
-
-
-def test_torch_is_left_to_pip_where_no_folder_has_it(go, monkeypatch, capsys):
-    monkeypatch.delenv("MDTHEORY_TORCH_INDEX", raising=False)
-    monkeypatch.setattr(go.subprocess, "run", Pip("--no-index"))
-    monkeypatch.setattr(go.sys, "platform", "linux")
-    monkeypatch.setattr(go.shutil, "which", lambda name: None)
-    go.install_torch(["pip"], "2.13.0")
-    assert "README.md says how to get the CPU build" in capsys.readouterr().err
-
-
-def test_the_users_torch_index_comes_before_all(go, monkeypatch):
-    pip = Pip()
-    monkeypatch.setenv("MDTHEORY_TORCH_INDEX", "https://wheels.example/cpu")
-    monkeypatch.setattr(go.subprocess, "run", pip)
-    go.install_torch(["pip"], "2.13.0")
-    assert len(pip.seen) == 1
-    assert "--index-url https://wheels.example/cpu" in pip.seen[0]
-
-
-def test_a_torch_index_that_does_not_answer_is_one_sentence(go, monkeypatch):
-    monkeypatch.setenv("MDTHEORY_TORCH_INDEX", "https://wheels.example/cpu")
-    monkeypatch.setattr(go.subprocess, "run", Pip("--index-url"))
-    with pytest.raises(
-        go.SetupError, match=r"must serve torch 2\.13\.0; pip said: no such version"
-    ):
+    assert pip.seen == ["pip install -qq --no-deps torch==2.13.0"]
+    monkeypatch.setattr(go.subprocess, "run", Pip("install"))
+    with pytest.raises(go.SetupError, match=r"could not install torch 2\.13\.0"):
         go.install_torch(["pip"], "2.13.0")
+
+
+@pytest.mark.parametrize(
+    ("kept", "gpu", "warned"),
+    [("2.13.0+cpu", None, False), ("2.13.0", None, True), ("2.13.0", "/bin/nvidia-smi", False)],
+)
+def test_only_a_build_for_absent_gpus_is_warned_of(
+    go, monkeypatch, tmp_path, capsys, kept, gpu, warned
+):
+    pip = Pip()
+    go.python_of(tmp_path / "venv").parent.mkdir(parents=True)
+    go.python_of(tmp_path / "venv").touch()
+    monkeypatch.setattr(go.subprocess, "run", pip)
+    monkeypatch.setattr(go, "torch_version", lambda python: kept)
+    monkeypatch.setattr(go.sys, "platform", "linux")
+    monkeypatch.setattr(go.shutil, "which", lambda name: gpu)
+    go.really_install(tmp_path / "venv", "test")
+    assert ("brings its CUDA libraries" in capsys.readouterr().err) is warned
+    assert not any("torch==" in line for line in pip.seen)  # the one that is there stays
 
 
 def test_an_environment_without_pip_is_served_from_outside(go, monkeypatch):

@@ -1,4 +1,4 @@
-"""How many kernels a meta-iteration is, counted without running one: what a replayed graph costs."""
+"""How many kernels a meta-iteration is, counted without running one: the cost of a replay."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from mdtheory.meta.learner import MetaLearner
 from mdtheory.models.conv4 import Conv4
 from tests.meta.recorders import Standin, Strict, capturable_on_a_cpu
 
-MOST = {"maml": 1500, "metamida": 3000, "warpgrad": 6000}
+MOST = {"maml": 1500, "metamida": 8000, "warpgrad": 4100}
+"""Half of MetaMiDA's are the additions, products and layers of its map, block by block."""
 
 
 class Counting(Standin):
@@ -73,5 +74,4 @@ def test_a_meta_iteration_is_few_kernels(geometry: str, counting: Counting) -> N
         recorder=counting,
     )
     found = sum(counting.mode.kernels.values()) + counting.launches
-    print(geometry, found, counting.launches, counting.mode.kernels.most_common(25))
-    assert 500 < found <= MOST[geometry]
+    assert 500 < found <= MOST[geometry], (found, counting.mode.kernels.most_common(12))

@@ -21,7 +21,17 @@ READS = (
 )
 """Operations that wait for the device."""
 
-FREE = ("aten.detach", "aten.empty", "aten.alias", "aten.lift_fresh", "aten._reshape_alias")
+FREE = (
+    "aten.detach",
+    "aten.empty",
+    "aten.new_empty",
+    "aten.alias",
+    "aten.lift_fresh",
+    "aten._reshape_alias",
+    "aten._unsafe_view",
+    "aten.scalar_tensor",
+)
+"""Operations without a kernel on the device: memory, views by another name, numbers of the host."""
 
 
 class Strict(TorchDispatchMode):

@@ -94,7 +94,7 @@ class TestTheSameRun:
             own.estimator.batched = batched
             return own
 
-        assert same_run(tmp_path, make=make, optimizer=sgd).replays == 5
+        assert same_run(tmp_path, make=make).replays == 5
 
     def test_in_chunks(self, tmp_path: Any) -> None:
         def make() -> Any:

@@ -19,7 +19,8 @@ C10 V   C11 T   C12 T   C13 T   C14 T+  C15 T   C16 T+  C17 T   C18 T+  C19 T+
 C20 T   C21 T+  C22 T+  C23 T   C24a T  C24b F  C25 T   C26 F   C27 F   C28 F
 C29 F   C30 T   C31 O   C32 E
 T1 T    T2 T    T3 T    T4 T    T5 T    T6 T    T7 T
-RA1 T   RA2 V   RB T    RC T    RD T
+RA1 T   RA2 V   RB T    RC T    RD T    RE V
+F1 T+   M1 T+
 """
 WORDS = {
     "T": "HOLDS",
@@ -37,6 +38,7 @@ VERIFIED = {
     "C23": {"subgradient", "bijection"},
     "C31": {"scores", "tasks", "protocols", "cause"},  # published figures and records
     "C32": {"common", "far"},  # curves
+    "RE": {"library"},  # L_J is measured
     "RA2": {"curvature", "sharp", "loose", "dense"},
 }
 """The parts that no check covers in full."""

@@ -1,4 +1,4 @@
-"""The generated pages: the ledger, the reference, the bibliography and the results. Written before
+"""The generated pages: the ledger, the reference and the results. Written before
 Sphinx reads anything.
 """
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from mdtheory_pages import api, bibliography, ledger, results, roles, tables
+from mdtheory_pages import api, bibliography, ledger, poster, results, roles, tables
 from mdtheory_pages.files import Pages
 
 
@@ -19,8 +19,9 @@ def generate(app: Sphinx) -> None:
     """
     docs = Path(app.srcdir)
     pages = Pages(docs / "generated")
-    ledger.write(pages, docs, docs.parent / app.config.mdtheory_ledger)
-    bibliography.write(pages, docs / "references.bib")
+    judged = docs.parent / app.config.mdtheory_ledger
+    ledger.write(pages, docs, judged)
+    poster.write(pages, judged)
     tables.write(pages)
     api.write(pages)
     results.write(pages, docs.parent / "experiments")
@@ -33,4 +34,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", generate)
     app.connect("autodoc-process-docstring", api.process)
     roles.add(app)
+    bibliography.add(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

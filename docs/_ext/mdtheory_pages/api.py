@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mdtheory_pages.bibliography import KEY
+from mdtheory_pages.bibliography import cited
 from mdtheory_pages.files import Pages
 
 FACES = ("mdtheory", "proofs_check")
@@ -166,4 +166,4 @@ def _plain(text: str) -> str:
 
 def _escape(text: str) -> str:
     escaped = re.sub(r"([\\*|_`])", r"\\\1", text)
-    return KEY.sub(lambda key: f":ref:`{key[0]} <bib-{key[0]}>`", escaped)
+    return cited(escaped, ":cite:")

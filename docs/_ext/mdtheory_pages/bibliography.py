@@ -1,75 +1,68 @@
-"""The bibliography: one page from ``references.bib``."""
+"""How sphinxcontrib-bibtex prints ``references.bib``: "Finn et al., 2017" in a text, the key as the
+label of the entry.
+"""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
-from mdtheory_pages.files import Pages
+from pybtex.plugin import register_plugin
+from pybtex.style import labels
+from pybtex.style.formatting.unsrt import Style as Unsorted
+from pybtex.style.template import field as bib_field, sentence, tag
+from sphinx.application import Sphinx
+from sphinxcontrib.bibtex.plugin import register_plugin as register_reference_style
+from sphinxcontrib.bibtex.style.referencing import BracketStyle
+from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferenceStyle
 
-Entry = dict[str, str]
 KEY = re.compile(r"\b[a-z]+(?:18|19|20)\d\d[a-z]+\b")
-_ENTRY = re.compile(r"^@(\w+)\{(\w+),\n(.*?)^\}", re.MULTILINE | re.DOTALL)
-_FIELD = re.compile(r"^\s*(\w+)\s*=\s*\{(.*)\},?\s*$", re.MULTILINE)
 
 
-def read(path: Path) -> dict[str, Entry]:
-    """The entries by key: one field a line, each in braces, names as "First Last and First
-    Last".
-    """
-    found = {}
-    for kind, key, body in _ENTRY.findall(path.read_text(encoding="utf-8")):
-        if key in found:
-            raise ValueError(f"{path.name} must hold every key once, got {key} twice; remove one")
-        found[key] = {"kind": kind, **dict(_FIELD.findall(body))}
-        missing = {"author", "title", "year"} - set(found[key])
-        if missing:
-            raise ValueError(
-                f"{path.name}: {key} must have author, title and year, got none for "
-                f"{sorted(missing)}; add it"
-            )
-    return found
+def cited(text: str, role: str) -> str:
+    """The text with every key as a citation; ``role``: how the markup writes the role's name."""
+    return KEY.sub(lambda key: f"{role}`{key[0]}`", text)
 
 
-def short(entry: Entry) -> str:
-    """ "Finn et al., 2017"."""
-    names = [name.split()[-1] for name in entry["author"].split(" and ")]
-    who = (
-        names[0]
-        if len(names) == 1
-        else f"{names[0]} and {names[1]}"
-        if len(names) == 2
-        else f"{names[0]} et al."
-    )
-    return f"{who}, {entry['year']}"
+class KeyLabels(labels.BaseLabelStyle):
+    """Entries are labelled with their keys, as they stand in docstrings and claims."""
+
+    def format_labels(self, sorted_entries: list[Any]) -> Iterator[str]:
+        """The keys."""
+        return (entry.key for entry in sorted_entries)
 
 
-def line(entry: Entry) -> str:
-    """One reference, in Markdown."""
-    authors = entry["author"].split(" and ")
-    who = authors[0] if len(authors) == 1 else ", ".join(authors[:-1]) + " and " + authors[-1]
-    where = entry.get("journal") or entry.get("booktitle") or entry.get("publisher") or ""
-    details = ", ".join(entry[key] for key in ("volume", "pages") if key in entry)
-    parts = [
-        f"{who}",
-        f"*{entry['title']}*",
-        ", ".join(part for part in (where, details, entry["year"]) if part),
-    ]
-    note = f" {entry['note']}." if "note" in entry else ""
-    return ". ".join(parts) + "." + note
+class Entries(Unsorted):
+    """By author and year; titles keep their capitals."""
+
+    default_label_style = KeyLabels
+    default_sorting_style = "author_year_title"
+
+    def format_title(self, e: Any, which_field: str, as_sentence: bool = True) -> Any:
+        """A title, emphasised."""
+        title = tag("em")[bib_field(which_field)]
+        return sentence[title] if as_sentence else title
+
+    format_btitle = format_title
 
 
-def write(pages: Pages, path: Path) -> None:
-    """The page, sorted by first author's last name and year."""
-    entries = read(path)
-    order = sorted(
-        entries,
-        key=lambda key: (
-            entries[key]["author"].split(" and ")[0].split()[-1].lower(),
-            entries[key]["year"],
-            key,
-        ),
-    )
-    blocks = [f"(bib-{key})=\n`{key}`\n: {line(entries[key])}\n" for key in order]
-    intro = "Keys as they stand in docstrings, in claims and in the notebooks.\n"
-    pages.write("bibliography.md", "# Bibliography\n\n" + intro + "\n" + "\n".join(blocks))
+def _bare() -> BracketStyle:
+    return BracketStyle(left="", right="")
+
+
+@dataclass
+class AuthorYear(AuthorYearReferenceStyle):
+    """Author and year without brackets, which the sentence has where it needs them."""
+
+    bracket_parenthetical: BracketStyle = field(default_factory=_bare)
+
+
+def add(app: Sphinx) -> None:
+    """Choose these styles."""
+    register_plugin("pybtex.style.formatting", "mdtheory", Entries)
+    register_reference_style("sphinxcontrib.bibtex.style.referencing", "mdtheory", AuthorYear)
+    app.setup_extension("sphinxcontrib.bibtex")
+    app.config.bibtex_default_style = app.config.bibtex_reference_style = "mdtheory"
+    app.config.bibtex_bibfiles = ["references.bib"]

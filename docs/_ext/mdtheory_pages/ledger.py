@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mdtheory_pages.bibliography import cited
 from mdtheory_pages.files import Pages
 from proofs_check.statement import COVERS, ENOUGH, SCOPES, STRENGTHS
 
@@ -319,16 +320,17 @@ def proof_text(file: Path) -> str:
     """The file's docstring without the id that it starts with: the proof, in Markdown with TeX."""
     text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
     text = re.sub(r"^\w+(, second file)?: ", "", text)
-    return text[:1].upper() + text[1:] + "\n"
+    pieces = re.split(r"(`+[^`]+`+)", text[:1].upper() + text[1:])
+    return "".join(p if i % 2 else cited(p, "{cite}") for i, p in enumerate(pieces)) + "\n"
 
 
 def markdown(text: str) -> str:
-    """Plain text for Markdown: what would be markup is escaped, except inside $...$ and
-    backticks.
+    """Plain text for Markdown: what would be markup is escaped and keys are cited, except inside
+    $...$ and backticks.
     """
     pieces = re.split(r"(\$[^$]+\$|`+[^`]+`+)", text)
     return "".join(
-        piece if i % 2 else re.sub(r"([\\*_<>\[\]#|~^])", r"\\\1", piece)
+        piece if i % 2 else cited(re.sub(r"([\\*_<>\[\]#|~^])", r"\\\1", piece), "{cite}")
         for i, piece in enumerate(pieces)
     )
 

@@ -1,6 +1,4 @@
-"""Two roles: ``{claim}`C05``` links to a claim with its verdict, ``{cite}`finn2017maml``` to the
-bibliography.
-"""
+"""A role: ``{claim}`C05``` links to a claim."""
 
 from __future__ import annotations
 
@@ -12,8 +10,6 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
-
-from mdtheory_pages import bibliography
 
 
 class ClaimRole(SphinxRole):
@@ -32,18 +28,6 @@ class ClaimRole(SphinxRole):
         return [_reference(self, f"claim-{self.text.lower()}", self.text)], []
 
 
-class CiteRole(SphinxRole):
-    """A link to the bibliography: authors and year."""
-
-    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        entries = bibliography.read(Path(self.env.srcdir) / "references.bib")
-        if self.text not in entries:
-            raise ValueError(
-                f"references.bib must hold every key that is cited, got {self.text!r}; add it"
-            )
-        return [_reference(self, f"bib-{self.text}", bibliography.short(entries[self.text]))], []
-
-
 def _reference(role: SphinxRole, target: str, text: str) -> nodes.Node:
     options: dict[str, Any] = {
         "refdomain": "std",
@@ -58,6 +42,5 @@ def _reference(role: SphinxRole, target: str, text: str) -> nodes.Node:
 
 
 def add(app: Sphinx) -> None:
-    """Make the roles known."""
+    """Make the role known."""
     app.add_role("claim", ClaimRole())
-    app.add_role("cite", CiteRole())

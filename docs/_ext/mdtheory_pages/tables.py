@@ -9,7 +9,6 @@ import re
 from typing import Any
 
 from mdtheory_pages.api import public_name
-from mdtheory_pages.bibliography import KEY
 from mdtheory_pages.files import Pages
 from mdtheory_pages.ledger import cell, markdown
 
@@ -25,11 +24,6 @@ def write(pages: Pages) -> None:
 def first_sentence(thing: Any) -> str:
     """The first paragraph of a docstring."""
     return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
-
-
-def cited(text: str) -> str:
-    """Bibliography keys become links."""
-    return KEY.sub(lambda match: f"[{match[0]}](#bib-{match[0]})", cell(text))
 
 
 def geometries_page() -> str:
@@ -51,7 +45,7 @@ def geometries_page() -> str:
         link = f"[`{slug}`](#{public_name(factory)})"
         neutral = "yes" if made.starts_as_maml else "no"
         lines.append(
-            f"| {link} | {cell(first_sentence(factory))} | {cited(made.source)} | {neutral} |"
+            f"| {link} | {cell(first_sentence(factory))} | {cell(made.source)} | {neutral} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -44,8 +44,8 @@ class Estimator(ABC):
     ``batched``: compute tasks at once by vmap over *whole task gradients* (never differentiate
     through a vmap), ``chunk`` at a time, and add the chunks up; otherwise one task after the other.
     The numbers are the same up to rounding. Where torch cannot (recurrent layers, branches on
-    values), and for tasks of unequal sizes, it loops. Without a ``chunk`` all tasks are tried, and half as
-    many whenever the accelerator's memory does not suffice; what was found stays.
+    values), and for tasks of unequal sizes, it loops. Without a ``chunk`` all tasks are tried, and
+    half as many whenever the accelerator's memory does not suffice; what was found stays.
 
     A subclass defines :meth:`surrogate` and :meth:`task_gradient`; the contract differentiates the
     first numerically and compares it with the second.

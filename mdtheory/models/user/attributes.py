@@ -134,7 +134,12 @@ def _undo(value: Any, depth: int = DEPTH) -> Callable[[], None]:
         return put_members
     if isinstance(value, tuple):
         parts = [_undo(item, depth - 1) for item in value]
-        return lambda: [part() for part in parts] and None
+
+        def put_parts() -> None:
+            for part in parts:
+                part()
+
+        return put_parts
     return _undo(vars(value), depth - 1) if hasattr(value, "__dict__") else lambda: None
 
 
@@ -143,10 +148,10 @@ class Held:
 
     def __init__(self, model: nn.Module, places: list[Place]):
         modules = dict(model.named_modules())
-        self._rows = []
+        self._rows: list[tuple[dict[str, Any], str, Any, Callable[[], None]]] = []
         for path, name in places:
             if path in modules:
-                own = vars(modules[path])
+                own = modules[path].__dict__
                 value = own.get(name, MISSING)
                 self._rows.append((own, name, value, _undo(value)))
 

@@ -174,7 +174,8 @@ def _slopes(value: Tensor, own: list[nn.Parameter], *, create_graph: bool = Fals
 
 def random_states(x: Inputs) -> dict[str, Any]:
     """The generators that anybody may draw from, by name."""
-    _, numbers, position, *_ = np.random.get_state()  # noqa: NPY002
+    legacy: Any = np.random.get_state()  # noqa: NPY002
+    _, numbers, position, *_ = legacy
     states: dict[str, Any] = {
         "the global random generator": torch.get_rng_state(),
         "numpy's global random generator": (position, numbers.tobytes()),

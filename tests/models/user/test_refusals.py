@@ -280,7 +280,8 @@ def fused_attention(model, x):
     [
         (
             lambda m, x: F.dropout(m.linear(x), 0.5),
-            r"draws from the global random generator in the model itself \(Doing\); remove the dropout",
+            r"draws from the global random generator in the model itself \(Doing\); "
+            "remove the dropout",
         ),
         (
             lambda m, x: m.linear(F.relu_(x)),

@@ -1,0 +1,36 @@
+"""The precision of products: younger than the first records, whose digests it leaves alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mdtheory.config import RunConfig, parse
+from mdtheory.kernels.precision import precision
+
+
+def test_at_its_default_it_is_neither_written_nor_digested() -> None:
+    plain, named = parse({}, origin="a"), parse({"precision": "float32"}, origin="b")
+    assert "precision" not in plain.to_toml() + plain.to_json()
+    assert plain.digest == named.digest
+
+
+def test_tf32_is_another_run_and_survives_writing() -> None:
+    fast = parse({"precision": "tf32"}, origin="a")
+    assert fast.digest != RunConfig().digest and 'precision = "tf32"' in fast.to_toml()
+
+
+def test_another_word_is_refused() -> None:
+    with pytest.raises(ValueError, match="precision"):
+        parse({"precision": "tf16"}, origin="a")
+    with pytest.raises(ValueError, match="tf32"), precision("tf23"):
+        pass
+
+
+@pytest.mark.parametrize("name", ["float32", "tf32"])
+def test_it_holds_inside_only(name: str) -> None:
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32
+    with precision(name):
+        assert cudnn.allow_tf32 == matmul.allow_tf32 == (name == "tf32")
+    assert (cudnn.allow_tf32, matmul.allow_tf32) == before
