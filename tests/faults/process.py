@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 60.0
-"""Seconds after which a command hangs."""
+PATIENCE = 60.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+"""Seconds after which a command hangs: a minute, or more where others wait for the processors."""
 
 
 @dataclass(frozen=True)
