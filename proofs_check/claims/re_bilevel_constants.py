@@ -208,7 +208,10 @@ def library_maps(run: Run, *, share: float = 1.0) -> None:
             top = potentials.certificate(map)[1] if ridge else library_certificate(map)[1]
             target, z = map.random("re", "t", seed), map.random("re", "z", seed)
             alpha, big_l, rho = 0.1, 1.2, 0.2
-            f = lambda v, t=target: 0.5 * (v - t).square().sum() + 0.2 * torch.cos(v).sum()  # noqa: E731
+
+            def f(v: Tensor, t: Tensor = target) -> Tensor:
+                return 0.5 * (v - t).square().sum() + 0.2 * torch.cos(v).sum()
+
             query = lambda v: torch.sin(v).sum()  # noqa: E731
             for k in (0, 1, 3):
                 step = 1e-4 * map.random("re", "d", seed)
