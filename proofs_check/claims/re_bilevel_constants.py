@@ -200,10 +200,7 @@ def library_maps(run: Run, *, share: float = 1.0) -> None:
     """
     worst = 0.0
     for seed in range(4):
-        for map, top in (
-            (certified(seed, 3.0, kronecker=False), None),
-            (potentials.ridge(seed, 2.0), None),
-        ):
+        for map in (certified(seed, 3.0, kronecker=False), potentials.ridge(seed, 2.0)):
             ridge = hasattr(map.map, "curvature")
             top = potentials.certificate(map)[1] if ridge else library_certificate(map)[1]
             target, z = map.random("re", "t", seed), map.random("re", "z", seed)
