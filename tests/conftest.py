@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,3 +119,28 @@ def mini_imagenet_path() -> Path:
             pytrace=False,
         )
     return path
+
+
+REGISTRIES = {
+    "mdtheory.geometry.base": "geometries",
+    "mdtheory.maps.base": "maps",
+    "mdtheory.models.base": "models",
+    "mdtheory.inner.estimators.base": "estimators",
+    "mdtheory.data.sources.base": "data_sources",
+    "mdtheory.data.readers": "readers",
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_registered() -> Iterator[None]:
+    """What a test registers, by a plug-in say, is gone with it."""
+    loaded = [(sys.modules[m], name) for m, name in REGISTRIES.items() if m in sys.modules]
+    known = [getattr(module, name) for module, name in loaded]
+    held = [(registry, dict(registry._factories)) for registry in known]
+    yield
+    for registry, factories in held:
+        added = [slug for slug in registry._factories if slug not in factories]
+        for slug in added:
+            if registry._factories[slug].__module__.startswith("mdtheory."):
+                continue  # found by discovery since
+            del registry._factories[slug]

