@@ -182,6 +182,7 @@ def test_entries_keep_their_capitals_and_citations_have_no_brackets(tmp_path):
     assert status == 0
     assert "by Finn *et al.*, 2017, Shalev-Shwartz, 2012, Attouch and Bolte, 2009." in text
     assert "[arnold2021kfo] Sébastien" in text
+    assert "*Operations Research Letters*, 31(3), 2003." in text
     assert "When MAML Can Adapt Fast and How to Assist When It Cannot" in text
 
 
