@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdtheory.core.estimate import Z95, estimate, standard_error
-from mdtheory.core.types import Estimate
+from mdtheory.core.estimate import Z95, Estimate, estimate, standard_error
 
 ENOUGH_SEEDS = 3  # for an answer that is more than suggestive
 Z80 = 0.8416  # the quantile of 80% power

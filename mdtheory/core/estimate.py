@@ -1,17 +1,39 @@
-"""A mean with its interval: the one place that knows 1.96."""
+"""A mean with its interval: the one place that knows 1.96. Loads no torch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
-from mdtheory.core.types import Estimate
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Z95 = 1.96
 """Standard errors on either side of a mean in a normal 95% interval."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over ``n`` independent tasks with the half-width of its normal 95% interval, 1.96 sd /
+    sqrt(n).
+
+    units: those of the quantity; printed as per cent of 1.
+
+    >>> import mdtheory
+    >>> print(mdtheory.Estimate(mean=0.481, half_width=0.0187, n=1000))
+    48.10 ± 1.87%
+    """
+
+    mean: float
+    half_width: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{100 * self.mean:.2f} ± {100 * self.half_width:.2f}%"
 
 
 def estimate(values: Tensor | np.ndarray | Sequence[float]) -> Estimate:
@@ -22,7 +44,7 @@ def estimate(values: Tensor | np.ndarray | Sequence[float]) -> Estimate:
     >>> print(mdtheory.estimate(torch.tensor([0.4, 0.5, 0.6])))
     50.00 ± 11.32%
     """
-    given = values.detach().cpu() if isinstance(values, Tensor) else values
+    given = values if isinstance(values, np.ndarray | Sequence) else values.detach().cpu()
     array = np.asarray(given, dtype=np.float64)
     if array.ndim != 1 or len(array) < 2:
         raise ValueError(

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from mdtheory.core import tree
-from mdtheory.core.estimate import estimate
+from mdtheory.core.estimate import Estimate, estimate
 from mdtheory.core.inputs import rows as rows_of
-from mdtheory.core.types import Episode, Estimate, Params
+from mdtheory.core.types import Episode, Params
 from mdtheory.inner.batching import at_once, over_tasks
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import states
