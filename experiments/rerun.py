@@ -22,6 +22,7 @@ from experiments.records import COMPARED, FOLDER, Record
 from experiments.reproduce import work_on
 from experiments.result_tables import read
 from experiments.status import Run, wanted
+from mdtheory.core.estimate import Z95
 
 LEAST_TOLERANCE = 0.02  # of accuracy
 ERRORS = 3.0  # standard errors
@@ -46,7 +47,7 @@ def differences(mine: Path, theirs: Path) -> list[str]:
         found.append(f"{mine.name} must come from the same configuration and data")
     for one, other in zip(fresh.result.protocols, kept.result.protocols, strict=True):
         allowed = max(
-            LEAST_TOLERANCE, ERRORS * (one.half_width**2 + other.half_width**2) ** 0.5 / 1.96
+            LEAST_TOLERANCE, ERRORS * (one.half_width**2 + other.half_width**2) ** 0.5 / Z95
         )
         if abs(one.accuracy - other.accuracy) > allowed:
             found.append(

@@ -14,18 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mdtheory.core.estimate import Z95, Estimate, estimate, standard_error
+
 ENOUGH_SEEDS = 3  # for an answer that is more than suggestive
-Z95 = 1.96
 Z80 = 0.8416  # the quantile of 80% power
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with the half-width of its normal 95% interval over ``n`` tasks."""
-
-    mean: float
-    half_width: float
-    n: int
 
 
 @dataclass(frozen=True)
@@ -81,19 +73,9 @@ class Crossed:
         return float(2 * t.sf(abs(self.mean) / self.error, self.freedom))
 
 
-def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
-    """Mean and 1.96 sd / sqrt(n), sd with n - 1 in the denominator. shape: (n >= 2,)"""
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1 or len(array) < 2:
-        raise ValueError(
-            f"values must be at least 2 numbers, got shape {array.shape}; test on more tasks"
-        )
-    return Estimate(float(array.mean()), Z95 * _standard_error(array), len(array))
-
-
 def p_value(differences: np.ndarray) -> float:
     """Two-sided, normal approximation, of a zero mean; 1 where all differences are 0."""
-    error, mean = _standard_error(differences), float(differences.mean())
+    error, mean = standard_error(differences), float(differences.mean())
     if error == 0:
         return 1.0 if mean == 0 else 0.0
     return math.erfc(abs(mean) / error / math.sqrt(2))
@@ -154,7 +136,7 @@ def over_seeds(means: Sequence[float]) -> Estimate:
     array = np.asarray(means, dtype=np.float64)
     if len(array) < 2:
         raise ValueError(f"an interval over seeds needs at least 2, got {len(array)}; run more")
-    wide = float(t.ppf(0.975, len(array) - 1)) * _standard_error(array)
+    wide = float(t.ppf(0.975, len(array) - 1)) * standard_error(array)
     return Estimate(float(array.mean()), wide, len(array))
 
 
@@ -176,17 +158,13 @@ def compare(gaps: Mapping[str, np.ndarray]) -> dict[str, Difference]:
             found[name] = (mean, model.p, model.error, seeds)
         else:
             averaged = table.mean(axis=0)
-            error = _standard_error(averaged)
+            error = standard_error(averaged)
             found[name] = (estimate(averaged), p_value(averaged), error, seeds)
     corrected = holm([p for _, p, _, _ in found.values()])
     return {
         name: Difference(mean, p, after, (Z95 + Z80) * error, seeds)
         for (name, (mean, p, error, seeds)), after in zip(found.items(), corrected, strict=True)
     }
-
-
-def _standard_error(values: np.ndarray) -> float:
-    return float(np.asarray(values, np.float64).std(ddof=1)) / math.sqrt(len(values))
 
 
 def p_text(p: float) -> str:

@@ -12,10 +12,10 @@ from . import (
     meta as meta,
     models as models,
 )
+from .core.estimate import Estimate as Estimate
 from .core.objectives import Objective as Objective
 from .core.types import (
     Episode as Episode,
-    Estimate as Estimate,
     MetaGradient as MetaGradient,
 )
 from .data import (

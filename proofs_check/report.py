@@ -8,14 +8,15 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from mdtheory.core.progress import PATIENCE, ProgressBar
 from proofs_check import kernel
 from proofs_check.claim import Claim, Statement
 from proofs_check.engine import modules, plug_in, run_all
@@ -205,24 +206,19 @@ def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 
 
 def _run(names: list[str], jobs: int) -> dict[str, Row]:
-    columns = (
-        TextColumn("{task.description:>12}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("running", total=None)
+    finished, whole = 0, len(names)
+    with closing(ProgressBar("claims", patience=PATIENCE)) as bar:
 
         def start(total: int) -> None:
-            progress.update(task, total=total)
+            nonlocal whole
+            whole = total
 
-        return run_all(
-            names,
-            jobs=jobs,
-            started=start,
-            done=lambda name: progress.update(task, description=name, advance=1),
-        )
+        def done(name: str) -> None:
+            nonlocal finished
+            finished += 1
+            bar.update(finished, whole, note=name)
+
+        return run_all(names, jobs=jobs, started=start, done=done)
 
 
 def main(

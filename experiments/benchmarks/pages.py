@@ -241,10 +241,10 @@ def _bars(axis: Any, record: BenchRecord, shot: int, what: str) -> Any:
     colours = [plots.COLOURS[0 if one.work.implementation == OURS else 4] for one in found]
     hatches = ["" if record.right(one) else "//" for one in found]
     drawn = axis.barh(labels, [value(one) / unit for one in found], color=colours, hatch=hatches)
-    axis.bar_label(drawn, fmt="%.2f", fontsize=6, padding=2)
+    axis.bar_label(drawn, fmt="%.2f", fontsize=7, padding=2)
     axis.margins(x=0.08)
     axis.invert_yaxis()
-    axis.tick_params(axis="y", labelsize=6)
+    axis.tick_params(axis="y", labelsize=7)
     title = f"{shot}-shot, K = {size.n_steps} (hatched: wrong)"
     axis.set(title=title, xlabel=f"{what} (1: our MAML)" if ground else what)
     return axis

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Protocol
 
 from experiments.benchmarks.case import Size
 from experiments.benchmarks.lower_bound import convolution_flops
+from mdtheory.core.progress import ProgressBar, say
 
 PROCESS = 5.0  # seconds to start one and to import torch
 USUAL = 5e10  # operations a second of an unfused meta-iteration
@@ -52,37 +53,22 @@ class Count:
 
 @contextmanager
 def bar(whole: Count) -> Iterator[Tell]:
-    """Count, rate and time left, the time by what the things done were expected to take; lines
-    where stderr is no terminal.
+    """A bar over the seconds that all of it is expected to take; lines where stderr is no
+    terminal.
     """
-    from rich import progress as rich
-    from rich.console import Console
+    done, total = Count(), round(whole.seconds)
+    shown = ProgressBar("seconds", total=total) if sys.stderr.isatty() else None
 
-    console = Console(stderr=True)
-    columns = (
-        rich.TextColumn("{task.description}"),
-        rich.BarColumn(bar_width=20),
-        rich.TextColumn("{task.fields[said]}"),
-    )
-    done, begun = Count(), time.monotonic()
-    with rich.Progress(*columns, console=console, disable=not console.is_terminal) as shown:
-        task = shown.add_task("", total=whole.seconds, said="")
+    def tell(what: str, expected: float = PROCESS) -> None:
+        said = f"{done.things + 1}/{whole.things} {what}"
+        if shown is None:
+            say(f"{said}, {timedelta(seconds=total - round(done.seconds))} left")
+        else:
+            shown.update(round(done.seconds), note=said)
+        done(what, expected)
 
-        def tell(what: str, expected: float = PROCESS) -> None:
-            passed = time.monotonic() - begun
-            said = f"{done.things + 1}/{whole.things}"
-            if done.seconds:
-                left = (whole.seconds - done.seconds) * passed / done.seconds
-                said += f", {60 * done.things / passed:.1f}/min, {_time(left)} left"
-            shown.update(task, completed=done.seconds, description=what, said=said)
-            if not console.is_terminal:
-                sys.stderr.write(f"[{said}] {what}\n")
-            done(what, expected)
-
+    try:
         yield tell
-        shown.update(task, completed=whole.seconds)
-
-
-def _time(seconds: float) -> str:
-    minutes = max(1, round(seconds / 60))
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+    finally:
+        if shown is not None:
+            shown.close()

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mdtheory.contract.setting import ContractViolation, Setting
 from mdtheory.core import tree
+from mdtheory.core.torch_private import TorchDispatchMode
 from mdtheory.core.types import Episode, Params
 from mdtheory.meta.learner import MetaLearner
 

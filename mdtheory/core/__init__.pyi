@@ -2,6 +2,7 @@ from . import (
     seeding as seeding,
     tree as tree,
 )
+from .estimate import Estimate as Estimate
 from .objectives import (
     Objective as Objective,
     Term as Term,
@@ -10,7 +11,6 @@ from .registry import Registry as Registry
 from .tree import ParameterTree as ParameterTree
 from .types import (
     Episode as Episode,
-    Estimate as Estimate,
     LossFunction as LossFunction,
     MetaGradient as MetaGradient,
     Params as Params,

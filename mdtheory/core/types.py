@@ -71,25 +71,5 @@ class MetaGradient:
     stats: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over ``n`` independent tasks with the half-width of its normal 95% interval, 1.96 sd /
-    sqrt(n).
-
-    units: those of the quantity; printed as per cent of 1.
-
-    >>> import mdtheory
-    >>> print(mdtheory.Estimate(mean=0.481, half_width=0.0187, n=1000))
-    48.10 ± 1.87%
-    """
-
-    mean: float
-    half_width: float
-    n: int
-
-    def __str__(self) -> str:
-        return f"{100 * self.mean:.2f} ± {100 * self.half_width:.2f}%"
-
-
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 """``loss(outputs, targets) -> scalar``, a mean over the items."""

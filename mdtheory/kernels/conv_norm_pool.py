@@ -14,10 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import TransformType
-from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
-from torch.autograd import forward_ad
 
+from mdtheory.core.torch_private import forward_mode, gradient_levels
 from mdtheory.kernels import cpp
 from mdtheory.kernels.compile import library
 from mdtheory.kernels.formulas import First, Plan
@@ -66,8 +64,7 @@ def suits(x: Tensor, weight: Tensor, *others: Tensor, window: int = 2, slope: fl
         or min(x.shape[2:]) < window
     ):
         return False
-    orders = levels().count(TransformType.Grad)
-    return orders <= 2 and _machine_suits(x, weight, window, slope)
+    return gradient_levels() <= 2 and _machine_suits(x, weight, window, slope)
 
 
 def traceable() -> bool:
@@ -75,13 +72,7 @@ def traceable() -> bool:
     ordinary ones, and there is no forward mode.
     """
     recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    forward_mode = TransformType.Jvp in levels() or forward_ad._current_level >= 0
-    return not recorded and not forward_mode
-
-
-def levels() -> list[TransformType]:
-    """The transforms of torch.func that are under way, from the outermost."""
-    return [interpreter.key() for interpreter in retrieve_all_functorch_interpreters()]
+    return not recorded and not forward_mode()
 
 
 def _machine_suits(x: Tensor, weight: Tensor, window: int, slope: float) -> bool:

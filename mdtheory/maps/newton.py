@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.func import vjp
 
 from mdtheory.core import tree
+from mdtheory.core.cg import conjugate_gradients
 from mdtheory.core.types import Params
 
 Operator = Callable[..., Tensor]
@@ -134,7 +135,8 @@ def _newton(operator: Callable[[Tensor], Tensor], y: Tensor, budget: Budget) -> 
     for _ in range(budget.newton_steps):
         if size <= target:
             break
-        step = _conjugate_gradients(product, residual, tol=min(0.1, size) * 1e-2, steps=cg_steps)
+        tolerance = min(0.1, size) * 1e-2
+        step = conjugate_gradients(product, residual, steps=cg_steps, tolerance=tolerance).x
         scale = 1.0
         while (
             scale > 1e-10
@@ -153,26 +155,3 @@ def _newton(operator: Callable[[Tensor], Tensor], y: Tensor, budget: Budget) -> 
         f"the gradient map could not be inverted: residual {size:.2e}, wanted {target:.2e}; "
         "it must be the gradient of a smooth strongly convex function, and phi in its range"
     )
-
-
-def _conjugate_gradients(
-    product: Callable[[Tensor], Tensor], b: Tensor, *, tol: float, steps: int
-) -> Tensor:
-    """v with ||product(v) - b|| <= tol ||b||, or the best after so many steps; ``product``:
-    symmetric positive definite.
-    """
-    v, residual = torch.zeros_like(b), b
-    direction, square = b, float(b.dot(b))
-    goal = tol * tol * square
-    for _ in range(steps):
-        if square <= goal:
-            break
-        image = product(direction)
-        curvature = float(direction.dot(image))
-        if not curvature > 0:
-            break
-        v = v + (square / curvature) * direction
-        residual = residual - (square / curvature) * image
-        previous, square = square, float(residual.dot(residual))
-        direction = residual + (square / previous) * direction
-    return v

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from mdtheory.core.torch_private import foreach_copy_, foreach_norm
 from mdtheory.core.types import Episode
 from mdtheory.inner.problem import noise_from
 from mdtheory.meta.clip import Clipping
@@ -138,7 +139,7 @@ class CapturedIterations:
         episodes = self.feed.episodes()
         with noise_from(self.feed.noise):
             result = self.learner.meta_gradient(episodes)
-            torch._foreach_copy_(
+            foreach_copy_(
                 list(self.gradients.values()), [result.grads[name] for name in self.gradients]
             )
             means = {n.removeprefix("query_"): v.mean() for n, v in result.stats.items()}
@@ -307,7 +308,7 @@ def why_not(
 
 def _largest(tensors: Any) -> list[Tensor]:
     """The largest absolute entry of each, which is finite where all of them are. shapes: ()"""
-    return list(torch._foreach_norm([value.detach() for value in tensors], float("inf")))
+    return list(foreach_norm([value.detach() for value in tensors], float("inf")))
 
 
 def _is_finite(value: float) -> bool:

@@ -4,7 +4,6 @@ comparisons.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,8 +12,9 @@ import torch
 from torch import Tensor
 
 from mdtheory.core import tree
+from mdtheory.core.estimate import Estimate, estimate
 from mdtheory.core.inputs import rows as rows_of
-from mdtheory.core.types import Episode, Estimate, Params
+from mdtheory.core.types import Episode, Params
 from mdtheory.inner.batching import at_once, over_tasks
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import states
@@ -45,25 +45,6 @@ class Scores:
     def estimate(self, n: int | None = None) -> Estimate:
         """The mean accuracy with its 95% interval, over the first ``n`` tasks (default: all)."""
         return estimate(self.accuracy if n is None else self.accuracy[:n])
-
-
-def estimate(values: Tensor) -> Estimate:
-    """Mean and half-width 1.96 sd / sqrt(n), sd with n - 1 in the denominator, of independent
-    values. shape: (n >= 2,)
-
-    >>> import torch, mdtheory
-    >>> print(mdtheory.estimate(torch.tensor([0.4, 0.5, 0.6])))
-    50.00 ± 11.32%
-    """
-    n = len(values)
-    if n < 2:
-        raise ValueError(f"an interval must rest on at least 2 tasks, got {n}; evaluate on more")
-    values = values.double()
-    return Estimate(
-        mean=values.mean().item(),
-        half_width=1.96 * values.std(correction=1).item() / math.sqrt(n),
-        n=n,
-    )
 
 
 def paired(first: Scores, second: Scores) -> Estimate:

@@ -33,14 +33,14 @@ SHIFT = Formula(
     left=sp.Symbol("|m|", nonnegative=True),
     relation="<=",
     right=2 * _SCALE,
-    text=r"g=(sz_1,\ sz_2+mz_1)\text{ monotone}\iff{formula}",
+    text=r"g=(sz_1,\ sz_2+mz_1)\text{ monotone}\iff {formula}",
 )
 STRIP = Formula(
     left=_RADIUS,
     relation="<=",
     right=3 * sp.sqrt(3 * sp.Symbol("s_1", positive=True)),
     text=r"g=(s_1z_1,\ z_2\,\mathrm{sigmoid}(z_1))\text{ monotone on }\mathbb R\times[-R,R]"
-    r"\iff{formula}",
+    r"\iff {formula}",
 )
 
 claim = Claim(

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from mdtheory.core import seeding, tree
+from mdtheory.core.estimate import Estimate
 from mdtheory.core.objectives import Objective
 from mdtheory.core.registry import Registry, load_plugin
 from mdtheory.core.stop_gradient import recording, replaying, stop_gradient
-from mdtheory.core.types import Episode, Estimate
+from mdtheory.core.types import Episode
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mdtheory.core import seeding
-from mdtheory.core.types import Estimate
+from mdtheory.core.estimate import Estimate
 from mdtheory.data.glyphs import IMAGES_PER_CLASS, GlyphSet
 
 

@@ -63,6 +63,12 @@ def test_a_constant_is_described_where_it_is_made():
     assert api.docstring("mdtheory.models", "LOST", object()) == ""
 
 
+def test_an_alias_inside_a_type_has_its_name():
+    given = ("(x: int)", "tuple[Tensor, TypeAliasForwardRef('Params')]")
+    assert api.signature(None, "", "", None, None, *given) == ("(x: int)", "tuple[Tensor, Params]")
+    assert api.signature(None, "", "", None, None, "()", "") == ("()", "")
+
+
 @pytest.fixture
 def planted(tmp_path, monkeypatch):
     """A face that lists one name of two."""

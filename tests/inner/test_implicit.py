@@ -15,7 +15,7 @@ from mdtheory.core.objectives import Objective
 from mdtheory.core.types import Episode
 from mdtheory.geometry import Geometry, geometries
 from mdtheory.inner.estimators import estimators
-from mdtheory.inner.estimators.implicit import NegativeCurvatureError, conjugate_gradients
+from mdtheory.inner.estimators.implicit import NegativeCurvatureError, solve
 from mdtheory.meta import MetaLearner
 from tests.contract.cases import distance
 
@@ -67,13 +67,13 @@ def test_equals_the_closed_form_of_ridge_regression():
 def test_a_sign_error_in_the_implicit_term_would_be_seen(monkeypatch):
     """Negative control: + in place of - before the mixed derivative."""
     learner, episode = least_squares()
-    solve = conjugate_gradients
+    right = solve
 
     def flipped(*args, **options):
-        v, residual = solve(*args, **options)
+        v, residual = right(*args, **options)
         return tree.tree_map(torch.neg, v), residual
 
-    monkeypatch.setattr("mdtheory.inner.estimators.implicit.conjugate_gradients", flipped)
+    monkeypatch.setattr("mdtheory.inner.estimators.implicit.solve", flipped)
     with pytest.raises(ValueError, match=r"a solution of its linear system with the residual 2"):
         learner.meta_gradient([episode])
     monkeypatch.setattr("mdtheory.inner.estimators.implicit._demand_solution", lambda *a: None)
@@ -192,22 +192,16 @@ def test_conjugate_gradients_solve_and_report_their_residual():
     rng = torch.Generator().manual_seed(0)
     root = torch.randn(6, 6, generator=rng)
     matrix, b = root @ root.T + torch.eye(6), torch.randn(6, generator=rng)
-    solved, residual = conjugate_gradients(
-        lambda v: {"x": matrix @ v["x"]}, {"x": b}, steps=50, tolerance=1e-12
-    )
+    solved, residual = solve(lambda v: {"x": matrix @ v["x"]}, {"x": b}, steps=50, tolerance=1e-12)
     assert torch.allclose(solved["x"], torch.linalg.solve(matrix, b), rtol=1e-9)
-    short, reported = conjugate_gradients(
-        lambda v: {"x": matrix @ v["x"]}, {"x": b}, steps=2, tolerance=1e-12
-    )
+    short, reported = solve(lambda v: {"x": matrix @ v["x"]}, {"x": b}, steps=2, tolerance=1e-12)
     true = float((matrix @ short["x"] - b).norm() / b.norm())
     assert math.isclose(float(reported), true, rel_tol=1e-9)
     assert true > 1e-4 > float(residual)
 
 
 def test_nothing_to_solve_is_solved_by_zero():
-    solved, residual = conjugate_gradients(
-        lambda v: v, {"x": torch.zeros(3)}, steps=5, tolerance=1e-12
-    )
+    solved, residual = solve(lambda v: v, {"x": torch.zeros(3)}, steps=5, tolerance=1e-12)
     assert torch.equal(solved["x"], torch.zeros(3)) and residual == 0
 
 

@@ -101,7 +101,7 @@ def test_estimate_is_the_textbook_interval():
     assert found.mean == pytest.approx(mean, rel=1e-6)
     assert found.half_width == pytest.approx(1.96 * sd / 2, rel=1e-6)
     assert found.n == 4
-    with pytest.raises(ValueError, match="at least 2 tasks, got 1"):
+    with pytest.raises(ValueError, match=r"at least 2 tasks, one value each, got the shape \(1,\)"):
         estimate(torch.ones(1))
 
 

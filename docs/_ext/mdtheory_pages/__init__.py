@@ -33,6 +33,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("mdtheory_ledger", "proofs_check/ledger.json", "env")
     app.connect("builder-inited", generate)
     app.connect("autodoc-process-docstring", api.process)
+    app.connect("autodoc-process-signature", api.signature)
     roles.add(app)
     bibliography.add(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -125,6 +125,14 @@ def process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[
     lines[:] = safe("\n".join(lines)).split("\n")
 
 
+def signature(
+    app: Any, what: str, name: str, obj: Any, options: Any, given: str, returned: str
+) -> tuple[str, str]:
+    """An alias inside another type by its name; Sphinx prints its own placeholder."""
+    placeholder = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
+    return tuple(placeholder.sub(r"\1", text) if text else text for text in (given, returned))
+
+
 _SENTENCE = re.compile(r"(?<=[a-z)`]\.) (?=[A-Z`])")
 _KEEP = re.compile(r"``.+?``|:[\w:]+:`[^`]+`|`[^`]+`(?!`)", re.DOTALL)
 _EMPHASIS = re.compile(r"(?<![\w*\\])\*(\w[^*\n]{0,60}?\w|\w)\*(?![\w*])")

@@ -11,8 +11,9 @@ from typing import Any
 
 from pybtex.plugin import register_plugin
 from pybtex.style import labels
+from pybtex.style.formatting import toplevel
 from pybtex.style.formatting.unsrt import Style as Unsorted
-from pybtex.style.template import field as bib_field, sentence, tag
+from pybtex.style.template import field as bib_field, optional, optional_field, sentence, tag
 from sphinx.application import Sphinx
 from sphinxcontrib.bibtex.plugin import register_plugin as register_reference_style
 from sphinxcontrib.bibtex.style.referencing import BracketStyle
@@ -46,6 +47,17 @@ class Entries(Unsorted):
         return sentence[title] if as_sentence else title
 
     format_btitle = format_title
+
+    def get_article_template(self, e: Any) -> Any:
+        """An article; one with a volume need not have pages."""
+        where = sentence[
+            tag("em")[bib_field("journal")],
+            optional_field("volume"),
+            optional["pages ", bib_field("pages")],
+            bib_field("year"),
+        ]
+        names, title = self.format_names("author"), self.format_title(e, "title")
+        return toplevel[names, title, where, sentence[optional_field("note")]]
 
 
 def _bare() -> BracketStyle:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import grad, vjp
 
 from mdtheory.core import tree
+from mdtheory.core.cg import conjugate_gradients
 from mdtheory.core.types import Params
 from mdtheory.inner.estimators.base import Estimator, TaskGradient, estimators
 from mdtheory.inner.problem import Problem
@@ -79,7 +80,7 @@ class Implicit(Estimator):
         def product(v: Params) -> Params:
             return vjp(partial(slope, meta), point)[1](v)[0]
 
-        solved, cg_residual = conjugate_gradients(
+        solved, cg_residual = solve(
             product, by_point, steps=self.cg_steps, tolerance=self.cg_tolerance
         )
         _demand_solution(product, solved, by_point, cg_residual)
@@ -117,7 +118,7 @@ class Implicit(Estimator):
             if not bool(tree.norm(gradient) > goal):
                 break
             hessian = vjp(partial(slope, meta), point)[1]
-            step, _ = conjugate_gradients(
+            step, _ = solve(
                 lambda v, product=hessian: product(v)[0],  # type: ignore[misc]
                 gradient,
                 steps=self.cg_steps,
@@ -175,32 +176,25 @@ def _demand_solution(
         )
 
 
-def conjugate_gradients(
+def solve(
     matvec: Callable[[Params], Params], b: Params, *, steps: int, tolerance: float
 ) -> tuple[Params, Tensor]:
     """v with ``matvec(v)`` = b for a symmetric positive definite operator, and ||matvec(v) - b|| /
-    ||b|| as recurred.
+    ||b|| as recurred: :func:`~mdtheory.core.cg.conjugate_gradients` on trees.
 
-    Hestenes and Stiefel 1952. Errors: :class:`NegativeCurvatureError` on the first direction p with
-    <p, A p> <= 0.
+    Errors: :class:`NegativeCurvatureError` on the first direction p with <p, A p> <= 0.
     """
-    v = tree.tree_map(torch.zeros_like, b)
-    residual, direction = b, b
-    square = whole = tree.dot(b, b)
-    for _ in range(steps):
-        if bool(square <= tolerance**2 * whole):
-            break
-        image = matvec(direction)
-        curvature = tree.dot(direction, image)
-        if not bool(curvature > 0):
-            raise NegativeCurvatureError(
-                "the task objective must be strongly convex at its minimiser, got curvature "
-                f"{float(curvature.detach()):.3g} along a "
-                "direction of the linear solve; raise the prior's precision or take more solver "
-                "steps"
-            )
-        length = square / curvature
-        v, residual = tree.axpy(length, direction, v), tree.axpy(-length, image, residual)
-        before, square = square, tree.dot(residual, residual)
-        direction = tree.axpy(square / before, direction, residual)
-    return v, torch.sqrt(square / whole.clamp_min(torch.finfo(whole.dtype).tiny))
+
+    def product(v: Tensor) -> Tensor:
+        return tree.flatten(matvec(tree.unflatten(v, b)))
+
+    whole = tree.flatten(b)
+    found = conjugate_gradients(product, whole, steps=steps, tolerance=tolerance)
+    if found.curvature is not None:
+        raise NegativeCurvatureError(
+            "the task objective must be strongly convex at its minimiser, got curvature "
+            f"{found.curvature:.3g} along a "
+            "direction of the linear solve; raise the prior's precision or take more solver "
+            "steps"
+        )
+    return tree.unflatten(found.x, b), whole.new_tensor(found.residual)

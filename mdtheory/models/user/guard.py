@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
-from torch._C._functorch import is_functorch_wrapped_tensor
 
+from mdtheory.core.torch_private import is_functorch_wrapped_tensor
 from mdtheory.models.norm import BatchStatNorm
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.modules.instancenorm import _InstanceNorm
+
+from mdtheory.core.torch_private import InstanceNorm
 
 
-class FixedInstanceNorm(_InstanceNorm):
+class FixedInstanceNorm(InstanceNorm):
     """What an ``InstanceNorm`` with running statistics is in evaluation mode, whatever ``train()``
     says later: y = weight (x - running_mean) / sqrt(running_var + eps) + bias.
     """

@@ -9,11 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
-from torch.nn.modules.instancenorm import _InstanceNorm
 
 from mdtheory.core.registry import unknown
+from mdtheory.core.torch_private import BatchNorm, Dropout, InstanceNorm
 from mdtheory.models.norm import BatchStatNorm, FixedStatNorm, check_policy, set_policy
 from mdtheory.models.user import attributes
 from mdtheory.models.user.guard import guard_buffers
@@ -78,9 +76,9 @@ def prepare(
     for module in prepared.modules():
         switch_dropout_off(module)
         write_out_weight_norm(module)
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, BatchNorm):
             _become_batch_stat_norm(module)
-        elif isinstance(module, _InstanceNorm):
+        elif isinstance(module, InstanceNorm):
             keep_instance_statistics(module)
     mark_loud_switches(prepared)
     set_policy(prepared, norm)
@@ -111,7 +109,7 @@ def _copy(model: nn.Module) -> nn.Module:
 
 def switch_dropout_off(module: Any) -> None:
     """Dropout that is off, or is to be, stays off when the model is later set to training."""
-    if isinstance(module, _DropoutNd):
+    if isinstance(module, Dropout):
         module.p = 0.0
     elif isinstance(module, nn.MultiheadAttention | nn.RNNBase):
         module.dropout = 0.0

@@ -8,11 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
-from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.parameter import is_lazy
 
+from mdtheory.core.torch_private import BatchNorm, Dropout, InstanceNorm, is_compiled
 from mdtheory.models.user import attributes
 
 NATIVE_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -42,10 +40,6 @@ def _has_torch_hook(module: nn.Module) -> bool:
     )
 
 
-def _is_compiled(module: nn.Module) -> bool:
-    return "_orig_mod" in module._modules or module._compiled_call_impl is not None
-
-
 RULES = (
     Rule(
         torch.jit.ScriptModule,
@@ -55,7 +49,7 @@ RULES = (
     ),
     Rule(
         nn.Module,
-        _is_compiled,
+        is_compiled,
         "is compiled, and would ignore replaced parameters",
         "pass the uncompiled module",
     ),
@@ -84,7 +78,7 @@ RULES = (
         "call eval() on the parametrized module first",
     ),
     Rule(
-        _DropoutNd,
+        Dropout,
         lambda m: m.p > 0 and m.training,
         "draws from the global random generator, so one task has no single loss",
         f"set p=0, or call eval() on it first, {NO_DROPOUT}",
@@ -117,13 +111,13 @@ RULES = (
         "use nn.LeakyReLU, or call eval() on it first",
     ),
     Rule(
-        _InstanceNorm,
+        InstanceNorm,
         lambda m: m.track_running_stats and m.training,
         "tracks running statistics, which change in every training pass",
         "set track_running_stats=False, or call eval() on it first to use what it has tracked",
     ),
     Rule(
-        (nn.LayerNorm, nn.GroupNorm, _InstanceNorm),
+        (nn.LayerNorm, nn.GroupNorm, InstanceNorm),
         lambda m: m.weight is None and m.bias is not None,
         "has a bias without a weight, for which torch's second derivatives are wrong",
         "give it a weight of ones with requires_grad=False",
@@ -135,13 +129,13 @@ RULES = (
         "set max_norm=None and sparse=False",
     ),
     Rule(
-        _BatchNorm,
+        BatchNorm,
         lambda m: type(m) not in NATIVE_BATCH_NORMS,
         "is a batch norm of another class, whose arithmetic is unknown",
         "use nn.BatchNorm1d, 2d or 3d, or mdtheory.models.BatchStatNorm",
     ),
     Rule(
-        _BatchNorm,
+        BatchNorm,
         lambda m: m.momentum is None and m.training and m.track_running_stats,
         "has momentum=None, a running average over all batches ever seen",
         "set momentum=0.1",

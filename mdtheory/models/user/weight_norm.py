@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import _WeightNorm
+
+from mdtheory.core.torch_private import WeightNorm
 
 
-class PlainWeightNorm(_WeightNorm):
+class PlainWeightNorm(WeightNorm):
     """w = g v / ||v||, the norm over all axes but ``dim``, or over all for dim = -1
     (salimans2016weight, eq. (2)).
 
@@ -23,5 +24,5 @@ class PlainWeightNorm(_WeightNorm):
 
 def write_out_weight_norm(module: nn.Module) -> None:
     """Change the class of torch's parametrization in place; everything else is left alone."""
-    if type(module) is _WeightNorm:
+    if type(module) is WeightNorm:
         module.__class__ = PlainWeightNorm
