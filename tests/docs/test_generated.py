@@ -114,7 +114,7 @@ def test_a_claim_s_page_has_statement_proof_checks_and_quantities():
         r"s\_1 = alpha \* beta, and \|x\|\_2 \< 1",
         "2 of 2",
         "| quadratic | PROVED | for all | `closed_form` | 3 |",
-        r"| lambda \\| K=5 | 2 | `2` |",
+        r"| lambda \| K=5 | 2 | `2` |",
         "literalinclude} /../proofs_check/claims/c05_implicit_prior.py",
     ):
         assert part in page, part
