@@ -13,6 +13,9 @@ import numpy as np
 import sympy as sp
 import torch
 
+from mdtheory.core import tree
+from mdtheory.core.types import Params
+from mdtheory.maps.iaf.certified_forms import CertifiedKroneckerIAF
 from proofs_check import formula
 from proofs_check.claim import Formula
 from proofs_check.claims.rb_certified_iaf import certified, claim, constant_coupling
@@ -119,3 +122,54 @@ no_mirror_map.mutant("the undisturbed map, an identity", spread=0.0)
 claim.kernel("sigmoid_slope_bound", part="form", about="printed")
 claim.kernel("gate_lipschitz", part="form", about="printed")
 claim.kernel("inverse_lipschitz", part="inverse", about="printed")
+
+
+class Halved(CertifiedKroneckerIAF):
+    """Conditioners counted with half their Lipschitz constants."""
+
+    def lipschitz(self, meta: Params) -> list[tuple[float, float]]:
+        return [(gates / 2, shifts / 2) for gates, shifts in super().lipschitz(meta)]
+
+
+def least_modulus(
+    kind: type[CertifiedKroneckerIAF], *, seed: int, steps: int = 300
+) -> tuple[float, float]:
+    """(lambda_min of sym J, certified m) of two coupled numbers whose parameters and point an
+    ascent has turned against the modulus.
+    """
+    like = {f"t{i}": torch.zeros(1, dtype=torch.float64) for i in range(2)}
+    map = kind(1, m=0.1, M=4.0, reach=1000.0, seed=seed)
+    map.build(like)
+    map.double()
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in map.parameters():
+            p.add_(3.0 * torch.randn(p.shape, generator=draw, dtype=p.dtype))
+    z = vector(0.3, 3000.0).requires_grad_()
+    ascent = torch.optim.Adam([*map.parameters(), z], lr=0.1)
+    found = iaf.Flat(map, like, ((0,), (1,)))
+    for _ in range(steps):
+        ascent.zero_grad()
+        own = dict(map.named_parameters())
+        jacobian = torch.func.jacrev(
+            lambda v, own=own: tree.flatten(map.point(own, tree.unflatten(v, like)))
+        )(z)
+        torch.linalg.eigvalsh((jacobian + jacobian.T) / 2)[0].backward()
+        ascent.step()
+    return iaf.least(found.jacobian(z.detach())), map.certificate(found.own())[0]
+
+
+@claim.check("property", about="printed", part="modulus")
+def an_adversary_comes_near(
+    run: Run, *, kind: type[CertifiedKroneckerIAF] = CertifiedKroneckerIAF
+) -> None:
+    """An ascent over all parameters of the Kronecker form and the point: lambda_min of sym J stays
+    above the certified m, and nine tenths of the way to it.
+    """
+    for seed in (1, 2):
+        least, low = least_modulus(kind, seed=seed)
+        run.at_most(low, least, what="the certified m", slack=1e-9)
+        run.above((1 - least) / (1 - low), 0.85, what="share of the certificate that is used")
+
+
+an_adversary_comes_near.mutant("Lipschitz constants halved", kind=Halved)
