@@ -58,6 +58,7 @@ class CudaRecorder:
         self.device = device
 
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
+        """The graph's replay."""
         with torch.cuda.device(self.device):
             stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
             stream.wait_stream(current)

@@ -168,8 +168,7 @@ class MetaTrainer:
         self._saved: Counters | None = None
         self._numerics: dict[str, str] = {}
         device = next(iter(learner.meta().values())).device
-        on_gpu = CudaRecorder(device) if device.type == "cuda" else None
-        self.recorder: Recorder | None = recorder or on_gpu
+        self.recorder = recorder or (CudaRecorder(device) if device.type == "cuda" else None)
         self._captured: CapturedIterations | None = None
         self._clipping = Clipping(options.clip_value, options.clip_norm)
 
@@ -239,8 +238,7 @@ class MetaTrainer:
         try:
             rows = self._captured.run(now, self._until_due())
         except NotCapturableError as error:
-            self._go_on_eagerly(str(error))
-            return
+            return self._go_on_eagerly(str(error))
         for row in rows:
             if row.broken is not None:
                 raise self._diverged(row.broken)

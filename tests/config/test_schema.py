@@ -147,6 +147,7 @@ CHANGES = [
     "data.image_size=20",
     "data.strength=0.5",
     "task.n_way=4",
+    "precision=tf32",
     "data.options.rotations=true",
     "task.n_shot=2",
     "task.n_query=3",
