@@ -213,10 +213,13 @@ class Sitting:
     def __init__(self, subject: Subject, *, tasks: int, validation: int, out: Path, until: float):
         from mdtheory.run.build import build_stream, open_data
 
-        self.subject, config = subject, subject.config
-        self.tasks, self.until = min(tasks, config.test.tasks), until
+        self.subject = subject
+        config = subject.config
+        self.tasks = min(tasks, config.test.tasks)
+        self.until = until
         self.validated = validation
-        self.out, self.part = out / f"{subject.name}.json", out / "parts"
+        self.out = out / f"{subject.name}.json"
+        self.part = out / "parts"
         self.source = open_data(config.data)
         self.protocols = tuple(config.task.eval_n_query)
         self.test = build_stream(config, self.source, split="test", n_query=max(self.protocols))

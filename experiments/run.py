@@ -24,7 +24,7 @@ import typer
 from experiments import controls, probes, provenance, records as store, shards
 from experiments.cells import Cell, tier
 from experiments.records import WEIGHTS, Adaptation, Provenance, Result, Scores
-from experiments.status import OutOfTime, Run
+from experiments.status import OutOfTimeError, Run
 from mdtheory.config import RunConfig
 from mdtheory.data.episodes import Source
 from mdtheory.meta import checkpoint
@@ -55,7 +55,7 @@ def carry_out(this: Run) -> bool:
             learner, state = best_learner(this, config, source)
             scores = test(this, learner, config, source)
             adaptation, map_probe = measure(this, learner, config, source)
-    except OutOfTime:
+    except OutOfTimeError:
         return False
     write_record(
         this,
@@ -78,7 +78,7 @@ def train(this: Run, config: RunConfig, source: Source) -> None:
     with RunFolder(this.state, resume=True) as folder:
         counters = folder.trainer(config, source, listeners=listeners).fit(minutes=minutes)
     if counters.iteration < config.meta.iterations or counters.validated < config.meta.iterations:
-        raise OutOfTime
+        raise OutOfTimeError
 
 
 def best_learner(

@@ -18,7 +18,7 @@ STATES = ROOT / "experiments" / "state"
 UNFINISHED = ROOT / "experiments" / "unfinished"
 
 
-class OutOfTime(Exception):
+class OutOfTimeError(Exception):
     """The deadline has come; everything is saved."""
 
 
@@ -50,9 +50,9 @@ class Run:
         return self.records / self.name
 
     def check_time(self) -> None:
-        """:class:`OutOfTime` after the deadline."""
+        """:class:`OutOfTimeError` after the deadline."""
         if time.time() >= self.until:
-            raise OutOfTime
+            raise OutOfTimeError
 
 
 def wanted(

@@ -73,6 +73,8 @@ def stated_bound(run: Run, *, stated: Formula) -> None:
         at = {stated.left: sum(v * v for v in values), "n": len(values)}
         at[r"\bar x"] = Fraction(sum(values), len(values))
         run.stands(stated, at)
+        if len(set(values)) == 1:
+            run.attained(stated, at, tolerance=0.0)
 
 
 @claim.check("exact", part="equal")

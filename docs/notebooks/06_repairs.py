@@ -201,7 +201,7 @@ assert (
 # | a bijection of $\R^d$ | yes | yes | yes |
 # | inverse in closed form | yes | one root per coordinate | Newton's method |
 # | log-determinant in closed form | yes | yes | no |
-# | monotone, Lipschitz on $\R^d$ | no, unless constant scales | yes, with constants | yes, with constants |
+# | monotone, Lipschitz | with constant scales | yes, with constants | yes, with constants |
 # | gradient of a potential | only as Meta-SGD | only as Meta-SGD | yes |
 # | descent theorem for the dual step | none | T6 | T6, with longer steps |
 #

@@ -17,7 +17,9 @@ class Stream:
     """Tasks from ``first`` on; ``seconds`` is what drawing them took."""
 
     def __init__(self, work: Work, first: int):
-        self.work, self.first, self.seconds = work, first, 0.0
+        self.work = work
+        self.first = first
+        self.seconds = 0.0
 
     def __call__(self, index: int) -> Episode:
         clock = time.perf_counter()

@@ -41,11 +41,13 @@ class Count:
     """Adds up what would be done, without doing it."""
 
     def __init__(self) -> None:
-        self.seconds, self.things = 0.0, 0
+        self.seconds = 0.0
+        self.things = 0
 
     def __call__(self, what: str, expected: float = PROCESS) -> None:
         """One thing more."""
-        self.seconds, self.things = self.seconds + expected, self.things + 1
+        self.seconds = self.seconds + expected
+        self.things = self.things + 1
 
 
 @contextmanager

@@ -69,13 +69,13 @@ def check(
 
       mdtheory data check my/photos --json
     """
-    from mdtheory.data.stored_pixels import DamagedPixels
+    from mdtheory.data.stored_pixels import DamagedPixelsError
 
     use_plugins(plugin)
     images = open_place(path, source=source, image_size=image_size)
     try:
         getattr(images, "check", lambda: None)()  # every pixel, not only those of a few tasks
-    except DamagedPixels as error:
+    except DamagedPixelsError as error:
         say(f"{error}")
         images = open_place(path, source=source, image_size=image_size)
     facts = summary(images)

@@ -138,8 +138,12 @@ class MapCase:
         z: Params,
         other: Params,
     ):
-        self.name, self.options, self.map = name, chosen, made
-        self.meta, self.z, self.other = meta, z, other
+        self.name = name
+        self.options = chosen
+        self.map = made
+        self.meta = meta
+        self.z = z
+        self.other = other
 
     def __repr__(self) -> str:
         shapes = {name: tuple(value.shape) for name, value in self.z.items()}

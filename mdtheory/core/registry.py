@@ -39,7 +39,8 @@ class Registry(Generic[T]):
     """
 
     def __init__(self, kind: str, package: str):
-        self.kind, self.package = kind, package
+        self.kind = kind
+        self.package = package
         self._factories: dict[str, Callable[..., T]] = {}
         self._discovered = False
 

@@ -110,8 +110,12 @@ class EpisodeStream:
                     f"in class {name!r} of split {split!r}; {remedy}remove the class"
                 )
         self.unequal = unequal
-        self.source, self.split, self.seed = source, split, seed
-        self.n_way, self.n_shot, self.n_query = n_way, n_shot, n_query
+        self.source = source
+        self.split = split
+        self.seed = seed
+        self.n_way = n_way
+        self.n_shot = n_shot
+        self.n_query = n_query
 
     def address(self, index: int) -> int:
         """The 63-bit address of an episode."""

@@ -193,7 +193,8 @@ class GlyphSet:
                 f"image_size must be a whole number of pixels from 8 to 1024, got {image_size!r}; "
                 "28 is usual"
             )
-        self.strength, self.image_size = float(strength), image_size
+        self.strength = float(strength)
+        self.image_size = image_size
         self._known = prototypes()
         self._bitmaps = self._known.bitmaps.to(device)
         self._members = {

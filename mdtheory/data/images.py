@@ -70,8 +70,11 @@ class ClassImages:
                 "them first"
             )
         self.pixels = pixels
-        self.class_ids, self.files = tuple(class_ids), tuple(files)
-        self.division, self.origin, self.left_out = division, origin, left_out
+        self.class_ids = tuple(class_ids)
+        self.files = tuple(files)
+        self.division = division
+        self.origin = origin
+        self.left_out = left_out
         self._hashes = pixels.hashes if isinstance(pixels, StoredPixels) else hashes
         starts = [row for row, name in enumerate(names) if row == 0 or name[0] != names[row - 1][0]]
         self._range = {names[a][0]: range(a, b) for a, b in pairwise([*starts, len(names)])}

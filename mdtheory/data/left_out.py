@@ -96,7 +96,8 @@ class Tally:
     """Counts what is left out below ``root``."""
 
     def __init__(self, root: Path):
-        self.root, self._seen = root, dict[str, list[str]]()
+        self.root = root
+        self._seen = dict[str, list[str]]()
 
     def add(self, path: str | Path, reason: str) -> None:
         """One file more."""

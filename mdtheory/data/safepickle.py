@@ -81,7 +81,8 @@ class _Dtype:
                 if isinstance(code, str)
                 else "an array without a type"
             )
-        self.code, self.order = code, "|"
+        self.code = code
+        self.order = "|"
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.order = str(state[1])
@@ -185,8 +186,10 @@ class _Bounded:
     """A file that refuses at once to read more than it holds."""
 
     def __init__(self, file: BinaryIO):
-        self.readline, self.peek = file.readline, getattr(file, "peek", None)
-        self._file, self._size = file, os.fstat(file.fileno()).st_size
+        self.readline = file.readline
+        self.peek = getattr(file, "peek", None)
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
 
     def read(self, n: int) -> bytes:
         """The next n bytes."""

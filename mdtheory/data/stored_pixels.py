@@ -43,7 +43,7 @@ def digest_of(hashes: Hashes, image_shape: Sequence[int]) -> str:
     return hashlib.sha256(head + b"\0" + np.ascontiguousarray(hashes).tobytes()).hexdigest()
 
 
-class DamagedPixels(ValueError):
+class DamagedPixelsError(ValueError):
     """The file does not hold the pixels that were written into it."""
 
 
@@ -51,7 +51,7 @@ class StoredPixels:
     """uint8 images (N, H, W, C) in a ``.npy`` file, as far as reading goes like an array.
 
     Each image is compared with its hash when it is first read (about 10 microseconds for 84 x 84 in
-    colour) and not again. ``DamagedPixels`` where they differ or the file was cut; the message
+    colour) and not again. ``DamagedPixelsError`` where they differ or the file was cut; the message
     names the file and says what to do.
     """
 
@@ -59,7 +59,8 @@ class StoredPixels:
     ndim = 4
 
     def __init__(self, path: Path, hashes: Hashes):
-        self._path, self._hashes = path, hashes
+        self._path = path
+        self._hashes = hashes
         with open_regular(path) as file:
             version = np.lib.format.read_magic(file)
             read = {
@@ -67,12 +68,15 @@ class StoredPixels:
                 (2, 0): np.lib.format.read_array_header_2_0,
             }
             shape, fortran, dtype = read[version](file)
-            self._start, size = file.tell(), os.fstat(file.fileno()).st_size
+            self._start = file.tell()
+            size = os.fstat(file.fileno()).st_size
             self._descriptor = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._descriptor)
         fits = dtype == np.uint8 and not fortran and len(shape) == 4 and len(hashes) == shape[0]
         if not fits or size != self._start + int(np.prod(shape, dtype=object)):
-            raise DamagedPixels(f"{str(path)!r} must hold whole uint8 images, got something else")
+            raise DamagedPixelsError(
+                f"{str(path)!r} must hold whole uint8 images, got something else"
+            )
         self.shape = cast(tuple[int, int, int, int], shape)
         self._checked = np.zeros(len(hashes), dtype=bool)
 
@@ -97,7 +101,7 @@ class StoredPixels:
         return self._hashes
 
     def check(self) -> None:
-        """Read every image; ``DamagedPixels`` for the first that is not as it was written."""
+        """Read every image; ``DamagedPixelsError`` for the first that is not as it was written."""
         self._checked[:] = False
         for start in range(0, len(self), 1024):
             self._read(range(start, min(start + 1024, len(self))))
@@ -126,11 +130,11 @@ class StoredPixels:
             file.seek(offset)
             return file.readinto(room.data)  # type: ignore[attr-defined]
 
-    def _damaged(self, what: str) -> DamagedPixels:
+    def _damaged(self, what: str) -> DamagedPixelsError:
         folder = str(self._path.parent)
         with contextlib.suppress(OSError):
             (self._path.parent / "index.json").unlink()  # so that the next start decodes anew
-        return DamagedPixels(
+        return DamagedPixelsError(
             f"the cache {folder!r} must hold the images as they were decoded, got one that {what}; "
             "start again: they are decoded anew"
         )

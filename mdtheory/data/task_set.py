@@ -61,7 +61,8 @@ class TaskSet:
         splits: Mapping[str, Sequence[Any]] | None = None,
         fractions: Sequence[float] = (0.64, 0.16, 0.2),
     ):
-        self._x, targets = _items(x), _array("y", y)
+        self._x = _items(x)
+        targets = _array("y", y)
         self._groups = None if groups is None else _names("groups", groups)
         n = len(self._x)
         for name, values in (("y", targets), ("groups", self._groups)):
@@ -261,8 +262,12 @@ class GroupStream:
                     f"every group must have at least {needed} items, got {source.count(split, k)} "
                     f"in group {name!r} of split {split!r}; lower n_shot or n_query, or remove it"
                 )
-        self.source, self.split, self.seed = source, split, seed
-        self.n_shot, self.n_query, self.unequal = n_shot, n_query, unequal
+        self.source = source
+        self.split = split
+        self.seed = seed
+        self.n_shot = n_shot
+        self.n_query = n_query
+        self.unequal = unequal
 
     def __call__(self, index: int) -> Episode:
         """The task at ``index`` (>= 0). shapes: x (n, ...), y (n, d)"""

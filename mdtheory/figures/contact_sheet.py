@@ -1,4 +1,4 @@
-"""Pictures of images: samples of a data set, and predictions for people to judge."""
+"""Pictures of images: samples of a data set, and predictions to be judged."""
 
 from __future__ import annotations
 

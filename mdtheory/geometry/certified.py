@@ -19,14 +19,14 @@ class Certified(Geometry):
 
     <g(z) - g(z'), z - z'> >= m ||z - z'||^2 and ||g(z) - g(z')|| <= M ||z - z'|| on all of R^d
     whatever the meta-parameters (0 < m < 1 < M): the steps descend for task_lr < 2 m / (L_f M^2)
-    where the task loss is L_f-smooth (T6). Monotone dual-space preconditioning, not mirror descent:
+    where the task loss is L_f-smooth. Monotone dual-space preconditioning, not mirror descent:
     see :class:`~mdtheory.maps.iaf.certified.CertifiedIAF`. At the start g is the identity and the
     geometry is MAML.
 
     ``partition`` and ``form`` as in MetaMiDA: "kronecker" for networks, "mlp" for small d.
     """
 
-    source = "own design: BlockIAF of zhang2024metamida, saturated; repair R-B"
+    source = "own design: BlockIAF of zhang2024metamida, saturated"
 
     map: CertifiedIAF
 

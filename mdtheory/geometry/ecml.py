@@ -95,7 +95,8 @@ class ECML(Geometry):
             )
         self.objective = Objective(penalty=gamma)
         self.patterns = (conditioned,) if isinstance(conditioned, str) else conditioned
-        self.residual, self.trivial = residual, trivial
+        self.residual = residual
+        self.trivial = trivial
 
     def build(self, anchor: Params) -> None:
         super().build(anchor)

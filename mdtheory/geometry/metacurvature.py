@@ -27,8 +27,8 @@ class CurvatureStep(StepRule):
     ``form`` "symmetric" (own variant) puts M = A^T A in place of every matrix and a^2 of every
     entry of a vector. The whole matrix P is then symmetric and positive semidefinite: no gradient
     is reversed, and the step is mirror descent with the quadratic potential h*(z) = 1/2 z^T P z
-    (C14, C17 of the referee's ledger), a descent step for task_lr < 2 / (lambda_max(P) L_f) where
-    the task loss is L_f-smooth (T6).
+    a descent step for task_lr < 2 / (lambda_max(P) L_f) where
+    the task loss is L_f-smooth.
 
     Parameters: ``out.<name>`` (out, out), ``in.<name>`` (in, in), ``kernel.<name>`` (k * k, k * k),
     ``scale.<name>``.

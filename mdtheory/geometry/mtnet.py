@@ -59,7 +59,8 @@ class MaskedStep(StepRule):
                 f"mask_at_test must be one of {get_args(MaskAtTest)}, got {mask_at_test!r}; choose "
                 "'sampled'"
             )
-        self.mask_at_test, self.left_out = mask_at_test, frozenset[str]()
+        self.mask_at_test = mask_at_test
+        self.left_out = frozenset[str]()
 
     def build(self, anchor: Params) -> None:
         self.owners = units(anchor, but=self.left_out)
@@ -131,7 +132,8 @@ class MTNet(Geometry):
 
     def __init__(self, mask_at_test: MaskAtTest = "sampled", adapt_norms: bool = True):
         super().__init__(rule=MaskedStep(mask_at_test))
-        self.adapt_norms, self._norms = adapt_norms, frozenset[str]()
+        self.adapt_norms = adapt_norms
+        self._norms = frozenset[str]()
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """Adds nothing; notes which tensors are norms, and which belong to modules that T cannot be

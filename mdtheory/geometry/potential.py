@@ -18,14 +18,14 @@ class Potential(Geometry):
     strongly convex and smooth.
 
     mu I <= Hessian of h* <= L I on all of R^d whatever the meta-parameters (0 < mu < 1 < L), so
-    every step is a descent step for task_lr < 2 / (L L_f) where the task loss is L_f-smooth (T6,
-    symmetric case). At the start h* = 1/2 ||z||^2 and the geometry is MAML. ``form``: "ridge",
+    every step is a descent step for task_lr < 2 / (L L_f) where the task loss is L_f-smooth. At the
+    start h* = 1/2 ||z||^2 and the geometry is MAML. ``form``: "ridge",
     :class:`~mdtheory.maps.potential.ridge.ConvexPotential`, which couples the layers of a large
     network; or "icnn", :class:`~mdtheory.maps.potential.icnn.InputConvexPotential`, dense, for
     small d. ``geometry.map.curvature(meta)`` is the certificate of the trained parameters.
     """
 
-    source = "own design: the poster's outlook (model h* directly), repair R-A"
+    source = "own design: the poster's outlook (model h* directly)"
 
     map: BoundedPotential
 

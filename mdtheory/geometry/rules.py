@@ -21,7 +21,7 @@ class PullbackStep(StepRule):
     map.
 
     The point moves by -task_lr J J^T grad + O(task_lr^2), a symmetric positive definite
-    preconditioner for every bijection with a Lipschitz Jacobian, monotone or not (repair R-D).
+    preconditioner for every bijection with a Lipschitz Jacobian, monotone or not.
     Exact stationary points are those of f; approximate ones are not: ||grad f|| <= ||grad (f o g)||
     / sigma_min(J), and a scale that saturates makes sigma_min vanish.
 
@@ -53,8 +53,8 @@ class BlockDualStep(StepRule):
     :func:`block_rates`.
 
     With these rates sym(J Q) >= 1/2 diag(d_i q_i) > 0 wherever the given bounds hold, so that the
-    descent theorem T6 applies to g(Q .) with m = min_i d_i q_i / 2 although g itself need not be
-    monotone (repair R-C as corrected). The bounds must hold on a convex set with every segment
+    descent theorem applies to g(Q .) with m = min_i d_i q_i / 2 although g itself need not be
+    monotone. The bounds must hold on a convex set with every segment
     [z_k, z_{k+1}]; whether they do along a run is for the caller to check (:func:`block_bounds`).
     Rates may grow geometrically with the block.
 

@@ -26,7 +26,9 @@ class Visit:
     """
 
     def __init__(self, problem: Problem, meta: Params, task: Task, state: State, k: int):
-        self.problem, self.meta, self.task = problem, meta, task
+        self.problem = problem
+        self.meta = meta
+        self.task = task
         self.state = state
         self.k = k
 

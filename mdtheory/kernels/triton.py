@@ -38,7 +38,10 @@ class _Sizes:
 
     def __init__(self, u: Tensor, tasks: int, plan: Plan):
         items, self.c, self.h, self.w = u.shape
-        self.tasks, self.n, self.plan, self.like = tasks, items // tasks, plan, u
+        self.tasks = tasks
+        self.n = items // tasks
+        self.plan = plan
+        self.like = u
         self.channels = min(64, triton.next_power_of_2(self.c))
         self.windows = VALUES // self.channels
         self.blocks = triton.cdiv(self.c, self.channels)

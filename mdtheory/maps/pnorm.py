@@ -60,7 +60,8 @@ class PNorm(MirrorMap):
                 f"p must be in (1, inf), got {p}; 2 is gradient descent, values towards 1 favour "
                 "sparse points"
             )
-        self.p, self.q = p, p / (p - 1)
+        self.p = p
+        self.q = p / (p - 1)
 
     def point(self, meta: Params, z: Params) -> Params:
         return tree.unflatten(_slope(tree.flatten(z), self.q), z)

@@ -21,8 +21,7 @@ class Quadratic(MirrorMap):
     definite and constant.
 
     ``matrix``: one number (P = c I), or for every tensor either its diagonal (the tensor's shape)
-    or a full matrix (n, n) on its n entries. Curvature of h*: the extreme eigenvalues of P. C14,
-    C17 of the referee's ledger.
+    or a full matrix (n, n) on its n entries. Curvature of h*: the extreme eigenvalues of P.
     """
 
     def __init__(self, matrix: float | Mapping[str, Tensor] = 1.0):

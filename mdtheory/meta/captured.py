@@ -58,7 +58,7 @@ class CudaRecorder:
         self.device = device
 
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
-        """The graph's replay."""
+        """The graph's replay; ``body`` has run :data:`WARM_UPS` times before it is captured."""
         with torch.cuda.device(self.device):
             stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
             stream.wait_stream(current)
@@ -109,8 +109,10 @@ class CapturedIterations:
         reason = why_not(learner, optimizer, scheduler)
         if reason is not None:
             raise NotCapturableError(reason)
-        self.learner, self.clipping = learner, clipping
-        self.optimizer, self.scheduler = optimizer, scheduler
+        self.learner = learner
+        self.clipping = clipping
+        self.optimizer = optimizer
+        self.scheduler = scheduler
         self.meta = learner.meta()
         self.n_tasks = n_tasks
         self.gradients = {name: torch.zeros_like(value) for name, value in self.meta.items()}
@@ -148,7 +150,8 @@ class CapturedIterations:
                 self.learner.update_statistics(episodes)
         row = torch.stack([*numbers.values(), *largest, *_largest(self.meta.values())])
         if not self.names:
-            self.names, self.history = list(numbers), row.new_zeros(MOST, len(row))
+            self.names = list(numbers)
+            self.history = row.new_zeros(MOST, len(row))
         self.history.index_copy_(0, self.cursor, row[None])
         self.cursor += 1
 

@@ -54,7 +54,8 @@ class Fitting:
     """Brings tasks to a device and, for floating values, to a type (``None``: to none)."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype | None):
-        self.device, self.dtype = device, dtype
+        self.device = device
+        self.dtype = dtype
 
     def episode(self, given: Episode, *, queries: bool = True) -> Episode:
         """The task with tensors of the right type; itself where nothing has to be done."""

@@ -71,7 +71,9 @@ class SlotFeed(Feed):
     """Episodes of any stream, copied into the same tensors before each iteration."""
 
     def __init__(self, learner: MetaLearner, stream: Callable[[int], Episode], *, n_tasks: int):
-        self.learner, self.stream, self.n_tasks = learner, stream, n_tasks
+        self.learner = learner
+        self.stream = stream
+        self.n_tasks = n_tasks
         first = [self._drawn(j) for j in range(n_tasks)]
         self.slots = [
             Episode(*(getattr(one, part).clone() for part in PARTS), seed=j)  # type: ignore[misc]
@@ -117,10 +119,14 @@ class TableFeed(Feed):
         most: int,
         cursor: Tensor,
     ):
-        self.learner, self.stream, self.source = learner, stream, source
-        self.n_tasks, self.cursor = n_tasks, cursor
+        self.learner = learner
+        self.stream = stream
+        self.source = source
+        self.n_tasks = n_tasks
+        self.cursor = cursor
         self.pixels = torch.as_tensor(source.pixels)
-        device, self.dtype = cursor.device, next(iter(learner.meta().values())).dtype
+        device = cursor.device
+        self.dtype = next(iter(learner.meta().values())).dtype
         items = stream.n_shot + stream.n_query
         self.rows = torch.zeros(
             most, n_tasks, stream.n_way, items, dtype=torch.int64, device=device

@@ -140,7 +140,8 @@ class MetaLearner(nn.Module):
         probe = options.get("probe", "on")
         if probe not in PROBE:
             raise unknown("probe", probe, list(PROBE))
-        self.gate, self._lock = Gate(on=probe == "on"), Lock()
+        self.gate = Gate(on=probe == "on")
+        self._lock = Lock()
         self.n_steps = n_steps
         self.eval_steps = n_steps if eval_steps is None else eval_steps
         self.task_lr = task_lr

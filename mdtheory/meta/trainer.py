@@ -66,9 +66,7 @@ class Validation:
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """What a checkpoint says about its run besides the state: the configuration, its digest, and
-    that of the images.
-    """
+    """What a checkpoint says about its run: configuration, its digest, and that of the images."""
 
     config: str = "{}"
     config_digest: str = ""

@@ -62,7 +62,8 @@ class Conv4(nn.Module):
             "channels": channels,
         }.items():
             at_least(name, value, 1)
-        self.in_channels, self.image_size = in_channels, image_size
+        self.in_channels = in_channels
+        self.image_size = image_size
         widths = [in_channels] + [channels] * DEPTH
         with seeded(seed):
             self.blocks = nn.Sequential(

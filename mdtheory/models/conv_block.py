@@ -1,5 +1,5 @@
 """Convolution, norm, pooling and activation as :mod:`mdtheory.kernels` computes them where it can,
-and what lets other people's networks have that too.
+and what lets networks of users have that too.
 """
 
 from __future__ import annotations

@@ -98,7 +98,10 @@ class BatchStatNorm(nn.Module):
     ):
         super().__init__()
         check_policy(policy)
-        self.channels, self.policy, self.eps, self.momentum = channels, policy, eps, momentum
+        self.channels = channels
+        self.policy = policy
+        self.eps = eps
+        self.momentum = momentum
         self.register_parameter("weight", nn.Parameter(torch.ones(channels)) if affine else None)
         self.register_parameter("bias", nn.Parameter(torch.zeros(channels)) if affine else None)
         self.register_buffer("running_mean", torch.zeros(channels))

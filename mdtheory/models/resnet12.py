@@ -77,7 +77,8 @@ class ResNet12(nn.Module):
             *(("widths", width) for width in widths),
         ]:
             at_least(name, value, 1)
-        self.in_channels, self.image_size = in_channels, image_size
+        self.in_channels = in_channels
+        self.image_size = image_size
         with seeded(seed):
             self.stages = nn.Sequential(
                 *(Residual(before, after) for before, after in pairwise([in_channels, *widths]))

@@ -98,7 +98,8 @@ class VisionTransformer(nn.Module):
             raise ValueError(
                 f"heads must divide width, got {heads} and {width}; choose e.g. heads=1"
             )
-        self.in_channels, self.image_size = in_channels, image_size
+        self.in_channels = in_channels
+        self.image_size = image_size
         with seeded(seed):
             self.patches = nn.Conv2d(in_channels, width, kernel_size=patch, stride=patch)
             self.positions = nn.Parameter(0.02 * torch.randn((image_size // patch) ** 2, width))

@@ -26,7 +26,8 @@ class Probabilities(nn.Module):
 
     def __init__(self, model: nn.Module, temperature: float):
         super().__init__()
-        self.model, self.temperature = _bare(model), temperature
+        self.model = _bare(model)
+        self.temperature = temperature
 
     def forward(self, images: Tensor) -> Tensor:
         """Probabilities of the classes. shapes: (N, C, H, W) -> (N, n_classes)"""

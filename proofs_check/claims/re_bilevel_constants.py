@@ -200,15 +200,15 @@ def library_maps(run: Run, *, share: float = 1.0) -> None:
     """
     worst = 0.0
     for seed in range(4):
-        for map, top in (
-            (certified(seed, 3.0, kronecker=False), None),
-            (potentials.ridge(seed, 2.0), None),
-        ):
+        for map in (certified(seed, 3.0, kronecker=False), potentials.ridge(seed, 2.0)):
             ridge = hasattr(map.map, "curvature")
             top = potentials.certificate(map)[1] if ridge else library_certificate(map)[1]
             target, z = map.random("re", "t", seed), map.random("re", "z", seed)
             alpha, big_l, rho = 0.1, 1.2, 0.2
-            f = lambda v, t=target: 0.5 * (v - t).square().sum() + 0.2 * torch.cos(v).sum()  # noqa: E731
+
+            def f(v: Tensor, t: Tensor = target) -> Tensor:
+                return 0.5 * (v - t).square().sum() + 0.2 * torch.cos(v).sum()
+
             query = lambda v: torch.sin(v).sum()  # noqa: E731
             for k in (0, 1, 3):
                 step = 1e-4 * map.random("re", "d", seed)

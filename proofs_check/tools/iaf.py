@@ -60,7 +60,8 @@ class Formula(BlockIAF):
     ):
         super().__init__("bounded")
         self.sizes = list(sizes) if sizes is not None else [1] * len(conditioners)
-        self.functions, self.blocks = conditioners, [[str(i)] for i in range(len(conditioners))]
+        self.functions = conditioners
+        self.blocks = [[str(i)] for i in range(len(conditioners))]
         if scale is not None:
             self.scale = scale
 

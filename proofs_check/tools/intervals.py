@@ -168,7 +168,9 @@ class Enclosure:
     """
 
     def __init__(self, map: MLPIAF):
-        own, self.sizes, self.scale = map.own(), map.sizes, map.scale
+        own = map.own()
+        self.sizes = map.sizes
+        self.scale = map.scale
         self.first = own["first.log_scale"].detach().double().tolist()
 
         def layers(prefix: str) -> list[tuple[arb_mat, arb_mat]]:

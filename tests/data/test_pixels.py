@@ -14,7 +14,7 @@ from mdtheory.data import cache
 from mdtheory.data.images import ClassImages
 from mdtheory.data.open import detect, open_class_folders, open_mini_imagenet
 from mdtheory.data.splits import Division
-from mdtheory.data.stored_pixels import DamagedPixels, StoredPixels, digest_of, hashes_of
+from mdtheory.data.stored_pixels import DamagedPixelsError, StoredPixels, digest_of, hashes_of
 from tests.data import forms
 
 
@@ -60,7 +60,9 @@ def test_a_large_cache_is_checked_as_it_is_read(opened, folder, monkeypatch, see
     monkeypatch.setattr(cache, "SMALL", 0)
     altered(folder, "images.npy", seed + 100)
     source = opened()
-    with pytest.raises(DamagedPixels, match=r"got one that holds other pixels .*; start again"):
+    with pytest.raises(
+        DamagedPixelsError, match=r"got one that holds other pixels .*; start again"
+    ):
         source.check()
     assert np.array_equal(opened().pixels[:], want)  # the damaged one was given up
 
@@ -72,7 +74,7 @@ def test_what_lies_outside_the_damage_is_still_read(opened, folder, monkeypatch)
     source = opened()
     assert source.load("train", 0, [0]).shape == (1, 3, forms.SIDE, forms.SIDE)
     assert source.class_ids[-1] == source.classes("validation")[-1]
-    with pytest.raises(DamagedPixels):
+    with pytest.raises(DamagedPixelsError):
         source.load("validation", 1, [forms.PER_CLASS - 1])
 
 

@@ -114,7 +114,7 @@ def test_a_claim_s_page_has_statement_proof_checks_and_quantities():
         r"s\_1 = alpha \* beta, and \|x\|\_2 \< 1",
         "2 of 2",
         "| quadratic | PROVED | for all | `closed_form` | 3 |",
-        r"| lambda \\| K=5 | 2 | `2` |",
+        r"| lambda \| K=5 | 2 | `2` |",
         "literalinclude} /../proofs_check/claims/c05_implicit_prior.py",
     ):
         assert part in page, part
@@ -160,7 +160,7 @@ def test_docstrings_become_safe_for_restructured_text(text, safe):
 def test_keys_become_citations_in_claims_but_not_in_code():
     text = "a_b by li2017metasgd, `li2017metasgd`"
     assert ledger.markdown(text) == r"a\_b by {cite}`li2017metasgd`, `li2017metasgd`"
-    assert ledger.cell("see finn2017maml | eq. (1)") == r"see {cite}`finn2017maml` \| eq. (1)"
+    assert ledger.cell("see finn2017maml | eq. (1)") == r"see {cite}`finn2017maml` \\| eq. (1)"
 
 
 def build(folder, text: str) -> tuple[int, str]:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from experiments import retest, run
 from experiments.records import COMPARED, WEIGHTS, Record, verify
 from experiments.run import carry_out
-from experiments.status import OutOfTime, Run
+from experiments.status import OutOfTimeError, Run
 from mdtheory.meta.events import JsonLines
 from mdtheory.run.build import build_trainer, open_data
 from tests.experiments.tiny import shrink, tiny
@@ -90,7 +90,7 @@ def test_a_cell_stopped_between_tests_ends_with_the_same_bytes(whole, tmp_path, 
 
         def check(self, left=left):
             if not next(left, False):
-                raise OutOfTime
+                raise OutOfTimeError
 
         monkeypatch.setattr(Run, "check_time", check)
         carry_out(broken)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 60.0
-"""Seconds after which a command hangs."""
+PATIENCE = 60.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+"""Seconds after which a command hangs: a minute, or more where others wait for the processors."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def _live(work: Callable[[], Any], out: Path, err: Path) -> None:
         for path, number in ((out, 1), (err, 2)):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
         sys.stdin = open(os.devnull)  # noqa: SIM115
-        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             work()

@@ -19,7 +19,7 @@ from typing import Any
 from mdtheory.meta import checkpoint
 from mdtheory.meta.events import read_metrics
 from tests.commands.runs import settings
-from tests.faults.process import Outcome, command, ended, shell, started
+from tests.faults.process import PATIENCE, Outcome, command, ended, shell, started
 
 LONG = settings(meta__iterations=60, validation__every=20, checkpoint_every=3, threads=1)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -30,7 +30,7 @@ class Whole:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        outcome = command("train", "--out", folder, "--json", *LONG)
+        outcome = command("train", "--out", folder, "--json", *LONG, patience=10 * PATIENCE)
         if outcome.code != 0:
             raise RuntimeError(f"the undisturbed run must end, got {outcome.err}")
         self.digest = json.loads(outcome.out)["digest"]

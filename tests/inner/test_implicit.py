@@ -15,7 +15,7 @@ from mdtheory.core.objectives import Objective
 from mdtheory.core.types import Episode
 from mdtheory.geometry import Geometry, geometries
 from mdtheory.inner.estimators import estimators
-from mdtheory.inner.estimators.implicit import NegativeCurvature, conjugate_gradients
+from mdtheory.inner.estimators.implicit import NegativeCurvatureError, conjugate_gradients
 from mdtheory.meta import MetaLearner
 from tests.contract.cases import distance
 
@@ -74,6 +74,9 @@ def test_a_sign_error_in_the_implicit_term_would_be_seen(monkeypatch):
         return tree.tree_map(torch.neg, v), residual
 
     monkeypatch.setattr("mdtheory.inner.estimators.implicit.conjugate_gradients", flipped)
+    with pytest.raises(ValueError, match=r"a solution of its linear system with the residual 2"):
+        learner.meta_gradient([episode])
+    monkeypatch.setattr("mdtheory.inner.estimators.implicit._demand_solution", lambda *a: None)
     assert distance(learner.meta_gradient([episode]).grads, closed_form(learner, episode)) > 0.1
 
 
@@ -152,7 +155,7 @@ def test_negative_curvature_is_refused_in_one_sentence():
         estimator="implicit",
     )
     with pytest.raises(
-        NegativeCurvature, match=r"strongly convex at its minimiser, got curvature -"
+        NegativeCurvatureError, match=r"strongly convex at its minimiser, got curvature -"
     ):
         learner.meta_gradient(
             [Episode(one, torch.zeros(1), torch.tensor([[0.0, 1.0]]) + one, torch.zeros(1))]

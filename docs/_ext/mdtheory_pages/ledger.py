@@ -313,7 +313,7 @@ def quantities(found: dict[str, Row]) -> str:
 
 def cell(text: str) -> str:
     """Text inside a Markdown table."""
-    return markdown(text).replace("|", r"\|")
+    return re.sub(r"(?<!\\)\|", r"\\|", markdown(text))
 
 
 def proof_text(file: Path) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mdtheory_pages.files import Pages
 from mdtheory_pages.ledger import cell
-
 from proofs_check.poster_lines import LINES, Line
 
 

@@ -24,7 +24,8 @@ class Higher:
     def __init__(self, work: Work, weights: Params):
         import higher
 
-        self.higher, self.size = higher, work.size
+        self.higher = higher
+        self.size = work.size
         self.network = Conv4(work.size, weights)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=work.size.task_lr)
 

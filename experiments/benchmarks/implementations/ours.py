@@ -38,7 +38,8 @@ class Ours:
             task_lr=size.task_lr,
             estimator=work.estimator or DEFAULT,
         )
-        self.method, self.task_lr = work.method, size.task_lr
+        self.method = work.method
+        self.task_lr = size.task_lr
 
     def network(self, work: Work, weights: Params) -> nn.Module:
         """The library's own ``conv4``."""

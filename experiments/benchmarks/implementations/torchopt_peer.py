@@ -23,7 +23,8 @@ class TorchOpt:
     def __init__(self, work: Work, weights: Params):
         import torchopt
 
-        self.torchopt, self.size = torchopt, work.size
+        self.torchopt = torchopt
+        self.size = work.size
         self.network = Conv4(work.size, weights)
         self.weights: Params = dict(self.network.named_parameters())
         self.optimizer = torchopt.MetaSGD(self.network, lr=work.size.task_lr)

@@ -1,4 +1,4 @@
-"""The rows of a csv table of image files, as people write it."""
+"""The rows of a csv table of image files, as users write it."""
 
 from __future__ import annotations
 

@@ -59,7 +59,8 @@ class Omniglot(DataSource):
             raise ValueError(
                 f"split must be 'alphabets' or 'characters', got {split!r}; the first is official"
             )
-        self.split, self.rotations = split, rotations
+        self.split = split
+        self.rotations = rotations
 
     def open(
         self, path: str | Path | None, *, image_size: int, device: str | torch.device = "cpu"

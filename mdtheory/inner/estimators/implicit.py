@@ -19,7 +19,7 @@ from mdtheory.inner.solver import visits
 from mdtheory.inner.task import Task
 
 
-class NegativeCurvature(ValueError):
+class NegativeCurvatureError(ValueError):
     """The task objective is not convex at the point where its minimiser was to be
     differentiated.
     """
@@ -31,13 +31,13 @@ class Implicit(Estimator):
     approximate minimiser of f.
 
     f = inner_loss_scale * support loss + R(phi; theta), l = query loss (rajeswaran2019imaml, eq.
-    (6)); the error is linear in the distance to the minimiser (ledger C08a). At most ``n_steps``
+    (6)); the error is linear in the distance to the minimiser. At most ``n_steps``
     solver steps, fewer once the gradient norm is below ``tolerance`` times its first value; at most
     ``cg_steps`` Hessian-vector products. Memory: one step's graph, whatever K.
 
     Statistics: ``solve_residual`` = ||grad f|| / ||grad f||_0, ``cg_residual`` = ||H v - b|| /
     ||b||, ``solve_steps``. Errors: ``ValueError`` where f has no penalty R or the geometry learns a
-    map or rule (the minimiser does not depend on them: ledger C03), and :class:`NegativeCurvature`
+    map or rule (the minimiser does not depend on them), and :class:`NegativeCurvatureError`
     where H is not positive definite. Tasks are always looped over.
     """
 
@@ -75,12 +75,14 @@ class Implicit(Estimator):
         loss, pullback, accuracy = vjp(query, meta, point, has_aux=True)  # type: ignore[misc]
         direct, by_point = pullback(torch.ones_like(loss))
         slope = partial(_slope, problem, task)
+
+        def product(v: Params) -> Params:
+            return vjp(partial(slope, meta), point)[1](v)[0]
+
         solved, cg_residual = conjugate_gradients(
-            lambda v: vjp(partial(slope, meta), point)[1](v)[0],
-            by_point,
-            steps=self.cg_steps,
-            tolerance=self.cg_tolerance,
+            product, by_point, steps=self.cg_steps, tolerance=self.cg_tolerance
         )
+        _demand_solution(product, solved, by_point, cg_residual)
         (mixed,) = vjp(lambda own: slope(own, point), meta)[1](solved)
         stats = {
             "query_loss": loss,
@@ -156,14 +158,31 @@ def _slope(problem: Problem, task: Task, meta: Params, point: Params) -> Params:
     return grad(lambda phi: problem.task_objective(meta, phi, task)[0])(point)
 
 
+def _demand_solution(
+    product: Callable[[Params], Params], v: Params, b: Params, recurred: Tensor
+) -> None:
+    """``ValueError`` where v does not solve the system although conjugate gradients say so: where a
+    module declares another derivative than its own, its Hessian may not be symmetric.
+    """
+    size = tree.norm(b)
+    true = tree.norm(tree.axpy(-1.0, b, product(v))) / size.clamp_min(torch.finfo(size.dtype).tiny)
+    allowed = 10 * recurred + torch.finfo(size.dtype).eps ** 0.5
+    if bool(true > allowed):
+        raise ValueError(
+            "the implicit estimator must have a symmetric Hessian, got a solution of its linear "
+            f"system with the residual {float(true.detach()):.1e}; look for detach or a declared "
+            "derivative in the model, or take estimator='unrolled'"
+        )
+
+
 def conjugate_gradients(
     matvec: Callable[[Params], Params], b: Params, *, steps: int, tolerance: float
 ) -> tuple[Params, Tensor]:
     """v with ``matvec(v)`` = b for a symmetric positive definite operator, and ||matvec(v) - b|| /
     ||b|| as recurred.
 
-    Hestenes and Stiefel 1952. Errors: :class:`NegativeCurvature` on the first direction p with <p,
-    A p> <= 0.
+    Hestenes and Stiefel 1952. Errors: :class:`NegativeCurvatureError` on the first direction p with
+    <p, A p> <= 0.
     """
     v = tree.tree_map(torch.zeros_like, b)
     residual, direction = b, b
@@ -174,7 +193,7 @@ def conjugate_gradients(
         image = matvec(direction)
         curvature = tree.dot(direction, image)
         if not bool(curvature > 0):
-            raise NegativeCurvature(
+            raise NegativeCurvatureError(
                 "the task objective must be strongly convex at its minimiser, got curvature "
                 f"{float(curvature.detach()):.3g} along a "
                 "direction of the linear solve; raise the prior's precision or take more solver "

@@ -101,7 +101,8 @@ class _Sweep:
             self._gather(key, by_meta)
         for term, adjoint in self.local.items():
             self._gather(term, pullback(adjoint)[1])
-        self.local, self.last = {}, state
+        self.local = {}
+        self.last = state
 
     def back_through_start(self, noise: Params) -> None:
         pullback = vjp(lambda own: self.problem.start(own, noise), self.meta)[1]

@@ -40,8 +40,8 @@ class Scale:
     """A positive function s with s(0) = 1: e^a, or low + (high - low) sigmoid(a + c) with c =
     log((1 - low) / (high - 1)).
 
-    A floor low > 0 bounds 1/s, but makes neither g nor its inverse Lipschitz on R^d (C27, T1 as
-    corrected).
+    A floor low > 0 bounds 1/s, but makes neither g nor its inverse Lipschitz on
+    R^d.
     """
 
     def __init__(self, form: ScaleForm):
@@ -119,15 +119,15 @@ class BlockIAF(DualMap):
     for i = 1.
 
     For any partition and any conditioners, g is a bijection of R^d: its Jacobian is block lower
-    triangular with the positive diagonal s, so log|det J| = sum of log s (T1). It is *not* the
-    gradient of a convex potential unless all conditioners are constant (T3); hence a ``DualMap``
+    triangular with the positive diagonal s, so log|det J| = sum of log s. It is *not* the
+    gradient of a convex potential unless all conditioners are constant; hence a ``DualMap``
     and no ``MirrorMap``. All conditioners read the *input* z, so all blocks are computed at once;
     the inverse goes block by block.
 
     A form says how z falls into pieces (``split``, ``join``; ``blocks`` lists the pieces' names),
     and gives ``constants``, ``encode`` and ``decode``.
 
-    source: zhang2024metamida, "Block-wise autoregression"; ledger T1.
+    source: zhang2024metamida, "Block-wise autoregression".
     """
 
     blocks: list[list[str]]

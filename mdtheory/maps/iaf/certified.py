@@ -56,7 +56,7 @@ def monotone_modulus(*, diagonal: float, coupling: float, n_blocks: int) -> floa
     J = D + N.
 
     D >= diagonal; row i of N has norm k_i and coupling = (sum k_i^2)^(1/2). Sharp: attained by
-    scalar blocks with N_ij = -kappa for all j < i (repair R-B as corrected, item 18). Below it
+    scalar blocks with N_ij = -kappa for all j < i. Below it
     cos(pi / (B + 1)) in place of the root is valid too, but larger for B > 2.
     """
     return diagonal - coupling * math.sqrt((n_blocks - 1) / (2 * n_blocks))
@@ -71,18 +71,18 @@ class CertifiedIAF(BlockIAF):
 
         m = min a - tau - eta sqrt((B - 1) / (2 B)),    M = max a + tau + eta,
 
-    on all of R^d. A BlockIAF with a non-constant scale is neither (T2); hence the saturation tanh(z
+    on all of R^d. A BlockIAF with a non-constant scale is neither; hence the saturation tanh(z
     / c), c = ``reach``. Every weight matrix of the conditioners goes through :func:`contraction`,
     so that only their last layers have norms; those are multiplied by eta_max / sqrt(eta_max^2 +
     eta^2), and a = 1 + within(...). So the constructor's m and M hold for all parameter values, 0 <
     m < 1 < M; :meth:`certificate` computes the narrower pair of the actual weights. At the start a
     = 1, alpha = nu = 0: the identity.
 
-    Deviation from repair R-B: tanh(alpha / 2) instead of sigmoid(alpha), so that the gated term
-    vanishes at the start; its sign is free, hence the - tau in m. The Jacobian is triangular, so by
-    T3 this is *no* mirror map: monotone dual-space preconditioning, with the descent theorem T6
-    (task_lr < 2 m / (L_f M^2)) but without a Bregman divergence. The inverse solves one increasing
-    scalar equation per coordinate, block after block.
+    tanh(alpha / 2) stands for the poster's sigmoid(alpha), so that the gated term vanishes at the
+    start; its sign is free, hence the - tau in m. The Jacobian is triangular and not symmetric, so
+    this is *no* mirror map: monotone dual-space preconditioning, with a descent theorem (task_lr <
+    2 m / (L_f M^2)) but without a Bregman divergence. The inverse solves one increasing scalar
+    equation per coordinate, block after block.
     """
 
     diagonal: nn.Parameter
@@ -97,13 +97,16 @@ class CertifiedIAF(BlockIAF):
             raise ValueError(
                 f"reach must be positive and finite, got {reach}; 1.0 saturates beyond |z| = 1"
             )
-        self.m, self.M, self.reach = m, M, reach
+        self.m = m
+        self.M = M
+        self.reach = reach
         self.tau = GATE * min(1 - m, M - 1)
 
     def build(self, anchor: Params) -> None:
         super().build(anchor)
         self.diagonal = nn.Parameter(torch.zeros_like(tree.flatten(anchor)))
-        self.body_names, self.tail_names = self.bodies(), self.tails()
+        self.body_names = self.bodies()
+        self.tail_names = self.tails()
         crossing = monotone_modulus(diagonal=0.0, coupling=-1.0, n_blocks=len(self.blocks))
         self.eta = COUPLING * (min((1 - self.m) / crossing, self.M - 1) if crossing else self.M - 1)
 

@@ -68,7 +68,9 @@ class KroneckerIAF(BlockIAF):
             raise ValueError(
                 f"init must be 'live' or 'published', got {init!r}; 'live' trains every parameter"
             )
-        self.partition, self.init, self.seed = partition, init, seed
+        self.partition = partition
+        self.init = init
+        self.seed = seed
         self.start = LiveStart() if init == "live" else PublishedStart()
 
     def build(self, anchor: Params) -> None:

@@ -58,7 +58,10 @@ class MLPIAF(BlockIAF):
                 f"hidden and code must be at least 1, got {hidden} and {code}; the defaults are 32 "
                 "and 8"
             )
-        self.partition, self.hidden, self.code, self.seed = partition, hidden, code, seed
+        self.partition = partition
+        self.hidden = hidden
+        self.code = code
+        self.seed = seed
 
     def build(self, anchor: Params) -> None:
         self.like = {

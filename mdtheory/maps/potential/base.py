@@ -26,7 +26,7 @@ class BoundedPotential(MirrorMap):
     Hessian of F between -(1 - mu)/2 and (L - 1)/2, both by construction and not by a penalty. At
     the start q = 1 and F = 0: the identity. So h = (h*)* is 1/L-strongly convex and 1/mu-smooth,
     grad h* is a bijection of R^d, and mirror descent with h has every guarantee that needs these
-    two numbers (C18, C20, C24 and T6 of the referee's ledger). With F = 0 this is MetaSGD with
+    two numbers. With F = 0 this is MetaSGD with
     bounded rates; F is what no diagonal can do.
 
     ``quadratic``: one number per coordinate, in the order of the flattened tensors.
@@ -40,7 +40,8 @@ class BoundedPotential(MirrorMap):
             raise ValueError(
                 f"mu and L must satisfy 0 < mu < 1 < L, got {mu} and {L}; the start has curvature 1"
             )
-        self.mu, self.L = mu, L
+        self.mu = mu
+        self.L = L
 
     def build(self, anchor: Params) -> None:
         self.quadratic = nn.Parameter(torch.zeros_like(tree.flatten(anchor)))

@@ -53,7 +53,9 @@ class InputConvexPotential(BoundedPotential):
                 f"width and depth must be at least 1, got {width} and {depth}; the defaults are 16 "
                 "and 2"
             )
-        self.width, self.depth, self.seed = width, depth, seed
+        self.width = width
+        self.depth = depth
+        self.seed = seed
 
     def build(self, anchor: Params) -> None:
         super().build(anchor)

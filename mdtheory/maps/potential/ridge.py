@@ -80,7 +80,9 @@ class ConvexPotential(BoundedPotential):
                 "and "
                 "64"
             )
-        self.rank, self.units, self.seed = rank, units, seed
+        self.rank = rank
+        self.units = units
+        self.seed = seed
 
     def build(self, anchor: Params) -> None:
         super().build(anchor)

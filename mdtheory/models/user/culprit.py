@@ -65,7 +65,9 @@ class _Alone(nn.Module):
 
     def __init__(self, layer: nn.Module, args: Any, kwargs: Any):
         super().__init__()
-        self.layer, self.args, self.kwargs = layer, args, kwargs
+        self.layer = layer
+        self.args = args
+        self.kwargs = kwargs
         self.inputs = nn.ParameterList(
             nn.Parameter(a.clone()) for a in args if isinstance(a, Tensor) and a.is_floating_point()
         )

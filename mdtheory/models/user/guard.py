@@ -39,7 +39,8 @@ class BufferGuard:
     def after(self, model: nn.Module, args: Any, output: Any) -> None:
         """Compare; ``ValueError`` with the buffer's name."""
         now, before, values = constants(model), self._before, self._values
-        self._before, self._values = {}, {}
+        self._before = {}
+        self._values = {}
         for name in before.keys() | now.keys():
             old, new = before.get(name), now.get(name)
             same = old is not None and new is old[0] and new._version == old[1]

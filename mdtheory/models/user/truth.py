@@ -30,7 +30,8 @@ class Comparison:
     """
 
     def __init__(self, case: Case, order: int):
-        self.case, self.order = case, order
+        self.case = case
+        self.order = order
         start = case.weights
         self.base = tree.axpy(WANDER, case.random("base"), start)
         self.way = case.random("way")
@@ -42,7 +43,8 @@ class Comparison:
         self.of_loss = any(id(leaf) not in known for leaf in graph_leaves(value))
         del outputs, value
         case.write(start)
-        self.truth, self.found = truth, case.derivatives(self.base, order, self.way)
+        self.truth = truth
+        self.found = case.derivatives(self.base, order, self.way)
         self.far: Params = {}
         if order == 2 and not case.wide and all(v.dtype == torch.float32 for v in start.values()):
             self.far_h = 1e-2

@@ -1,0 +1,206 @@
+"""What a task may look like, and what went wrong in silence: the right value or a sentence."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+from mdtheory.core.types import Episode
+from mdtheory.meta.evaluate import evaluate
+from tests.models.user import zoo
+from tests.models.user.rows import N, draw, flat, learner_of, network, task
+
+
+class TestForms:
+    """Row 13: what a task may look like."""
+
+    def test_one_a_generator_a_tuple_arrays(self):
+        one, learner = task(), learner_of(network())
+        expected = flat(learner.meta_gradient([one]).grads)
+        four = (one.support_x, one.support_y, one.query_x, one.query_y)
+        for given in (
+            one,
+            (one,),
+            (e for e in [one]),
+            four,
+            [four],
+            tuple(part.numpy() for part in four),
+            Episode(*(part.numpy() for part in four)),
+            Episode(*(part.tolist() for part in four)),
+        ):
+            assert torch.equal(flat(learner.meta_gradient(given).grads), expected)
+        adapted = learner.adapt(four[0].numpy(), four[1].numpy())
+        assert torch.equal(adapted(four[2].numpy()), learner.adapt(*four[:2])(four[2]))
+
+    @pytest.mark.parametrize("given", ["episode", 3, {"x": 1}, [torch.zeros(3)], [None]])
+    def test_anything_else_is_one_sentence(self, given):
+        with pytest.raises(ValueError, match="Episode"):
+            learner_of(network()).meta_gradient(given)
+
+    def test_several_inputs_by_name_in_the_loop_batched_and_with_joint_statistics(self):
+        torch.manual_seed(0)
+        model = zoo._TwoInputs().double()
+        y = task().support_y
+
+        def inputs(seed):
+            return {"x": draw(N, 4, seed=seed), "z": draw(N, 4, seed=seed + 1)}
+
+        tasks = [Episode(inputs(s), y, inputs(s + 2), y) for s in (0, 10)]
+        learner = learner_of(model)
+        loop = flat(learner.meta_gradient(tasks).grads)
+        learner.estimator.batched = True
+        assert float((flat(learner.meta_gradient(tasks).grads) - loop).abs().max()) < 1e-12
+        adapted = learner.adapt(inputs(0), y)
+        named = inputs(5)
+        assert torch.equal(adapted(named), adapted(**named))
+        assert torch.equal(adapted(named), adapted(named["x"], named["z"]))
+        support = learner_of(model, norm="support").adapt(inputs(0), y)
+        assert torch.allclose(support(**named), adapted(**named))
+
+    def test_unequal_numbers_of_queries_batched(self):
+        tasks, learner = [task(0), task(1, n_query=4)], learner_of(network())
+        loop = flat(learner.meta_gradient(tasks).grads)
+        learner.estimator.batched = True
+        assert torch.equal(flat(learner.meta_gradient(tasks).grads), loop)
+        one = evaluate(learner, lambda i: tasks[i], n_tasks=2)
+        two = evaluate(learner, lambda i: tasks[i], n_tasks=2, chunk=2)
+        assert torch.equal(one[0].loss, two[0].loss)
+
+    def test_recurrent_layers_batched_are_looped_over(self, caplog):
+        torch.manual_seed(0)
+        model = zoo.Last(nn.LSTM(4, 4, batch_first=True)).double()
+        y = task().support_y
+        tasks = [Episode(draw(N, 5, 4, seed=s), y, draw(N, 5, 4, seed=s + 1), y) for s in (0, 10)]
+        loop = flat(learner_of(model).meta_gradient(tasks).grads)
+        learner = learner_of(model)
+        learner.estimator.batched = True
+        with caplog.at_level(logging.WARNING):
+            for _ in range(2):
+                assert torch.equal(flat(learner.meta_gradient(tasks).grads), loop)
+        assert sum("cannot be batched" in line for line in caplog.messages) == 1
+
+    def test_inference_mode_and_no_grad(self):
+        one = task()
+        expected = flat(learner_of(network()).meta_gradient(one).grads)
+        with torch.inference_mode():
+            learner, inside = learner_of(network()), task()
+            assert torch.equal(flat(learner.backward(inside).grads), expected)
+            learner.adapt(inside.support_x, inside.support_y)(inside.query_x)
+            evaluate(learner, lambda i: inside, n_tasks=1)
+        with torch.no_grad():
+            assert torch.equal(flat(learner_of(network()).meta_gradient(one).grads), expected)
+
+
+class TestSilence:
+    """Row 11."""
+
+    def test_empty_sets(self):
+        one = task()
+        nothing = one.support_x[:0], one.support_y[:0]
+        for given in (
+            Episode(one.support_x, one.support_y, *nothing),
+            Episode(*nothing, one.query_x, one.query_y),
+        ):
+            with pytest.raises(ValueError, match="must hold the same number >= 1 of items"):
+                learner_of(network()).meta_gradient(given)
+        with pytest.raises(ValueError, match="query_x and query_y must hold"):
+            evaluate(learner_of(network()), lambda i: Episode(
+                one.support_x, one.support_y, *nothing), n_tasks=1)  # fmt: skip
+
+    @pytest.mark.parametrize("loss", [mse_loss, lambda o, t: (o - t).square().mean(), F.l1_loss])
+    def test_targets_that_the_loss_would_broadcast(self, loss):
+        model = zoo.Net(nn.Linear(4, 4)).double()
+        model.head = nn.Linear(4, 1).double()
+        x, y = draw(N, 4), draw(N, seed=5)
+        with pytest.raises(ValueError, match=r"compared item by item.* y\[:, None\]"):
+            learner_of(model, loss=loss).meta_gradient(Episode(x, y, x, y))
+        learner_of(model, loss=loss).meta_gradient(Episode(x, y[:, None], x, y[:, None]))
+        learner_of(model, loss=lambda o, t: loss(o[:, 0], t)).meta_gradient(Episode(x, y, x, y))
+        learner_of(model, loss=lambda o, t: loss(o.squeeze(-1), t)).meta_gradient(
+            Episode(x, y, x, y)
+        )
+
+    def test_two_outputs_for_two_items_are_not_two_targets(self):
+        torch.manual_seed(0)
+        model, x, y = nn.Linear(4, 2).double(), draw(2, 4), draw(2, seed=5)
+        with pytest.raises(ValueError, match="compared item by item"):
+            learner_of(model, loss=lambda o, t: (o - t).square().mean()).meta_gradient(
+                Episode(x, y, x, y)
+            )
+
+        def heteroscedastic(o, t):
+            return ((o[:, 0] - t).square() * (-o[:, 1]).exp() + o[:, 1]).mean()
+
+        learner_of(model, loss=heteroscedastic).meta_gradient(Episode(x, y, x, y))
+
+    def test_a_cross_entropy_over_one_class(self):
+        x, y = draw(N, 4), draw(N, 1)
+        with pytest.raises(ValueError, match="at least 2 classes"):
+            learner_of(nn.Linear(4, 1).double()).meta_gradient(Episode(x, y, x, y))
+
+    def test_labels_out_of_range_in_any_task(self):
+        one = task()
+        learner = learner_of(network())
+        wrong = Episode(one.support_x, one.support_y + 1, one.query_x, one.query_y)
+        with pytest.raises(ValueError, match=r"int64 from 1 to 3; class labels"):
+            learner.meta_gradient(wrong)
+        late = Episode(one.support_x, one.support_y, one.query_x, one.query_y + 1)
+        with pytest.raises(ValueError, match=r"task 1, query set: .* from 1 to 3"):
+            learner.meta_gradient([one, late])
+
+    def test_a_loss_with_a_parameter_of_its_own_is_said(self, caplog):
+        class Scaled(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.log_scale = nn.Parameter(torch.zeros(()))
+
+            def forward(self, outputs, targets):
+                return cross_entropy(outputs * self.log_scale.exp(), targets)
+
+        with caplog.at_level(logging.WARNING):
+            learner = learner_of(network(), loss=Scaled())
+            learner.meta_gradient(task())
+            learner.meta_gradient(task())
+        assert sum("the loss has trainable tensors" in line for line in caplog.messages) == 1
+
+    def test_what_is_unfrozen_later_is_said(self, caplog):
+        model = network()
+        model.layer.requires_grad_(False)
+        learner = learner_of(model)
+        learner.network.layer.requires_grad_(True)
+        with caplog.at_level(logging.WARNING):
+            result = learner.meta_gradient(task())
+        assert "shared.layer.weight" in result.grads
+        assert any("'layer.weight' was frozen when" in line for line in caplog.messages)
+
+    def test_what_reaches_no_output_is_said(self, caplog):
+        model = network()
+        model.spare = nn.Linear(4, 4).double()
+        with caplog.at_level(logging.WARNING):
+            learner_of(model).meta_gradient(task())
+        assert any("no gradient reaches 'spare.weight'" in line for line in caplog.messages)
+
+    def test_a_pattern_meets_a_tied_weight_under_any_of_its_names(self):
+        model = zoo._GPT().double()
+        learner = learner_of(model, adapt="head.*")
+        assert [n for n in learner.meta() if n.startswith("anchor.")] == ["anchor.wte.weight"]
+
+    def test_running_statistics_in_the_ordinary_loop(self):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)).double()
+        learner, told = (learner_of(model, norm="running") for _ in range(2))
+        tasks = [task(s) for s in range(20)]
+        for one in tasks:
+            learner.backward(one)
+            told.update_statistics([one])
+        assert torch.equal(learner.network[1].running_mean, told.network[1].running_mean)
+        near, far = (
+            evaluate(each, lambda i: tasks[i], n_tasks=5)[0].loss.mean()
+            for each in (learner, learner_of(model, norm="running"))
+        )
+        assert abs(float(near) - float(far)) > 1e-3
