@@ -141,7 +141,6 @@ def test_a_default_run_comes_back_too():
 
 
 CHANGES = [
-    "precision=tf32",
     "seed=1",
     'norm="support"',
     'dtype="float64"',
