@@ -7,16 +7,15 @@ import signal
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C while it is still being imported is one sentence and exit code
-    130.
+    """Run the command line; Ctrl-C outside a command's own work, such as while it is still being
+    imported, is one sentence and exit code 130.
     """
-    at_start = signal.getsignal(signal.SIGINT)
-    if at_start is signal.default_int_handler:
+    in_command = signal.getsignal(signal.SIGINT)
+    if in_command is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)  # an exception could end anywhere inside an import
     from mdtheory.cli import app
 
-    signal.signal(signal.SIGINT, at_start)
-    app(prog_name="mdtheory")
+    app(prog_name="mdtheory", obj=in_command)
 
 
 def _leave(signum: int, frame: object) -> None:

@@ -57,11 +57,18 @@ class Guarded(TyperGroup):
             raise SystemExit(2) from None
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        from mdtheory.commands.console import complain, lacks_memory, one_line, plugin_failure
+        """Run the command, under the handler of Ctrl-C that the context brings, if any."""
+        from mdtheory.commands.console import (
+            complain,
+            handling_ctrl_c,
+            lacks_memory,
+            one_line,
+            plugin_failure,
+        )
 
         try:
-            return super().invoke(ctx)
+            with handling_ctrl_c(ctx.obj):
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             complain("stopped")
             raise typer.Exit(130) from None

@@ -108,6 +108,22 @@ def use_plugins(paths: Iterable[Path] | None) -> None:
             ) from error
 
 
+@contextlib.contextmanager
+def handling_ctrl_c(handler: Any) -> Iterator[None]:
+    """SIGINT goes to ``handler`` inside, and to the present handler again afterwards; ``None``
+    changes nothing.
+    """
+    if handler is None:
+        yield
+        return
+    outside = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, outside)
+
+
 PLUGIN_SECONDS = 50.0
 """What importing a plug-in may take."""
 

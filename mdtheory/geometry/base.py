@@ -78,7 +78,8 @@ class GradientStep(StepRule):
     ) -> State:
         return {
             **state,
-            **{f"z.{name}": state[f"z.{name}"] - task_lr * g for name, g in grad.items()},
+            # the bits of z - task_lr * g, and one kernel less in its derivative
+            **{f"z.{name}": state[f"z.{name}"] + -task_lr * g for name, g in grad.items()},
         }
 
 
