@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +30,11 @@ settings.load_profile(os.environ.get("MDTHEORY_HYPOTHESIS", "ci" if CI else "dev
 if not torch.cuda.is_available():
     # read where a kernel is defined: those of the library then run on CPU tensors
     os.environ["TRITON_INTERPRET"] = "1"
+
+for given, default in (("SIGHUP", signal.SIG_DFL), ("SIGINT", signal.default_int_handler)):
+    # a shell's background jobs and nohup leave them ignored, and what a test starts inherits that
+    if signal.getsignal(getattr(signal, given)) is signal.SIG_IGN:
+        signal.signal(getattr(signal, given), default)
 
 torch.set_num_threads(1)  # the same bits alone and beside other workers
 

@@ -28,23 +28,28 @@ def conjugate_gradients(
     """x with ||A x - b|| <= tolerance ||b||, or the best after so many steps, from x = 0; ``b``
     has the shape (d,), ``product`` is x -> A x for a symmetric positive definite A.
 
-    Every step has one product; numbers of the recurrence are read by the host, in double precision.
+    Every step has one product; numbers of the recurrence are read by the host, in double precision,
+    and are constants for autograd.
     Source: hestenes1952methods. A direction of non-positive curvature ends the work; whether that
     is an error is for the caller to say. shape: (d,)
     """
     x, residual, direction = torch.zeros_like(b), b, b
-    square = whole = float(b.dot(b))
+    square = whole = _dot(b, b)
     curvature = None
     for _ in range(steps):
         if square <= tolerance * tolerance * whole:
             break
         image = product(direction)
-        along = float(direction.dot(image))
+        along = _dot(direction, image)
         if not along > 0:
             curvature = along
             break
         x = x + (square / along) * direction
         residual = residual - (square / along) * image
-        before, square = square, float(residual.dot(residual))
+        before, square = square, _dot(residual, residual)
         direction = residual + (square / before) * direction
     return Solution(x, math.sqrt(square / whole) if whole > 0 else 0.0, curvature)
+
+
+def _dot(a: Tensor, b: Tensor) -> float:
+    return float(a.detach().dot(b.detach()))

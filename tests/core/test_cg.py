@@ -56,3 +56,14 @@ def test_a_direction_that_curves_down_ends_the_work_and_is_told():
 def test_nothing_to_solve_is_solved_by_zero():
     found = conjugate_gradients(lambda v: v, torch.zeros(3), steps=5, tolerance=1e-9)
     assert torch.equal(found.x, torch.zeros(3)) and found.residual == 0
+
+
+def test_a_right_hand_side_with_a_graph_gives_no_warning():
+    torch.set_warn_always(True)  # torch says it once a process otherwise
+    try:
+        b = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+        found = conjugate_gradients(lambda v: 2 * v, b, steps=5, tolerance=1e-12)
+    finally:
+        torch.set_warn_always(False)
+    (slope,) = torch.autograd.grad(found.x.sum(), b)
+    assert slope == pytest.approx([0.5, 0.5])
