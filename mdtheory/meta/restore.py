@@ -14,6 +14,15 @@ from torch.optim.lr_scheduler import LRScheduler
 from mdtheory.meta.learner import MetaLearner
 
 
+def check_counters(counters: dict[str, Any], iterations: int) -> None:
+    """``ValueError`` for a checkpoint with more iterations behind it than its run has."""
+    if counters["iteration"] > iterations:
+        raise ValueError(
+            f"the checkpoint must be of a run of {iterations} iterations, but it has "
+            f"{counters['iteration']} behind it; use another copy"
+        )
+
+
 def restore_weights(learner: MetaLearner, state: dict[str, Any]) -> None:
     """Copy a checkpoint's weights into a learner of the same configuration; ``ValueError`` if they
     do not fit.
@@ -38,10 +47,27 @@ def restore_optimizer(
     optimizer: Optimizer, scheduler: LRScheduler | None, state: dict[str, Any]
 ) -> None:
     """Load both. Errors: whatever torch raises for a state that does not fit."""
+    _check_numbers(optimizer, state["optimizer"]["state"])
     optimizer.load_state_dict(state["optimizer"])
     _check_shapes(optimizer)
     if scheduler is not None:
         scheduler.load_state_dict(_as_types_of(scheduler.state_dict(), state["scheduler"]))
+
+
+def _check_numbers(optimizer: Optimizer, stored: dict[int, dict[str, Any]]) -> None:
+    """Every tensor kept for a parameter must be finite and, but for single numbers, of its type:
+    torch would cast it.
+    """
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    for index, kept in stored.items():
+        own = parameters[index].dtype
+        for name, value in kept.items():
+            if not isinstance(value, Tensor):
+                continue
+            if value.dtype is not own and (value.dim() > 0 or not value.is_floating_point()):
+                raise ValueError(f"{name} is {value.dtype}, kept for a parameter of {own}")
+            if not torch.isfinite(value).all():
+                raise ValueError(f"{name}, kept for a parameter, has a NaN or an infinity")
 
 
 def _check_shapes(optimizer: Optimizer) -> None:
