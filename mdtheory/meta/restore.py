@@ -4,6 +4,8 @@ sentence.
 
 from __future__ import annotations
 
+import copy
+from collections import defaultdict
 from typing import Any
 
 import torch
@@ -12,6 +14,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from mdtheory.meta.learner import MetaLearner
+
+SCHEDULED = {"lr", "initial_lr", "max_lr", "min_lr", "momentum", "betas"}
+SCHEDULED |= {"base_momentum", "max_momentum"}
+"""Options of an optimizer that its scheduler changes."""
 
 
 def check_counters(counters: dict[str, Any], iterations: int) -> None:
@@ -48,8 +54,10 @@ def restore_optimizer(
 ) -> None:
     """Load both. Errors: whatever torch raises for a state that does not fit."""
     _check_numbers(optimizer, state["optimizer"]["state"])
+    _check_options(optimizer, state["optimizer"]["param_groups"], scheduled=scheduler is not None)
     optimizer.load_state_dict(state["optimizer"])
     _check_shapes(optimizer)
+    _try_step(optimizer)
     if scheduler is not None:
         scheduler.load_state_dict(_as_types_of(scheduler.state_dict(), state["scheduler"]))
 
@@ -68,6 +76,34 @@ def _check_numbers(optimizer: Optimizer, stored: dict[int, dict[str, Any]]) -> N
                 raise ValueError(f"{name} is {value.dtype}, kept for a parameter of {own}")
             if not torch.isfinite(value).all():
                 raise ValueError(f"{name}, kept for a parameter, has a NaN or an infinity")
+
+
+def _check_options(optimizer: Optimizer, stored: list[dict[str, Any]], *, scheduled: bool) -> None:
+    """Every option of an optimizer must be its own, but for those that a scheduler changes."""
+    for group, found in zip(optimizer.param_groups, stored, strict=True):
+        for name in group.keys() & found.keys() - {"params"} - (SCHEDULED if scheduled else set()):
+            own = list(group[name]) if isinstance(group[name], tuple) else group[name]
+            if type(own) is not type(found[name]) or own != found[name]:
+                raise ValueError(f"the optimizer's {name} is {found[name]!r}, not {own!r}")
+
+
+def _try_step(optimizer: Optimizer) -> None:
+    """A step of a copy that has the first parameter of every group alone: whatever torch raises
+    then, it raises now.
+    """
+    trial = copy.copy(optimizer)
+    firsts = [group["params"][:1] for group in optimizer.param_groups]
+    trial.param_groups = [
+        {**group, "params": first}
+        for group, first in zip(optimizer.param_groups, firsts, strict=True)
+    ]
+    trial.state = defaultdict(dict)
+    trial.state.update({p: optimizer.state.get(p, {}) for first in firsts for p in first})
+    trial = copy.deepcopy(trial)
+    for group in trial.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    trial.step()
 
 
 def _check_shapes(optimizer: Optimizer) -> None:

@@ -93,9 +93,7 @@ def _wait(child: int, patience: float) -> int | None:
     return None
 
 
-def command(
-    *arguments: Any, patience: float = PATIENCE, cwd: str | Path | None = None
-) -> Outcome:
+def command(*arguments: Any, patience: float = PATIENCE, cwd: str | Path | None = None) -> Outcome:
     """The command line in a fork, perhaps in another folder."""
 
     def work() -> None:

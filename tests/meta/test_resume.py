@@ -263,6 +263,32 @@ def test_an_optimizer_s_numbers_that_torch_would_cast_are_refused(tmp_path, wron
         trainer(tmp_path / "a").resume(found)
 
 
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("options", "lr", "x"),
+        ("options", "lr", 5.0),
+        ("options", "betas", [0.1]),
+        ("options", "amsgrad", True),
+        ("options", "differentiable", True),
+        ("state", "exp_avg", None),
+        ("state", "step", torch.tensor(-5.0)),
+    ],
+)
+def test_an_optimizer_s_state_that_torch_would_fail_on_is_refused(tmp_path, part, name, value):
+    unbroken(tmp_path / "a")
+    found = last(tmp_path / "a")
+    optimizer = found["optimizer"]
+    for table in optimizer["param_groups"] if part == "options" else optimizer["state"].values():
+        if value is None:
+            del table[name]
+        else:
+            table[name] = value
+    with pytest.raises(ValueError, match="must fit this run, but") as caught:
+        trainer(tmp_path / "a").resume(found)
+    assert "\n" not in str(caught.value)
+
+
 def test_more_iterations_than_the_run_has_are_refused(tmp_path):
     unbroken(tmp_path / "a")
     state = last(tmp_path / "a")
