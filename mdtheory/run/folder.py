@@ -23,7 +23,7 @@ from mdtheory.meta.trainer import MetaTrainer
 from mdtheory.run.build import build_trainer
 
 CONFIG, METRICS, BEST, LAST = "config.toml", "metrics.jsonl", "best.pt", "last.pt"
-LOCK = ".lock"
+LOCK = ".mdtheory.lock"
 
 
 class RunFolder:
