@@ -50,6 +50,7 @@ SMOOTHNESS = Formula(
     text=r"{formula},\ a=\sup\|I-\alpha\nabla^2f(g)J_g\|",
 )
 _GAP, _EPS, _R = sp.symbols(r"\Delta \epsilon R", positive=True)
+_C, _S, _T, _B = sp.symbols("c_k s_k t_k b_k", real=True)
 _LF, _P = sp.symbols(r"L_F \|P\|", nonnegative=True)
 _SHARP, _MIXED = sp.symbols(r"\max_P|c_k|s_k \max_V|c_k|s_k", nonnegative=True)
 RATE = Formula(
@@ -71,8 +72,9 @@ POTENTIAL = Formula(
     left=sp.Symbol("L_J"),
     relation="<=",
     right=4 / (3 * sp.sqrt(3)) * (_SHARP + _MIXED),
-    text=r"\text{ridge potential }\sum_kc_k\log\cosh(s_kt_k+b_k)/s_k^2,\ t=(Pz,VPz),\ \|P\|,\|V\|"
-    r"\text{ at most one: }{formula}",
+    text=r"\text{ridge potential, a sum of }{unit}\text{ over }t=(Pz,VPz),\ \|P\|,\|V\|\text{ at "
+    r"most one: }{formula}",
+    terms={"unit": _C * sp.log(sp.cosh(_S * _T + _B)) / _S**2},
 )
 
 claim = Claim(

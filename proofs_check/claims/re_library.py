@@ -265,6 +265,10 @@ def stated_bend(run: Run, *, stated: Formula) -> None:
         run.stands(stated, at, slack=1e-9)
         if tight:
             run.attained(stated, at, tolerance=1e-9)
+    slope = sp.diff(stated.terms["unit"], sp.Symbol("t_k", real=True), 3)
+    at = {"c_k": -2, "s_k": 3, "t_k": sp.atanh(1 / sp.sqrt(3)) / 3, "b_k": 0}
+    steepest = float(formula.value(slope, at))
+    run.close(steepest, c * s * LOG_COSH_THIRD, tolerance=1e-9, what="the printed unit")
     for seed in range(3):
         map = potentials.ridge(seed, 2.0)
         found = steepest_bend(map, [map.random("re", "bend", seed)])

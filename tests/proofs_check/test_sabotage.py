@@ -288,7 +288,7 @@ NOTICED = {
     "running_for_batch": "models/test_norm.py",
     "order_of_classes": "data/test_episodes.py",
     "support_among_queries": "data/test_episodes.py",
-    "a_train_class_in_test": "data/test_mini_imagenet.py",
+    "a_train_class_in_test": "data/test_images.py -k 64",
     "chosen_on_test": "run/test_build.py",
     "transforms_not_adapted": "parity/test_rivals.py -k kfo",
     "a_mask_for_each_step": "geometry/test_mtnet.py",

@@ -59,6 +59,15 @@ def test_no_constant_of_a_statement_is_typed(name, part, value):
         assert typed(text) == [], text
 
 
+@pytest.mark.parametrize(("name", "part", "value"), PARTS, ids=[f"{a}-{b}" for a, b, _ in PARTS])
+def test_every_placeholder_is_filled_and_braces_close(name, part, value):
+    if isinstance(value, Formula):
+        asked = re.findall(r"(?<![a-z}^])\{(\w{3,})\}", value.text)
+        assert set(asked) <= {"formula", "left", "right", "given", *value.terms}
+        assert all("{" + term + "}" in value.text for term in value.terms)
+        assert value.latex.count("{") == value.latex.count("}")
+
+
 def test_the_reader_of_texts_finds_what_is_typed():
     assert typed(r"\text{steps of }\tfrac m2") and typed(r"x\le y") and typed("a<b")
     assert typed(r"2\sqrt K") == ["2", r"\sqrt"]
