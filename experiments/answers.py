@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from experiments.cells import rows
+from experiments import recorded_starts
+from experiments.cells import cells, rows
 from experiments.result_tables import Curve, Table
 from experiments.start_or_geometry import lines as factorial_lines
 from experiments.statistics import Difference, compare, p_text
@@ -201,8 +202,9 @@ def verdicts(results: Results, names: Sequence[str]) -> list[list[str]]:
 
 
 def start_or_geometry(tables: list[Table]) -> list[str]:
-    """(h): the factorial of every row of these tiers with kept weights."""
-    return factorial_lines([table.tier.name for table in tables])
+    """(h): the factorial of every row with kept weights, and what recorded paths say of all."""
+    known = factorial_lines([table.tier.name for table in tables])
+    return known + recorded_starts.lines(tables)
 
 
 def published(tables: list[Table]) -> list[str]:
@@ -275,7 +277,7 @@ PAIRS = {
         ("maml-shift", "maml"),
         (OWN, "metacurvature-doubled"),
     ),
-    HAND: tuple((row.name, "maml") for row in rows().values() if row.group in ("fair", "own")),
+    HAND: tuple((cell.row, "maml") for cell in cells("omniglot") if cell.row != "maml"),
 }
 """The questions whose answer is the difference of two rows."""
 OTHERS: dict[str, Question] = {
