@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from experiments import recorded_starts
+from experiments import recorded_starts, slopes
 from experiments.cells import cells, rows
 from experiments.result_tables import Curve, Table
 from experiments.start_or_geometry import lines as factorial_lines
@@ -22,6 +22,7 @@ CONTROL = "(i) Does the common start's gain, or its absence, come from a gauge?"
 HAND = "(j) Which rows beat MAML at 20-way 1-shot on handwriting?"
 ARTICLE = "(k) Is MAML's published accuracy on Omniglot reached?"
 STEPS_TOO = "(l) Does a learned geometry need fewer steps, in loss and gradient as well?"
+PROX = "(m) Is MetaProxNet's learned function a proximal operator?"
 STEPS = (0, 1, 2, 5, 10)
 
 
@@ -258,6 +259,12 @@ def curve_cells(mine: Curve, theirs: Curve, trained: int) -> str:
     return " | ".join([*cells, str(mine.seeds)])
 
 
+def proximal(tables: list[Table]) -> list[str]:
+    """(m): the slopes in the kept weights, and the row minus MAML."""
+    found = slopes.lines(tables)
+    return [*found, "", *versus((slopes.ROW, "maml"))(tables)] if found else []
+
+
 PAIRS = {
     "(a) Does MetaMiDA beat MetaSGD with the same optimizer, schedule and episodes?": (
         ("metamida", "metasgd"),
@@ -287,6 +294,7 @@ OTHERS: dict[str, Question] = {
     START: start_or_geometry,
     ARTICLE: published,
     STEPS_TOO: curves,
+    PROX: proximal,
 }
 QUESTIONS: dict[str, Question] = dict(
     sorted({**{title: versus(*pairs) for title, pairs in PAIRS.items()}, **OTHERS}.items())
@@ -297,6 +305,7 @@ TIERS_OF = {
     CONTROL: ("controls",),
     HAND: ("omniglot",),
     ARTICLE: ("omniglot-b",),
+    PROX: ("paper", "omniglot", "glyphs"),
     STEPS_TOO: ("paper", "cpu", "own", "controls", "omniglot", "glyphs"),
 }
 """Questions that are not for all of :data:`TIERS`."""

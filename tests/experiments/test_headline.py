@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pytest
 
-from experiments import glance, headline, recorded_starts, step_curves
+from experiments import glance, headline, recorded_starts, slopes, step_curves
 from experiments.cells import cells
 from experiments.records import FOLDER
 from experiments.result_tables import read
@@ -88,3 +88,32 @@ def test_the_page_of_the_steps_holds_the_paths(results):
     rows = re.findall(r"\| `metacurvature-symmetric` \(2 seeds\) \| (.*) \|", section)
     assert rows[0] == " | ".join(f"{100 * value:.1f}" for value in accuracy)
     assert rows[4] == " | ".join(f"{value:.3g}" for value in loss)
+
+
+def test_slopes_tell_a_prox_from_what_is_none():
+    one = slopes.measured(np.array([[0.0, 1.0, 0.5, 1, 1], [1, 1, 1.5, 1, 1], [1, -0.5, 1, 1, 1]]))
+    assert (one.smallest, one.largest) == (-0.5, 1.5)
+    assert (one.prox, one.convex) == pytest.approx((2 / 3, 1 / 3))
+    assert (one.moved, one.below, one.above) == pytest.approx((4 / 15, 1 / 15, 1 / 15))
+
+
+def test_slopes_are_those_of_the_rule(tmp_path):
+    """The names and the spacing of kept weights are the geometry's; later steps are not counted."""
+    from types import SimpleNamespace
+
+    import torch
+    from safetensors.torch import save
+
+    from mdtheory.geometry.metaproxnet import MetaProxNet
+    from mdtheory.meta import MetaLearner
+
+    learner = MetaLearner(torch.nn.Linear(2, 3), MetaProxNet(steps=5))
+    rule = learner.geometry.rule
+    with torch.no_grad():
+        for name, value in rule.named_parameters():
+            value += 0.1 * int(name.split(".")[1]) * torch.arange(6)
+    (tmp_path / "weights.safetensors").write_bytes(save(learner.state_dict()))
+    config = SimpleNamespace(task=SimpleNamespace(n_steps=3))
+    found = slopes.slopes_of(SimpleNamespace(folder=tmp_path, config=config))
+    assert found.shape == (3 * 9, 5)
+    assert sorted({round(float(one), 3) for one in found.ravel()}) == [1.0, 1.125, 1.25]
