@@ -20,9 +20,10 @@ FAMILIES = {
     "the Kronecker preconditioners": ("metacurvature", "metakfo", "metacurvature-symmetric"),
 }
 COLUMNS = {
-    "geometry at the common start": "its geometry under MAML's start",
-    "start alone": "its start under plain descent",
-    "both": "both together",
+    ("geometry at the common start", "tuned"): "its geometry under MAML's start",
+    ("start alone", "tuned"): "its start under plain descent",
+    ("both", "tuned"): "both",
+    ("both", "as trained"): "both, no rate tuned",
 }
 ORDER = ("pilot", *(name for name in reversed(TIERS) if name != "smoke"))
 PILOT_NAME = "a pilot at the poster's size"
@@ -31,8 +32,8 @@ CONTROLS = {"maml-twice": "MAML at twice the meta-rate", "maml-shift": "with a r
 
 def headline(results: Results) -> str:
     """The paragraph and its table; nothing where no row has been taken apart."""
-    subjects = [one for one in (*pilot_subjects(), *known()) if one.tier in ORDER]
-    if not subjects:
+    chosen = subjects()
+    if not chosen:
         return ""
     sentences = [tally(known()), family_sentences(results), control_sentence(results)]
     return (
@@ -43,26 +44,32 @@ def headline(results: Results) -> str:
         + " ".join(sentence for sentence in sentences if sentence)
         + "\n\nMinus MAML, percentage points ± 95% interval (slanted: other than zero, but from "
         "fewer than three seeds, so only suggestive; bold: from three):\n\n"
-        + "\n".join(table(subjects, results))
+        + "\n".join(table(chosen, results))
         + "\n"
     )
 
 
-def table(subjects: Iterable[Subject], results: Results) -> list[str]:
+def subjects() -> list[Subject]:
+    """What was taken apart, the largest tier first."""
+    found = [one for one in (*pilot_subjects(), *known()) if one.tier in ORDER]
+    return sorted(found, key=lambda one: ORDER.index(one.tier))
+
+
+def table(chosen: Iterable[Subject], results: Results) -> list[str]:
     """A line for every row that was taken apart, and for the poster's own method, of which only
     the recorded paths are kept.
     """
     lines = ["| | " + " | ".join(COLUMNS.values()) + " | tasks | seeds |"]
     lines.append("|---|" + "---:|" * (len(COLUMNS) + 2))
-    subjects = list(subjects)
-    by_tier = {name: [one for one in subjects if one.tier == name] for name in ORDER}
-    for name, chosen in by_tier.items():
-        found = contrasts(chosen)
-        for one in chosen:
-            cells = [shown(found[one.name, head, "tuned"]) for head in COLUMNS]
+    chosen = list(chosen)
+    by_tier = {name: [one for one in chosen if one.tier == name] for name in ORDER}
+    for name, own in by_tier.items():
+        found = contrasts(own)
+        for one in own:
+            cells = [shown(found[one.name, head, rate]) for head, rate in COLUMNS]
             where = f"{PILOT_NAME if name == 'pilot' else f'tier `{name}`'}, {one.name}"
             lines.append(line(where, cells, one.tasks, len(one.by_seed)))
-        if not any(one.row == POSTERS for one in chosen):
+        if not any(one.row == POSTERS for one in own):
             lines += recorded_lines(name, results)
     return lines
 
@@ -75,8 +82,8 @@ def recorded_lines(name: str, results: Results) -> list[str]:
         _, shot, row = key
         if row == POSTERS:
             common = found["geometry at the common start"][key]
-            where = f"tier `{name}`, {shot}-shot, `{row}`, recorded paths"
-            cells = [shown(common), "–", shown(both)]
+            where = f"tier `{name}`, {shot}-shot, `{row}`, recorded paths, no rate tuned"
+            cells = [shown(common), "–", "–", shown(both)]
             lines.append(line(where, cells, both.estimate.n, both.seeds))
     return lines
 
