@@ -36,6 +36,7 @@ def headline(results: Results) -> str:
     if not chosen:
         return ""
     sentences = [tally(known()), family_sentences(results), control_sentence(results)]
+    sentences.append(start_sentence(results))
     return (
         "**Start or geometry?** The poster's claim is causal: \"superior performance due to "
         'improved loss geometry model". So every trained row with kept weights is taken apart: its '
@@ -138,6 +139,23 @@ def family_sentences(results: Results) -> str:
     return (
         "By the recorded paths of every row, at the task rate of training, the geometry under "
         f"MAML's start changes accuracy by {', and by '.join(parts)}."
+    )
+
+
+def start_sentence(results: Results) -> str:
+    """How good the poster's method is before any task step, on the poster's data."""
+    parts = []
+    for table in of_tier("paper", results) or of_tier("cpu", results):
+        seeds = table.seeds([POSTERS, "maml"])
+        curves = [table.curve(row, seeds=seeds) for row in (POSTERS, "maml")] if seeds else []
+        losses = [curve.loss[0] for curve in curves if curve is not None]
+        if len(losses) == 2:
+            parts.append(f"{losses[0]:.3f} against {losses[1]:.3f} ({table.shot}-shot)")
+    if not parts:
+        return ""
+    return (
+        'The poster says "better initialization"; on miniImageNet, before any task step, '
+        f"`{POSTERS}` has a median task loss of {' and '.join(parts)}, the second MAML's."
     )
 
 

@@ -231,6 +231,8 @@ def tier_page(name: str, results: dict[tuple[str, int], Table]) -> str:
         "Rerun a cell with the command in its record's `provenance.json`, or whatever is missing "
         f"with `{command}`.\n"
     )
+    if notes := notes_of(name):
+        parts += ["## What the rows are\n", notes]
     if name == "paper":
         parts += [f"A pilot at this size, which is no part of the table: [pilot.md]({PILOT}).\n"]
     if name in POSTER_TIERS:
@@ -246,6 +248,12 @@ FIGURES = {
     "training": "Meta-training",
     "cost": "Accuracy against time and memory",
 }
+
+
+def notes_of(name: str) -> str:
+    """What the rows of a tier, and of those beside it, are; where their names do not say it."""
+    shown = dict.fromkeys(cell.row for cell in table_order(name))
+    return "".join(f"- `{row}`: {rows()[row].note}.\n" for row in shown if rows()[row].note)
 
 
 def behind_table() -> str:

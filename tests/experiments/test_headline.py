@@ -117,3 +117,10 @@ def test_slopes_are_those_of_the_rule(tmp_path):
     found = slopes.slopes_of(SimpleNamespace(folder=tmp_path, config=config))
     assert found.shape == (3 * 9, 5)
     assert sorted({round(float(one), 3) for one in found.ravel()}) == [1.0, 1.125, 1.25]
+
+
+def test_the_start_of_the_poster_s_method_is_compared_before_any_step(results):
+    mine, maml = (paths(f"cpu-{row}-1shot-seed0") for row in ("metamida-published", "maml"))
+    first = [np.median([task[0] for task in one["own"]["support_loss"]]) for one in (mine, maml)]
+    wanted = f"{first[0]:.3f} against {first[1]:.3f} (1-shot)"
+    assert wanted in headline.start_sentence(results) and first[0] > first[1]
