@@ -141,6 +141,12 @@ def subjects(records: Path = FOLDER) -> list[tuple[Record, Subject]]:
     ]
 
 
+def missing(records: Path = FOLDER, folder: Path = OUT) -> list[str]:
+    """The records that can be taken apart and have not been."""
+    known = {path.stem for path in folder.glob("*.json")}
+    return [own.folder.name for own, _ in subjects(records) if own.folder.name not in known]
+
+
 def of_record(record: Record) -> Subject:
     """A record as the subject of the test."""
     maml = partner(record)

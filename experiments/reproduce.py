@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments import shards
+from experiments import factorial, shards
 from experiments.cells import TIERS, tier
 from experiments.generated import ROOT
 from experiments.records import FOLDER
@@ -118,8 +118,21 @@ def main(
         runs = [replace(run, device=device) for run in runs]
     code = 0 if status else work_on(runs, minutes=minutes, jobs=jobs, pack=pack)
     objects = [one for run in runs for one in describe(run)]
-    typer.echo(json.dumps(objects, indent=1) if json_ else "\n".join(lines(objects)))
+    told = lines(objects) + not_taken_apart(runs)
+    typer.echo(json.dumps(objects, indent=1) if json_ else "\n".join(told))
     raise typer.Exit(code)
+
+
+def not_taken_apart(runs: list[Run]) -> list[str]:
+    """A line for every finished run with kept weights whose start and geometry have not been
+    separated.
+    """
+    names = {run.name for run in runs if run.records == FOLDER}
+    return [
+        f"start or geometry: {name} is missing; python -m experiments.factorial tests it"
+        for name in factorial.missing()
+        if name in names
+    ]
 
 
 def require(device: str) -> None:

@@ -139,4 +139,6 @@ READING = (
 def lines(tiers: Sequence[str]) -> list[str]:
     """The answer to (h) for one tier: the factorial where weights are kept."""
     chosen = [one for one in known() if one.tier in set(tiers)]
-    return [READING, *table(chosen)] if chosen else []
+    left = [f"`{name}`" for name in factorial.missing() if Record(FOLDER / name).cell.tier in tiers]
+    waiting = ["", f"Kept weights, not tested yet: {', '.join(left)}."] if left else []
+    return [READING, *table(chosen), *waiting] if chosen else waiting
