@@ -27,7 +27,9 @@ COLUMNS = {
 }
 ORDER = ("pilot", *(name for name in reversed(TIERS) if name != "smoke"))
 PILOT_NAME = "a pilot at the poster's size"
-CONTROLS = {"maml-twice": "MAML at twice the meta-rate", "maml-shift": "with a redundant shift"}
+TWICE = "maml-twice"
+RIVALS = (POSTERS, "metamida")
+CONTROLS = {TWICE: "MAML at twice the meta-rate", "maml-shift": "with a redundant shift"}
 
 
 def headline(results: Results) -> str:
@@ -167,6 +169,10 @@ def control_sentence(results: Results) -> str:
         for row, difference in found.items():
             counted = "1 seed" if difference.seeds == 1 else f"{difference.seeds} seeds"
             parts.append(f"{CONTROLS[row]} {shown(difference)} ({one.shot}-shot, {counted})")
+        if TWICE in one.by_row:
+            rivals = one.differences(TWICE, one.protocols[1], RIVALS)
+            said = [f"`{row}` {shown(difference)}" for row, difference in rivals.items()]
+            parts.append(f"against the first, {one.shot}-shot, {', '.join(said)}")
     if not parts:
         return ""
     return "Controls without any geometry, minus MAML: " + "; ".join(parts) + "."
