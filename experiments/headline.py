@@ -172,7 +172,8 @@ def control_sentence(results: Results) -> str:
         if TWICE in one.by_row:
             rivals = one.differences(TWICE, one.protocols[1], RIVALS)
             said = [f"`{row}` {shown(difference)}" for row, difference in rivals.items()]
-            parts.append(f"against the first, {one.shot}-shot, {', '.join(said)}")
+            minus = f"minus {CONTROLS[TWICE]}, {one.shot}-shot"
+            parts.append(f"{minus}: {', '.join(said)}")
     if not parts:
         return ""
     return "Controls without any geometry, minus MAML: " + "; ".join(parts) + "."
