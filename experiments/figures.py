@@ -15,10 +15,11 @@ import numpy as np
 import typer
 
 from experiments.generated import WriteOrCheck, report, settle
+from experiments.headline import subjects
 from experiments.intervals import KINDS, around
 from experiments.records import FOLDER
 from experiments.result_tables import Table, filled, read
-from experiments.start_or_geometry import HEADS, Subject, contrasts, known
+from experiments.start_or_geometry import HEADS, Subject, contrasts
 from experiments.tables import OUT, POSTER_TIERS, poster
 from mdtheory.figures import plots
 
@@ -273,14 +274,14 @@ FIGURES: dict[str, Callable[[Table], Any]] = {
 
 
 def made(records: Path = FOLDER, out: Path = OUT) -> dict[Path, bytes]:
-    """Every figure of every table, and the one of all factorials."""
+    """Every figure of every table, and the one of everything taken apart."""
     drawings = {
         f"{name}-{shot}shot-{kind}": partial(draw, table)
         for (name, shot), table in read(records).items()
         for kind, draw in FIGURES.items()
         if kind != "intervals" or "maml" in table.by_row
     }
-    if records == FOLDER and (chosen := known()):
+    if records == FOLDER and (chosen := subjects()):
         drawings["start-or-geometry"] = partial(start_and_geometry, chosen)
     return {out / f"{stem}.svg": drawn(draw) for stem, draw in drawings.items()}
 
