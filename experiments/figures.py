@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import typer
 
-from experiments.generated import WriteOrCheck, report, settle
+from experiments import front
+from experiments.generated import ROOT, WriteOrCheck, report, settle
 from experiments.headline import subjects
 from experiments.intervals import KINDS, around
 from experiments.records import FOLDER
@@ -29,6 +30,7 @@ STYLES = list(
     )
 )
 """Line and marker filling, then colour and marker: fourteen rows are told apart."""
+FRONT = ROOT / "docs" / "figures" / f"{front.PICTURE}.svg"
 WINDOWS = 50  # training points in a curve
 
 
@@ -283,7 +285,10 @@ def made(records: Path = FOLDER, out: Path = OUT) -> dict[Path, bytes]:
     }
     if records == FOLDER and (chosen := subjects()):
         drawings["start-or-geometry"] = partial(start_and_geometry, chosen)
-    return {out / f"{stem}.svg": drawn(draw) for stem, draw in drawings.items()}
+    found = {out / f"{stem}.svg": drawn(draw) for stem, draw in drawings.items()}
+    if records == FOLDER:
+        found[FRONT] = drawn(partial(front.picture, read(records)["glyphs", 1]))
+    return found
 
 
 def drawn(draw: Callable[[], Any]) -> bytes:

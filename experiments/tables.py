@@ -9,8 +9,8 @@ from pathlib import Path
 
 import typer
 
-from experiments import pilot_page, step_curves
-from experiments.answers import answers, verdicts
+from experiments import front, pilot_page, step_curves
+from experiments.answers import answers
 from experiments.cells import TIERS, cells, rows, tier
 from experiments.generated import ROOT, WriteOrCheck, report, settle, with_block
 from experiments.glance import glance
@@ -310,58 +310,6 @@ def side_by_side(results: dict[tuple[str, int], Table], name: str) -> str:
     return markdown(heading, body)
 
 
-def summary(results: dict[tuple[str, int], Table], base: str) -> str:
-    """What the README shows. ``base``: the way from there to the results."""
-    first = headline(results)
-    parts = [first, f"![{HEADLINE}]({base}start-or-geometry.svg)\n"] if first else []
-    parts += [coverage(results).replace("](", f"]({base}")]
-    shown = next(
-        (name for name in ("paper", "cpu") if any(key[0] == name for key in results)), None
-    )
-    if shown:
-        parts += [
-            (
-                f"Tier `{shown}`, accuracy in % ± 95% interval, from one seed where no number is "
-                "given:\n"
-            ),
-            side_by_side(results, shown),
-        ]
-        shots = [shot for name, shot in results if name == shown]
-        parts += [
-            f"![{shot}-shot: {FIGURES['differences']}]({base}{shown}-{shot}shot-differences.svg)\n"
-            for shot in shots
-        ]
-        parts += [seed_note(table) for (name, _), table in results.items() if name == shown]
-        parts += [
-            "Questions stated before the runs, 15 queries a class, percentage points ± 95% "
-            "interval (over test tasks; from three seeds on, over seeds and tasks):\n"
-        ]
-        parts += [answer_table(results, shown)]
-    elif ("glyphs", 1) in results:
-        parts += ["Tier `glyphs`, paired differences in %:\n", paired_table(results["glyphs", 1])]
-    pages_of = [
-        ("tables, figures and records", "index.md"),
-        ("all questions and answers", "answers.md"),
-    ]
-    parts.append(
-        "All "
-        + "; ".join(f"{what}: [{base}{name}]({base}{name})" for what, name in pages_of)
-        + ".\n"
-    )
-    return "\n".join(parts)
-
-
-def answer_table(results: dict[tuple[str, int], Table], name: str) -> str:
-    """The answers about pairs of rows, of a tier and of those that are like it."""
-    body = verdicts(results, [name, *(other for other in TIERS if tier(other).like == name)])
-    above = ["", *(line[0] for line in body)]
-    told_once = [
-        ["" if line[0] == title else line[0], *line[1:]]
-        for title, line in zip(above, body, strict=False)
-    ]
-    return markdown(["question", "comparison", "difference", "answer"], told_once)
-
-
 def index(results: dict[tuple[str, int], Table]) -> str:
     """The first table."""
     parts = [NOTE, "# Results\n", "## In one minute\n", glance(results)]
@@ -401,7 +349,9 @@ def made(
             found[out / f"{name}.md"] = tier_page(name, results)
     if readme is not None:
         found[readme] = with_block(
-            readme.read_text(encoding="utf-8"), "results", summary(results, "experiments/results/")
+            readme.read_text(encoding="utf-8"),
+            "results",
+            front.block(results, "experiments/results/"),
         )
     return {path: text.encode() for path, text in found.items()}
 

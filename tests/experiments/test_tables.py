@@ -57,7 +57,7 @@ def test_the_readme_s_block_is_replaced_and_nothing_else(tmp_path):
     assert text.startswith("before\n<!-- results:begin -->\n") and text.endswith(
         "<!-- results:end -->\nafter\n"
     )
-    assert "12.34" not in text and "cells done" in text
+    assert "12.34" not in text and "cells are finished" in text
     readme.write_text(text)
     assert tables.made(readme=readme)[readme].decode() == text
     readme.write_text("no markers\n")
