@@ -31,7 +31,8 @@ from mdtheory.models.user.case import FAILURES
 from mdtheory.models.user.gate import PROBE, Gate, Lock
 from mdtheory.models.user.modes import set_mode
 from mdtheory.models.user.prepare import prepare
-from mdtheory.models.user.probe import Verdict, explain
+from mdtheory.models.user.probe import explain
+from mdtheory.models.user.verdict import Verdict
 
 
 class AdaptedModel(nn.Module):

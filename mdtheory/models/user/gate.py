@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from mdtheory.core.inputs import Inputs, leaves
 from mdtheory.models.user import attributes
 from mdtheory.models.user.case import Loss
-from mdtheory.models.user.probe import Verdict, probe
+from mdtheory.models.user.probe import probe
+from mdtheory.models.user.verdict import Verdict
 
 log = logging.getLogger(__name__)
 PROBE = ("on", "off")
@@ -63,6 +64,8 @@ class Gate:
         kind = tuple((v.dtype, v.dim()) for v in (*leaves(x), *leaves(y)) if isinstance(v, Tensor))
         key = (signature(model), kind, order, id(loss))
         found = self._verdicts.get(key)
+        if found is None and order == 1:
+            found = self._verdicts.get((key[0], kind, 2, id(loss)))
         if found is None:
             if len(self._verdicts) >= MOST:
                 return next(reversed(self._verdicts.values()))

@@ -11,6 +11,7 @@ from mdtheory.core import tree
 from mdtheory.core.types import Params
 from mdtheory.models.user import culprit
 from mdtheory.models.user.case import FAILURES, Case
+from mdtheory.models.user.graph import graph_leaves
 
 WANDER = 0.02
 """How far from the start, relative to the weights, derivatives are compared: off special values
@@ -139,18 +140,23 @@ class Comparison:
         )
 
     def unused(self) -> tuple[str, ...]:
-        """The tensors whose gradient is exactly zero in both ways, without the biases that batch
-        statistics cancel.
-        """
-        return tuple(
-            name
-            for name, value in self.truth.gradient.items()
-            if not (bool(value.any()) or bool(self.found.gradient[name].any()))
-            and not (name.endswith("bias") and value.dim() == 1)
-        )
+        """The tensors without influence."""
+        return zeros(self.truth.gradient, self.found.gradient)
 
     def _float32(self) -> bool:
         return all(torch.finfo(v.dtype).bits >= 32 for v in self.case.weights.values())
+
+
+def zeros(one: Params, other: Params) -> tuple[str, ...]:
+    """The tensors whose gradient is exactly zero in both ways, without the biases that batch
+    statistics cancel.
+    """
+    return tuple(
+        name
+        for name, value in one.items()
+        if not (bool(value.any()) or bool(other[name].any()))
+        and not (name.endswith("bias") and value.dim() == 1)
+    )
 
 
 def _near(one: Params, other: Params, close: float) -> bool:
@@ -165,20 +171,6 @@ def alike(one: Any, other: Any) -> bool:
         return False
     close = 1e3 * torch.finfo(one.dtype).eps if one.is_floating_point() else 0.0
     return torch.allclose(one, other.to(one.dtype), rtol=close, atol=close, equal_nan=True)
-
-
-def graph_leaves(value: Any) -> list[Tensor]:
-    """The tensors that a graph ends in."""
-    stack, seen, found = [getattr(value, "grad_fn", None)], set(), []
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if (variable := getattr(node, "variable", None)) is not None:
-            found.append(variable)
-        stack += [following for following, _ in node.next_functions]
-    return found
 
 
 def wrong_alone(case: Case) -> bool:
