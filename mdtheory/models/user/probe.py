@@ -271,10 +271,15 @@ def cannot_score(case: Case, outputs: Tensor, error: Exception) -> str:
         got = f"targets of shape {tuple(y.shape)} {str(y.dtype).removeprefix('torch.')}"
         if y.numel() and not y.is_floating_point():
             got += f" from {int(y.min())} to {int(y.max())}"
+    remedy = (
+        "class labels are int64 from 0 to the number of outputs - 1, other targets need a loss of "
+        "their own (loss=...)"
+    )
+    if isinstance(y, Tensor) and y.numel() == outputs.numel() and y.shape != outputs.shape:
+        remedy = "give the targets the shape of the outputs, for instance y[:, None]"
     return (
-        f"the loss must take the outputs, of shape {tuple(outputs.shape)}, got {got}; class labels "
-        "are int64 from 0 to the number of outputs - 1, other targets need a loss of their own "
-        f"(loss=...). It says: {type(error).__name__}: {said}"
+        f"the loss must take the outputs, of shape {tuple(outputs.shape)}, got {got}; {remedy}. "
+        f"It says: {type(error).__name__}: {said}"
     )
 
 
