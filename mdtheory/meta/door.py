@@ -103,6 +103,12 @@ class Fitting:
         return y
 
     def _tensor(self, value: Tensor) -> Tensor:
+        if value.layout != torch.strided or value.device.type == "meta" != self.device.type:
+            kind = "a tensor without numbers" if value.is_meta else f"{value.layout}"
+            raise ValueError(
+                f"a task's inputs and targets must be dense tensors that hold numbers, got {kind}; "
+                "call to_dense(), or load the data"
+            )
         if value.is_inference() and not torch.is_inference_mode_enabled():
             value = value.clone()
         if value.device != self.device:

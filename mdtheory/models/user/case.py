@@ -42,13 +42,13 @@ class Derivatives(NamedTuple):
 def loss_of(loss: Loss, outputs: Tensor, targets: Any) -> Tensor:
     """The loss, which must be one number. shape: ()"""
     value = loss(outputs, targets)
-    if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
+    if not isinstance(value, Tensor) or value.dim() or not value.is_floating_point():
         found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(
-            f"loss(outputs, targets) must return one floating point number, got {found}; take its "
-            "mean"
+            "loss(outputs, targets) must return one floating point number of shape (), got "
+            f"{found}; take its mean"
         )
-    return value.reshape(())
+    return value
 
 
 @dataclass(frozen=True)

@@ -98,8 +98,8 @@ class Gate:
         if verdict.unused:
             self.say(
                 f"no gradient reaches {', '.join(map(repr, verdict.unused[:3]))}"
-                f"{' and others' if len(verdict.unused) > 3 else ''}: the outputs do not depend on "
-                "them; freeze them, or use them in forward"
+                f"{' and others' if len(verdict.unused) > 3 else ''} from the few items tried: if "
+                "the outputs never depend on them, freeze them, or use them in forward"
             )
         if verdict.loss_learns:
             self.say(

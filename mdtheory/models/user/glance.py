@@ -52,7 +52,7 @@ def settled(case: Case, order: int, verdict: Verdict) -> Verdict | None:
     """
     if not _ordinary(case):
         return None
-    base, watch = tree.axpy(truth.WANDER, case.random("base"), case.weights), _Hooks()
+    base, watch = tree.axpy(truth.WANDER, case.random("base"), case.weights), _Apart()
     try:
         with verdict.kernels():
             with watch:
@@ -119,17 +119,26 @@ def _agree(plain: Derivatives, found: Derivatives) -> bool:
     return True
 
 
-class _Hooks(TorchFunctionMode):
-    """Notices a forward pass that hooks itself onto the graph of autograd."""
+class _Apart(TorchFunctionMode):
+    """Notices what a graph does not show and ``torch.func`` takes otherwise than plain autograd: a
+    pass that hooks itself onto the graph, and constants made of weights by other means than
+    ``detach``, which are constant in the innermost derivative only.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.seen = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.seen |= func in _HOOKING
+        self.seen |= func in _APART
         return func(*args, **(kwargs or {}))
 
 
-_GRAPH: Any = Tensor.grad_fn
-_HOOKING = {Tensor.register_hook, _GRAPH.__get__}
+_OWN: Any = Tensor
+_APART = {
+    Tensor.register_hook,
+    _OWN.grad_fn.__get__,
+    _OWN.data.__get__,
+    Tensor.detach_,
+    torch.detach_,
+}

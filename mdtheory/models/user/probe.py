@@ -89,6 +89,8 @@ def _judge(case: Case, order: int) -> Verdict:
     verdict = Verdict(False, recurrent, stashes, outputs=tuple(outputs.shape))
     if (found := glance.settled(case, order, verdict)) is not None:
         return found
+    if not all(truth.alike(outputs, case.outputs()) for _ in range(3)):
+        raise ValueError(truth.UNEQUAL)
     verdict = _as_it_is(case, order, verdict)
     with verdict.kernels():
         comparison = _compared(case, order)
@@ -153,13 +155,20 @@ def _check_outputs(case: Case, outputs: Any) -> None:
         )
     if case.y is not None:
         targets.check(case.loss, outputs, case.y)
+    states = random_states(case.x)
     try:
         with torch.no_grad():
-            loss_of(case.loss, outputs, case.y)
+            values = [loss_of(case.loss, outputs.clone(), case.y) for _ in range(2)]
     except FAILURES as error:
         if "loss(outputs, targets)" in str(error):
             raise
         raise ValueError(cannot_score(case, outputs, error)) from error
+    if drawn(states, random_states(case.x)) is not None or not truth.alike(*values):
+        raise ValueError(
+            "the loss must give the same value for the same outputs and targets, but it draws "
+            "random numbers, remembers earlier calls or writes to its targets; make it depend on "
+            "what it is given alone"
+        )
 
 
 def _as_it_is(case: Case, order: int, verdict: Verdict) -> Verdict:

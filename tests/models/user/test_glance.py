@@ -146,9 +146,9 @@ def test_a_hook_that_is_no_constant_factor(monkeypatch):
         return h
 
     model = zoo.Doing(squared).double()
-    with pytest.raises(ValueError, match="the model must"):
+    with pytest.raises(ValueError, match=r"other ones than plain autograd's"):
         learner_of(model).meta_gradient(task())
-    monkeypatch.setattr(glance, "_HOOKING", set())
+    monkeypatch.setattr(glance, "_APART", set())
     learner_of(model).meta_gradient(task())
 
 
@@ -166,3 +166,49 @@ def test_a_second_order_verdict_serves_for_adapting():
     before = len(learner.gate._verdicts)
     learner.adapt(one.support_x, one.support_y)
     assert len(learner.gate._verdicts) == before
+
+
+@pytest.mark.parametrize("constant", [lambda w: w.data, lambda w: w.clone().detach_()])
+def test_a_constant_that_is_one_in_the_innermost_derivative_only(monkeypatch, constant):
+    model = zoo.Doing(lambda m, h: torch.tanh(h) / constant(m.linear.weight).norm()).double()
+    with pytest.raises(ValueError, match=r"other ones than plain autograd's"):
+        probe(model, task().support_x, task().support_y, loss=cross_entropy)
+    monkeypatch.setattr(glance, "_APART", set())
+    probe(model, task().support_x, task().support_y, loss=cross_entropy)
+
+
+def test_what_the_first_pass_computes_from_weights_is_no_cache():
+    def remembered(m, h):
+        if not hasattr(m, "scale"):
+            m.scale = m.linear.weight.sum()
+        return h * m.scale
+
+    with pytest.raises(ValueError, match="changes the attribute 'scale', which later passes read"):
+        learner_of(zoo.Doing(remembered).double()).meta_gradient(task())
+
+    def constant(m, h):
+        if not hasattr(m, "scale"):
+            m.scale = torch.arange(4).to(h)
+        return h * m.scale
+
+    learner_of(zoo.Doing(constant).double()).meta_gradient(task())
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (lambda o, t: cross_entropy(F.dropout(o, 0.3), t), "the loss must give the same value"),
+        (lambda o, t: cross_entropy(o, t)[None], r"number of shape \(\), got \(1,\)"),
+    ],
+)
+def test_a_loss_that_is_none_is_named(loss, said):
+    with pytest.raises(ValueError, match=said):
+        learner_of(zoo.Net(nn.Linear(4, 4)).double(), loss=loss).meta_gradient(task())
+
+
+@pytest.mark.parametrize("kind", [lambda x: x.to_sparse(), lambda x: x.to("meta")])
+def test_inputs_without_dense_numbers_are_one_sentence(kind):
+    one = task()
+    given = sweep.Episode(kind(one.support_x), one.support_y, one.query_x, one.query_y)
+    with pytest.raises(ValueError, match="must be dense tensors that hold numbers"):
+        learner_of(zoo.Net(nn.Linear(4, 4)).double()).meta_gradient(given)
