@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,12 +59,7 @@ def solvers(
         ),
     }
     for name, row in ROWS.items():
-        start = lambda row=row: methods.learner(row, n_features, WAY, n_steps=STEPS, seed=0)
-        made[name] = (
-            table,
-            lambda start=start: methods.meta_train(start(), tasks, **TRAINING),
-            TASKS,
-        )
+        made[name] = (table, partial(_trained, row, n_features, tasks), TASKS)
     small_tasks = _stream(small, "train", shot, 5)
     made["no encoder: prototypical Conv4"] = (
         small,
@@ -76,6 +72,11 @@ def solvers(
         TUNED[shot],
     )
     return made
+
+
+def _trained(row: methods.Row, n_features: int, tasks: EpisodeStream) -> Solver:
+    start = methods.learner(row, n_features, WAY, n_steps=STEPS, seed=0)
+    return methods.meta_train(start, tasks, **TRAINING)
 
 
 def _stream(source: Source, split: str, shot: int, n_query: int) -> EpisodeStream:

@@ -81,7 +81,7 @@ class Head(nn.Module):
 
 @dataclass(frozen=True)
 class Row:
-    """One meta-learned row: geometry and rate; ``low_rank``: the embedding moves by factors, too."""
+    """One meta-learned row: geometry and rate; ``low_rank``: the embedding moves, too."""
 
     geometry: str
     task_lr: float
@@ -128,8 +128,8 @@ def prototypes(embed: nn.Module, task: Episode) -> Tensor:
     """Minus squared distances to the mean embedding of each class (snell2017prototypical). shape:
     (n, n_way)
     """
-    return (
-        -(torch.cdist(embed(task.query_x), centroids(embed(task.support_x), task.support_y)) ** 2)
+    return -(
+        torch.cdist(embed(task.query_x), centroids(embed(task.support_x), task.support_y)) ** 2
     )
 
 

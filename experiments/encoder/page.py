@@ -88,7 +88,7 @@ def conclusion(record: Mapping[str, Any]) -> str:
         verdict = "better" if one.mean > 0 else "worse"
         lines.append(
             f"- {shot}-shot: the best learned row is *{learned}*, the best simple one *{simple}*; "
-            f"the first minus the second is {100 * one.mean:+.1f} ± {100 * one.half_width:.1f} points"
-            f" on {n} tasks: {f'the learned one is {verdict}' if clear else 'a tie'}."
+            f"the first minus the second is {100 * one.mean:+.1f} ± {100 * one.half_width:.1f} "
+            f"points on {n} tasks: {f'the learned one is {verdict}' if clear else 'a tie'}."
         )
     return "\n".join(lines)
