@@ -174,13 +174,32 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def frozen() -> dict[Path, bytes]:
-    """Every cell's file and what must be in it."""
-    made = {}
+    """Every cell's file and what must be in it; ``ValueError`` for a row whose learner cannot be
+    built, with the name of its cell.
+    """
+    from experiments import controls
+
+    controls.register()
+    made, built = {}, set()
     for cell in (cell for name in TIERS for cell in cells(name)):
+        config = resolved(cell)
+        parts = repr((config.geometry, config.model, config.meta.estimator, config.objective))
+        if parts not in built:
+            _demand_learner(cell, config)
+            built.add(parts)
         made_by = "made by `python -m experiments.cells --write` from tiers/ and rows.toml"
         head = f"# {cell.row}, {cell.shot}-shot, tier {cell.tier}: {made_by}\n"
-        made[cell.file] = (head + resolved(cell).to_toml()).encode()
+        made[cell.file] = (head + config.to_toml()).encode()
     return made
+
+
+def _demand_learner(cell: Cell, config: RunConfig) -> None:
+    from mdtheory.run.build import build_learner, image_shape_of
+
+    try:
+        build_learner(config.model_copy(update={"device": "cpu"}), image_shape_of(config))
+    except ValueError as error:
+        raise ValueError(f"{cell.tier}/{cell.row}-{cell.shot}shot: {error}") from error
 
 
 def main(write: WriteOrCheck) -> None:

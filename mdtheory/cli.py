@@ -37,7 +37,7 @@ class Guarded(TyperGroup):
     """
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
-        """Run the program."""
+        """Run the program on ``args`` (default: those of the process)."""
         from mdtheory.commands.console import complain, demand_arguments, one_line, prepare_streams
 
         results = prepare_streams()

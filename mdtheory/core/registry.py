@@ -56,7 +56,7 @@ class Registry(Generic[T]):
         return add
 
     def names(self) -> list[str]:
-        """Every slug, sorted."""
+        """The slugs of everything registered, in alphabetical order."""
         self._discover()
         return sorted(self._factories)
 

@@ -192,7 +192,7 @@ class _Bounded:
         self._size = os.fstat(file.fileno()).st_size
 
     def read(self, n: int) -> bytes:
-        """The next n bytes."""
+        """The next n bytes; ``EOFError`` where the file cannot hold so many."""
         if not 0 <= n <= self._size:
             raise EOFError(f"a promise of {n} bytes in a file of {self._size}")
         return self._file.read(n)

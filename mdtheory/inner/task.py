@@ -141,7 +141,7 @@ class EpisodeTask(Task):
 
     @property
     def seed(self) -> int:  # type: ignore[override]
-        """The episode's own."""
+        """The seed that the episode carries, for the noise of its layers."""
         return self.episode.seed
 
     def outputs(self, meta: Params, weights: Params, x: Inputs) -> Tensor:

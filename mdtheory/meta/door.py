@@ -127,7 +127,7 @@ def _check(name: str, x: Inputs, y: Any) -> None:
 
 
 def only_support(x: Any, y: Any) -> Episode:
-    """A task without queries."""
+    """The support set as an episode that has no queries."""
     return Episode(x, y, map_inputs(lambda v: v[:0], x), y[:0])
 
 

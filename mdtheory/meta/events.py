@@ -29,7 +29,7 @@ class Listener(Protocol):
         """
 
     def record(self, row: Row) -> None:
-        """One event."""
+        """Take one event, as it happens."""
 
     def close(self) -> None:
         """No more events; also called where :meth:`start` was not."""

@@ -72,7 +72,7 @@ class Gate:
         return found
 
     def say(self, text: str) -> None:
-        """Log a sentence once."""
+        """Log a sentence unless it was logged before."""
         if text not in self._said:
             self._said.add(text)
             log.warning(text)

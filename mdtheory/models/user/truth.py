@@ -103,13 +103,15 @@ class Comparison:
         return True
 
     def finite(self) -> bool:
-        """Whether the truth is."""
+        """Whether the true value and gradient hold finite numbers only."""
         return bool(torch.isfinite(self.truth.value)) and all(
             bool(torch.isfinite(v).all()) for v in self.truth.gradient.values()
         )
 
     def fits(self) -> bool:
-        """All of it."""
+        """Whether value and derivatives agree with the truth, or with plain autograd where a
+        declared derivative excuses them.
+        """
         if not self.finite():
             return True
         if self.value_fits() and not self.unreached() and self.second_fits():
