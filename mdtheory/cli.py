@@ -1,4 +1,4 @@
-"""The command line: nine commands, one file each, nothing heavy imported before a command runs."""
+"""The command line: one file a command, nothing heavy imported before a command runs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from mdtheory.commands import (
     adapt,
     check,
     checkpoint,
+    compare,
     data,
     demo,
     doctor,
     evaluate,
     geometries,
+    plot,
     train,
 )
 from mdtheory.run.allocator import keep_freed_memory
@@ -126,6 +128,8 @@ def main(version: VersionFlag = False) -> None:
 app.command()(demo.demo)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(compare.compare)
+app.command()(plot.plot)
 app.command()(adapt.adapt)
 app.command()(geometries.geometries)
 app.command()(check.check)

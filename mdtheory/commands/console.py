@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,7 @@ from typing import Annotated, Any, TextIO, cast
 import typer
 
 from mdtheory.core.progress import SafeStream, say
+from mdtheory.core.text import printable
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")]
 PluginOption = Annotated[
@@ -245,6 +246,34 @@ def write_table(
     Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 140).print(
         table
     )
+
+
+def percent(value: Mapping[str, Any], sign: str = "") -> str:
+    """A mean with its half-width, both in per cent.
+
+    >>> percent({"mean": 0.5, "half_width": 0.012}, "+")
+    '+50.00 ± 1.20'
+    """
+    return f"{100 * value['mean']:{sign}.2f} ± {100 * value['half_width']:.2f}"
+
+
+def run_names(paths: Sequence[Path]) -> list[str]:
+    """What runs are called in tables and figures: the names of their folders or files, or the paths
+    as given where two are called the same.
+
+    >>> run_names([Path("runs/maml"), Path("other.pt")])
+    ['maml', 'other.pt']
+    >>> run_names([Path("a/maml"), Path("b/maml"), Path("a/maml")])
+    ['a/maml', 'b/maml', 'a/maml (3)']
+    """
+    for names in ([path.resolve().name for path in paths], [str(path) for path in paths]):
+        if len(set(names)) == len(names):
+            return [printable(name) for name in names]
+    seen: set[str] = set()
+    for place, name in enumerate(names):
+        names[place] = f"{name} ({place + 1})" if name in seen else name
+        seen.add(name)
+    return [printable(name) for name in names]
 
 
 def demand_new(path: Path, option: str, *, force: bool) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from mdtheory.core.progress import ProgressBar, say
+from mdtheory.core.registry import Registry
 from mdtheory.meta.checkpoint import write_atomically
 
 Row = Mapping[str, Any]
@@ -34,6 +35,12 @@ class Listener(Protocol):
 
     def close(self) -> None:
         """No more events; also called where :meth:`start` was not."""
+
+
+listeners: Registry[Listener] = Registry("listener", "mdtheory.meta")
+"""Further listeners of every run from the command line, by ``--plugin FILE``: each is made from the
+run's folder and its configuration as a dictionary.
+"""
 
 
 class JsonLines:
@@ -111,8 +118,8 @@ def _lines_up_to(path: Path, iteration: int, validated: int) -> list[tuple[bytes
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All events of a run, in order."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """All events of a run, in order, without what a killed process left half-written."""
+    return metrics_up_to(path, iteration=sys.maxsize, validated=sys.maxsize)
 
 
 class TensorBoard:
@@ -227,6 +234,11 @@ def for_run(folder: Path, label: str = "train") -> list[Listener]:
     if importlib.util.find_spec("tensorboard") is not None:
         listeners.append(TensorBoard(folder / "tensorboard"))
     return listeners
+
+
+def of_plugins(folder: Path, config: Mapping[str, Any]) -> list[Listener]:
+    """One of every kind in :data:`listeners`, for a run in this folder by this configuration."""
+    return [listeners.build(name, folder, config) for name in listeners.names()]
 
 
 def _news(row: Row) -> str:

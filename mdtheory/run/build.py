@@ -186,10 +186,11 @@ def config_of(state: dict[str, Any], *, origin: str) -> RunConfig:
 
 
 def load_learner(path: str | Path, *, device: str = "cpu") -> tuple[MetaLearner, RunConfig]:
-    """The trained learner of a checkpoint, without its images, and its configuration; in evaluation
-    mode.
+    """The trained learner of a checkpoint, or of an exported .safetensors file, without its images,
+    and its configuration; in evaluation mode.
     """
-    state = checkpoint.load(path)
+    exported = Path(path).suffix == ".safetensors"
+    state = checkpoint.load_safetensors(path) if exported else checkpoint.load(path)
     config = config_of(state, origin=str(path)).model_copy(update={"device": device})
     learner = build_learner(config, image_shape_of(config))
     restore_weights(learner, state)

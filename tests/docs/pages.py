@@ -6,7 +6,12 @@ import re
 from pathlib import Path
 
 DOCS = Path(__file__).parents[2] / "docs"
-NOTEBOOKS = [*sorted((DOCS / "notebooks").glob("*.py")), DOCS / "how-to" / "own-model.py"]
+GALLERY = sorted((DOCS / "gallery").glob("*.py"))
+NOTEBOOKS = [
+    *sorted((DOCS / "notebooks").glob("*.py")),
+    DOCS / "how-to" / "own-model.py",
+    *GALLERY,
+]
 GUIDES = [
     DOCS / "index.md",
     *sorted(DOCS.glob("from-*.md")),
