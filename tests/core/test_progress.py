@@ -49,11 +49,12 @@ def test_a_console_that_fails_is_left_alone(monkeypatch, error):
         console.write("x")
 
 
-def test_without_a_console_nothing_is_said(monkeypatch):
+def test_without_a_console_nothing_is_said(monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr", None)
     say("one")
     with progress_bar("work") as show:
         show(1, 2)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_what_a_full_stream_refuses_goes_to_the_other_and_what_nobody_reads_does_not():

@@ -15,7 +15,7 @@ from mdtheory.cli import app
 from mdtheory.config import parse
 from mdtheory.contract.source import check_source
 from mdtheory.data import open_source
-from mdtheory.data.sources import data_sources, source_class
+from mdtheory.data.sources import DataSource, data_sources, source_class
 from mdtheory.data.sources.omniglot import EVALUATION, Omniglot
 from mdtheory.run.build import image_shape_of, open_data
 from tests.data import forms
@@ -202,3 +202,9 @@ def test_what_is_no_data_source_is_refused():
     with pytest.raises(ValueError, match="'a-function' must be a subclass of DataSource"):
         open_source("a-function")
     del data_sources._factories["a-function"]
+
+
+def test_a_data_source_without_images_is_refused():
+    data_sources.register("closed")(type("Closed", (DataSource,), {"title": "closed"}))
+    with pytest.raises(ValueError, match="'closed' must have open"):
+        source_class("closed")

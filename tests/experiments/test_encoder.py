@@ -117,4 +117,8 @@ def test_the_probe_and_the_centroids_are_right_where_classes_are_far_apart():
 
 def test_the_guide_s_program_runs():
     (program,) = blocks(DOCS / "how-to" / "encoder.md", "python")
-    exec(compile(program, "encoder.md", "exec"), {})
+    names = {}
+    exec(compile(program, "encoder.md", "exec"), names)
+    moved = {name: p.grad for name, p in names["head"].named_parameters()}
+    assert moved and all(grad.abs().sum() > 0 for grad in moved.values())
+    assert all(p.grad is None for p in names["encoder"].parameters())

@@ -102,7 +102,7 @@ class TestTheSameRun:
             own.estimator.batched, own.estimator.chunk = True, 1
             return own
 
-        same_run(tmp_path, make=make)
+        assert same_run(tmp_path, make=make).replays == 5
 
     @pytest.mark.parametrize(
         "scheduler",
@@ -125,7 +125,7 @@ class TestTheSameRun:
         assert len({row["meta_lr"] for row in rows(tmp_path / "ours") if "meta_lr" in row}) > 1
 
     def test_with_clipping(self, tmp_path: Any) -> None:
-        same_run(tmp_path, clip_value=0.05, clip_norm=0.08)
+        assert same_run(tmp_path, clip_value=0.05, clip_norm=0.08).replays == 5
 
     def test_with_running_statistics(self, tmp_path: Any) -> None:
         def make() -> Any:

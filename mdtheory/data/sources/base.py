@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mdtheory.core.registry import Registry
@@ -20,7 +22,7 @@ data_sources: Registry = Registry("data", "mdtheory.data.sources")
 """Every known source, by the name that a configuration gives it."""
 
 
-class DataSource:
+class DataSource(ABC):
     """A set of images by name. Subclasses set the class attributes and write :meth:`open`.
 
     ``title``: its name in prose. ``image_size``: pixels where a configuration says nothing.
@@ -36,13 +38,13 @@ class DataSource:
     variable: ClassVar[str] = ""
     strength: ClassVar[float | None] = None
 
+    @abstractmethod
     def open(
         self, path: str | Path | None, *, image_size: int, device: str | torch.device = "cpu"
     ) -> Source:
         """The images, squares of ``image_size`` pixels held on ``device``; ``ValueError`` in one
         sentence where they cannot be had.
         """
-        raise NotImplementedError
 
     def find(self, path: str | Path) -> Found:
         """The form in which the images lie in a folder, from names alone; ``ValueError`` for
@@ -74,6 +76,8 @@ def source_class(name: str) -> type[DataSource]:
         raise ValueError(
             f"data source {name!r} must be a subclass of DataSource, got {found!r}; derive it"
         )
+    if inspect.isabstract(found):
+        raise ValueError(f"data source {name!r} must have open(), got {found!r} without; write it")
     return found
 
 
