@@ -12,7 +12,6 @@ in capitals what was not looked at.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import html.parser
@@ -20,13 +19,13 @@ import http.server
 import os
 import re
 import shutil
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import unquote, urldefrag, urljoin
 
+import typer
 from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 
 SITE = Path(__file__).parent / "_build" / "html"
@@ -201,41 +200,38 @@ def check(site: Path, program: str, pictures: Path | None, only: str = "") -> tu
     return len(names), list(dict.fromkeys(faults)) + broken_links(pages, site)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Check a site and print what is wrong."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "site", nargs="?", type=Path, default=SITE, help="the folder with index.html"
-    )
-    parser.add_argument(
-        "--screenshots", type=Path, help="save a picture of every page in this folder"
-    )
-    parser.add_argument(
-        "--only", default="", metavar="REGEX", help="look only at pages whose path fits"
-    )
-    given = parser.parse_args(arguments)
-    if not (given.site / "index.html").is_file():
-        print(f"SITE must hold index.html, got {given.site}; run make docs first", file=sys.stderr)
-        return 2
+def main(
+    site: Annotated[Path, typer.Argument(help="The folder with index.html.")] = SITE,
+    screenshots: Annotated[
+        Path | None, typer.Option(help="Save a picture of every page in this folder.")
+    ] = None,
+    only: Annotated[
+        str, typer.Option(metavar="REGEX", help="Look only at pages whose path fits.")
+    ] = "",
+) -> None:
+    """Check a site and print what is wrong; the exit status is 1 where something is."""
+    if not (site / "index.html").is_file():
+        typer.echo(f"SITE must hold index.html, got {site}; run make docs first", err=True)
+        raise typer.Exit(2)
     program = find_browser()
     if program is None:
-        count, faults = read(given.site, given.only)
+        count, faults = read(site, only)
     else:
-        if given.screenshots is not None:
-            given.screenshots.mkdir(parents=True, exist_ok=True)
-        count, faults = check(given.site, program, given.screenshots, given.only)
+        if screenshots is not None:
+            screenshots.mkdir(parents=True, exist_ok=True)
+        count, faults = check(site, program, screenshots, only)
     for fault in faults:
-        print(fault)
-    print(f"{count} pages, {len(faults)} faults")
+        typer.echo(fault)
+    typer.echo(f"{count} pages, {len(faults)} faults")
     if program is None:
-        print(
+        typer.echo(
             f"NOT OPENED IN A BROWSER: none of {', '.join(BROWSERS)} is on this machine, and "
             "CHROMIUM is not set. "
             "Formulas, scripts, console and layout were NOT checked; links, pictures and hosts "
             "were, from the files."
         )
-    return 1 if faults or not count else 0
+    raise typer.Exit(1 if faults or not count else 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

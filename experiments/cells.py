@@ -21,14 +21,15 @@ from mdtheory.config import RunConfig, load, parse
 
 CONFIGS = ROOT / "experiments" / "configs"
 TIERS = ("smoke", "glyphs", "cpu", "own", "controls", "omniglot", "omniglot-b", "paper")
-ABOUT = ("by_shot", "poster", "published", "behind", "differs", "ours")
+ABOUT = ("by_shot", "poster", "published", "behind", "differs", "note", "ours")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One method of the table. ``poster``: shots -> its accuracy in % and, where given, the
     half-width of its interval; ``published``: the same from another source, for the tier's own
-    protocol; ``differs``: what a literal row still does otherwise than its source.
+    protocol; ``differs``: what a literal row still does otherwise than its source; ``note``: what
+    the row is, where its name does not say it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Row:
     published: Mapping[str, list[float]] = field(default_factory=dict)
     behind: str = ""
     differs: str = ""
+    note: str = ""
     ours: bool = False
 
 
@@ -174,13 +176,32 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def frozen() -> dict[Path, bytes]:
-    """Every cell's file and what must be in it."""
-    made = {}
+    """Every cell's file and what must be in it; ``ValueError`` for a row whose learner cannot be
+    built, with the name of its cell.
+    """
+    from experiments import controls
+
+    controls.register()
+    made, built = {}, set()
     for cell in (cell for name in TIERS for cell in cells(name)):
+        config = resolved(cell)
+        parts = repr((config.geometry, config.model, config.meta.estimator, config.objective))
+        if parts not in built:
+            _demand_learner(cell, config)
+            built.add(parts)
         made_by = "made by `python -m experiments.cells --write` from tiers/ and rows.toml"
         head = f"# {cell.row}, {cell.shot}-shot, tier {cell.tier}: {made_by}\n"
-        made[cell.file] = (head + resolved(cell).to_toml()).encode()
+        made[cell.file] = (head + config.to_toml()).encode()
     return made
+
+
+def _demand_learner(cell: Cell, config: RunConfig) -> None:
+    from mdtheory.run.build import build_learner, image_shape_of
+
+    try:
+        build_learner(config.model_copy(update={"device": "cpu"}), image_shape_of(config))
+    except ValueError as error:
+        raise ValueError(f"{cell.tier}/{cell.row}-{cell.shot}shot: {error}") from error
 
 
 def main(write: WriteOrCheck) -> None:

@@ -125,7 +125,7 @@ class DataConfig(Section):
 
     @property
     def kind(self) -> type[DataSource]:
-        """The registered class."""
+        """The data source that ``source`` names, as a class."""
         from mdtheory.data.sources import source_class
 
         return source_class(self.source)
@@ -244,7 +244,7 @@ class ObjectiveConfig(Section):
     penalty: NotNegative = 0.0
 
     def build(self) -> Objective:
-        """The objective itself."""
+        """The objective that these settings describe."""
         return Objective(schedule=self.schedule, penalty=self.penalty)
 
 

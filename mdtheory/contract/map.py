@@ -44,19 +44,19 @@ class MapSetting:
 
     @cached_property
     def meta(self) -> Params:
-        """Its parameters, perturbed."""
+        """The parameters of the map, moved by normal noise of size ``SPREAD``."""
         start = tree.detach(self.map.own())
         moved = _randn({name: tuple(value.shape) for name, value in start.items()}, 0)
         return tree.axpy(SPREAD, moved, start)
 
     @cached_property
     def z(self) -> Params:
-        """A dual variable."""
+        """A dual variable inside the domain of the map."""
         return inside(self.map, self.meta, _randn(SHAPES, 1))
 
     @cached_property
     def other(self) -> Params:
-        """Another."""
+        """A second dual variable, independent of ``z``."""
         return inside(self.map, self.meta, _randn(SHAPES, 2))
 
     @property
@@ -240,7 +240,7 @@ PROPERTIES: dict[str, Callable[[MapSetting], None]] = {
 
 
 def check_map(make: Callable[[], DualMap]) -> Iterator[Finding]:
-    """Every property in turn."""
+    """One finding for every property of a map, in their order."""
     return findings(lambda: [MapSetting(make)], PROPERTIES)
 
 

@@ -110,5 +110,5 @@ PROPERTIES: dict[str, Callable[[NetworkSetting], None]] = {
 def check_network(
     make: Callable[..., nn.Module], *, device: torch.device = CPU
 ) -> Iterator[Finding]:
-    """Every property in turn."""
+    """One finding for every property of a network, in their order."""
     return findings(lambda: [NetworkSetting(make, device)], PROPERTIES)

@@ -72,7 +72,7 @@ it.
 
 
 def check_source(source: Source) -> Iterator[Finding]:
-    """Every property in turn."""
+    """One finding for every property of a data source, in their order."""
     return findings(lambda: [source], PROPERTIES)
 
 

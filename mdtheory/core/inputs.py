@@ -62,6 +62,6 @@ def arguments(model: nn.Module, x: Inputs) -> tuple[tuple[Any, ...], dict[str, A
 
 
 def call(model: nn.Module, x: Inputs) -> Any:
-    """``model`` on these inputs."""
+    """The outputs of ``model`` for inputs in any form that an episode holds."""
     args, kwargs = arguments(model, x)
     return model(*args, **kwargs)

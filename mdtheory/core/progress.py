@@ -50,7 +50,7 @@ class SafeStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Flush, or nothing."""
+        """Flush the stream, unless it has failed."""
         self._attempt(lambda stream: stream.flush())
 
     def isatty(self) -> bool:
@@ -126,7 +126,7 @@ class ProgressBar:
         self._bar.console.print(text, highlight=False, markup=False)
 
     def close(self) -> None:
-        """Leave the terminal tidy."""
+        """Stop the bar and give the cursor back."""
         if self._bar.live.is_started:
             self._bar.stop()
 

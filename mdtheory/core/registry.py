@@ -56,7 +56,7 @@ class Registry(Generic[T]):
         return add
 
     def names(self) -> list[str]:
-        """Every slug, sorted."""
+        """The slugs of everything registered, in alphabetical order."""
         self._discover()
         return sorted(self._factories)
 
@@ -84,7 +84,14 @@ class Registry(Generic[T]):
         for module in pkgutil.walk_packages(package.__path__, self.package + "."):
             importlib.import_module(module.name)
         for entry in entry_points(group=self.package):
-            entry.load()
+            try:
+                entry.load()
+            except Exception as error:
+                said = " ".join(str(error).split())
+                raise ValueError(
+                    f"an installed package must be importable, but the {self.kind} {entry.name!r} "
+                    f"({entry.value}) ends with {type(error).__name__}: {said}; mend or remove it"
+                ) from error
 
 
 def load_plugin(path: str | Path) -> None:

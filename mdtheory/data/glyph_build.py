@@ -19,17 +19,17 @@ minute on one core.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import sys
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
 import matplotlib
 import numpy as np
+import typer
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from numpy.typing import NDArray
@@ -243,7 +243,7 @@ def built_with() -> list[str]:
     ]
 
 
-def sheet(path: Path) -> None:
+def draw_sheet(path: Path) -> None:
     """Draw four letters of every script, each in one image at strength 0, two at 1.0 and three at
     1.6.
     """
@@ -281,32 +281,28 @@ def sheet(path: Path) -> None:
     figure.savefig(path, metadata={"Software": None}, bbox_inches="tight")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line of the module."""
-    parser = argparse.ArgumentParser(
-        prog="python -m mdtheory.data.glyph_build", description="Rebuild the frozen GlyphSet."
-    )
-    parser.add_argument(
-        "--out", type=Path, default=FILE, help="the file to write (default: the one in the package)"
-    )
-    parser.add_argument(
-        "--sheet",
-        type=Path,
-        help="draw samples of the frozen set into this picture, and build nothing",
-    )
-    options = parser.parse_args(arguments)
-    if options.sheet:
-        sheet(options.sheet)
-        sys.stdout.write(f"drew {options.sheet}\n")
+def main(
+    out: Annotated[
+        Path, typer.Option(help="The file to write (default: the one in the package).")
+    ] = FILE,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="Draw samples of the frozen set into this picture; build nothing."),
+    ] = None,
+) -> None:
+    """Rebuild the frozen GlyphSet."""
+    if sheet is not None:
+        draw_sheet(sheet)
+        typer.echo(f"drew {sheet}")
         return
-    found = build(options.out)
+    found = build(out)
     verdict = (
         "the frozen one"
         if found == FILE_SHA256
         else "not the frozen one: to adopt it, set FILE_SHA256 in glyphs.py"
     )
-    sys.stdout.write(f"wrote {options.out}, sha256 {found} ({verdict})\n")
+    typer.echo(f"wrote {out}, sha256 {found} ({verdict})")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

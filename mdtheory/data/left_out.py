@@ -100,7 +100,7 @@ class Tally:
         self._seen = dict[str, list[str]]()
 
     def add(self, path: str | Path, reason: str) -> None:
-        """One file more."""
+        """Count one more file that is left out for ``reason``."""
         self._seen.setdefault(reason, []).append(os.path.relpath(path, self.root))
 
     def others(self, folder: Path) -> None:

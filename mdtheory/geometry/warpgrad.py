@@ -59,7 +59,7 @@ class WarpGrad(Geometry):
         return model
 
     def adapts(self, name: str) -> bool:
-        """Everything but the warps."""
+        """Whether a parameter is adapted: every one but those of the warps."""
         return name not in self._added
 
 

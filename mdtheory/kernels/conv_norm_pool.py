@@ -43,7 +43,7 @@ def plain() -> Iterator[None]:
 
 
 def plain_only() -> bool:
-    """Whether :func:`plain` holds."""
+    """Whether the block runs as plain operations here: inside :func:`plain`."""
     return _plain.get()
 
 
@@ -226,7 +226,7 @@ class _DoubleBackward(OverTasks):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Nothing is kept."""
+        """Keep nothing: there is no third derivative."""
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> Any:

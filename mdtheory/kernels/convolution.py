@@ -34,7 +34,7 @@ class Layout:
     size: tuple[int, int]
 
     def arguments(self) -> Any:
-        """As ``aten.convolution`` takes them."""
+        """The last six arguments of ``aten.convolution``."""
         return self.stride, self.padding, self.dilation, False, (0, 0), self.groups
 
     def keeps_size(self, k: tuple[int, ...]) -> bool:

@@ -176,7 +176,7 @@ def _second(
 
 
 def _of(first: First, t: int) -> First:
-    """Task t alone."""
+    """What the first derivative kept, of task t alone."""
     tasks = len(first.gamma)
     return replace(
         first,
@@ -198,7 +198,7 @@ def _stacked(rows: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
 
 
 def _values(u: Tensor, plan: Plan) -> int:
-    """M of the formulas."""
+    """M of the formulas: the number of values behind the statistics of a channel."""
     return plan.counted * u.shape[2] * u.shape[3]
 
 

@@ -36,10 +36,6 @@ class DualMap(nn.Module, ABC):
     {'w': tensor([ 2., -6.])}
     """
 
-    needs_smooth = (
-        False  # True: second derivatives of the map are used, so its activations must be C^2
-    )
-
     def build(self, anchor: Params) -> None:
         """Create the parameters for points of these names and shapes. Called once, before any other
         method.

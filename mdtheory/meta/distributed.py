@@ -59,7 +59,7 @@ class Processes:
         return [value]
 
     def broadcast_object(self, value: T) -> T:
-        """What rank 0 gives."""
+        """The object that rank 0 passes, on every rank."""
         return value
 
     def broadcast(self, tensor: Tensor, *, source: int) -> None:

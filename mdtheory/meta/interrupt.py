@@ -27,7 +27,7 @@ class InterruptedRunError(Exception):
         self.exit_code = 128 + signum
 
     def __reduce__(self) -> tuple[type[InterruptedRunError], tuple[str, int]]:
-        """Travels between processes."""
+        """Pickle the signal with the message, so that it reaches another process."""
         return type(self), (str(self), self.signum)
 
 

@@ -35,7 +35,7 @@ class HeldOut:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Clopper and Pearson's limits."""
+        """The exact 95 % interval of Clopper and Pearson for the share of right answers."""
         from scipy.stats import binomtest
 
         found = binomtest(self.right, self.n).proportion_ci(method="exact")

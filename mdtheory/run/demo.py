@@ -172,7 +172,7 @@ def caption(report: Mapping[str, Any]) -> str:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """The table as Markdown."""
+    """The table of the methods and their accuracies as Markdown."""
     heading, body = rows(report)
     lines = [
         "| " + " | ".join(heading) + " |",

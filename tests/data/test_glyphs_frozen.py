@@ -259,15 +259,15 @@ def test_building_twice_gives_the_same_bytes(tmp_path, monkeypatch):
 
 def test_the_command_says_whether_it_built_the_frozen_file(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(glyph_build, "build", lambda path: FILE_SHA256)
-    glyph_build.main(["--out", str(tmp_path / "same.npz")])
+    glyph_build.main(out=tmp_path / "same.npz")
     assert "(the frozen one)" in capsys.readouterr().out
     monkeypatch.setattr(glyph_build, "build", lambda path: "0" * 64)
-    glyph_build.main(["--out", str(tmp_path / "other.npz")])
+    glyph_build.main(out=tmp_path / "other.npz")
     assert "set FILE_SHA256" in capsys.readouterr().out
 
 
 def test_the_sheet_is_a_picture(tmp_path, capsys):
-    glyph_build.main(["--sheet", str(tmp_path / "sheet.png")])
+    glyph_build.main(sheet=tmp_path / "sheet.png")
     assert "drew" in capsys.readouterr().out
     with Image.open(tmp_path / "sheet.png") as picture:
         assert picture.width > 1000

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from tests.docs.pages import DOCS
 
@@ -69,19 +70,27 @@ def site(folder: Path, **pages: str) -> Path:
     return folder
 
 
+def run(check_site, *arguments) -> int:
+    """The exit status of the command line."""
+    with pytest.raises(SystemExit) as left:
+        app = typer.Typer(add_completion=False)
+        app.command()(check_site.main)
+        app([str(one) for one in arguments])
+    return left.value.code
+
+
 def test_a_sound_site_passes_and_is_photographed(browser, check_site, tmp_path, capsys):
     pictures = tmp_path / "pictures"
     (tmp_path / "site").mkdir()
     assert (
-        check_site.main([str(site(tmp_path / "site", index=SOUND)), "--screenshots", str(pictures)])
-        == 0
+        run(check_site, site(tmp_path / "site", index=SOUND), "--screenshots", str(pictures)) == 0
     )
     assert "2 pages, 0 faults" in capsys.readouterr().out
     assert (pictures / "index-desktop.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_every_kind_of_fault_is_found(browser, check_site, tmp_path, capsys):
-    assert check_site.main([str(site(tmp_path, index="".join(FAULTS.values())))]) == 1
+    assert run(check_site, site(tmp_path, index="".join(FAULTS.values()))) == 1
     found = capsys.readouterr().out
     assert [fault for fault in FAULTS if fault not in found] == []
 
@@ -97,7 +106,7 @@ def test_labels_and_widths_are_measured_as_they_are_shown(browser, check_site, t
         "fluid": drawn.format(9, "min(500px, 90vw)"),
         "broad": '<div style="width: 700px">x</div>',
     }
-    assert check_site.main([str(site(tmp_path, **pages))]) == 1
+    assert run(check_site, site(tmp_path, **pages)) == 1
     assert capsys.readouterr().out.splitlines() == [
         "shrunk.html: a label is small on a desktop: 9.svg 4.5 px",
         "tiny.html: a label is small on a desktop: 4.svg 4.0 px",
@@ -117,7 +126,7 @@ def test_a_broken_filter_is_found(browser, check_site, tmp_path, capsys):
     row = "<tr><td>{}</td><td>x</td><td>{}</td></tr>"
     rows = row.format("C01", "HOLDS") + row.format("C05", "FALSE")
     body = f'{form}<table class="ledger"><tbody>{rows}</tbody></table>'
-    assert check_site.main([str(site(tmp_path, index=body))]) == 1
+    assert run(check_site, site(tmp_path, index=body)) == 1
     assert "the filter does not show the right rows" in capsys.readouterr().out
 
 
@@ -125,7 +134,7 @@ def test_without_a_browser_it_reads_the_files_and_says_so(
     check_site, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(check_site, "find_browser", lambda: None)
-    assert check_site.main([str(site(tmp_path, index=SOUND))]) == 0
+    assert run(check_site, site(tmp_path, index=SOUND)) == 0
     said = capsys.readouterr().out
     assert "2 pages, 0 faults" in said
     assert said.splitlines()[-1].startswith("NOT OPENED IN A BROWSER: none of chromium")
@@ -148,11 +157,11 @@ def test_without_a_browser_links_pictures_and_hosts_are_still_checked(
             '<script src="//example.invalid/b.js"></script>'
         ),
     }
-    assert check_site.main([str(site(tmp_path, index="".join(faults.values())))]) == 1
+    assert run(check_site, site(tmp_path, index="".join(faults.values()))) == 1
     said = capsys.readouterr().out
     assert [fault for fault in faults if fault not in said] == []
 
 
 def test_without_a_site_it_says_so(check_site, tmp_path, capsys):
-    assert check_site.main([str(tmp_path)]) == 2
+    assert run(check_site, tmp_path) == 2
     assert "run make docs first" in capsys.readouterr().err

@@ -4,6 +4,8 @@ needs.
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from experiments import cells
@@ -42,6 +44,52 @@ def test_a_changed_digit_and_a_file_of_no_cell_are_found(tmp_path):
         tmp_path / "a.toml",
         tmp_path / "c.toml",
     ]
+
+
+@pytest.fixture
+def own_row(tmp_path, monkeypatch):
+    """``rows.toml`` with one table more."""
+
+    def add(text):
+        folder = shutil.copytree(cells.CONFIGS, tmp_path / "configs")
+        with (folder / "rows.toml").open("a") as file:
+            file.write(text)
+        monkeypatch.setattr(cells, "CONFIGS", folder)
+        forget()
+        return folder
+
+    yield add
+    monkeypatch.undo()
+    forget()
+
+
+def forget():
+    for cached in (cells.rows, cells.tier, cells.cells):
+        cached.cache_clear()
+
+
+def test_one_table_more_is_a_row_of_every_tier_of_its_group(own_row):
+    folder = own_row(
+        '\n[fair.mine]\ngeometry = { name = "mirror", options = { map = "entropy" } }\n'
+    )
+    made = {path: text for path, text in cells.frozen().items() if path.stem.startswith("mine-")}
+    tiers = {name for name in TIERS if "fair" in tier(name).groups}
+    assert {path.relative_to(folder).parts[0] for path in made} == tiers != set()
+    assert all(b'map = "entropy"' in text for text in made.values())
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ('geometry = { name = "mirorr" }', "mirror"),
+        ('geometry = { name = "mirror", options = { mep = "entropy" } }', "mep"),
+        ("task = { n_stepz = 3 }", "n_stepz"),
+    ],
+)
+def test_a_wrong_row_is_one_sentence_with_its_name(own_row, table, said):
+    own_row(f"\n[fair.mine]\n{table}\n")
+    with pytest.raises(ValueError, match=rf"(?s)mine-1shot.*{said}|{said}.*mine-1shot"):
+        cells.frozen()
 
 
 @pytest.mark.parametrize("name", ["cpu", "paper"])

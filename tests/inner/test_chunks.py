@@ -50,7 +50,7 @@ def test_memory_that_does_not_suffice_halves_the_chunk_for_good(monkeypatch, cap
     with caplog.at_level(logging.WARNING):
         found = own.meta_gradient(EPISODES)
     assert tried == [5, 2, 2, 1]
-    assert "not enough memory for 5 tasks at once: going on with 2" in caplog.text
+    assert caplog.messages == ["not enough memory for 5 tasks at once: going on with 2"]
     assert distance(found.grads, loop.grads) < 1e-12
     own.meta_gradient(EPISODES)
     assert tried[4:] == [2, 2, 1]  # nothing too large is tried again
@@ -66,3 +66,15 @@ def test_one_task_that_does_not_fit_is_an_error(monkeypatch):
     with pytest.raises(torch.OutOfMemoryError):
         learner().meta_gradient(EPISODES)
     assert tried == [5, 2, 1]
+
+
+def test_what_cannot_be_batched_goes_on_one_by_one_and_says_why(monkeypatch, caplog):
+    def refuses(self, problem, meta, episodes):
+        raise RuntimeError("no batching rule for lstm\nand a long trace")
+
+    monkeypatch.setattr(Estimator, "_vmapped", refuses)
+    with caplog.at_level(logging.WARNING):
+        found = learner().meta_gradient(EPISODES)
+    said = "the model cannot be batched, tasks are solved one by one: no batching rule for lstm"
+    assert caplog.messages == [said]
+    assert distance(found.grads, learner_of("metasgd").meta_gradient(EPISODES).grads) < 1e-12

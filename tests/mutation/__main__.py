@@ -8,11 +8,12 @@ once more, after tests were added.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Annotated
+
+import typer
 
 from tests.mutation import score
 from tests.mutation.hand import hand_made
@@ -31,35 +32,25 @@ no test was written for.
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(
+    sample: Annotated[int, typer.Option(help="How many mutants.")] = KEPT[0],
+    seed: Annotated[
+        int, typer.Option(help="Another one judges other mutants, and only prints.")
+    ] = KEPT[1],
+    hand: Annotated[bool, typer.Option("--hand", help="The mutants of hand.toml instead.")] = False,
+    survivors: Annotated[
+        bool, typer.Option("--survivors", help="Judge the survivors again.")
+    ] = False,
+    stages: Annotated[int, typer.Option(help="Stop after so many stages (a pilot).")] = len(STAGES),
+) -> None:
     """Judge what is not judged yet; the exit status is 0 where the bar is met and every survivor
     explained.
     """
-    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
-    parser.add_argument("--sample", type=int, default=KEPT[0], help="how many mutants")
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=KEPT[1],
-        help="another one judges other mutants, and only prints",
-    )
-    parser.add_argument("--hand", action="store_true", help="the mutants of hand.toml instead")
-    parser.add_argument("--survivors", action="store_true", help="judge the survivors again")
-    parser.add_argument(
-        "--stages", type=int, default=len(STAGES), help="stop after so many stages (a pilot)"
-    )
-    options = parser.parse_args(arguments)
     relevant = Relevant.read()
     preload()
-    if options.hand:
-        return run_hand(relevant)
-    return run_sample(
-        relevant,
-        size=options.sample,
-        seed=options.seed,
-        again=options.survivors,
-        stages=options.stages,
-    )
+    if hand:
+        raise typer.Exit(run_hand(relevant))
+    raise typer.Exit(run_sample(relevant, size=sample, seed=seed, again=survivors, stages=stages))
 
 
 def control(rows: Sequence[score.Row]) -> None:
@@ -206,4 +197,4 @@ def run_hand(relevant: Relevant) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

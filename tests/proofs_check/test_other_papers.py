@@ -46,6 +46,18 @@ def test_the_guide_s_claim_is_judged_as_the_guide_says():
     ]
 
 
+def test_a_claim_whose_mutant_survives_is_refused(tmp_path):
+    text = EXAMPLE.read_text(encoding="utf-8")
+    kind = 'mutant("equal values", values=(1, 1))'
+    assert text.count(kind) == 1
+    (tmp_path / "w2_toothless.py").write_text(
+        text.replace('"W1"', '"W2"').replace(kind, 'mutant("equal values", values=(0, 2))')
+    )
+    done = referee("--plugin", str(tmp_path / "w2_toothless.py"), "--jobs", "1")
+    assert done.returncode == 1
+    assert "equal values" in done.stdout + done.stderr
+
+
 def test_a_plugin_must_bring_a_new_id(tmp_path):
     (tmp_path / "c05_mine.py").write_text("", encoding="utf-8")
     with pytest.raises(ValueError, match="must be new"):

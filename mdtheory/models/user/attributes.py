@@ -35,7 +35,7 @@ def plain(model: nn.Module) -> Iterator[tuple[Place, Any]]:
 
 
 def label(place: Place) -> str:
-    """``path.name``."""
+    """A place as users write it, ``path.name``."""
     return ".".join(part for part in place if part)
 
 
@@ -183,11 +183,11 @@ class Stash:
         self._held: Held | None = None
 
     def before(self, model: nn.Module, args: Any) -> None:
-        """Remember what is there."""
+        """Remember the attributes that the call may change."""
         self._held = Held(model, self.places)
 
     def after(self, model: nn.Module, args: Any, output: Any) -> None:
-        """Put it back."""
+        """Put the attributes back as they were before the call."""
         if self._held is not None:
             self._held.put_back()
             self._held = None
