@@ -29,7 +29,7 @@ def means(stacked: Params) -> Params:
     total, *rows = zip(*(value.unbind() for value in stacked.values()), strict=True)
     for row in rows:
         total = foreach_add(total, row)
-    return dict(zip(stacked, foreach_mul(total, 1 / len(rows)), strict=True))
+    return dict(zip(stacked, foreach_mul(total, 1 / (1 + len(rows))), strict=True))
 
 
 def _suits(x: Tensor) -> bool:
