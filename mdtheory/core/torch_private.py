@@ -22,7 +22,9 @@ __all__ = [
     "TorchDispatchMode",  # none: torch documents it under this private path; __torch_function__
     # modes (torch.overrides.TorchFunctionMode) do not see what a backward pass runs
     "WeightNorm",  # none: nn.utils.parametrizations.weight_norm makes it and does not return it
+    "foreach_add",  # instead: x + alpha * y in a loop, one launch per tensor
     "foreach_copy_",  # instead: target.copy_(source) in a loop, one launch per tensor
+    "foreach_mul",  # instead: scale * x in a loop, one launch per tensor
     "foreach_norm",  # instead: torch.linalg.vector_norm in a loop, one launch per tensor
     "forward_mode",
     "gradient_levels",
@@ -30,6 +32,7 @@ __all__ = [
     "is_functorch_wrapped_tensor",  # instead: an is_batched of torch.func, which it does not have
 ]
 
+foreach_add, foreach_mul = torch._foreach_add, torch._foreach_mul
 foreach_copy_, foreach_norm = torch._foreach_copy_, torch._foreach_norm
 
 

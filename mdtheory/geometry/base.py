@@ -13,6 +13,7 @@ from mdtheory.core import tree
 from mdtheory.core.objectives import Objective
 from mdtheory.core.registry import Registry
 from mdtheory.core.types import Params, State
+from mdtheory.kernels.many import moved
 from mdtheory.maps.base import DualMap
 from mdtheory.maps.identity import Identity
 
@@ -76,11 +77,10 @@ class GradientStep(StepRule):
     def step(
         self, meta: Params, state: State, grad: Params, *, task_lr: float, k: int, pull: Pullback
     ) -> State:
-        return {
-            **state,
-            # the bits of z - task_lr * g, and one kernel less in its derivative
-            **{f"z.{name}": state[f"z.{name}"] + -task_lr * g for name, g in grad.items()},
-        }
+        names = [f"z.{name}" for name in grad]
+        # the bits of z - task_lr * g, and one kernel less in its derivative
+        new = moved([state[name] for name in names], list(grad.values()), -task_lr)
+        return {**state, **dict(zip(names, new, strict=True))}
 
 
 class Geometry(nn.Module):
@@ -144,6 +144,14 @@ class Geometry(nn.Module):
     def init(self, meta: Params, anchor: Params, noise: Params) -> State:
         """z_0 = anchor (the anchor *is* the dual start), with the rule's own state."""
         return {**tree.prefixed("z.", anchor), **self.rule.init(tree.sub(meta, "rule."), noise)}
+
+    def prepared(self, meta: Params) -> Params:
+        """``meta`` with the map's part as :meth:`~mdtheory.maps.base.DualMap.prepared` gives it,
+        which every other hook takes as well.
+        """
+        others = {name: value for name, value in meta.items() if not name.startswith("map.")}
+        own = self.map.prepared(tree.sub(meta, "map."))
+        return {**others, **tree.prefixed("map.", own)}
 
     def point(self, meta: Params, state: State) -> Params:
         """phi = g(z), where the task loss is differentiated."""

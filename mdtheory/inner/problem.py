@@ -64,6 +64,12 @@ class Problem:
         """0 with the anchor's device and precision. shape: ()"""
         return next(v for name, v in meta.items() if name.startswith("anchor.")).new_zeros(())
 
+    def prepared(self, meta: Params) -> Params:
+        """``meta`` with the geometry's part in the form that is cheapest for a task's steps."""
+        others = {name: v for name, v in meta.items() if not name.startswith("geometry.")}
+        own = self.geometry.prepared(tree.sub(meta, "geometry."))
+        return {**others, **tree.prefixed("geometry.", own)}
+
     def start(self, meta: Params, noise: Params) -> State:
         """The state z_0."""
         own, anchor = tree.sub(meta, "geometry."), tree.sub(meta, "anchor.")

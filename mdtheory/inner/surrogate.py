@@ -10,6 +10,7 @@ from mdtheory.core import tree
 from mdtheory.core.objectives import Term
 from mdtheory.core.stop_gradient import stop_gradient
 from mdtheory.core.types import Params, State
+from mdtheory.inner.batching import vmapping
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import visits
 from mdtheory.inner.task import Task
@@ -31,6 +32,7 @@ def surrogate(
             name: value if term.includes(name) else stop_gradient(value)
             for name, value in meta.items()
         }
+        own = problem.prepared(own) if vmapping() else own
         loss, accuracy = problem.score(own, rollout.state_of(term, own), task)
         total = total + term.weight * loss
         if term.step == problem.n_steps:

@@ -5,7 +5,8 @@
 is linear in each of g, x and w, so that every derivative of F, X and W is one of F, X and W again.
 torch's own double backward computes W as a convolution whose kernel is the image, which on a GPU is
 several times slower, and its vmap makes one grouped convolution out of those of several tasks;
-here all tasks are one launch where ``triton_convolution.py`` can, or one call after another.
+here all tasks are one launch where ``triton_convolution.py`` can, or one call after another. On a
+CPU torch's own stays: it measured 5 to 21 % faster (six sizes, 28 to 84 pixels, 5 to 75 images).
 """
 
 from __future__ import annotations

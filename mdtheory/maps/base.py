@@ -45,6 +45,12 @@ class DualMap(nn.Module, ABC):
         """The module's own parameters, to be passed as ``meta``."""
         return dict(self.named_parameters())
 
+    def prepared(self, meta: Params) -> Params:
+        """``meta`` in the form in which the points of one task are computed most cheaply: made once
+        for all of them, and taken by :meth:`point` as well. Here: as it is.
+        """
+        return meta
+
     @abstractmethod
     def point(self, meta: Params, z: Params) -> Params:
         """phi = g(z)."""

@@ -40,6 +40,11 @@ SECONDS = 2.0
 WARM_UPS = 2
 
 
+def recorder_for(device: torch.device) -> Recorder | None:
+    """What records there; ``None`` on a CPU."""
+    return CudaRecorder(device) if device.type == "cuda" else None
+
+
 class Recorder(Protocol):
     """Turns a procedure without host reads into one that repeats it."""
 

@@ -281,7 +281,8 @@ def scores(
     def measure() -> Tensor | None:
         if not own:
             return torch.empty(2, 0, dtype=torch.float64)
-        found = evaluate(learner, lambda i: stream(own[i]), n_tasks=len(own), stopping=stopping)
+        mine = stream if processes.size == 1 else lambda i: stream(own[i])
+        found = evaluate(learner, mine, n_tasks=len(own), stopping=stopping)
         return None if found is None else torch.stack([found[0].loss, found[0].accuracy])
 
     table = torch.empty(2, n_tasks, dtype=torch.float64)

@@ -4,6 +4,7 @@ comparisons.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,10 +20,18 @@ from mdtheory.inner.batching import at_once, over_tasks
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import states
 from mdtheory.inner.task import Task
+from mdtheory.meta.captured import Recorder, recorder_for
+from mdtheory.meta.captured_scores import READING, CapturedScores
+from mdtheory.meta.feed import NotCapturableError
 from mdtheory.meta.learner import MetaLearner
 
 CHUNK = 32
 """Tasks solved at once on an accelerator; on a CPU one after the other is faster."""
+
+WORTHWHILE = 4
+"""Chunks left from which their evaluation is recorded: recording one does it three times."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,9 +84,13 @@ def first_queries(episode: Episode, n_query: int | None) -> Episode:
     """The same task with only the first ``n_query`` queries of every class (of all items, for float
     targets).
     """
+    return _only(episode, _rows(episode.query_y, n_query))
+
+
+def _rows(labels: Tensor, n_query: int | None) -> Tensor | None:
+    """Which queries those are; ``None`` for all."""
     if n_query is None:
-        return episode
-    labels = episode.query_y
+        return None
     groups = (
         [torch.arange(len(labels))]
         if labels.is_floating_point()
@@ -88,8 +101,13 @@ def first_queries(episode: Episode, n_query: int | None) -> Episode:
             f"n_query must be at most the {min(map(len, groups))} queries per class drawn, got "
             f"{n_query}; draw more"
         )
-    kept = torch.cat([group[:n_query].to(labels.device) for group in groups])
-    return replace(episode, query_x=rows_of(episode.query_x, kept), query_y=labels[kept])
+    return torch.cat([group[:n_query].to(labels.device) for group in groups])
+
+
+def _only(episode: Episode, rows: Tensor | None) -> Episode:
+    if rows is None:
+        return episode
+    return replace(episode, query_x=rows_of(episode.query_x, rows), query_y=episode.query_y[rows])
 
 
 def evaluate(
@@ -107,8 +125,9 @@ def evaluate(
 
     One adaptation serves all protocols. Predictions are made in evaluation mode (no dropout), with
     ``eval_steps`` steps. ``chunk``: tasks solved at once, default :data:`CHUNK` on an accelerator
-    and 1 on a CPU. ``stopping`` is asked between chunks: once true, the result is ``None``.
-    ``progress`` hears how many tasks are done.
+    and 1 on a CPU. Where the tasks' images lie on a GPU, chunks after the first are replays of one
+    graph. ``stopping`` is asked between chunks: once true, the result is ``None``. ``progress``
+    hears how many tasks are done.
 
     shapes: every :class:`Scores` holds (n_tasks,) losses and accuracies.
 
@@ -125,24 +144,64 @@ def evaluate(
         raise ValueError(f"n_tasks must be at least 1, got {n_tasks}; 600 and 1000 are usual")
     problem, meta = learner.problem(n_steps=learner.eval_steps), tree.detach(learner.meta())
     like = next(iter(meta.values()))
-    size = (CHUNK if like.device.type != "cpu" else 1) if chunk is None else chunk
-    rows = []
+    recorder = recorder_for(like.device)
+    size = (1 if recorder is None else CHUNK) if chunk is None else chunk
+    rows: list[Tensor] = []
+    done, graph = 0, None
     with learner.evaluating():
-        for start in range(0, n_tasks, size):
+        while done < n_tasks:
             if stopping():
                 return None
-            indices = range(start, min(start + size, n_tasks))
-            episodes = learner.fitted([stream(index) for index in indices])
-            learner.admit(episodes[0], order=1)
-            with learner.explained(episodes):
-                views = [
-                    [learner.task(first_queries(episode, n_query)) for n_query in protocols]
-                    for episode in episodes
-                ]
-                rows.append(_score(problem, meta, views).double().cpu())
-            progress(indices.stop)
+            whole = (n_tasks - done) // size
+            if done == size and recorder is not None and whole >= WORTHWHILE:
+                graph = _recorded(learner, stream, problem, size, protocols, recorder)
+            if graph is not None and whole > 0:
+                count = min(READING, whole)
+                rows.append(graph.run(done // size, count))
+                done += count * size
+            else:
+                indices = range(done, min(done + size, n_tasks))
+                episodes = learner.fitted([stream(index) for index in indices])
+                learner.admit(episodes[0], order=1)
+                with learner.explained(episodes):
+                    views = [
+                        [learner.task(first_queries(episode, n_query)) for n_query in protocols]
+                        for episode in episodes
+                    ]
+                    rows.append(_score(problem, meta, views).double().cpu())
+                done = indices.stop
+            progress(done)
     table = torch.cat(rows)
     return [Scores(n_query, table[:, i, 0], table[:, i, 1]) for i, n_query in enumerate(protocols)]
+
+
+def _recorded(
+    learner: MetaLearner,
+    stream: Callable[[int], Episode],
+    problem: Problem,
+    size: int,
+    protocols: Sequence[int | None],
+    recorder: Recorder,
+) -> CapturedScores | None:
+    """The evaluation of ``size`` tasks at once as a graph; ``None`` where there can be none."""
+    meta, kept = tree.detach(learner.meta()), {}
+
+    def views(episode: Episode) -> list[Task]:
+        for n_query in protocols:  # the labels are those of every task: looked at once
+            if n_query not in kept:
+                kept[n_query] = _rows(episode.query_y, n_query)
+        return [learner.task(_only(episode, kept[n_query])) for n_query in protocols]
+
+    def score(found: Sequence[Sequence[Task]]) -> Tensor:
+        return (_together if problem.geometry.vmappable else _in_turn)(problem, meta, found)
+
+    try:
+        return CapturedScores(
+            learner, stream, size=size, views=views, score=score, recorder=recorder
+        )
+    except NotCapturableError as error:
+        log.info("test tasks are solved one operation after another: %s", error)
+        return None
 
 
 def _score(problem: Problem, meta: Params, views: Sequence[Sequence[Task]]) -> Tensor:
@@ -152,12 +211,20 @@ def _score(problem: Problem, meta: Params, views: Sequence[Sequence[Task]]) -> T
     with torch.no_grad():
         if at_once(problem, [view for row in views for view in row], asked=len(views) > 1):
             with suppress(RuntimeError):  # what torch cannot vmap is looped over
-                return over_tasks(
-                    lambda row, noise: _score_one(problem, meta, row, noise), problem, meta, views
-                )
-        return torch.stack(
-            [_score_one(problem, meta, row, problem.noise(meta, row[0])) for row in views]
-        )
+                return _together(problem, meta, views)
+        return _in_turn(problem, meta, views)
+
+
+def _together(problem: Problem, meta: Params, views: Sequence[Sequence[Task]]) -> Tensor:
+    return over_tasks(
+        lambda row, noise: _score_one(problem, meta, row, noise), problem, meta, views
+    )
+
+
+def _in_turn(problem: Problem, meta: Params, views: Sequence[Sequence[Task]]) -> Tensor:
+    return torch.stack(
+        [_score_one(problem, meta, row, problem.noise(meta, row[0])) for row in views]
+    )
 
 
 def _score_one(problem: Problem, meta: Params, row: Sequence[Task], noise: Params) -> Tensor:

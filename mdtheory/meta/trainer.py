@@ -20,8 +20,8 @@ import mdtheory
 from mdtheory.core import seeding
 from mdtheory.core.types import Episode, MetaGradient, Params
 from mdtheory.kernels.precision import Precision, precision
-from mdtheory.meta import checkpoint
-from mdtheory.meta.captured import CapturedIterations, CudaRecorder, Recorder
+from mdtheory.meta import captured, checkpoint
+from mdtheory.meta.captured import CapturedIterations, Recorder
 from mdtheory.meta.clip import Clipping
 from mdtheory.meta.distributed import SINGLE_PROCESS, Processes, meta_gradient, scores
 from mdtheory.meta.events import Listener
@@ -166,8 +166,7 @@ class MetaTrainer:
         self._saved: Counters | None = None
         self._numerics: dict[str, str] = {}
         device = next(iter(learner.meta().values())).device
-        on_gpu = CudaRecorder(device) if device.type == "cuda" else None
-        self.recorder: Recorder | None = recorder or on_gpu
+        self.recorder: Recorder | None = recorder or captured.recorder_for(device)
         self._captured: CapturedIterations | None = None
         self._clipping = Clipping(options.clip_value, options.clip_norm)
 

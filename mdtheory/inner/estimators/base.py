@@ -18,6 +18,7 @@ from mdtheory.core.types import MetaGradient, Params
 from mdtheory.inner.batching import at_once, over_tasks
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.task import Task
+from mdtheory.kernels.many import means
 
 log = logging.getLogger(__name__)
 
@@ -201,4 +202,4 @@ class Estimator(ABC):
             return self.task_gradient(problem, meta, row[0], noise)
 
         value, grads, stats = over_tasks(one, problem, meta, [[task] for task in tasks])
-        return MetaGradient(value.mean(), {name: g.mean(0) for name, g in grads.items()}, stats)
+        return MetaGradient(value.mean(), means(grads), stats)

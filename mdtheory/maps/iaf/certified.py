@@ -198,12 +198,16 @@ class CertifiedIAF(BlockIAF):
 
     def _flat(self, meta: Params, z: Params) -> tuple[Tensor, Tensor, Tensor]:
         """z, tanh(alpha / 2) and nu as vectors. shapes: (d,)"""
-        pieces = self.split(z)
         gates, shifts = (
-            tree.flatten(self.join({name: each[name] for name in pieces}))
-            for each in self.conditioners(self.enforced(meta), pieces)
+            tree.flatten({name: each[name] for name in z}) for each in self.read(meta, z)
         )
         return tree.flatten(z), torch.tanh(0.5 * gates), shifts
+
+    def read(self, meta: Params, z: Params) -> tuple[Params, Params]:
+        """alpha and nu at z. shapes: as z"""
+        pieces = self.split(z)
+        gates, shifts = self.conditioners(self.enforced(meta), pieces)
+        return self.join(gates), self.join(shifts)
 
     def point(self, meta: Params, z: Params) -> Params:
         x, gate, shift = self._flat(meta, z)

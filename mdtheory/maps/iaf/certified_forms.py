@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from mdtheory.core.types import Params
+from mdtheory.maps.iaf.at_once import at_once, suits
 from mdtheory.maps.iaf.base import LEAKY_SLOPES, Partition
 from mdtheory.maps.iaf.certified import UNIT, CertifiedIAF, Heads, spectral
-from mdtheory.maps.iaf.kronecker import LAYERS, KroneckerIAF
-from mdtheory.maps.iaf.kronecker_init import PublishedStart, Role, Shape
+from mdtheory.maps.iaf.kronecker import KroneckerIAF
+from mdtheory.maps.iaf.kronecker_init import LAYERS, PublishedStart, Role, Shape
 from mdtheory.maps.iaf.mlp import MLPIAF
+from mdtheory.maps.iaf.plan import FLAT
 from mdtheory.maps.spectral_bounds import semi_orthogonal
 
 LONGEST_MODE = 256  # a longer mode of a vector or matrix is seen as two, so that norms stay cheap
@@ -43,6 +45,7 @@ class CertifiedStart(PublishedStart):
     """
 
     live = True
+    form = (0.75, 0.25)
 
     @staticmethod
     def unit(x: Tensor) -> Tensor:
@@ -70,6 +73,8 @@ class CertifiedKroneckerIAF(CertifiedIAF, KroneckerIAF):
     are contracted, and the first carries its size.
     """
 
+    heads_only = True
+
     def __init__(
         self,
         partition: Partition = 4,
@@ -88,6 +93,25 @@ class CertifiedKroneckerIAF(CertifiedIAF, KroneckerIAF):
             {name: value.reshape(balanced(value.shape)) for name, value in anchor.items()}
         )
         self.shapes = {name: tuple(value.shape) for name, value in anchor.items()}
+
+    def prepared(self, meta: Params) -> Params:
+        if not suits(list(meta.values())):
+            return meta
+        flat = self.plan.flattened(self.enforced(meta))
+        return {FLAT: flat, "diagonal": meta["diagonal"]}
+
+    def read(self, meta: Params, z: Params) -> tuple[Params, Params]:
+        if FLAT not in meta:
+            return super().read(meta, z)
+        if not suits(list(z.values())):
+            enforced = self.plan.unflattened(meta[FLAT])
+            gates, shifts = self.conditioners(enforced, self.split(z))
+            return self.join(gates), self.join(shifts)
+        names = self.plan.names
+        values = at_once([z[name] for name in names], meta[FLAT], self.plan)
+        halves = values[: len(names)], values[len(names) :]
+        gates, shifts = (dict(zip(names, half, strict=True)) for half in halves)
+        return gates, shifts
 
     def bodies(self) -> list[str]:
         tails = set(self.tails())

@@ -15,22 +15,19 @@ from torch.nn.functional import linear
 from mdtheory.core import seeding
 from mdtheory.core.tree import ParameterTree
 from mdtheory.core.types import Params
+from mdtheory.maps.iaf.at_once import at_once, suits
 from mdtheory.maps.iaf.base import BlockIAF, Partition, ScaleForm, blocks_of_names
-from mdtheory.maps.iaf.kronecker_init import LiveStart, PublishedStart, Role, Shape, kron_linear
-
-LAYERS = 3  # of every encoder and decoder; each one halves or doubles every mode
-
-
-def modes(shape: Sequence[int]) -> Shape:
-    """A kernel (out, in, *k) has the modes (out, in, prod k); up to two axes stay as they are; a
-    scalar has one mode of 1.
-    """
-    return (tuple(shape) or (1,)) if len(shape) < 3 else (shape[0], shape[1], math.prod(shape[2:]))
-
-
-def halved(shape: Shape, times: int) -> Shape:
-    """Every mode halved (floor, at least 1) so many times."""
-    return shape if times == 0 else halved(tuple(max(1, n // 2) for n in shape), times - 1)
+from mdtheory.maps.iaf.kronecker_init import (
+    LAYERS,
+    LiveStart,
+    PublishedStart,
+    Role,
+    Shape,
+    halved,
+    kron_linear,
+    modes,
+)
+from mdtheory.maps.iaf.plan import FLAT, plan_of
 
 
 def stacked(tensors: Sequence[Tensor]) -> Tensor:
@@ -54,6 +51,8 @@ class KroneckerIAF(BlockIAF):
     source: zhang2024metamida and its public code (zhangyilang/MetaMirrorDescent); there s(a) = e^a,
     on the poster s is bounded.
     """
+
+    heads_only = False  # True: a form whose last step is another
 
     def __init__(
         self,
@@ -88,6 +87,24 @@ class KroneckerIAF(BlockIAF):
             ("affine", self._start_affine()),
         ):
             self.add_module(part, ParameterTree({name: value.to(like) for name, value in tensors}))
+        self.plan = plan_of(self, heads_only=self.heads_only)
+
+    def codes(self) -> dict[str, Shape]:
+        """The shape of every tensor's code."""
+        return {name: halved(shape, LAYERS) for name, shape in self.modes.items()}
+
+    def prepared(self, meta: Params) -> Params:
+        if self.scale.bounds is None and suits(list(meta.values())):
+            return {FLAT: self.plan.flattened(meta)}
+        return meta
+
+    def point(self, meta: Params, z: Params) -> Params:
+        if FLAT not in meta:
+            return super().point(meta, z)
+        if not suits(list(z.values())):
+            return super().point(self.plan.unflattened(meta[FLAT]), z)
+        values = at_once([z[name] for name in self.plan.names], meta[FLAT], self.plan)
+        return dict(zip(self.plan.names, values, strict=True))
 
     def _features(self, names: Sequence[str]) -> list[int]:
         return [math.prod(halved(self.modes[name], LAYERS)) for name in names]
@@ -140,7 +157,7 @@ class KroneckerIAF(BlockIAF):
             n: meta[f"affine.{n}.shift"] for n in names
         }
 
-    def _groups(self, names: Sequence[str]) -> list[list[str]]:
+    def groups(self, names: Sequence[str]) -> list[list[str]]:
         """Tensors of equal shape are computed together: about twice as fast, forward and backward,
         on Conv4-64.
         """
@@ -159,7 +176,7 @@ class KroneckerIAF(BlockIAF):
 
     def encode(self, meta: Params, pieces: Params, blocks: Sequence[int]) -> list[Tensor]:
         codes: Params = {}
-        for group in self._groups([name for i in blocks for name in self.blocks[i]]):
+        for group in self.groups([name for i in blocks for name in self.blocks[i]]):
             x = stacked([pieces[name] for name in group])
             x = self.start.unit(x) if self.start.live else x
             for layer in range(LAYERS):
@@ -178,7 +195,7 @@ class KroneckerIAF(BlockIAF):
             seeds.update(zip(names, joint.split(self._features(names)), strict=True))
         log_scales: Params = {}
         shifts: Params = {}
-        for group in self._groups(list(seeds)):
+        for group in self.groups(list(seeds)):
             x = stacked([seeds[name] for name in group]).reshape(
                 len(group), *halved(self.modes[group[0]], LAYERS)
             )

@@ -16,6 +16,20 @@ from mdtheory.maps.iaf.base import centred_uniform, smooth_leaky
 Shape = tuple[int, ...]
 Role = Literal["encoder", "decoder", "head"]
 
+LAYERS = 3  # of every encoder and decoder; each one halves or doubles every mode
+
+
+def modes(shape: Sequence[int]) -> Shape:
+    """A kernel (out, in, *k) has the modes (out, in, prod k); up to two axes stay as they are; a
+    scalar has one mode of 1.
+    """
+    return (tuple(shape) or (1,)) if len(shape) < 3 else (shape[0], shape[1], math.prod(shape[2:]))
+
+
+def halved(shape: Shape, times: int) -> Shape:
+    """Every mode halved (floor, at least 1) so many times."""
+    return shape if times == 0 else halved(tuple(max(1, n // 2) for n in shape), times - 1)
+
 
 def kron_linear(x: Tensor, factors: Sequence[Tensor], bias: Tensor) -> Tensor:
     """(W_1 x ... x W_m) x + bias for n tensors at once; the Kronecker product is never formed.
@@ -57,6 +71,8 @@ class PublishedStart:
     """
 
     live = False  # True: a unit stands before the first layer of an encoder too
+    form: tuple[float, float] | None = None
+    """p and q where the unit is p x + q sqrt(1 + x^2); ``None``: it is ReLU."""
 
     @staticmethod
     def unit(x: Tensor) -> Tensor:
@@ -109,6 +125,7 @@ class LiveStart(PublishedStart):
     """
 
     live = True
+    form = (1.0, 0.5)
 
     @staticmethod
     def unit(x: Tensor) -> Tensor:
