@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from experiments.cells import rows
+from experiments import recorded_starts, slopes
+from experiments.cells import cells, rows
 from experiments.result_tables import Curve, Table
 from experiments.start_or_geometry import lines as factorial_lines
 from experiments.statistics import Difference, compare, p_text
@@ -21,6 +22,7 @@ CONTROL = "(i) Does the common start's gain, or its absence, come from a gauge?"
 HAND = "(j) Which rows beat MAML at 20-way 1-shot on handwriting?"
 ARTICLE = "(k) Is MAML's published accuracy on Omniglot reached?"
 STEPS_TOO = "(l) Does a learned geometry need fewer steps, in loss and gradient as well?"
+PROX = "(m) Is MetaProxNet's learned function a proximal operator?"
 STEPS = (0, 1, 2, 5, 10)
 
 
@@ -201,8 +203,9 @@ def verdicts(results: Results, names: Sequence[str]) -> list[list[str]]:
 
 
 def start_or_geometry(tables: list[Table]) -> list[str]:
-    """(h): the factorial of every row of these tiers with kept weights."""
-    return factorial_lines([table.tier.name for table in tables])
+    """(h): the factorial of every row with kept weights, and what recorded paths say of all."""
+    known = factorial_lines([table.tier.name for table in tables])
+    return known + recorded_starts.lines(tables)
 
 
 def published(tables: list[Table]) -> list[str]:
@@ -256,6 +259,12 @@ def curve_cells(mine: Curve, theirs: Curve, trained: int) -> str:
     return " | ".join([*cells, str(mine.seeds)])
 
 
+def proximal(tables: list[Table]) -> list[str]:
+    """(m): the slopes in the kept weights, and the row minus MAML."""
+    found = slopes.lines(tables)
+    return [*found, "", *versus((slopes.ROW, "maml"))(tables)] if found else []
+
+
 PAIRS = {
     "(a) Does MetaMiDA beat MetaSGD with the same optimizer, schedule and episodes?": (
         ("metamida", "metasgd"),
@@ -275,7 +284,7 @@ PAIRS = {
         ("maml-shift", "maml"),
         (OWN, "metacurvature-doubled"),
     ),
-    HAND: tuple((row.name, "maml") for row in rows().values() if row.group in ("fair", "own")),
+    HAND: tuple((cell.row, "maml") for cell in cells("omniglot") if cell.row != "maml"),
 }
 """The questions whose answer is the difference of two rows."""
 OTHERS: dict[str, Question] = {
@@ -285,6 +294,7 @@ OTHERS: dict[str, Question] = {
     START: start_or_geometry,
     ARTICLE: published,
     STEPS_TOO: curves,
+    PROX: proximal,
 }
 QUESTIONS: dict[str, Question] = dict(
     sorted({**{title: versus(*pairs) for title, pairs in PAIRS.items()}, **OTHERS}.items())
@@ -295,6 +305,7 @@ TIERS_OF = {
     CONTROL: ("controls",),
     HAND: ("omniglot",),
     ARTICLE: ("omniglot-b",),
+    PROX: ("paper", "omniglot", "glyphs"),
     STEPS_TOO: ("paper", "cpu", "own", "controls", "omniglot", "glyphs"),
 }
 """Questions that are not for all of :data:`TIERS`."""

@@ -21,14 +21,15 @@ from mdtheory.config import RunConfig, load, parse
 
 CONFIGS = ROOT / "experiments" / "configs"
 TIERS = ("smoke", "glyphs", "cpu", "own", "controls", "omniglot", "omniglot-b", "paper")
-ABOUT = ("by_shot", "poster", "published", "behind", "differs", "ours")
+ABOUT = ("by_shot", "poster", "published", "behind", "differs", "note", "ours")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One method of the table. ``poster``: shots -> its accuracy in % and, where given, the
     half-width of its interval; ``published``: the same from another source, for the tier's own
-    protocol; ``differs``: what a literal row still does otherwise than its source.
+    protocol; ``differs``: what a literal row still does otherwise than its source; ``note``: what
+    the row is, where its name does not say it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Row:
     published: Mapping[str, list[float]] = field(default_factory=dict)
     behind: str = ""
     differs: str = ""
+    note: str = ""
     ours: bool = False
 
 

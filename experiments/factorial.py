@@ -131,14 +131,20 @@ class Subject:
 
 
 def subjects(records: Path = FOLDER) -> list[tuple[Record, Subject]]:
-    """The records with kept weights, other than MAML's, whose MAML has kept its own."""
+    """The records with kept weights and a geometry to learn, whose MAML has kept its own."""
     return [
         (record, of_record(record))
         for record in everything(records)
-        if record.result.row != "maml"
+        if record.config.geometry.name != "maml"
         and shards.pieces(record.folder / WEIGHTS)
         and shards.pieces(partner(record).folder / WEIGHTS)
     ]
+
+
+def missing(records: Path = FOLDER, folder: Path = OUT) -> list[str]:
+    """The records that can be taken apart and have not been."""
+    known = {path.stem for path in folder.glob("*.json")}
+    return [own.folder.name for own, _ in subjects(records) if own.folder.name not in known]
 
 
 def of_record(record: Record) -> Subject:

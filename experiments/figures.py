@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import typer
 
-from experiments.generated import WriteOrCheck, report, settle
+from experiments import front
+from experiments.generated import ROOT, WriteOrCheck, report, settle
+from experiments.headline import subjects
 from experiments.intervals import KINDS, around
 from experiments.records import FOLDER
 from experiments.result_tables import Table, filled, read
-from experiments.start_or_geometry import HEADS, Subject, contrasts, known
+from experiments.start_or_geometry import HEADS, Subject, contrasts
 from experiments.tables import OUT, POSTER_TIERS, poster
 from mdtheory.figures import plots
 
@@ -28,6 +30,7 @@ STYLES = list(
     )
 )
 """Line and marker filling, then colour and marker: fourteen rows are told apart."""
+FRONT = ROOT / "docs" / "figures" / f"{front.PICTURE}.svg"
 WINDOWS = 50  # training points in a curve
 
 
@@ -273,16 +276,19 @@ FIGURES: dict[str, Callable[[Table], Any]] = {
 
 
 def made(records: Path = FOLDER, out: Path = OUT) -> dict[Path, bytes]:
-    """Every figure of every table, and the one of all factorials."""
+    """Every figure of every table, and the one of everything taken apart."""
     drawings = {
         f"{name}-{shot}shot-{kind}": partial(draw, table)
         for (name, shot), table in read(records).items()
         for kind, draw in FIGURES.items()
         if kind != "intervals" or "maml" in table.by_row
     }
-    if records == FOLDER and (chosen := known()):
+    if records == FOLDER and (chosen := subjects()):
         drawings["start-or-geometry"] = partial(start_and_geometry, chosen)
-    return {out / f"{stem}.svg": drawn(draw) for stem, draw in drawings.items()}
+    found = {out / f"{stem}.svg": drawn(draw) for stem, draw in drawings.items()}
+    if records == FOLDER:
+        found[FRONT] = drawn(partial(front.picture, read(records)["glyphs", 1]))
+    return found
 
 
 def drawn(draw: Callable[[], Any]) -> bytes:

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments import shards
+from experiments import factorial, shards
 from experiments.cells import TIERS, tier
 from experiments.generated import ROOT
 from experiments.records import FOLDER
@@ -51,6 +51,9 @@ Minutes = Annotated[
 Jobs = Annotated[
     int, typer.Option("--jobs", min=1, help="Cells at once, each in a process of its own.")
 ]
+Device = Annotated[
+    str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N: not the cell's own.")
+]
 Status = Annotated[
     bool, typer.Option("--status", help="Only say what is done and what is missing.")
 ]
@@ -76,6 +79,7 @@ def main(
     seed: Seed = None,
     minutes: Minutes = None,
     jobs: Jobs = 1,
+    device: Device = None,
     status: Status = False,
     json_: Json = False,
     into: Into = None,
@@ -92,6 +96,8 @@ def main(
 
       python -m experiments.reproduce --tier cpu --row metamida --shot 1 --minutes 25
 
+      python -m experiments.reproduce --tier omniglot-b --device cuda --minutes 25
+
       python -m experiments.reproduce --status --json
 
     --json: a list of objects with row, shot, tier, seed, iterations, target,
@@ -107,10 +113,37 @@ def main(
         runs = wanted(names, row=row, shot=shot, seed=seed, records=records, states=states)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    if device is not None and not status:
+        require(device)
+        runs = [replace(run, device=device) for run in runs]
     code = 0 if status else work_on(runs, minutes=minutes, jobs=jobs, pack=pack)
     objects = [one for run in runs for one in describe(run)]
-    typer.echo(json.dumps(objects, indent=1) if json_ else "\n".join(lines(objects)))
+    told = lines(objects) + not_taken_apart(runs)
+    typer.echo(json.dumps(objects, indent=1) if json_ else "\n".join(told))
     raise typer.Exit(code)
+
+
+def not_taken_apart(runs: list[Run]) -> list[str]:
+    """A line for every finished run with kept weights whose start and geometry have not been
+    separated.
+    """
+    names = {run.name for run in runs if run.records == FOLDER}
+    return [
+        f"start or geometry: {name} is missing; python -m experiments.factorial tests it"
+        for name in factorial.missing()
+        if name in names
+    ]
+
+
+def require(device: str) -> None:
+    """One sentence and exit code 2 where there is no such device."""
+    from mdtheory.run.build import pick_device
+
+    try:
+        pick_device(device)
+    except ValueError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
 
 
 def work_on(
@@ -166,7 +199,8 @@ def start(run: Run) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "experiments.run", "--tier", cell.tier, "--row", cell.row]
     command += ["--shot", str(cell.shot), "--seed", str(run.seed), "--until", str(run.until)]
     command += ["--records", str(run.records.absolute()), "--states", str(run.states.absolute())]
-    threads = str(cell.config(run.seed).threads or 1)
+    command += [] if run.device is None else ["--device", run.device]
+    threads = str(run.config.threads or 1)
     return subprocess.Popen(
         command, cwd=ROOT, env={**MALLOC, **os.environ, "OMP_NUM_THREADS": threads}
     )

@@ -41,6 +41,11 @@ class Table:
         return list(self.by_row)
 
     @property
+    def own_rows(self) -> list[str]:
+        """The rows whose records are this tier's, and not of one beside it."""
+        return [row for row in self.rows if self._any(row).result.tier == self.tier.name]
+
+    @property
     def several_seeds(self) -> bool:
         """Whether any row has more than one."""
         return any(len(by_seed) > 1 for by_seed in self.by_row.values())
@@ -48,7 +53,10 @@ class Table:
     @property
     def first(self) -> Record:
         """Any record: what all of them share can be read from it."""
-        return next(iter(next(iter(self.by_row.values())).values()))
+        return self._any(self.rows[0])
+
+    def _any(self, row: str) -> Record:
+        return next(iter(self.by_row[row].values()))
 
     def seeds(self, rows: Sequence[str]) -> list[int]:
         """The seeds for which all of these rows have records."""

@@ -43,7 +43,7 @@ def carry_out(this: Run) -> bool:
     """Go on until the record is there (True) or the time is up (False)."""
     if this.record.is_dir():
         return True
-    config = this.cell.config(this.seed)
+    config = this.config
     torch.set_num_threads(config.threads or 1)
     this.state.mkdir(parents=True, exist_ok=True)
     try:
@@ -275,7 +275,7 @@ def clocked(this: Run, part: str) -> Iterator[None]:
         clock["sittings"] += part == "open"
         clock["peak"] = max(
             clock["peak"],
-            provenance.peak_mebibytes(str(pick_device(this.cell.config(this.seed).device))),
+            provenance.peak_mebibytes(str(pick_device(this.config.device))),
         )
         checkpoint.write_atomically(this.state / "clock.json", json.dumps(clock).encode())
 
@@ -311,10 +311,12 @@ def main(
     records: Annotated[Path, typer.Option()],
     states: Annotated[Path, typer.Option()],
     until: Annotated[float, typer.Option()] = math.inf,
+    device: Annotated[str | None, typer.Option()] = None,
 ) -> None:
     """Exit code 0: the record is there; 75: the time is up; 3: it diverged; 128 + n: signal n."""
     controls.register()
-    this = Run(cell=Cell(tier, row, shot), seed=seed, records=records, states=states, until=until)
+    cell = Cell(tier, row, shot)
+    this = Run(cell, seed, records=records, states=states, until=until, device=device)
     try:
         code = 0 if carry_out(this) else 75
     except InterruptedRunError as request:

@@ -13,6 +13,7 @@ from typing import Any
 from experiments.cells import TIERS, Cell, cells, tier
 from experiments.generated import ROOT
 from experiments.records import FOLDER, Record
+from mdtheory.config import RunConfig
 
 STATES = ROOT / "experiments" / "state"
 UNFINISHED = ROOT / "experiments" / "unfinished"
@@ -24,8 +25,8 @@ class OutOfTimeError(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """A cell with a seed, where its record and its unfinished state live, and the moment
-    (``time.time()``) at which it must stop.
+    """A cell with a seed, where its record and its unfinished state live, the moment
+    (``time.time()``) at which it must stop, and a device other than its configuration's.
     """
 
     cell: Cell
@@ -33,6 +34,13 @@ class Run:
     records: Path = FOLDER
     states: Path = STATES
     until: float = math.inf
+    device: str | None = None
+
+    @property
+    def config(self) -> RunConfig:
+        """The frozen configuration with this seed, on this device."""
+        own = self.cell.config(self.seed)
+        return own if self.device is None else own.model_copy(update={"device": self.device})
 
     @property
     def name(self) -> str:
@@ -100,7 +108,7 @@ def describe(run: Run) -> list[dict[str, Any]]:
     until the cell is finished; ``record`` is the record's folder. ``state``: finished, unfinished,
     diverged or missing.
     """
-    config = run.cell.config(run.seed)
+    config = run.config
     base = {"row": run.cell.row, "shot": run.cell.shot, "tier": run.cell.tier, "seed": run.seed}
     folder = run.record
     if (folder / "result.json").is_file():

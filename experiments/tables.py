@@ -9,14 +9,16 @@ from pathlib import Path
 
 import typer
 
-from experiments import pilot_page
-from experiments.answers import answers, verdicts
+from experiments import front, pilot_page, step_curves
+from experiments.answers import answers
 from experiments.cells import TIERS, cells, rows, tier
 from experiments.generated import ROOT, WriteOrCheck, report, settle, with_block
+from experiments.glance import glance
+from experiments.headline import headline
 from experiments.intervals import interval_table, licence
 from experiments.records import FOLDER
 from experiments.result_tables import Table, read, table_order
-from experiments.start_or_geometry import paragraph, shown
+from experiments.start_or_geometry import shown
 from experiments.statistics import Estimate, p_text
 
 OUT = ROOT / "experiments" / "results"
@@ -229,6 +231,8 @@ def tier_page(name: str, results: dict[tuple[str, int], Table]) -> str:
         "Rerun a cell with the command in its record's `provenance.json`, or whatever is missing "
         f"with `{command}`.\n"
     )
+    if notes := notes_of(name):
+        parts += ["## What the rows are\n", notes]
     if name == "paper":
         parts += [f"A pilot at this size, which is no part of the table: [pilot.md]({PILOT}).\n"]
     if name in POSTER_TIERS:
@@ -244,6 +248,12 @@ FIGURES = {
     "training": "Meta-training",
     "cost": "Accuracy against time and memory",
 }
+
+
+def notes_of(name: str) -> str:
+    """What the rows of a tier, and of those beside it, are; where their names do not say it."""
+    shown = dict.fromkeys(cell.row for cell in table_order(name))
+    return "".join(f"- `{row}`: {rows()[row].note}.\n" for row in shown if rows()[row].note)
 
 
 def behind_table() -> str:
@@ -300,62 +310,16 @@ def side_by_side(results: dict[tuple[str, int], Table], name: str) -> str:
     return markdown(heading, body)
 
 
-def summary(results: dict[tuple[str, int], Table], base: str) -> str:
-    """What the README shows. ``base``: the way from there to the results."""
-    parts = [paragraph(), f"![{HEADLINE}]({base}start-or-geometry.svg)\n"] if paragraph() else []
-    parts += [coverage(results).replace("](", f"]({base}")]
-    shown = next(
-        (name for name in ("paper", "cpu") if any(key[0] == name for key in results)), None
-    )
-    if shown:
-        parts += [
-            (
-                f"Tier `{shown}`, accuracy in % ± 95% interval, from one seed where no number is "
-                "given:\n"
-            ),
-            side_by_side(results, shown),
-        ]
-        shots = [shot for name, shot in results if name == shown]
-        parts += [
-            f"![{shot}-shot: {FIGURES['differences']}]({base}{shown}-{shot}shot-differences.svg)\n"
-            for shot in shots
-        ]
-        parts += [seed_note(table) for (name, _), table in results.items() if name == shown]
-        parts += [
-            "Questions stated before the runs, 15 queries a class, percentage points ± 95% "
-            "interval (over test tasks; from three seeds on, over seeds and tasks):\n"
-        ]
-        parts += [answer_table(results, shown)]
-    elif ("glyphs", 1) in results:
-        parts += ["Tier `glyphs`, paired differences in %:\n", paired_table(results["glyphs", 1])]
-    pages_of = [
-        ("tables, figures and records", "index.md"),
-        ("all questions and answers", "answers.md"),
-    ]
-    parts.append(
-        "All "
-        + "; ".join(f"{what}: [{base}{name}]({base}{name})" for what, name in pages_of)
-        + ".\n"
-    )
-    return "\n".join(parts)
-
-
-def answer_table(results: dict[tuple[str, int], Table], name: str) -> str:
-    """The answers about pairs of rows, of a tier and of those that are like it."""
-    body = verdicts(results, [name, *(other for other in TIERS if tier(other).like == name)])
-    above = ["", *(line[0] for line in body)]
-    told_once = [
-        ["" if line[0] == title else line[0], *line[1:]]
-        for title, line in zip(above, body, strict=False)
-    ]
-    return markdown(["question", "comparison", "difference", "answer"], told_once)
-
-
 def index(results: dict[tuple[str, int], Table]) -> str:
     """The first table."""
-    parts = [NOTE, "# Results\n", "What was reproduced, what was not, and why.\n"]
-    parts += [paragraph(), f"![{HEADLINE}](start-or-geometry.svg)\n"] if paragraph() else []
-    parts += [coverage(results), f"A pilot at the poster's size: [pilot.md]({PILOT}).\n"]
+    parts = [NOTE, "# Results\n", "## In one minute\n", glance(results)]
+    first = headline(results)
+    parts += [first, f"![{HEADLINE}](start-or-geometry.svg)\n"] if first else []
+    parts += ["## What a tier can show\n", coverage(results)]
+    parts.append(
+        f"A pilot at the poster's size: [pilot.md]({PILOT}). Every task step of every record: "
+        f"[steps.md]({step_curves.PAGE}).\n"
+    )
     for name in ("paper", "cpu"):
         if any(key[0] == name for key in results):
             parts += [
@@ -379,12 +343,15 @@ def made(
     results = read(records)
     found = {out / "index.md": index(results), out / "answers.md": NOTE + "\n" + answers(results)}
     found[out / PILOT] = NOTE + "\n" + pilot_page.text()
+    found[out / step_curves.PAGE] = NOTE + "\n" + step_curves.text(results.values())
     for name in TIERS:
         if any(key[0] == name for key in results):
             found[out / f"{name}.md"] = tier_page(name, results)
     if readme is not None:
         found[readme] = with_block(
-            readme.read_text(encoding="utf-8"), "results", summary(results, "experiments/results/")
+            readme.read_text(encoding="utf-8"),
+            "results",
+            front.block(results, "experiments/results/"),
         )
     return {path: text.encode() for path, text in found.items()}
 

@@ -25,11 +25,6 @@ from mdtheory.commands import (
 )
 from mdtheory.run.allocator import keep_freed_memory
 
-EXPECTED = (ValueError, FloatingPointError, OSError)
-"""Errors of input or machine: one sentence and exit code 2. Anything else is our bug and keeps its
-traceback.
-"""
-
 
 class Guarded(TyperGroup):
     """Turns an expected error into one sentence on the error stream and exit code 2; a console that
@@ -61,24 +56,27 @@ class Guarded(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command, under the handler of Ctrl-C that the context brings, if any."""
         from mdtheory.commands.console import (
+            EXPECTED,
             complain,
             handling_ctrl_c,
+            in_use,
             lacks_memory,
             one_line,
             plugin_failure,
         )
 
+        in_use.clear()
         try:
             with handling_ctrl_c(ctx.obj):
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             complain("stopped")
             raise typer.Exit(130) from None
-        except typer.Exit:
-            raise
         except BaseException as error:
             if (said := plugin_failure(error)) is not None:
                 complain(said)
+            elif isinstance(error, typer.Exit):
+                raise
             elif isinstance(error, EXPECTED):
                 complain(one_line(error))
             elif isinstance(error, RuntimeError | MemoryError) and lacks_memory(error):

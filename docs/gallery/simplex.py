@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Mirror descent on probability vectors
 #
-# A game with $d=1000$ moves: find the mixed strategy, a probability vector $\phi$, that has the
-# least worst loss $f(\phi)=\max_i(A\phi)_i$, $A_{ij}=\pm1$. Two geometries keep $\phi$ on the
-# simplex. Both are mirror maps $\phi=\nabla h^*(z)$, and both run through the same solver:
+# A game with $d=1000$ moves: find the mixed strategy, a probability vector $\phi$, that minimises
+# the worst loss $f(\phi)=\max_i(A\phi)_i$, $A_{ij}=\pm1$. Two geometries keep $\phi$ on the
+# simplex.
+# Both are mirror maps $\phi=\nabla h^*(z)$, and both run through the same solver:
 #
 # | | $h$ on the simplex | $\nabla h^*(z)$ | a step is |
 # |---|---|---|---|

@@ -390,3 +390,9 @@ assert after - lowest < 0.5 * (before - lowest)
 #   does, with a network called BlockIAF.
 #
 # Whether the hope is justified is the question of [the next page](05_blockiaf.py).
+#
+# To meta-learn the divergence is older than the poster, which does not cite it: Meta Mirror
+# Descent, MetaMD ({cite}`gao2022metamd`), learns a Bregman divergence for whole trainings, and
+# minimises a regret bound instead of the loss on query data, so that it comes with a convergence
+# guarantee and needs no validation data. New in MetaMiDA are few-shot tasks, the learned start and
+# the network in the mirror's place.

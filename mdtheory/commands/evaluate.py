@@ -19,17 +19,22 @@ from mdtheory.commands.console import (
     write_json,
     write_table,
 )
-from mdtheory.core.progress import say
+from mdtheory.core.progress import progress_bar, say
 from mdtheory.run.load import find_checkpoint
 
 if TYPE_CHECKING:
     from mdtheory.config import RunConfig
-    from mdtheory.data.episodes import Source
+    from mdtheory.data.episodes import EpisodeStream, Source
+    from mdtheory.meta.evaluate import Scores
     from mdtheory.meta.learner import MetaLearner
 
+MOST_TASKS = 1_000_000
+"""More makes no interval worth its hours: this many leave at most 0.1 percentage points."""
 TasksOption = Annotated[
     int | None,
-    typer.Option("--tasks", min=2, help="Tasks (default: test.tasks of the first run)."),
+    typer.Option(
+        "--tasks", min=2, max=MOST_TASKS, help="Tasks (default: test.tasks of the first run)."
+    ),
 ]
 SplitOption = Annotated[str, typer.Option("--split", help="train, validation or test.")]
 DataOption = Annotated[
@@ -79,6 +84,8 @@ def evaluate(
     use_threads(threads)
     if scores is not None:
         demand_new(scores, "--scores", force=force)
+        if not scores.parent.is_dir():
+            raise ValueError(f"--scores must be in a folder that exists, got {scores}; make it")
     report = run([find_checkpoint(path) for path in checkpoints], tasks, split, data, device)
     if scores is not None:
         import json
@@ -98,7 +105,7 @@ def run(
     paths: list[Path], tasks: int | None, split: str, data: Path | None, device: str
 ) -> dict[str, Any]:
     """Everything measured, as plain numbers."""
-    from mdtheory.meta.evaluate import evaluate as measure, paired
+    from mdtheory.meta.evaluate import paired
     from mdtheory.run.build import build_stream
 
     loaded, source = open_runs(paths, data, device)
@@ -109,7 +116,7 @@ def run(
     reference: list[Any] = []
     for path, (learner, config) in zip(paths, loaded, strict=True):
         say(f"{config.geometry.name}: adapting to {n_tasks} tasks with {learner.eval_steps} steps")
-        measured = measure(learner, stream, n_tasks=n_tasks, protocols=protocols) or []
+        measured = _measured(learner, stream, n_tasks, protocols, label=config.geometry.name)
         reference = reference or measured
         rows = []
         for mine, theirs in zip(measured, reference, strict=True):
@@ -139,6 +146,23 @@ def run(
         "data": source.digest,
     }
     return {**problem, "results": results}
+
+
+def _measured(
+    learner: MetaLearner, stream: EpisodeStream, n_tasks: int, protocols: list[int], *, label: str
+) -> list[Scores]:
+    """The scores by every protocol, with the time that is left on the error stream."""
+    from mdtheory.meta.evaluate import evaluate as measure
+
+    with progress_bar(label) as shown:
+        found = measure(
+            learner,
+            stream,
+            n_tasks=n_tasks,
+            protocols=protocols,
+            progress=lambda done: shown(done, n_tasks),
+        )
+    return found or []
 
 
 def open_runs(

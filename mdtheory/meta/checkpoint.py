@@ -39,6 +39,11 @@ KINDS: dict[str, tuple[type, ...]] = {
 }
 LATER: dict[str, Any] = {"numerics": {}}
 """Parts that a checkpoint from before them is read with."""
+DTYPES = frozenset(
+    {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8}
+    | {torch.int8, torch.int16, torch.int32, torch.int64}
+)
+"""Element types that a tensor may have: all that have numbers which can be compared."""
 DEEPEST = 32
 """Tables inside tables; a cycle is deeper."""
 
@@ -351,10 +356,10 @@ def _oddities(value: Any, where: str, depth: int = 0) -> Iterator[str]:
     if depth > DEEPEST:
         yield f"{name.split('/')[0]} is nested too deep"
     elif isinstance(value, Tensor):
-        if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+        if value.layout is not torch.strided or value.device.type != "cpu" or value.is_nested:
             yield f"{name} is a tensor of another kind"
-        elif value.is_complex() or value.is_conj() or value.is_neg():
-            yield f"{name} is a tensor of complex numbers"
+        elif value.dtype not in DTYPES or value.is_neg():
+            yield f"{name} is a tensor of {value.dtype}"
     elif isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str | int):

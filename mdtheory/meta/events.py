@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import math
 import os
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -61,14 +63,28 @@ class JsonLines:
         }
         if self._file is None:
             raise ValueError("metrics must be started before an event, got one; call start first")
-        self._file.write(json.dumps(plain) + "\n")
-        self._file.flush()
+        with _written(self.path):
+            self._file.write(json.dumps(plain) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what was not written was said by record
+                self._file.close()
             self._file = None
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """The system's refusal to write, as one sentence that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"{path} must be written, but the system says: {error.strerror or error}; make room, "
+            "and go on with --resume"
+        ) from error
 
 
 def truncate_metrics(path: Path, *, iteration: int, validated: int) -> None:
@@ -117,18 +133,32 @@ class TensorBoard:
         """Open the log; steps after ``done`` from an earlier, killed process are hidden."""
         from torch.utils.tensorboard import SummaryWriter
 
+        self._hook = threading.excepthook
+        threading.excepthook = self._in_thread
         self._writer = SummaryWriter(str(self.folder), purge_step=done + 1)
 
     def record(self, row: Row) -> None:
         """Write the numbers."""
-        for name, value in row.items():
-            if isinstance(value, int | float) and name != "iteration":
-                self._writer.add_scalar(f"{row['kind']}/{name}", value, row["iteration"])
+        with _written(self.folder):
+            for name, value in row.items():
+                if isinstance(value, int | float) and name != "iteration":
+                    self._writer.add_scalar(f"{row['kind']}/{name}", value, row["iteration"])
 
     def close(self) -> None:
         """Flush and close."""
         if self._writer is not None:
-            self._writer.close()
+            writer, self._writer = self._writer, None
+            try:
+                with _written(self.folder):
+                    writer.close()
+            finally:
+                threading.excepthook = self._hook
+
+    def _in_thread(self, failed: threading.ExceptHookArgs) -> None:
+        """The writer's own thread says nothing of a full disk: its next call raises it here."""
+        writes = type(failed.thread).__module__.partition(".")[0] == "tensorboard"
+        if not (writes and issubclass(failed.exc_type, OSError)):
+            self._hook(failed)
 
 
 class Bar:

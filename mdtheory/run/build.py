@@ -44,13 +44,13 @@ def pick_device(name: str) -> torch.device:
         )
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    kind, _, index = name.partition(":")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device must exist on this machine, got {name!r} with {torch.cuda.device_count()} "
             "GPUs; use cpu or auto"
         )
-    return device
+    return torch.device(name)
 
 
 def open_data(config: DataConfig, device: torch.device | None = None) -> Source:

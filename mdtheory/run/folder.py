@@ -24,7 +24,7 @@ from mdtheory.run.build import build_trainer
 from mdtheory.run.summary import NAME as SUMMARY
 
 CONFIG, METRICS, BEST, LAST = "config.toml", "metrics.jsonl", "best.pt", "last.pt"
-LOCK = ".lock"
+LOCK = ".mdtheory.lock"
 
 
 class RunFolder:

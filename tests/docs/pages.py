@@ -12,7 +12,11 @@ NOTEBOOKS = [
     DOCS / "how-to" / "own-model.py",
     *GALLERY,
 ]
-GUIDES = [DOCS / "index.md", *sorted((DOCS / "how-to").glob("*.md"))]
+GUIDES = [
+    DOCS / "index.md",
+    *sorted(DOCS.glob("from-*.md")),
+    *sorted((DOCS / "how-to").glob("*.md")),
+]
 
 
 def prose(path: Path) -> str:

@@ -69,6 +69,13 @@ def test_starts_and_geometries_are_what_the_names_say(learners):
     assert any(not torch.allclose(own[name], value) for name, value in plain.items())
 
 
+def test_what_has_not_been_taken_apart_is_listed(tmp_path):
+    every = factorial.missing(folder=tmp_path)
+    assert NAME in every and NAME not in factorial.missing()
+    assert set(every) - set(factorial.missing()) == {one.record for one in read()}
+    assert not {name for name in every if Record(FOLDER / name).config.geometry.name == "maml"}
+
+
 def test_contrasts_add_up():
     """Geometry at the own start + start alone = both, task by task."""
     for one in known():

@@ -102,6 +102,21 @@ def test_no_time_at_all_starts_nothing(call, tmp_path):
     assert not any(tmp_path.rglob("*.pt"))
 
 
+def test_a_device_that_is_not_there_ends_with_one_sentence(call, monkeypatch, tmp_path):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    words = ["--tier", "omniglot-b", "--device", "cuda", "--minutes", "25", "--into", str(tmp_path)]
+    answer = call(*words)
+    assert answer.exit_code == 2 and answer.output.startswith("device must exist")
+    assert answer.output.count("\n") == 1 and not any(tmp_path.iterdir())
+
+
+def test_a_device_changes_neither_the_cell_nor_its_digest():
+    cell = Cell("omniglot-b", "maml-5way", 1)
+    here, there = Run(cell, 0), Run(cell, 0, device="cuda:1")
+    assert (here.config.device, there.config.device) == ("auto", "cuda:1")
+    assert here.config.digest == there.config.digest
+
+
 def test_a_packed_state_comes_back_whole(tmp_path):
     cell = Cell("smoke", "maml", 1)
     here, there = (Run(cell, 0, states=tmp_path / name) for name in ("state", "elsewhere"))

@@ -13,7 +13,7 @@ from experiments import figures, tables
 from experiments.answers import PAIRS, TIERS, TIERS_OF, answers, verdicts
 from experiments.cells import cells, tier
 from experiments.generated import settle
-from experiments.records import FOLDER, everything
+from experiments.records import FOLDER, Record, everything
 from experiments.result_tables import read
 
 NAMES = [record.folder.name for record in everything()]
@@ -57,7 +57,7 @@ def test_the_readme_s_block_is_replaced_and_nothing_else(tmp_path):
     assert text.startswith("before\n<!-- results:begin -->\n") and text.endswith(
         "<!-- results:end -->\nafter\n"
     )
-    assert "12.34" not in text and "cells done" in text
+    assert "12.34" not in text and "cells are finished" in text
     readme.write_text(text)
     assert tables.made(readme=readme)[readme].decode() == text
     readme.write_text("no markers\n")
@@ -92,7 +92,15 @@ def test_the_paired_differences_are_those_of_the_raw_counts():
 def test_every_record_is_linked_from_its_page():
     pages = {path.stem: path.read_text() for path in tables.OUT.glob("*.md")}
     for name in NAMES:
-        assert f"(../records/{name})" in pages[name.split("-")[0]]
+        assert f"(../records/{name})" in pages[Record(FOLDER / name).result.tier]
+
+
+def test_no_answer_is_bold_from_fewer_than_three_seeds():
+    for path in (tables.OUT / "answers.md", tables.README):
+        text = path.read_text()
+        bold = re.findall(r"\*\*(?:yes|no)\*\* \((\d+) seeds?\)", text)
+        assert all(int(seeds) >= 3 for seeds in bold)
+        assert len(bold) == len(re.findall(r"\*\*(?:yes|no)\*\*", text))
 
 
 def test_links_and_pictures_lead_somewhere():
@@ -172,7 +180,7 @@ def test_the_spread_of_seeds_is_that_of_the_raw_counts():
 
 
 def test_without_records_every_question_is_open(tmp_path):
-    assert answers(read(tmp_path)).count("Not answered yet") == 12
+    assert answers(read(tmp_path)).count("Not answered yet") == 13
 
 
 def test_more_rows_than_colours_are_still_told_apart():

@@ -1,0 +1,127 @@
+"""The first page: the headline, what was done at a glance, and the page of the task steps, against
+the files they are made from.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from experiments import glance, headline, recorded_starts, slopes, step_curves
+from experiments.cells import cells
+from experiments.records import FOLDER
+from experiments.result_tables import read
+from experiments.statistics import estimate
+
+
+@pytest.fixture(scope="module")
+def results():
+    return read()
+
+
+def paths(name):
+    return json.loads((FOLDER / name / "paths.json").read_text())
+
+
+@pytest.mark.parametrize("kind", ["common", "own"])
+def test_recorded_contrasts_are_those_of_the_paths(results, kind):
+    mine, maml = paths("cpu-metamida-published-1shot-seed0"), paths("cpu-maml-1shot-seed0")
+    gaps = [
+        (a[5] - b[5]) / mine["queries"]
+        for a, b in zip(mine[kind]["correct"], maml["own"]["correct"], strict=True)
+    ]
+    head = {"common": "geometry at the common start", "own": "both"}[kind]
+    found = recorded_starts.contrasts([results["cpu", 1]])[head]
+    one, wanted = found["cpu", 1, "metamida-published"].estimate, estimate(np.asarray(gaps))
+    assert (one.mean, one.half_width) == pytest.approx((wanted.mean, wanted.half_width))
+
+
+def test_a_row_with_layers_of_its_own_has_no_common_start(results):
+    for row in ("warpgrad", "mtnet"):
+        assert recorded_starts.gap(results["cpu", 1], row, common=True) is None
+    text = "\n".join(recorded_starts.lines([results["cpu", 1]]))
+    assert "`metakfo`" in text and "`warpgrad`" not in text
+
+
+def test_rows_beside_a_tier_are_counted_in_their_own_tier_only(results):
+    assert results["own", 1].own_rows == ["metacurvature-symmetric"]
+    found = recorded_starts.contrasts([results["own", 1]])["both"]
+    assert {row for _, _, row in found} == {"metacurvature-symmetric"}
+
+
+def test_the_headline_names_the_poster_s_own_method_and_counts_the_seeds(results):
+    text = headline.headline(results)
+    (line,) = [one for one in text.splitlines() if "`cpu`, 5-shot, `metamida-published`" in one]
+    assert line.endswith("| 100 | 3 |")
+    assert "`smoke`" not in text and "due to improved loss geometry model" in text
+
+
+def test_the_range_of_a_family_is_that_of_its_rows(results):
+    found = {}
+    for name in headline.ORDER:
+        tables = headline.of_tier(name, results)
+        found |= recorded_starts.contrasts(tables)["geometry at the common start"]
+    for family, rows in headline.FAMILIES.items():
+        means = [100 * one.estimate.mean for key, one in found.items() if key[2] in rows]
+        wanted = f"{min(means):+.2f} to {max(means):+.2f} points for {family} ({len(means)} cases)"
+        assert wanted in headline.family_sentences(results)
+
+
+def test_the_glance_counts_cells_and_seeds(results):
+    cpu = glance.tier_line("cpu", results)
+    kept = [path.parent for path in FOLDER.glob("cpu-*/result.json")]
+    assert cpu[-2] == str(len(kept)) and cpu[4] == f"{len(cells('cpu'))} of {len(cells('cpu'))}"
+    fewer = {key: table for key, table in results.items() if key != ("cpu", 5)}
+    assert glance.tier_line("cpu", fewer)[4] == "11 of 22"
+    (begun,) = [line for line in glance.verdict(fewer) if "**Begun**" in line]
+    assert "`cpu`" in begun
+    assert "**Missing**: every cell of `smoke`, `glyphs`" in "\n".join(glance.verdict({}))
+
+
+def test_the_page_of_the_steps_holds_the_paths(results):
+    section = step_curves.section(results["own", 5])
+    own = [paths(f"own-metacurvature-symmetric-5shot-seed{seed}") for seed in (0, 1)]
+    accuracy = np.mean([one["own"]["correct"] for one in own], axis=(0, 1)) / own[0]["queries"]
+    loss = np.median(np.concatenate([one["common"]["support_loss"] for one in own]), axis=0)
+    rows = re.findall(r"\| `metacurvature-symmetric` \(2 seeds\) \| (.*) \|", section)
+    assert rows[0] == " | ".join(f"{100 * value:.1f}" for value in accuracy)
+    assert rows[4] == " | ".join(f"{value:.3g}" for value in loss)
+
+
+def test_slopes_tell_a_prox_from_what_is_none():
+    one = slopes.measured(np.array([[0.0, 1.0, 0.5, 1, 1], [1, 1, 1.5, 1, 1], [1, -0.5, 1, 1, 1]]))
+    assert (one.smallest, one.largest) == (-0.5, 1.5)
+    assert (one.prox, one.convex) == pytest.approx((2 / 3, 1 / 3))
+    assert (one.moved, one.below, one.above) == pytest.approx((4 / 15, 1 / 15, 1 / 15))
+
+
+def test_slopes_are_those_of_the_rule(tmp_path):
+    """The names and the spacing of kept weights are the geometry's; later steps are not counted."""
+    from types import SimpleNamespace
+
+    import torch
+    from safetensors.torch import save
+
+    from mdtheory.geometry.metaproxnet import MetaProxNet
+    from mdtheory.meta import MetaLearner
+
+    learner = MetaLearner(torch.nn.Linear(2, 3), MetaProxNet(steps=5))
+    rule = learner.geometry.rule
+    with torch.no_grad():
+        for name, value in rule.named_parameters():
+            value += 0.1 * int(name.split(".")[1]) * torch.arange(6)
+    (tmp_path / "weights.safetensors").write_bytes(save(learner.state_dict()))
+    config = SimpleNamespace(task=SimpleNamespace(n_steps=3))
+    found = slopes.slopes_of(SimpleNamespace(folder=tmp_path, config=config))
+    assert found.shape == (3 * 9, 5)
+    assert sorted({round(float(one), 3) for one in found.ravel()}) == [1.0, 1.125, 1.25]
+
+
+def test_the_start_of_the_poster_s_method_is_compared_before_any_step(results):
+    mine, maml = (paths(f"cpu-{row}-1shot-seed0") for row in ("metamida-published", "maml"))
+    first = [np.median([task[0] for task in one["own"]["support_loss"]]) for one in (mine, maml)]
+    wanted = f"{first[0]:.3f} against {first[1]:.3f} (1-shot)"
+    assert wanted in headline.start_sentence(results) and first[0] > first[1]
