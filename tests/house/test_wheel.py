@@ -112,3 +112,55 @@ def test_every_pin_is_exact_and_every_dependency_is_pinned():
     assert {
         name.split(">=")[0].lower().replace("_", "-") for name in requirements()
     } - pinned == set()
+
+
+CONSUMER = """
+import torch
+import mdtheory
+
+learner = mdtheory.MetaLearner(torch.nn.Linear(2, 2), "metasgd", n_steps=1, task_lr=0.1)
+adapted: mdtheory.AdaptedModel = learner.adapt(torch.eye(2), torch.tensor([0, 1]))
+found: mdtheory.Estimate = mdtheory.estimate([0.4, 0.5])
+"""
+FAULTS = """
+learner.adapt(torch.eye(2))
+mean: str = found.mean
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> dict[str, str]:
+    """The wheel alone in a folder, and an environment in which neither a compiler nor git is."""
+    folder = tmp_path_factory.mktemp("site")
+    wheel.extractall(folder)
+    kept = {"HOME": str(folder), "MDTHEORY_CACHE": str(folder / "cache"), "PATH": "/nowhere"}
+    return {**kept, "PYTHONPATH": str(folder), "MYPYPATH": str(folder), "OMP_NUM_THREADS": "1"}
+
+
+def run_in(folder: Path, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess:
+    """A program of this Python, which sees the wheel and no checkout."""
+    call = [sys.executable, *words]
+    return subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_the_wheel_alone_trains_without_compiler_and_git(installed, tmp_path):
+    tiny = ["model.options.channels=4", "task.n_way=3", "task.n_query=2", "meta.iterations=2"]
+    words = [part for one in [*tiny, "validation.enabled=false"] for part in ("--set", one)]
+    done = run_in(tmp_path, installed, "-m", "mdtheory", "train", *words, "--out", "r")
+    assert done.returncode == 0, done.stderr
+    assert "finished: True" in done.stdout and (tmp_path / "r" / "summary.md").is_file()
+    where = run_in(tmp_path, installed, "-c", "import mdtheory; print(mdtheory.__file__)")
+    assert where.stdout.startswith(installed["PYTHONPATH"])
+    assert not list(Path(installed["MDTHEORY_CACHE"]).rglob("*.so"))
+
+
+@pytest.mark.slow
+def test_a_consumer_s_types_are_checked(installed, tmp_path):
+    """py.typed works: a right program passes, and each planted fault is found."""
+    pytest.importorskip("mypy", reason="mypy comes with mdtheory[dev]")
+    for name, text, faults in (("right", CONSUMER, 0), ("wrong", CONSUMER + FAULTS, 2)):
+        (tmp_path / f"{name}.py").write_text(text)
+        options = ["--cache-dir", str(tmp_path / "mypy"), "--follow-imports=silent"]
+        done = run_in(tmp_path, installed, "-m", "mypy", *options, f"{name}.py")
+        assert done.stdout.count("error:") == faults, done.stdout
