@@ -47,8 +47,8 @@ def validation(phi, theta):
 
 # %% [markdown]
 # The task is two functions of the weights `phi` and the hyper-parameter `theta`; the problem says
-# how it is solved: here by at most 3,000 gradient steps. The estimator returns the gradient by everything that
-# is learned.
+# how it is solved: here by at most 3,000 gradient steps. The estimator returns the gradient by
+# everything that is learned.
 
 # %%
 maml = geometry.MAML()

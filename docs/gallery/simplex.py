@@ -2,7 +2,8 @@
 # # Mirror descent on probability vectors
 #
 # A game with $d=1000$ moves: find the mixed strategy, a probability vector $\phi$, that minimises
-# the worst loss $f(\phi)=\max_i(A\phi)_i$, $A_{ij}=\pm1$. Two geometries keep $\phi$ on the simplex.
+# the worst loss $f(\phi)=\max_i(A\phi)_i$, $A_{ij}=\pm1$. Two geometries keep $\phi$ on the
+# simplex.
 # Both are mirror maps $\phi=\nabla h^*(z)$, and both run through the same solver:
 #
 # | | $h$ on the simplex | $\nabla h^*(z)$ | a step is |
@@ -123,8 +124,8 @@ assert bounds["Euclidean"] > 8 * bounds["entropy"]
 assert 0.5 < gaps["entropy"][-1] / gaps["Euclidean"][-1] < 2
 
 # %% [markdown]
-# On the right the same two on three moves and a smooth loss, where the simplex can be drawn: another
-# geometry is another way to the same place.
+# On the right the same two on three moves and a smooth loss, where the simplex can be drawn:
+# another geometry is another way to the same place.
 
 
 # %%
