@@ -14,7 +14,7 @@ if "google.colab" in sys.modules:  # nowhere else is anything installed
     install = [sys.executable, "-m", "pip", "install", "-q", "mdtheory"]
     subprocess.run(install, check=True)
 
-# %%
+# %% tags=["remove-stderr"]
 import os
 
 import matplotlib.pyplot as plt
