@@ -20,6 +20,7 @@ PICTURE = "readme"
 ROWS = ("maml", "metasgd", "metacurvature", "metamida-published", "metacurvature-symmetric")
 """The baseline, two rivals of the poster, the poster's method, and this project's own."""
 ON_PICTURE = ("maml", "metasgd", "warpgrad", "metamida-published")
+LABELS = 11  # points
 SIDE = 5  # classes of a task, and query images of each
 
 
@@ -96,15 +97,15 @@ def of_row(table: Table, row: str) -> list[str]:
 
 def picture(table: Table) -> Any:
     """Left: one task of the built-in letters. Right: accuracy on unseen letters at every task step,
-    mean over tasks and seeds.
+    mean over tasks and seeds; dotted: the steps of training; grey: chance.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.0, 3.3))
+    figure = Figure(figsize=(5.4, 3.2))  # so narrow that a telephone shows its labels
     FigureCanvasAgg(figure)
-    task, curves = figure.subplots(1, 2, width_ratios=(1.1, 1.15))
-    figure.subplots_adjust(left=0.02, right=0.985, top=0.88, bottom=0.17, wspace=0.12)
+    task, curves = figure.subplots(1, 2, width_ratios=(1, 1.45))
+    figure.subplots_adjust(left=0.015, right=0.975, top=0.87, bottom=0.19, wspace=0.2)
     draw_task(task)
     for number, row in enumerate(row for row in ON_PICTURE if row in table.by_row):
         correct = table.correct(row, seeds=list(table.by_row[row]))
@@ -115,9 +116,11 @@ def picture(table: Table) -> Any:
     steps = table.first.config.task.n_steps
     curves.axvline(steps, color="#888888", linestyle=":", linewidth=1)
     curves.axhline(100 / table.first.config.task.n_way, color="#888888", linewidth=1)
-    curves.set(xlabel="gradient steps (dotted: as trained; grey: chance)")
-    curves.set_title("accuracy on letters never seen (%)")
-    curves.legend(fontsize=9, loc="lower right")
+    curves.set_ylim(bottom=8)
+    curves.set_xlabel("gradient steps", fontsize=LABELS)
+    curves.set_title("accuracy on such tasks (%)", fontsize=LABELS)
+    curves.tick_params(labelsize=LABELS)
+    curves.legend(fontsize=LABELS, loc="lower right", bbox_to_anchor=(1.02, 0.18), frameon=False)
     return figure
 
 
@@ -136,4 +139,4 @@ def draw_task(axis: Any) -> None:
     axis.imshow(paper, cmap="gray_r", interpolation="nearest", aspect="equal")
     axis.axhline(episode.support_x.shape[-1] + 3.5, color=plots.COLOURS[1], linewidth=1.5)
     axis.set_axis_off()
-    axis.set_title("a new task: one example of each letter; what to tell apart")
+    axis.set_title("one example each,\nand what to tell apart", fontsize=LABELS)

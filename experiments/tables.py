@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from experiments import front, pilot_page, step_curves
+from experiments import front, pilot_page, step_curves, which
 from experiments.answers import answers
 from experiments.cells import TIERS, cells, rows, tier
 from experiments.generated import ROOT, WriteOrCheck, report, settle, with_block
@@ -23,6 +23,7 @@ from experiments.statistics import Estimate, p_text
 
 OUT = ROOT / "experiments" / "results"
 README = ROOT / "README.md"
+GUIDE = ROOT / "docs" / "which-geometry.md"
 POSTER_TIERS = ("cpu", "paper")  # those on the poster's data
 POSTER_ITERATIONS = 60_000
 PILOT = "pilot.md"
@@ -337,9 +338,12 @@ def link(folder: Path) -> str:
 
 
 def made(
-    records: Path = FOLDER, out: Path = OUT, readme: Path | None = README
+    records: Path = FOLDER,
+    out: Path = OUT,
+    readme: Path | None = README,
+    guide: Path | None = GUIDE,
 ) -> dict[Path, bytes]:
-    """Every generated table, and the README with its block ``results`` replaced."""
+    """Every generated table, and the README and the guide with their blocks replaced."""
     results = read(records)
     found = {out / "index.md": index(results), out / "answers.md": NOTE + "\n" + answers(results)}
     found[out / PILOT] = NOTE + "\n" + pilot_page.text()
@@ -348,11 +352,11 @@ def made(
         if any(key[0] == name for key in results):
             found[out / f"{name}.md"] = tier_page(name, results)
     if readme is not None:
-        found[readme] = with_block(
-            readme.read_text(encoding="utf-8"),
-            "results",
-            front.block(results, "experiments/results/"),
-        )
+        block = front.block(results, "experiments/results/")
+        found[readme] = with_block(readme.read_text(encoding="utf-8"), "results", block)
+    if guide is not None:
+        block = which.block(results)
+        found[guide] = with_block(guide.read_text(encoding="utf-8"), "which", block)
     return {path: text.encode() for path, text in found.items()}
 
 

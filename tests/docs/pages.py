@@ -15,6 +15,8 @@ NOTEBOOKS = [
 GUIDES = [
     DOCS / "index.md",
     *sorted(DOCS.glob("from-*.md")),
+    *sorted(DOCS.glob("for-*.md")),
+    DOCS / "which-geometry.md",
     *sorted((DOCS / "how-to").glob("*.md")),
 ]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,37 @@ def test_a_command_is_understood(page, line):
         parse(override({}, [key]), origin=page)
     named = found.get("config")
     assert named is None or Path(named).name == "photos.toml" or (DOCS.parent / named).is_file()
+
+
+def faults_of(line):
+    """What of a command that is not ``mdtheory`` does not exist."""
+    words = shlex.split(line)
+    while "=" in words[0]:  # a variable for this command
+        words.pop(0)
+    if words[0] == "torchrun":
+        context_of(words[words.index("mdtheory") + 1 :])
+        return []
+    if words[:2] == ["python", "-m"]:
+        return [] if find_spec(words[2]) else [words[2]]
+    if words[0] == "make":
+        targets = (DOCS.parent / "Makefile").read_text(encoding="utf-8")
+        return [] if re.search(rf"^[a-z -]*\b{words[1]}\b.*:", targets, re.MULTILINE) else words
+    if words[0] == "pytest":
+        return [] if (DOCS.parent / words[1]).exists() else words
+    return [] if words[0] in ("export", "git", "pip") else words
+
+
+OTHERS = sorted({line for path in PAGES for line in commands(path)} - {line for _, line in TYPED})
+
+
+@pytest.mark.parametrize("line", OTHERS)
+def test_what_another_command_names_exists(line):
+    assert faults_of(line) == []
+
+
+def test_another_command_that_names_nothing_is_noticed():
+    for line in ("make tea", "python -m experiments.nothing", "pytest tests/none", "rm -r runs"):
+        assert faults_of(line)
 
 
 def test_there_are_commands_and_a_wrong_one_is_noticed():

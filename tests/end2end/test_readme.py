@@ -26,6 +26,20 @@ def test_it_fits_a_screen_and_a_half_and_every_link_leads_somewhere():
         assert target.startswith("https:") or (README.parent / target).exists(), target
 
 
+def test_its_two_commands_are_those_of_the_makefile_and_ci_calls_the_one_for_tests():
+    demo, tests = re.findall(r"^make (\w+) ", README.read_text(), re.MULTILINE)
+    assert (demo, tests) == ("demo", "test")
+    targets = (README.parent / "Makefile").read_text()
+    assert all(re.search(rf"^[a-z -]*\b{name}\b.*:", targets, re.M) for name in (demo, tests))
+    assert re.search(rf"^make {tests}$", (README.parent / ".ci" / "run").read_text(), re.M)
+
+
+def test_the_poster_is_named_as_it_is():
+    text = " ".join(README.read_text().split())
+    title = "Meta-learning with versatile loss geometries for fast adaptation using mirror descent"
+    assert f'Zhang, Li and Giannakis, "{title}" (ICASSP 2024, arXiv 2312.13486)' in text
+
+
 def test_the_three_sentences_stay():
     text = README.read_text()
     for line in ("pytest tests/property", "make docs", "experiments.reproduce --tier smoke"):

@@ -39,7 +39,7 @@ def test_every_figure_in_git_is_what_the_records_make():
 
 @pytest.mark.parametrize("page", ["index.md", "smoke.md", "answers.md"])
 def test_any_altered_digit_of_a_table_is_found(page, tmp_path):
-    made = tables.made(out=tmp_path, readme=None)
+    made = tables.made(out=tmp_path, readme=None, guide=None)
     settle(made, write=True)
     assert settle(made, write=False) == []
     text = (tmp_path / page).read_text()
@@ -53,15 +53,15 @@ def test_any_altered_digit_of_a_table_is_found(page, tmp_path):
 def test_the_readme_s_block_is_replaced_and_nothing_else(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- results:begin -->\nold 12.34\n<!-- results:end -->\nafter\n")
-    text = tables.made(readme=readme)[readme].decode()
+    text = tables.made(readme=readme, guide=None)[readme].decode()
     assert text.startswith("before\n<!-- results:begin -->\n") and text.endswith(
         "<!-- results:end -->\nafter\n"
     )
     assert "12.34" not in text and "cells are finished" in text
     readme.write_text(text)
-    assert tables.made(readme=readme)[readme].decode() == text
+    assert tables.made(readme=readme, guide=None)[readme].decode() == text
     readme.write_text("no markers\n")
-    assert tables.made(readme=readme)[readme] == b"no markers\n"
+    assert tables.made(readme=readme, guide=None)[readme] == b"no markers\n"
 
 
 def counts(name: str, n_query: int) -> list[float]:

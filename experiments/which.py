@@ -1,0 +1,171 @@
+"""Which geometry to choose, as far as the records say it: the block of docs/which-geometry.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from experiments.benchmarks.implementations import OURS
+from experiments.benchmarks.measurements import everything
+from experiments.cells import rows
+from experiments.glance import listed
+from experiments.headline import control_sentence, tally
+from experiments.result_tables import Table
+from experiments.start_or_geometry import known, shown
+from experiments.statistics import Difference
+
+Results = dict[tuple[str, int], Table]
+SETTINGS = (("own", "cpu"), ("omniglot",), ("glyphs",))
+"""The tiers that rank geometries; the first of each that has a record stands for its data."""
+TIMED = "methods"
+"""The benchmarks' record of several methods at one size."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One number of shots on one data set, and every row's difference to MAML there."""
+
+    table: Table
+    gaps: dict[str, Difference]
+
+    @property
+    def title(self) -> str:
+        """``miniImageNet, 1-shot``."""
+        return f"{self.table.first.config.data.kind.title}, {self.table.shot}-shot"
+
+    def settled(self, *, better: bool) -> list[str]:
+        """The rows that differ from MAML from three seeds on, the largest difference first."""
+        sign = 1 if better else -1
+        found = {row: sign * gap.estimate.mean for row, gap in self.gaps.items() if sure(gap)}
+        return sorted((row for row in found if found[row] > 0), key=found.__getitem__, reverse=True)
+
+
+def sure(gap: Difference) -> bool:
+    """Whether it is other than zero, corrected, from enough seeds."""
+    return gap.significant and not gap.suggestive
+
+
+def settings(results: Results) -> list[Setting]:
+    """Those that have a record of MAML and of another row."""
+    found = []
+    for names in SETTINGS:
+        name = next((one for one in names if any(key[0] == one for key in results)), None)
+        for table in (table for (tier, _), table in results.items() if tier == name):
+            gaps = table.differences("maml", table.protocols[1]) if "maml" in table.by_row else {}
+            found += [Setting(table, gaps)] if gaps else []
+    return found
+
+
+def block(results: Results) -> str:
+    """What holds, what only may hold, and the numbers."""
+    every = settings(results)
+    if not every:
+        return "No record is here yet.\n"
+    parts = ["\n".join(sentences(every)) + "\n", "\n".join(table(every)) + "\n", READING]
+    return "\n".join([*parts, apart(results)] if known() else parts)
+
+
+def sentences(every: Sequence[Setting]) -> list[str]:
+    """One for each setting, and what to try first."""
+    found = []
+    for one in every:
+        better, worse = one.settled(better=True), one.settled(better=False)
+        text = f"- **{one.title}**: better than MAML from three seeds on: {named(better)}"
+        found.append(text + (f"; worse: {named(worse)}." if worse else "."))
+    first = leading(every)
+    if first:
+        many = len(every)
+        told = [f"{row} ({count} of {many})" for row, count in first.items()]
+        found.append(
+            "- So the first to try beside MAML, better in so many of these settings and worse in "
+            f"none: {', '.join(told)}."
+        )
+    return found
+
+
+def named(found: Sequence[str]) -> str:
+    """Rows in a sentence."""
+    return listed([f"`{row}`" for row in found]) if found else "none"
+
+
+def leading(every: Sequence[Setting]) -> dict[str, int]:
+    """Row -> in how many settings it is surely better, of those that are surely worse in none; the
+    most settings first, then the larger mean difference.
+    """
+    worse = {row for one in every for row in one.settled(better=False)}
+    counts: dict[str, int] = {}
+    for one in every:
+        for row in one.settled(better=True):
+            counts[row] = counts.get(row, 0) + (row not in worse)
+    kept = {row: count for row, count in counts.items() if count}
+
+    def order(row: str) -> tuple[int, float]:
+        means = [one.gaps[row].estimate.mean for one in every if row in one.gaps]
+        return kept[row], sum(means) / len(means)
+
+    return {f"`{row}`": kept[row] for row in sorted(kept, key=order, reverse=True)}
+
+
+def table(every: Sequence[Setting]) -> list[str]:
+    """A line for every row of any setting."""
+    head = ["geometry", *(one.title for one in every), "numbers learned", "time"]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    chosen = [row for row in rows() if any(row in one.table.by_row for one in every)]
+    times = relative_times()
+    for row in chosen:
+        line = [f"`{row}`", *(gap_text(one, row) for one in every)]
+        line += [numbers(every, row), f"{times[row]:.1f}" if row in times else "–"]
+        lines.append("| " + " | ".join(line) + " |")
+    return lines
+
+
+def gap_text(one: Setting, row: str) -> str:
+    """The difference and the seeds behind it."""
+    if row == "maml":
+        return "0"
+    return f"{shown(one.gaps[row])} ({one.gaps[row].seeds})" if row in one.gaps else "–"
+
+
+def numbers(every: Sequence[Setting], row: str) -> str:
+    """Meta-parameters of the geometry over those of the start, in the first setting that has the
+    row.
+    """
+    table = next(one.table for one in every if row in one.table.by_row)
+    result = next(iter(table.by_row[row].values())).result
+    own = result.geometry_parameters
+    return f"{own / (result.parameters - own):.1f}"
+
+
+def relative_times() -> dict[str, float]:
+    """Seconds of our meta-iteration over those of our MAML, by method."""
+    record = everything().get(TIMED)
+    if record is None:
+        return {}
+    (size,) = record.sizes()
+    found = {
+        one.work.method: one.seconds
+        for one in record.of_size(size)
+        if one.work.implementation == OURS and one.work.estimator == "unrolled" and one.seconds
+    }
+    return {name: seconds / found["maml"] for name, seconds in found.items()}
+
+
+READING = (
+    "Accuracy minus MAML's on the same tasks and seeds, percentage points ± 95% interval, in "
+    "brackets the number of seeds. Bold: other than zero after correction, from three seeds; "
+    "slanted: from fewer, which only suggests. *Numbers learned*: by the geometry, for each number "
+    "of the start. *Time*: of a meta-iteration, to MAML's, where it was measured "
+    "([benchmarks](benchmarks.md)).\n"
+)
+
+
+def apart(results: Results) -> str:
+    """That a better row need not owe it to its geometry."""
+    counted = tally(known())
+    return (
+        "A row differs from MAML in two things that are learned together: the geometry, and the "
+        "start. Taken apart, with the task rate tuned for each half: "
+        f"{counted[0].lower()}{counted[1:]} {control_sentence(results)} So a gain in this table "
+        "may be faster meta-training of the start; most of these runs were still learning when "
+        "they were stopped.\n"
+    )

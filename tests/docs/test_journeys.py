@@ -1,0 +1,141 @@
+"""Four journeys, one for each kind of user, and every Python block of the guides: what the pages
+ask for runs, in their order, in a folder that holds what the pages say.
+"""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mdtheory.data import data_sources
+from mdtheory.geometry import geometries
+from tests.commands.runs import call
+from tests.docs.pages import DOCS, GUIDES, blocks, commands
+from tests.docs.test_guides import SMALL
+
+ROOT = DOCS.parent
+JOURNEYS = sorted(DOCS.glob("for-*.md"))
+LEFT = {
+    "researchers": ["runs/maml", "runs/momentum", "figures"],
+    "practitioners": ["answers/report.html", "answers-of-mine/sheet.png", "model/adapted.pt2"],
+    "reviewers": [],
+    "contributors": [],
+}
+ELSEWHERE = {
+    "mdtheory check momentum --plugin momentum.py": "tests/commands/test_check.py",
+    "python -m experiments.tables --check": "tests/experiments/test_tables.py",
+    "python -m experiments.cells --check": "tests/experiments/test_cells.py",
+    "python -m experiments.benchmarks.pages --check": "tests/experiments/benchmarks",
+    "pytest tests/property": "tests/property",
+}
+"""What other tests run whole."""
+RUN_BY_OTHERS = ("index.md", "from-higher.md", "from-learn2learn.md", "from-torchmeta.md")
+PROGRAMS = [path for path in GUIDES if blocks(path, "python") and path.name not in RUN_BY_OTHERS]
+
+
+def draw(folder: Path, count: int, shade: int) -> None:
+    """Some small pictures of one colour and noise."""
+    folder.mkdir(parents=True)
+    for k in range(count):
+        pixels = np.random.default_rng(100 * shade + k).integers(0, 60, (14, 12, 3))
+        pixels += np.array([shade, 200 - shade, 90])
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{k}.png")
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch) -> Path:
+    """A folder with photos, a few labelled examples, unknown images and the guides' files, and
+    registries of its own.
+    """
+    for index in range(34):
+        draw(tmp_path / "photos" / f"class{index:02d}", 6, 5 * index)
+    for index, name in enumerate(("mug", "cup", "jug", "pot", "can")):
+        draw(tmp_path / "examples" / name, 4, 40 * index)
+    draw(tmp_path / "unknown", 3, 80)
+    (photos,) = blocks(DOCS / "how-to" / "own-images.md", "toml")
+    (tmp_path / "photos.toml").write_text(photos)
+    for name in ("experiments", "docs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ("momentum.py", "tracker.py"):
+        (tmp_path / name).symlink_to(DOCS / "how-to" / name)
+    monkeypatch.chdir(tmp_path)
+    for registry in (geometries, data_sources):
+        registry.names()
+        monkeypatch.setattr(registry, "_factories", dict(registry._factories))
+    return tmp_path
+
+
+def type_in(line: str) -> None:
+    """One command of a page, at a small size; an exit code other than 0 is an error."""
+    if line in ELSEWHERE:
+        assert (ROOT / ELSEWHERE[line]).exists()
+        return
+    first, *words = shlex.split(line)
+    if first == "mdtheory":
+        geometries._factories.pop("momentum", None)  # every command is a process of its own
+        small = {**SMALL, "data.image_size": "16"} if "photos.toml" in words else SMALL
+        if words[0] == "train":
+            words += [part for key, value in small.items() for part in ("--set", f"{key}={value}")]
+        result = call(*words)
+        assert result.exit_code == 0, f"{line}: {result.output}"
+    elif first == "make":
+        assert re.search(
+            rf"^[a-z -]*\b{words[0]}\b[a-z -]*:", (ROOT / "Makefile").read_text(), re.M
+        )
+    else:
+        assert [first, words[0]] == ["python", "-m"], f"{line}: nobody runs this"
+        run_module(words[1], words[2:])
+
+
+def run_module(name: str, words: list[str]) -> None:
+    """``python -m name words``, in this process."""
+    before = sys.argv
+    sys.argv = [name, *words]
+    try:
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        assert end.code in (0, None), f"{name} {words}: exit code {end.code}"
+    finally:
+        sys.argv = before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", JOURNEYS, ids=lambda page: page.stem)
+def test_a_journey_ends_where_its_page_says(page, desk, capsys):
+    typed = commands(page)
+    assert typed
+    for line in typed:
+        type_in(line)
+    for left in LEFT[page.stem.removeprefix("for-")]:
+        assert (desk / left).exists(), left
+    if "reviewers" in page.stem:
+        assert re.search(r"C26.*FALSE", capsys.readouterr().out, re.S)
+
+
+def test_there_are_four_and_a_wrong_command_is_noticed(desk):
+    assert {path.stem.removeprefix("for-") for path in JOURNEYS} == set(LEFT)
+    for line in ("mdtheory train --outt runs", "make tea", "python -m proofs_check C99", "rm -r x"):
+        with pytest.raises(AssertionError):
+            type_in(line)
+
+
+@pytest.mark.parametrize("page", PROGRAMS, ids=lambda page: page.stem)
+def test_the_programs_of_a_page_run_in_their_order(page, desk):
+    if "runs/maml" in "".join(blocks(page, "python")):
+        type_in("mdtheory train --out runs/maml")
+    names: dict[str, object] = {"__name__": "page"}
+    for block in blocks(page, "python"):
+        exec(compile(block, page.name, "exec"), names)
+
+
+def test_every_guide_with_a_program_is_run_by_somebody():
+    for name in RUN_BY_OTHERS:
+        assert (DOCS / name) in GUIDES
+    assert {"for-researchers.md", "own-images.md", "resume.md"} <= {path.name for path in PROGRAMS}
