@@ -48,6 +48,7 @@ exclude_patterns = [
     "conf.py",
     "check_site.py",
     "how-to/momentum.py",
+    "how-to/tracker.py",
     "how-to/w1_means.py",
 ]
 templates_path = ["_templates"]

@@ -127,4 +127,6 @@ def curves_table() -> str:
                 cells = [f"{value:.3g}" for value in np.median(filled(kept), axis=0)]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         lines.append("")
+    left = [row for row in pilot.ROWS if not any(name.startswith(row) for name in found.cells)]
+    lines += [f"Not followed yet: {', '.join(f'`{row}`' for row in left)}.\n"] if left else []
     return "\n".join(lines)

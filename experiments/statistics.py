@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdtheory.core.estimate import Z95, Estimate, estimate, standard_error
+from mdtheory.core.estimate import Z95, Estimate, estimate, holm, p_value, standard_error
 
 ENOUGH_SEEDS = 3  # for an answer that is more than suggestive
 Z80 = 0.8416  # the quantile of 80% power
@@ -71,26 +71,6 @@ class Crossed:
         if self.error == 0:
             return 1.0 if self.mean == 0 else 0.0
         return float(2 * t.sf(abs(self.mean) / self.error, self.freedom))
-
-
-def p_value(differences: np.ndarray) -> float:
-    """Two-sided, normal approximation, of a zero mean; 1 where all differences are 0."""
-    error, mean = standard_error(differences), float(differences.mean())
-    if error == 0:
-        return 1.0 if mean == 0 else 0.0
-    return math.erfc(abs(mean) / error / math.sqrt(2))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm 1979: the i-th smallest of m times m - i (i = 0, 1, ...), made monotone and at most 1;
-    in the given order.
-    """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    corrected, largest = [0.0] * len(p_values), 0.0
-    for place, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
-        corrected[index] = largest
-    return corrected
 
 
 def crossed(table: np.ndarray) -> Crossed:

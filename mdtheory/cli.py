@@ -1,4 +1,4 @@
-"""The command line: nine commands, one file each, nothing heavy imported before a command runs."""
+"""The command line: one file a command, nothing heavy imported before a command runs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,16 @@ from mdtheory.commands import (
     adapt,
     check,
     checkpoint,
+    compare,
     data,
     demo,
     doctor,
     evaluate,
     geometries,
+    plot,
     train,
 )
 from mdtheory.run.allocator import keep_freed_memory
-
-EXPECTED = (ValueError, FloatingPointError, OSError)
-"""Errors of input or machine: one sentence and exit code 2. Anything else is our bug and keeps its
-traceback.
-"""
 
 
 class Guarded(TyperGroup):
@@ -59,24 +56,27 @@ class Guarded(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command, under the handler of Ctrl-C that the context brings, if any."""
         from mdtheory.commands.console import (
+            EXPECTED,
             complain,
             handling_ctrl_c,
+            in_use,
             lacks_memory,
             one_line,
             plugin_failure,
         )
 
+        in_use.clear()
         try:
             with handling_ctrl_c(ctx.obj):
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             complain("stopped")
             raise typer.Exit(130) from None
-        except typer.Exit:
-            raise
         except BaseException as error:
             if (said := plugin_failure(error)) is not None:
                 complain(said)
+            elif isinstance(error, typer.Exit):
+                raise
             elif isinstance(error, EXPECTED):
                 complain(one_line(error))
             elif isinstance(error, RuntimeError | MemoryError) and lacks_memory(error):
@@ -128,6 +128,8 @@ def main(version: VersionFlag = False) -> None:
 app.command()(demo.demo)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(compare.compare)
+app.command()(plot.plot)
 app.command()(adapt.adapt)
 app.command()(geometries.geometries)
 app.command()(check.check)

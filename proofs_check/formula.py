@@ -39,18 +39,24 @@ class Formula:
     terms: Mapping[str, sp.Expr] = field(default_factory=dict)
 
     @property
+    def core(self) -> str:
+        """The relation alone in LaTeX."""
+        return f"{tex(self.left)}{_TEX[self.relation]} {tex(self.right)}"
+
+    @property
     def latex(self) -> str:
         """The statement in LaTeX."""
         left, right = tex(self.left), tex(self.right)
-        filled = self.text.replace("{formula}", f"{left}{_TEX[self.relation]} {right}")
+        filled = self.text.replace("{formula}", self.core)
         filled = filled.replace("{left}", left).replace("{right}", right)
         for name, term in self.terms.items():
             filled = filled.replace(f"{{{name}}}", tex(term))
         return filled.replace("{given}", r",\ ".join(tex(one) for one in self.given.values()))
 
     def mutants(self) -> dict[str, Formula]:
-        """False variants: the constant halved, an exponent changed, the relation turned round, each
-        further term halved, and each condition dropped.
+        """False variants: the constant halved, an exponent changed (a bound of zero: moved by one
+        to the stricter side), the relation turned round, each further term halved, and each
+        condition dropped.
         """
         turned = (
             replace(self, right=-self.right)
@@ -62,7 +68,13 @@ class Formula:
             "an exponent changed": replace(self, right=_raised(self.right)),
             "the sign changed" if self.relation == "==" else "the inequality flipped": turned,
         }
+        if self.right == 0:
+            stricter = -1 if self.relation[0] == "<" else 1
+            found["the constant moved"] = replace(self, right=sp.Integer(stricter))
+            del found["the constant halved"], found["an exponent changed"]
         for name, term in self.terms.items():
+            if term == 0:
+                continue
             terms = {**self.terms, name: term / 2}
             found[f"the term ({name}) halved"] = replace(self, terms=terms)
         for name in self.given:

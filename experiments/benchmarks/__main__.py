@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from experiments.benchmarks import options as given
+from experiments.benchmarks.options import PARTS
 from experiments.generated import ROOT
 
 if TYPE_CHECKING:
@@ -20,73 +22,23 @@ GRIDS: dict[str, dict[str, Any]] = {
     "full": {"shots": (1, 5), "steps": (1, 5, 10, 20), "eval_tasks": 600},
     "quick": {"shots": (1,), "steps": (1, 5), "eval_tasks": 20},
 }
-PARTS = ("iterations", "evaluation", "feeding", "start", "processes")
 
 
 def main(
-    grid: Annotated[
-        Literal["full", "quick"] | None,
-        typer.Option("--grid", help="All of it, or what a break allows."),
-    ] = None,
-    method: Annotated[
-        list[str] | None, typer.Option("--method", help="Only this method; may be repeated.")
-    ] = None,
-    shot: Annotated[
-        list[int] | None, typer.Option("--shot", min=1, help="Images a class; may be repeated.")
-    ] = None,
-    n_steps: Annotated[
-        list[int] | None, typer.Option("--n-steps", min=1, help="Task steps; may be repeated.")
-    ] = None,
-    implementation: Annotated[
-        list[str] | None, typer.Option("--implementation", help="Only this one; may be repeated.")
-    ] = None,
-    part: Annotated[
-        list[str] | None, typer.Option("--part", help=f"{', '.join(PARTS)}; may be repeated.")
-    ] = None,
-    threads: Annotated[
-        int, typer.Option("--threads", min=1, help="CPU threads of every process.")
-    ] = 2,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Processes for every number.")] = 3,
-    seconds: Annotated[
-        float, typer.Option("--seconds", min=0, help="At least so long in every process.")
-    ] = 3.0,
-    channels: Annotated[int, typer.Option("--channels", min=1, help="Of Conv4.")] = 64,
-    image_size: Annotated[int, typer.Option("--image-size", min=16, help="Pixels of a side.")] = 84,
-    eval_tasks: Annotated[
-        int | None, typer.Option("--eval-tasks", min=1, help="Tasks of the evaluation.")
-    ] = None,
-    allocator: Annotated[
-        Literal["system", "kept"],
-        typer.Option(
-            "--allocator",
-            help="For all: glibc as it is, or told to keep freed memory, as mdtheory train does.",
-        ),
-    ] = "system",
-    plugin: Annotated[
-        list[Path] | None, typer.Option("--plugin", metavar="FILE", help="One more implementation.")
-    ] = None,
-    json_: Annotated[
-        bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")
-    ] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="The JSON goes there instead.")
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option("--name", help="Record it under this name; a grid is recorded by its own."),
-    ] = None,
-    records: Annotated[
-        Path, typer.Option("--records", metavar="DIR", help="Where records are.")
-    ] = HERE / "records",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the record of the same settings.")
-    ] = False,
-    device: Annotated[
-        Literal["cpu", "cuda"], typer.Option("--device", help="cuda: the table of a GPU.")
-    ] = "cpu",
-    minutes: Annotated[
-        float, typer.Option("--minutes", min=0, help="On a GPU, about so long.")
-    ] = 4.0,
+    grid: given.Grid = None,
+    method: given.Methods = None,
+    shot: given.Shots = None,
+    n_steps: given.Steps = None,
+    implementation: given.Implementations = None,
+    part: given.Parts = None,
+    plugin: given.Plugins = None,
+    changed: given.Overrides = None,
+    as_json: given.AsJson = False,
+    name: given.Name = None,
+    records: given.Records = HERE / "records",
+    resume: given.Resume = False,
+    device: given.Device = "cpu",
+    minutes: given.Minutes = 4.0,
 ) -> None:
     """Measure meta-iterations in fresh processes, the implementations in turn, and judge every
     meta-gradient.
@@ -98,7 +50,7 @@ def main(
 
     Examples:
 
-      python -m experiments.benchmarks --grid quick --rounds 1
+      python -m experiments.benchmarks --grid quick --set rounds=1
 
       python -m experiments.benchmarks --method maml --shot 1 --n-steps 5 --json
 
@@ -110,62 +62,82 @@ def main(
     precision, shot, n_steps, channels, image_size, threads, seconds, peak_mib,
     ratio_to_ours, gradient_error; null where there is no such number.
     """
-    from experiments.benchmarks import measurements as store
+    named = any([method, shot, n_steps, implementation, part])
+    called = name or (None if named and grid is None else grid or "quick")
+    file = None if called is None else records / f"{called}.json"
+    try:
+        if device == "cuda":
+            raise typer.Exit(_on_a_gpu(method, shot, n_steps, changed, minutes, records))
+        chosen = {"shots": shot, "steps": n_steps, "parts": part}
+        settings = _settings(grid, chosen, method, implementation, plugin, changed)
+    except ValueError as error:
+        raise typer.BadParameter(_sentence(error)) from None
+    _tell(_measured(settings, file, resume=resume), file, as_json=as_json)
+
+
+def _on_a_gpu(
+    method: list[str] | None,
+    shot: list[int] | None,
+    n_steps: list[int] | None,
+    changed: list[str] | None,
+    minutes: float,
+    records: Path,
+) -> int:
+    """The table of a GPU; its exit code."""
+    from experiments.benchmarks.gpu import command
+    from mdtheory.commands.console import write_table
+    from mdtheory.core.registry import unknown
+    from mdtheory.geometry import geometries
+
+    names = geometries.names()
+    for slug in method or ():
+        if slug not in names:
+            raise unknown("--method", slug, names)
+    size, _ = given.overridden(changed or ())
+    if n_steps:
+        size = size.model_copy(update={"n_steps": n_steps[0]})
+    return command.main(
+        minutes=minutes,
+        size=size,
+        names=method or sorted(names, key=lambda slug: (slug != "maml", slug != "metamida")),
+        shots=shot or (1, 5),
+        records=records,
+        say=lambda text: typer.echo(text, err=True),
+        show=lambda one: write_table(one.title, one.columns, one.rows, caption=one.note),
+    )
+
+
+def _sentence(error: ValueError) -> str:
+    """What is wrong, in one line."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}"
+
+
+def _measured(settings: Settings, file: Path | None, *, resume: bool) -> BenchRecord:
+    """The record; the command ends where a measurement did."""
     from experiments.benchmarks.bench import Failed
-    from experiments.benchmarks.case import Size
+
+    try:
+        return _run(settings, file, resume=resume)
+    except Failed as failure:
+        kept = f"; what was measured is in {file}, --resume goes on" if file else ""
+        typer.echo(f"stopped: {failure}{kept}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _tell(found: BenchRecord, file: Path | None, *, as_json: bool) -> None:
+    """The tables or the numbers, and where the record is."""
+    from experiments.benchmarks import measurements as store
     from experiments.benchmarks.summary import tables
     from mdtheory.commands.console import write_table
 
-    if device == "cuda":
-        from experiments.benchmarks import cuda
-
-        size = Size(channels=channels, image_size=image_size)
-        raise typer.Exit(
-            cuda.main(
-                minutes=minutes,
-                size=size,
-                records=records,
-                say=lambda text: typer.echo(text, err=True),
-            )
-        )
-    named = any([method, shot, n_steps, implementation, part])
-    base = GRIDS[grid or "quick"]
-    lone = named and grid is None
-    try:
-        settings = _settings(
-            method=method,
-            implementation=implementation,
-            plugin=plugin,
-            shots=tuple(shot or base["shots"]),
-            steps=tuple(n_steps or ((5,) if lone else base["steps"])),
-            parts=tuple(part or (("iterations",) if lone else PARTS)),
-            size=Size(channels=channels, image_size=image_size),
-            threads=threads,
-            rounds=rounds,
-            seconds=seconds,
-            eval_tasks=eval_tasks or base["eval_tasks"],
-            allocator=allocator,
-        )
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    called = name or (None if lone else grid or "quick")
-    file = None if called is None else records / f"{called}.json"
-    try:
-        found = _run(settings, file, resume=resume)
-    except Failed as failure:
-        typer.echo(
-            f"stopped: {failure}"
-            + (f"; what was measured is in {file}, --resume goes on" if file else ""),
-            err=True,
-        )
-        raise typer.Exit(1) from None
-    if json_ or out is not None:
-        text = json.dumps(store.rounded(found.rows()), indent=1)
-        if out is None:
-            typer.echo(text)
-        else:
-            out.write_text(text + "\n", encoding="utf-8")
-    if not json_:
+    if as_json:
+        typer.echo(json.dumps(store.rounded(found.rows()), indent=1))
+    else:
         for one in tables(found):
             write_table(one.title, one.columns, one.rows, caption=one.note)
     if file is not None:
@@ -175,33 +147,44 @@ def main(
 
 
 def _settings(
-    *,
+    grid: str | None,
+    chosen: dict[str, Any],
     method: list[str] | None,
     implementation: list[str] | None,
     plugin: list[Path] | None,
-    **others: Any,
+    changed: list[str] | None,
 ) -> Settings:
-    """The settings, with every name checked."""
+    """The settings, with every name checked: the grid's, or of a lone cell what was named."""
     from experiments.benchmarks.case import METHODS
     from experiments.benchmarks.implementations import OURS, PLAIN, implementations
     from experiments.benchmarks.measurements import Settings
     from mdtheory.core.registry import load_plugin, unknown
 
+    base = {**GRIDS[grid or "quick"], "parts": PARTS}
+    if grid is None and any([method, implementation, *chosen.values()]):
+        base |= {"steps": (5,), "parts": ("iterations",)}
+    base |= {key: tuple(value) for key, value in chosen.items() if value}
     plugins = tuple(str(path) for path in plugin or ())
     for path in plugins:
         load_plugin(path)
     for slug in method or ():
         if slug not in METHODS:
             raise unknown("--method", slug, list(METHODS))
-    for slug in others["parts"]:
+    for slug in base["parts"]:
         if slug not in PARTS:
             raise unknown("--part", slug, list(PARTS))
     known = implementations.names()
     for slug in implementation or ():
         implementations.get(slug)
-    chosen = implementation or [PLAIN, *(one for one in known if one not in (PLAIN, OURS)), OURS]
+    everybody = [PLAIN, *(one for one in known if one not in (PLAIN, OURS)), OURS]
+    size, others = given.overridden(changed or ())
+    others = {key: value for key, value in others.items() if value is not None}
     return Settings(
-        methods=tuple(method or METHODS), implementations=tuple(chosen), plugins=plugins, **others
+        methods=tuple(method or METHODS),
+        implementations=tuple(implementation or everybody),
+        plugins=plugins,
+        size=size,
+        **{**base, **others},
     )
 
 

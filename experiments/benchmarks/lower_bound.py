@@ -5,6 +5,7 @@ machine's best one reaches.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import torch
 from torch.nn.functional import conv2d
@@ -23,13 +24,24 @@ def convolution_flops(size: Size) -> float:
     tangents (6 F); in the first layer, whose input is constant, forward and weight gradient with
     one tangent each (4 F). A query image: 3 F, in the first layer 2 F.
     """
+    return sum(
+        passes * 2 * 9 * inputs * out * side**2 for passes, inputs, out, side in _layers(size)
+    )
+
+
+def convolution_bytes(size: Size) -> float:
+    """What those convolutions read and write of images, in float32, each once a pass."""
+    return sum(passes * 4 * (inputs + out) * side**2 for passes, inputs, out, side in _layers(size))
+
+
+def _layers(size: Size) -> Iterator[tuple[int, int, int, int]]:
+    """Passes of an image, channels in and out, and the image's side, layer by layer."""
     support, query = size.n_steps * size.n_support, size.n_queries
-    total, side, channels = 0.0, size.image_size, 3
+    side, inputs = size.image_size, 3
     for layer in range(BLOCKS):
-        one = 2 * 9 * channels * size.channels * side**2
-        total += one * (support * (9 if layer else 4) + query * (3 if layer else 2))
-        side, channels = side // 2, size.channels
-    return size.n_tasks * total
+        passes = support * (9 if layer else 4) + query * (3 if layer else 2)
+        yield size.n_tasks * passes, inputs, size.channels, side
+        side, inputs = side // 2, size.channels
 
 
 def best_throughput(size: Size, precision: str, *, seconds: float) -> float:

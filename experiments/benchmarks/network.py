@@ -24,8 +24,8 @@ class Block(nn.Module):
 
 
 class Conv4(nn.Module):
-    """Four blocks and a linear classifier, with the names of the library's ``conv4`` and the
-    weights given.
+    """Four blocks and a linear classifier, with the names of the library's ``conv4``, and the
+    weights given with their device.
     """
 
     def __init__(self, size: Size, weights: Params):
@@ -33,7 +33,7 @@ class Conv4(nn.Module):
         widths = [3] + [size.channels] * BLOCKS
         self.blocks = nn.Sequential(*(Block(widths[i], widths[i + 1]) for i in range(BLOCKS)))
         self.classifier = nn.Linear(size.channels * (size.image_size // 2**BLOCKS) ** 2, size.n_way)
-        self.to(next(iter(weights.values())).dtype).load_state_dict(weights)
+        self.to(next(iter(weights.values()))).load_state_dict(weights)
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores. shape: (N, n_way)"""

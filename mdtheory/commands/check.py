@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mdtheory.commands.console import JsonFlag, PluginOption, use_plugins, write_findings
+from mdtheory.commands.console import (
+    JsonFlag,
+    PluginOption,
+    plugin_limit,
+    use_plugins,
+    write_findings,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +71,7 @@ def check(
                 "ok": found.verdict != "broken",
                 "found": found.said,
             }
-            for found in examined(kind, slug, pick_device(device), path)
+            for found in in_time(examined(kind, slug, pick_device(device), path))
         ]
     write_findings(findings, json_=json_)
 
@@ -93,6 +99,16 @@ def found_in(slug: str) -> list[str]:
         everything = sorted({name for registry in known.values() for name in registry.names()})
         raise unknown("a component", slug, everything)
     return kinds
+
+
+def in_time(findings: Iterator[Finding]) -> Iterator[Finding]:
+    """The same, each within the time that a plug-in may take."""
+    while True:
+        with plugin_limit():
+            found = next(findings, None)
+        if found is None:
+            return
+        yield found
 
 
 def examined(kind: str, slug: str, device: torch.device, path: Path | None) -> Iterator[Finding]:

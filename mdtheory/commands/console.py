@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, TextIO, cast
@@ -21,6 +22,7 @@ from typing import Annotated, Any, TextIO, cast
 import typer
 
 from mdtheory.core.progress import SafeStream, say
+from mdtheory.core.text import printable
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")]
 PluginOption = Annotated[
@@ -32,6 +34,10 @@ PluginOption = Annotated[
     ),
 ]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")]
+EXPECTED = (ValueError, FloatingPointError, OSError)
+"""Errors of input or machine: one sentence and exit code 2. Anything else is our bug and keeps its
+traceback.
+"""
 ForceFlag = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
 
 
@@ -80,7 +86,7 @@ def demand_arguments(arguments: Sequence[str]) -> None:
     path would be the current folder.
     """
     for argument in arguments:
-        if argument == "" or re.fullmatch(r"--[\w-]+=", argument):
+        if re.fullmatch(r"(--[\w-]+=)?\s*", argument):
             raise ValueError(
                 f"every argument must say something, got {argument!r} (a variable that is not "
                 "set?); leave it out, or fill it in"
@@ -94,8 +100,9 @@ def use_plugins(paths: Iterable[Path] | None) -> None:
     from mdtheory.core.registry import load_plugin
 
     for path in paths or ():
+        in_use.append(path)
         try:
-            with contextlib.redirect_stdout(sys.stderr), time_limit(PLUGIN_SECONDS):
+            with contextlib.redirect_stdout(sys.stderr), plugin_limit():
                 load_plugin(path)
         except KeyboardInterrupt:
             raise
@@ -124,13 +131,24 @@ def handling_ctrl_c(handler: Any) -> Iterator[None]:
         signal.signal(signal.SIGINT, outside)
 
 
+in_use: list[Path] = []
+"""The plug-ins of the command that runs."""
 PLUGIN_SECONDS = 50.0
-"""What importing a plug-in may take."""
+"""What importing a plug-in may take, and any one examination of it."""
+
+
+def plugin_limit() -> AbstractContextManager[None]:
+    """:func:`time_limit` of :data:`PLUGIN_SECONDS`."""
+    return time_limit(PLUGIN_SECONDS)
+
+
+class LateError(BaseException):
+    """The time is up; no ``except Exception`` of what is late may swallow it."""
 
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """``TimeoutError`` after so many seconds inside, where there are such alarms (not on Windows,
+    """:class:`LateError` after so many seconds inside, where there are such alarms (not on Windows,
     nor in another thread than the main one).
     """
     if not hasattr(signal, "setitimer") or threading.current_thread() is not (
@@ -140,7 +158,7 @@ def time_limit(seconds: float) -> Iterator[None]:
         return
 
     def late(signum: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"it must end within {seconds:g} seconds, and has not")
+        raise LateError(f"it must end within {seconds:g} seconds, and has not")
 
     before = signal.signal(signal.SIGALRM, late)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -154,23 +172,36 @@ def time_limit(seconds: float) -> Iterator[None]:
 def plugin_failure(error: BaseException) -> str | None:
     """The sentence for an error that a plug-in raised, with file and line; ``None`` for any other.
 
-    Whose error it is, is decided by the innermost frame that is not a library's.
+    Whose error it is, is decided by the innermost frame that is not a library's. With plug-ins
+    :data:`in_use` an error that nobody expects is theirs too: they may have returned what the
+    library cannot take.
     """
     from mdtheory.core.registry import PLUGIN_PREFIX
 
-    place = None
+    place, last, own = None, "", False
     for frame, line in traceback.walk_tb(error.__traceback__):
         name = frame.f_globals.get("__name__", "")
+        if name == __name__:
+            continue  # the alarm of time_limit rings inside any other frame
+        last = f"{frame.f_code.co_filename}, line {line}"
         if name.startswith(PLUGIN_PREFIX):
-            place = f"{frame.f_code.co_filename}, line {line}"
+            place, own = last, True
         elif name.partition(".")[0] == "mdtheory":
-            place = None
-    if place is None:
+            own = False
+    said = f"ends with {type(error).__name__}: {one_line(error)}"
+    if own:
+        return f"a plug-in must not fail, but {place} {said}; correct it"
+    if not in_use or not isinstance(error, Exception) or expected(error):
         return None
     return (
-        f"a plug-in must not fail, but {place} ends with {type(error).__name__}: "
-        f"{one_line(error)}; correct it"
+        f"a plug-in must suit the library, but with {', '.join(map(str, in_use))} in use "
+        f"{place or last} {said}; `mdtheory check` with --plugin examines it"
     )
+
+
+def expected(error: BaseException) -> bool:
+    """Whether an error is of input or machine, or a command's own end: nobody's bug."""
+    return isinstance(error, (*EXPECTED, typer.Exit, typer.Abort)) or lacks_memory(error)
 
 
 def write_findings(findings: Sequence[dict[str, Any]], *, json_: bool) -> None:
@@ -215,6 +246,34 @@ def write_table(
     Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 140).print(
         table
     )
+
+
+def percent(value: Mapping[str, Any], sign: str = "") -> str:
+    """A mean with its half-width, both in per cent.
+
+    >>> percent({"mean": 0.5, "half_width": 0.012}, "+")
+    '+50.00 ± 1.20'
+    """
+    return f"{100 * value['mean']:{sign}.2f} ± {100 * value['half_width']:.2f}"
+
+
+def run_names(paths: Sequence[Path]) -> list[str]:
+    """What runs are called in tables and figures: the names of their folders or files, or the paths
+    as given where two are called the same.
+
+    >>> run_names([Path("runs/maml"), Path("other.pt")])
+    ['maml', 'other.pt']
+    >>> run_names([Path("a/maml"), Path("b/maml"), Path("a/maml")])
+    ['a/maml', 'b/maml', 'a/maml (3)']
+    """
+    for names in ([path.resolve().name for path in paths], [str(path) for path in paths]):
+        if len(set(names)) == len(names):
+            return [printable(name) for name in names]
+    seen: set[str] = set()
+    for place, name in enumerate(names):
+        names[place] = f"{name} ({place + 1})" if name in seen else name
+        seen.add(name)
+    return [printable(name) for name in names]
 
 
 def demand_new(path: Path, option: str, *, force: bool) -> None:

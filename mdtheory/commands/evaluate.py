@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,13 +13,34 @@ from mdtheory.commands.console import (
     PluginOption,
     ThreadsOption,
     demand_new,
+    percent,
     use_plugins,
     use_threads,
     write_json,
     write_table,
 )
-from mdtheory.core.progress import say
+from mdtheory.core.progress import progress_bar, say
 from mdtheory.run.load import find_checkpoint
+
+if TYPE_CHECKING:
+    from mdtheory.config import RunConfig
+    from mdtheory.data.episodes import EpisodeStream, Source
+    from mdtheory.meta.evaluate import Scores
+    from mdtheory.meta.learner import MetaLearner
+
+MOST_TASKS = 1_000_000
+"""More makes no interval worth its hours: this many leave at most 0.1 percentage points."""
+TasksOption = Annotated[
+    int | None,
+    typer.Option(
+        "--tasks", min=2, max=MOST_TASKS, help="Tasks (default: test.tasks of the first run)."
+    ),
+]
+SplitOption = Annotated[str, typer.Option("--split", help="train, validation or test.")]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", metavar="PATH", help="Where the images are now.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or auto.")]
 
 
 def evaluate(
@@ -30,15 +51,10 @@ def evaluate(
             help="Checkpoints or run folders; the first is compared with the others.",
         ),
     ],
-    tasks: Annotated[
-        int | None,
-        typer.Option("--tasks", min=2, help="Tasks (default: test.tasks of the first run)."),
-    ] = None,
-    split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "test",
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="PATH", help="Where the images are now.")
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or auto.")] = "cpu",
+    tasks: TasksOption = None,
+    split: SplitOption = "test",
+    data: DataOption = None,
+    device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     scores: Annotated[
         Path | None,
@@ -68,6 +84,8 @@ def evaluate(
     use_threads(threads)
     if scores is not None:
         demand_new(scores, "--scores", force=force)
+        if not scores.parent.is_dir():
+            raise ValueError(f"--scores must be in a folder that exists, got {scores}; make it")
     report = run([find_checkpoint(path) for path in checkpoints], tasks, split, data, device)
     if scores is not None:
         import json
@@ -87,27 +105,18 @@ def run(
     paths: list[Path], tasks: int | None, split: str, data: Path | None, device: str
 ) -> dict[str, Any]:
     """Everything measured, as plain numbers."""
-    from mdtheory.meta.evaluate import evaluate as measure, paired
-    from mdtheory.run.build import build_stream, load_learner, open_data
+    from mdtheory.meta.evaluate import paired
+    from mdtheory.run.build import build_stream
 
-    loaded = [load_learner(path, device=device) for path in paths]
-    _same_problem([config for _, config in loaded], paths)
+    loaded, source = open_runs(paths, data, device)
     first = loaded[0][1]
-    if data is not None and not first.data.kind.takes_path:
-        raise ValueError(
-            f"--data must be left out for a run on {first.data.source}, which needs no folder, got "
-            f"{data}; remove it"
-        )
-    place = first.data if data is None else first.data.model_copy(update={"path": str(data)})
-    like = next(iter(loaded[0][0].parameters()))
-    source = open_data(place, like.device)
     protocols, n_tasks = list(first.task.eval_n_query), first.test.tasks if tasks is None else tasks
     stream = build_stream(first, source, split=split, n_query=max(protocols))
     results: list[dict[str, Any]] = []
     reference: list[Any] = []
     for path, (learner, config) in zip(paths, loaded, strict=True):
         say(f"{config.geometry.name}: adapting to {n_tasks} tasks with {learner.eval_steps} steps")
-        measured = measure(learner, stream, n_tasks=n_tasks, protocols=protocols) or []
+        measured = _measured(learner, stream, n_tasks, protocols, label=config.geometry.name)
         reference = reference or measured
         rows = []
         for mine, theirs in zip(measured, reference, strict=True):
@@ -137,6 +146,44 @@ def run(
         "data": source.digest,
     }
     return {**problem, "results": results}
+
+
+def _measured(
+    learner: MetaLearner, stream: EpisodeStream, n_tasks: int, protocols: list[int], *, label: str
+) -> list[Scores]:
+    """The scores by every protocol, with the time that is left on the error stream."""
+    from mdtheory.meta.evaluate import evaluate as measure
+
+    with progress_bar(label) as shown:
+        found = measure(
+            learner,
+            stream,
+            n_tasks=n_tasks,
+            protocols=protocols,
+            progress=lambda done: shown(done, n_tasks),
+        )
+    return found or []
+
+
+def open_runs(
+    paths: list[Path], data: Path | None, device: str
+) -> tuple[list[tuple[MetaLearner, RunConfig]], Source]:
+    """The learners of runs that were trained for one problem, with their configurations, and the
+    images of the first; ``data``: where those are now.
+    """
+    from mdtheory.run.build import load_learner, open_data
+
+    loaded = [load_learner(path, device=device) for path in paths]
+    _same_problem([config for _, config in loaded], paths)
+    first = loaded[0][1]
+    if data is not None and not first.data.kind.takes_path:
+        raise ValueError(
+            f"--data must be left out for a run on {first.data.source}, which needs no folder, got "
+            f"{data}; remove it"
+        )
+    place = first.data if data is None else first.data.model_copy(update={"path": str(data)})
+    like = next(iter(loaded[0][0].parameters()))
+    return loaded, open_data(place, like.device)
 
 
 def _same_problem(configs: list[Any], paths: list[Path]) -> None:
@@ -177,15 +224,15 @@ def _show(report: dict[str, Any]) -> None:
     for result in report["results"]:
         row = [f"{result['geometry']}, norm {result['norm']}, {result['steps']} steps"]
         for protocol in result["protocols"]:
-            row.append(_percent(protocol["accuracy"]))
+            row.append(percent(protocol["accuracy"]))
             row += (
-                [_percent(protocol["accuracy_first_600"])]
+                [percent(protocol["accuracy_first_600"])]
                 if "accuracy_first_600" in protocol
                 else []
             )
             if len(report["results"]) > 1:
                 row.append(
-                    _percent(protocol["difference_to_first"], "+")
+                    percent(protocol["difference_to_first"], "+")
                     if "difference_to_first" in protocol
                     else ""
                 )
@@ -195,7 +242,3 @@ def _show(report: dict[str, Any]) -> None:
         "to the first row"
     )
     write_table(title, columns, rows, caption=caption)
-
-
-def _percent(value: dict[str, Any], sign: str = "") -> str:
-    return f"{100 * value['mean']:{sign}.2f} ± {100 * value['half_width']:.2f}"

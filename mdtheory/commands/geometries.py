@@ -7,7 +7,14 @@ import time
 from itertools import pairwise
 from typing import Any
 
-from mdtheory.commands.console import JsonFlag, PluginOption, use_plugins, write_json, write_table
+from mdtheory.commands.console import (
+    JsonFlag,
+    PluginOption,
+    plugin_limit,
+    use_plugins,
+    write_json,
+    write_table,
+)
 
 
 def geometries(plugin: PluginOption = None, json_: JsonFlag = False) -> None:
@@ -27,7 +34,10 @@ def geometries(plugin: PluginOption = None, json_: JsonFlag = False) -> None:
     from mdtheory.geometry import geometries as registry
 
     use_plugins(plugin)
-    found = [describe(name) for name in registry.names()]
+    found = []
+    for name in registry.names():
+        with plugin_limit():
+            found.append(describe(name))
     if json_:
         write_json(found)
         return

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 
 OutOption = Annotated[
-    Path, typer.Option("--out", metavar="DIR", help="Folder for last.pt, best.pt, metrics.jsonl.")
+    Path,
+    typer.Option(
+        "--out", metavar="DIR", help="Folder for last.pt, best.pt, metrics.jsonl, summary.md."
+    ),
 ]
 ConfigOption = Annotated[
     Path | None,
@@ -153,12 +156,17 @@ def prepare(
     """The trainer, at the checkpoint's iteration if there is one; on all processes or on none."""
     from mdtheory.meta import events
     from mdtheory.run.build import open_data
+    from mdtheory.run.summary import Summary
 
     return folder.processes.all_or_none(
         lambda: folder.trainer(
             config,
             open_data(config.data, device),
-            listeners=events.for_run(folder.path, config.geometry.name),
+            listeners=[
+                *events.for_run(folder.path, config.geometry.name),
+                *events.of_plugins(folder.path, config.model_dump(mode="json")),
+                Summary(folder.path, config),
+            ],
             other_bits=other_bits,
         )
     )

@@ -84,7 +84,14 @@ class Registry(Generic[T]):
         for module in pkgutil.walk_packages(package.__path__, self.package + "."):
             importlib.import_module(module.name)
         for entry in entry_points(group=self.package):
-            entry.load()
+            try:
+                entry.load()
+            except Exception as error:
+                said = " ".join(str(error).split())
+                raise ValueError(
+                    f"an installed package must be importable, but the {self.kind} {entry.name!r} "
+                    f"({entry.value}) ends with {type(error).__name__}: {said}; mend or remove it"
+                ) from error
 
 
 def load_plugin(path: str | Path) -> None:

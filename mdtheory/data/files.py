@@ -7,6 +7,20 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+
+def expanded(path: str | Path) -> Path:
+    """The path with the home folder in place of ``~``; ``ValueError`` for a user that is not
+    known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        reason = " ".join(str(error).split()).rstrip(".").lower()
+        raise ValueError(
+            f"{str(path)!r} must be a folder, but {reason}; name it in full"
+        ) from error
+
+
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),

@@ -15,6 +15,7 @@ from mdtheory.core.cache_dir import default_cache_dir
 from mdtheory.core.progress import Progress, progress_bar
 from mdtheory.data.cache import open_cached
 from mdtheory.data.decode_all import decode_in_memory
+from mdtheory.data.files import expanded
 from mdtheory.data.image_index import Found, Pixels, unreadable
 from mdtheory.data.images import ClassImages
 from mdtheory.data.left_out import is_image, walk, warn
@@ -116,10 +117,7 @@ def detect(path: str | Path) -> Found:
     """The one form that the folder has; ``ValueError`` for none, for several at once, and for what
     is not a readable folder.
     """
-    try:
-        folder = Path(path).expanduser()
-    except RuntimeError as error:
-        raise ValueError(f"{path} must be a folder, but {error}; name it in full") from None
+    folder = expanded(path)
     try:
         if folder.is_file():
             remedy = (
@@ -210,7 +208,7 @@ def open_found(
     if in_memory:
         pixels, listing = decode_in_memory(found, image_size=image_size)
     else:
-        where = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
+        where = expanded(cache_dir) if cache_dir is not None else default_cache_dir()
         with nullcontext(progress) if progress else progress_bar("reading images") as shown:
             pixels, listing = open_cached(
                 found, image_size=image_size, cache_dir=where, check=divide, progress=shown

@@ -197,10 +197,6 @@ class _Bounded:
             raise EOFError(f"a promise of {n} bytes in a file of {self._size}")
         return self._file.read(n)
 
-    def readinto(self, room: bytearray) -> int:
-        """The next bytes, into ``room``."""
-        return self._file.readinto(room)  # type: ignore[attr-defined]
-
 
 class _Unpickler(_Python):
     """The unpickler in Python: its memo is a dict, where that in C makes room for any place that
@@ -235,6 +231,11 @@ class _Unpickler(_Python):
         _fill(made, items)
         self.append(made)
 
+    def bytearray8(self) -> None:
+        """Bytes that may change; read before there is room for them."""
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(size)))
+
     def no_set(self) -> None:
         """Sets are no data here."""
         raise _Refused("a set")
@@ -242,6 +243,7 @@ class _Unpickler(_Python):
     dispatch[pickle.SETITEM[0]] = set_item
     dispatch[pickle.SETITEMS[0]] = set_items
     dispatch[pickle.DICT[0]] = make_dict
+    dispatch[pickle.BYTEARRAY8[0]] = bytearray8
     dispatch[pickle.ADDITEMS[0]] = dispatch[pickle.FROZENSET[0]] = no_set
 
 

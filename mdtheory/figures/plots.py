@@ -1,4 +1,4 @@
-"""The poster's two figures, training curves and contact sheets, as PNG and SVG with the same bytes
+"""The poster's two figures, training curves and comparisons, as PNG and SVG with the same bytes
 every time.
 """
 
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+from mdtheory.core.estimate import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +43,9 @@ Quantity = Literal["support_loss", "grad_norm"]
 LABELS: dict[str, str] = {
     "support_loss": r"task loss  $\mathcal{L}_t^{\mathrm{trn}}(\phi_t^k)$",
     "grad_norm": r"gradient norm  $\|\nabla\mathcal{L}_t^{\mathrm{trn}}(\phi_t^k)\|_2$",
+    "query_accuracy": "query accuracy (%)",
 }
+OVER_TASKS = "mean over tasks; band: first to third quartile; dotted: steps in meta-training"
 
 
 @dataclass(frozen=True)
@@ -67,16 +71,29 @@ def adaptation_figure(
         for axis, (title, by_method) in zip(axes, panels.items(), strict=True):
             for name, paths in by_method.items():
                 _banded(axis, np.asarray(getattr(paths, quantity)), methods.index(name), label=name)
-            axis.axvline(trained_steps, color="#888888", linestyle=":", linewidth=1)
-            axis.set(title=title, xlabel="task step  $k$", yscale="log")
-            axis.set_xticks(range(next(iter(by_method.values())).support_loss.shape[1]))
-            axis.yaxis.set_major_formatter("{x:g}")
+            _along_steps(axis, trained_steps, yscale="log", title=title)
         axes[0].set_ylabel(LABELS[quantity])
-        _legend(
-            figure,
-            axes[0],
-            note="mean over tasks; band: first to third quartile; dotted: steps in meta-training",
-        )
+        _legend(figure, axes[0], note=OVER_TASKS)
+        return figure
+
+
+def steps_figure(
+    curves: Mapping[str, Mapping[str, np.ndarray]], *, trained_steps: int, title: str
+) -> Figure:
+    """Task loss, gradient norm and query accuracy of runs against the task step k, a panel each.
+
+    ``curves``: run -> the keys of :data:`LABELS` -> values on the same tasks, shape (n_tasks,
+    K + 1). Means, quartiles and the dotted line as in :func:`adaptation_figure`.
+    """
+    with _styled():
+        figure, axes = _figure(len(LABELS))
+        for axis, (quantity, label) in zip(axes, LABELS.items(), strict=True):
+            share = quantity == "query_accuracy"
+            for index, (name, own) in enumerate(curves.items()):
+                _banded(axis, (100 if share else 1) * own[quantity], index, label=name)
+            _along_steps(axis, trained_steps, yscale="linear" if share else "log", ylabel=label)
+        axes[1].set_title(title)
+        _legend(figure, axes[0], note=OVER_TASKS)
         return figure
 
 
@@ -120,6 +137,43 @@ def training_figure(
         return figure
 
 
+def comparison_figure(
+    accuracies: Mapping[str, Estimate], differences: Mapping[str, Estimate], *, tasks: int
+) -> Figure:
+    """Accuracies with their 95% intervals, and the paired differences to the first with theirs.
+
+    ``accuracies``: run -> mean over ``tasks`` tasks; ``differences``: the same runs without the
+    first. A difference whose interval does not hold zero is drawn filled.
+    """
+    with _styled():
+        names, height = list(accuracies), 0.42 * len(accuracies) + 1.5
+        figure, axes = _figure(2, sharey=True, height=height, bottom=0.95 / height)
+        figure.subplots_adjust(left=min(0.4, 0.03 + 0.0095 * max(map(len, names))))
+        for row, name in enumerate(names):
+            colour = COLOURS[row % len(COLOURS)]
+            for axis, found in zip(axes, (accuracies, differences), strict=True):
+                if name in found:
+                    one = found[name]
+                    clear = axis is axes[0] or abs(one.mean) > one.half_width
+                    axis.errorbar(
+                        100 * one.mean,
+                        row,
+                        xerr=100 * one.half_width,
+                        fmt=MARKERS[row % len(MARKERS)],
+                        color=colour,
+                        markerfacecolor=colour if clear else "white",
+                        capsize=3,
+                    )
+        axes[1].axvline(0, color="black", linewidth=0.8)
+        axes[0].set_yticks(range(len(names)), names)
+        axes[0].set(ylim=(len(names) - 0.5, -0.5), xlabel="accuracy (%)")
+        first = names[0] if len(names[0]) < 20 else "the first"
+        axes[1].set(xlabel=f"minus {first}, percentage points")
+        note = f"95% intervals over {tasks} tasks, the differences paired; filled: not zero"
+        figure.text(0.5, 0.1 / height, note, ha="center", va="bottom", fontsize=8, color="#555555")
+        return figure
+
+
 def save_figure(figure: Figure, path: str | Path) -> list[Path]:
     """Write ``path`` with .png and with .svg; neither holds a date or a program version."""
     written = []
@@ -142,21 +196,35 @@ def _styled() -> Iterator[None]:
         yield
 
 
-def _figure(n_panels: int, *, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+def _figure(
+    n_panels: int, *, sharey: bool = False, height: float = 3.9, bottom: float = 0.28
+) -> tuple[Figure, list[Axes]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2 * n_panels, 3.9))
+    figure = Figure(figsize=(4.2 * n_panels, height))
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, n_panels, squeeze=False, sharey=sharey)[0]
     figure.subplots_adjust(
         left=0.78 / (4.2 * n_panels),
         right=0.985,
-        top=0.92,
-        bottom=0.28,
+        top=1 - 0.312 / height,
+        bottom=bottom,
         wspace=0.1 if sharey else 0.22,
     )
     return figure, list(axes)
+
+
+def _along_steps(axis: Axes, trained_steps: int, *, yscale: str, **labels: Any) -> None:
+    """The axis of task steps, and plain numbers on a logarithmic one."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.axvline(trained_steps, color="#888888", linestyle=":", linewidth=1)
+    axis.set(xlabel="task step  $k$", yscale=yscale, **labels)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if yscale == "log":
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "25" else "")
 
 
 def _banded(axis: Axes, values: np.ndarray, index: int, *, label: str) -> None:
@@ -168,22 +236,34 @@ def _banded(axis: Axes, values: np.ndarray, index: int, *, label: str) -> None:
         "marker": MARKERS[index % len(MARKERS)],
         "linestyle": DASHES[index % len(DASHES)],
     }
-    axis.plot(steps, values.mean(axis=0), markersize=6 - index, linewidth=1.6, label=label, **look)
+    axis.plot(
+        steps, values.mean(axis=0), markersize=max(3, 6 - index), linewidth=1.6, label=label, **look
+    )
 
 
 def _legend(figure: Figure, axis: Axes, *, note: str) -> None:
+    """Below the panels, in as many rows as the names take; the figure grows by what they need."""
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="lower center", ncols=max(1, len(labels)), bbox_to_anchor=(0.5, 0.055)
-    )
-    figure.text(0.5, 0.02, note, ha="center", va="bottom", fontsize=8, color="#555555")
+    width, height = figure.get_size_inches()
+    columns = max(1, min(len(labels), int(width / (0.75 + 0.085 * max(map(len, labels))))))
+    extra = 0.21 * (-(-len(labels) // columns) - 1)
+    if extra:
+        figure.set_size_inches(width, height + extra)
+        figure.subplots_adjust(
+            top=1 - 0.312 / (height + extra), bottom=(0.28 * height + extra) / (height + extra)
+        )
+    at, under = (inches / (height + extra) for inches in (0.2145, 0.078))
+    figure.legend(handles, labels, loc="lower center", ncols=columns, bbox_to_anchor=(0.5, at))
+    figure.text(0.5, under, note, ha="center", va="bottom", fontsize=8, color="#555555")
 
 
 def _column(
     rows: Sequence[Mapping[str, Any]], kind: str, key: str
 ) -> tuple[np.ndarray, np.ndarray]:
     pairs = [
-        (row["iteration"], row[key]) for row in rows if row["kind"] == kind and row[key] is not None
+        (row["iteration"], row[key])
+        for row in rows
+        if row["kind"] == kind and row.get(key) is not None
     ]
     table = np.asarray(pairs, dtype=float).reshape(-1, 2)
     return table[:, 0], table[:, 1]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mdtheory.core import tree
 from mdtheory.core.functional import functional_call
@@ -99,6 +100,28 @@ def accuracy(outputs: Tensor, targets: Tensor, *, ignore_index: int | None = Non
     return (right.sum().to(kind) / counted.sum()).to(outputs.dtype)
 
 
+def binary_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
+    """The share of entries whose logit lies on the side of 0 where the target is: above for 1, not
+    above for 0. shapes: (...), (...) -> ()
+
+    Targets other than 0 and 1 are not counted. NaN where the shapes differ, and where none counts.
+    """
+    if logits.shape != targets.shape:
+        return torch.full((), float("nan"), device=logits.device)
+    kind = torch.promote_types(logits.dtype, torch.float32)
+    counted = (targets == 0) | (targets == 1)
+    right = ((logits > 0) == (targets == 1)) & counted
+    return (right.sum().to(kind) / counted.sum()).to(logits.dtype)
+
+
+def is_binary(loss: LossFunction) -> bool:
+    """Whether a loss is, by name, the binary cross-entropy of logits: torch's function, a partial
+    of it, or its module. What a function of one's own computes cannot be seen.
+    """
+    function = getattr(loss, "func", loss)
+    return function is binary_cross_entropy_with_logits or isinstance(loss, nn.BCEWithLogitsLoss)
+
+
 def ignored(loss: LossFunction) -> int | None:
     """The class index that a loss leaves out, as far as it says so: an ``ignore_index`` of its own
     or of the partial function that it is.
@@ -164,8 +187,10 @@ class EpisodeTask(Task):
     def score(self, meta: Params, weights: Params) -> tuple[Tensor, Tensor]:
         outputs = self.query_outputs(meta, weights)
         loss = self.loss(outputs, self.episode.query_y)
-        share = accuracy(outputs.detach(), self.episode.query_y, ignore_index=ignored(self.loss))
-        return loss, share
+        outputs, y = outputs.detach(), self.episode.query_y
+        if is_binary(self.loss):
+            return loss, binary_accuracy(outputs, y)
+        return loss, accuracy(outputs, y, ignore_index=ignored(self.loss))
 
     @property
     def targets(self) -> Tensor:

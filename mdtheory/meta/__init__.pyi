@@ -1,4 +1,8 @@
 from . import checkpoint as checkpoint
+from .events import (
+    Listener as Listener,
+    listeners as listeners,
+)
 from .learner import (
     AdaptedModel as AdaptedModel,
     MetaLearner as MetaLearner,

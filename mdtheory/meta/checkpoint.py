@@ -39,6 +39,11 @@ KINDS: dict[str, tuple[type, ...]] = {
 }
 LATER: dict[str, Any] = {"numerics": {}}
 """Parts that a checkpoint from before them is read with."""
+DTYPES = frozenset(
+    {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8}
+    | {torch.int8, torch.int16, torch.int32, torch.int64}
+)
+"""Element types that a tensor may have: all that have numbers which can be compared."""
 DEEPEST = 32
 """Tables inside tables; a cycle is deeper."""
 
@@ -201,6 +206,38 @@ def export_safetensors(state: Mapping[str, Any], path: str | Path) -> None:
     write_atomically(path, struct.pack("<Q", len(text)) + text + data[end:])
 
 
+def load_safetensors(path: str | Path) -> dict[str, Any]:
+    """The ``weights`` and the ``config`` of a file that :func:`export_safetensors` wrote;
+    ``ValueError``, in one sentence, for any other.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} must be a file of weights, got no file there; check the path")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError, UnicodeError) as error:
+        raise ValueError(
+            f"{path} must be a sound safetensors file, but {' '.join(str(error).split())[:200]}; "
+            "use another copy"
+        ) from None
+    if "config" not in about:
+        raise ValueError(
+            f"{path} must hold its run's configuration, as `mdtheory checkpoint export` writes it, "
+            "got other weights; use a file that this command wrote"
+        )
+    broken = _not_finite(weights)
+    if broken is not None:
+        raise ValueError(
+            f"{path} must hold finite weights, but {broken!r} has a NaN or an infinity; use "
+            "another copy"
+        )
+    return {"weights": weights, "config": about["config"]}
+
+
 def iteration(state: Mapping[str, Any]) -> int:
     """How many meta-iterations the checkpoint has behind it."""
     return int(state["counters"]["iteration"])
@@ -319,10 +356,10 @@ def _oddities(value: Any, where: str, depth: int = 0) -> Iterator[str]:
     if depth > DEEPEST:
         yield f"{name.split('/')[0]} is nested too deep"
     elif isinstance(value, Tensor):
-        if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+        if value.layout is not torch.strided or value.device.type != "cpu" or value.is_nested:
             yield f"{name} is a tensor of another kind"
-        elif value.is_complex() or value.is_conj() or value.is_neg():
-            yield f"{name} is a tensor of complex numbers"
+        elif value.dtype not in DTYPES or value.is_neg():
+            yield f"{name} is a tensor of {value.dtype}"
     elif isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str | int):

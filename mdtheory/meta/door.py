@@ -51,11 +51,15 @@ def _as_episode(given: Any) -> Episode:
 
 
 class Fitting:
-    """Brings tasks to a device and, for floating values, to a type (``None``: to none)."""
+    """Brings tasks to a device and, for floating values, to a type (``None``: to none).
 
-    def __init__(self, device: torch.device, dtype: torch.dtype | None):
+    ``floating``: targets are floating, as the binary cross-entropy of logits wants its 0 and 1.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype | None, *, floating: bool = False):
         self.device = device
         self.dtype = dtype
+        self.floating = floating
 
     def episode(self, given: Episode, *, queries: bool = True) -> Episode:
         """The task with tensors of the right type; itself where nothing has to be done."""
@@ -82,10 +86,16 @@ class Fitting:
         return map_inputs(lambda value: self._tensor(_tensor(value)), x)
 
     def targets(self, y: Any) -> Any:
-        """As :meth:`inputs`; whole numbers become int64, as torch's losses want class indices.
-        shape: as given
+        """As :meth:`inputs`; whole numbers become int64, as torch's losses want class indices, or
+        ``floating``. shape: as given
         """
         y = self.inputs(y)
+        if (
+            self.floating
+            and isinstance(y, Tensor)
+            and not (y.is_floating_point() or y.is_complex())
+        ):
+            return y.to(self.dtype or torch.get_default_dtype())
         if isinstance(y, Tensor) and not (
             y.dtype == torch.int64 or y.is_floating_point() or y.dtype == torch.bool
         ):
@@ -93,6 +103,12 @@ class Fitting:
         return y
 
     def _tensor(self, value: Tensor) -> Tensor:
+        if value.layout != torch.strided or value.device.type == "meta" != self.device.type:
+            kind = "a tensor without numbers" if value.is_meta else f"{value.layout}"
+            raise ValueError(
+                f"a task's inputs and targets must be dense tensors that hold numbers, got {kind}; "
+                "call to_dense(), or load the data"
+            )
         if value.is_inference() and not torch.is_inference_mode_enabled():
             value = value.clone()
         if value.device != self.device:

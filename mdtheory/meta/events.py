@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import math
 import os
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from mdtheory.core.progress import ProgressBar, say
+from mdtheory.core.registry import Registry
 from mdtheory.meta.checkpoint import write_atomically
 
 Row = Mapping[str, Any]
@@ -32,6 +35,12 @@ class Listener(Protocol):
 
     def close(self) -> None:
         """No more events; also called where :meth:`start` was not."""
+
+
+listeners: Registry[Listener] = Registry("listener", "mdtheory.meta")
+"""Further listeners of every run from the command line, by ``--plugin FILE``: each is made from the
+run's folder and its configuration as a dictionary.
+"""
 
 
 class JsonLines:
@@ -54,14 +63,28 @@ class JsonLines:
         }
         if self._file is None:
             raise ValueError("metrics must be started before an event, got one; call start first")
-        self._file.write(json.dumps(plain) + "\n")
-        self._file.flush()
+        with _written(self.path):
+            self._file.write(json.dumps(plain) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what was not written was said by record
+                self._file.close()
             self._file = None
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """The system's refusal to write, as one sentence that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"{path} must be written, but the system says: {error.strerror or error}; make room, "
+            "and go on with --resume"
+        ) from error
 
 
 def truncate_metrics(path: Path, *, iteration: int, validated: int) -> None:
@@ -95,8 +118,8 @@ def _lines_up_to(path: Path, iteration: int, validated: int) -> list[tuple[bytes
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All events of a run, in order."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """All events of a run, in order, without what a killed process left half-written."""
+    return metrics_up_to(path, iteration=sys.maxsize, validated=sys.maxsize)
 
 
 class TensorBoard:
@@ -110,18 +133,32 @@ class TensorBoard:
         """Open the log; steps after ``done`` from an earlier, killed process are hidden."""
         from torch.utils.tensorboard import SummaryWriter
 
+        self._hook = threading.excepthook
+        threading.excepthook = self._in_thread
         self._writer = SummaryWriter(str(self.folder), purge_step=done + 1)
 
     def record(self, row: Row) -> None:
         """Write the numbers."""
-        for name, value in row.items():
-            if isinstance(value, int | float) and name != "iteration":
-                self._writer.add_scalar(f"{row['kind']}/{name}", value, row["iteration"])
+        with _written(self.folder):
+            for name, value in row.items():
+                if isinstance(value, int | float) and name != "iteration":
+                    self._writer.add_scalar(f"{row['kind']}/{name}", value, row["iteration"])
 
     def close(self) -> None:
         """Flush and close."""
         if self._writer is not None:
-            self._writer.close()
+            writer, self._writer = self._writer, None
+            try:
+                with _written(self.folder):
+                    writer.close()
+            finally:
+                threading.excepthook = self._hook
+
+    def _in_thread(self, failed: threading.ExceptHookArgs) -> None:
+        """The writer's own thread says nothing of a full disk: its next call raises it here."""
+        writes = type(failed.thread).__module__.partition(".")[0] == "tensorboard"
+        if not (writes and issubclass(failed.exc_type, OSError)):
+            self._hook(failed)
 
 
 class Bar:
@@ -197,6 +234,11 @@ def for_run(folder: Path, label: str = "train") -> list[Listener]:
     if importlib.util.find_spec("tensorboard") is not None:
         listeners.append(TensorBoard(folder / "tensorboard"))
     return listeners
+
+
+def of_plugins(folder: Path, config: Mapping[str, Any]) -> list[Listener]:
+    """One of every kind in :data:`listeners`, for a run in this folder by this configuration."""
+    return [listeners.build(name, folder, config) for name in listeners.names()]
 
 
 def _news(row: Row) -> str:

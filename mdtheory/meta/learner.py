@@ -21,7 +21,7 @@ from mdtheory.geometry.base import Geometry, geometries
 from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import Trace, solve, trace
-from mdtheory.inner.task import EpisodeTask, joint_outputs
+from mdtheory.inner.task import EpisodeTask, is_binary, joint_outputs
 from mdtheory.meta.accumulate import accumulate, refuse_wrapped
 from mdtheory.meta.door import Fitting, as_episodes, floating_type, only_support
 from mdtheory.models.conv_block import fuse
@@ -31,7 +31,8 @@ from mdtheory.models.user.case import FAILURES
 from mdtheory.models.user.gate import PROBE, Gate, Lock
 from mdtheory.models.user.modes import set_mode
 from mdtheory.models.user.prepare import prepare
-from mdtheory.models.user.probe import Verdict, explain
+from mdtheory.models.user.probe import explain
+from mdtheory.models.user.verdict import Verdict
 
 
 class AdaptedModel(nn.Module):
@@ -142,6 +143,7 @@ class MetaLearner(nn.Module):
             raise unknown("probe", probe, list(PROBE))
         self.gate = Gate(on=probe == "on")
         self._lock = Lock()
+        self._n_backward = 0
         self.n_steps = n_steps
         self.eval_steps = n_steps if eval_steps is None else eval_steps
         self.task_lr = task_lr
@@ -265,7 +267,9 @@ class MetaLearner(nn.Module):
         training mode the running statistics of norm policy "running" move too
         (:meth:`update_statistics`).
         """
-        refuse_wrapped(self)
+        self._n_backward += 1
+        if self._n_backward.bit_count() == 1:  # 1, 2, 4, 8, ...: it takes 60 ms
+            refuse_wrapped(self)
         with self._at_work():
             tasks = self.fitted(episodes)
             result = self._gradient(tasks)
@@ -308,7 +312,7 @@ class MetaLearner(nn.Module):
         with self._at_work():
             fitting = self._fitting()
             episode = fitting.episode(
-                only_support(fitting.inputs(x), fitting.inputs(y)), queries=False
+                only_support(fitting.inputs(x), fitting.targets(y)), queries=False
             )
             self.admit(episode, order=1)
             problem = self.problem(n_steps=self.eval_steps if n_steps is None else n_steps)
@@ -374,7 +378,11 @@ class MetaLearner(nn.Module):
             yield
 
     def _fitting(self) -> Fitting:
-        return Fitting(next(self.network.parameters()).device, floating_type(self.network))
+        return Fitting(
+            next(self.network.parameters()).device,
+            floating_type(self.network),
+            floating=is_binary(self.loss),
+        )
 
     def fitted(self, episodes: Any) -> list[Episode]:
         """Tasks of any form as episodes of the network's device and type."""

@@ -4,6 +4,8 @@ sentence.
 
 from __future__ import annotations
 
+import copy
+from collections import defaultdict
 from typing import Any
 
 import torch
@@ -12,6 +14,19 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from mdtheory.meta.learner import MetaLearner
+
+SCHEDULED = {"lr", "initial_lr", "max_lr", "min_lr", "momentum", "betas"}
+SCHEDULED |= {"base_momentum", "max_momentum"}
+"""Options of an optimizer that its scheduler changes."""
+
+
+def check_counters(counters: dict[str, Any], iterations: int) -> None:
+    """``ValueError`` for a checkpoint with more iterations behind it than its run has."""
+    if counters["iteration"] > iterations:
+        raise ValueError(
+            f"the checkpoint must be of a run of {iterations} iterations, but it has "
+            f"{counters['iteration']} behind it; use another copy"
+        )
 
 
 def restore_weights(learner: MetaLearner, state: dict[str, Any]) -> None:
@@ -38,10 +53,57 @@ def restore_optimizer(
     optimizer: Optimizer, scheduler: LRScheduler | None, state: dict[str, Any]
 ) -> None:
     """Load both. Errors: whatever torch raises for a state that does not fit."""
+    _check_numbers(optimizer, state["optimizer"]["state"])
+    _check_options(optimizer, state["optimizer"]["param_groups"], scheduled=scheduler is not None)
     optimizer.load_state_dict(state["optimizer"])
     _check_shapes(optimizer)
+    _try_step(optimizer)
     if scheduler is not None:
         scheduler.load_state_dict(_as_types_of(scheduler.state_dict(), state["scheduler"]))
+
+
+def _check_numbers(optimizer: Optimizer, stored: dict[int, dict[str, Any]]) -> None:
+    """Every tensor kept for a parameter must be finite and, but for single numbers, of its type:
+    torch would cast it.
+    """
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    for index, kept in stored.items():
+        own = parameters[index].dtype
+        for name, value in kept.items():
+            if not isinstance(value, Tensor):
+                continue
+            if value.dtype is not own and (value.dim() > 0 or not value.is_floating_point()):
+                raise ValueError(f"{name} is {value.dtype}, kept for a parameter of {own}")
+            if not torch.isfinite(value).all():
+                raise ValueError(f"{name}, kept for a parameter, has a NaN or an infinity")
+
+
+def _check_options(optimizer: Optimizer, stored: list[dict[str, Any]], *, scheduled: bool) -> None:
+    """Every option of an optimizer must be its own, but for those that a scheduler changes."""
+    for group, found in zip(optimizer.param_groups, stored, strict=True):
+        for name in group.keys() & found.keys() - {"params"} - (SCHEDULED if scheduled else set()):
+            own = list(group[name]) if isinstance(group[name], tuple) else group[name]
+            if type(own) is not type(found[name]) or own != found[name]:
+                raise ValueError(f"the optimizer's {name} is {found[name]!r}, not {own!r}")
+
+
+def _try_step(optimizer: Optimizer) -> None:
+    """A step of a copy that has the first parameter of every group alone: whatever torch raises
+    then, it raises now.
+    """
+    trial = copy.copy(optimizer)
+    firsts = [group["params"][:1] for group in optimizer.param_groups]
+    trial.param_groups = [
+        {**group, "params": first}
+        for group, first in zip(optimizer.param_groups, firsts, strict=True)
+    ]
+    trial.state = defaultdict(dict)
+    trial.state.update({p: optimizer.state.get(p, {}) for first in firsts for p in first})
+    trial = copy.deepcopy(trial)
+    for group in trial.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    trial.step()
 
 
 def _check_shapes(optimizer: Optimizer) -> None:

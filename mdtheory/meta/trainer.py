@@ -29,7 +29,7 @@ from mdtheory.meta.feed import NotCapturableError
 from mdtheory.meta.interrupt import InterruptedRunError, StopRequest
 from mdtheory.meta.learner import MetaLearner
 from mdtheory.meta.numerics import difference, numerical_path
-from mdtheory.meta.restore import restore_optimizer, restore_weights, short
+from mdtheory.meta.restore import check_counters, restore_optimizer, restore_weights, short
 
 log = logging.getLogger(__name__)
 
@@ -455,8 +455,7 @@ class MetaTrainer:
         if theirs != mine:
             raise ValueError(
                 "the checkpoint must come from this configuration, but its digest is "
-                f"{theirs[:12]}, not {mine[:12]}; "
-                "choose another --out, or the old configuration"
+                f"{theirs[:12]}, not {mine[:12]}; choose another --out, or the old configuration"
             )
         if state["data_digest"] != self.options.info.data_digest:
             raise ValueError(
@@ -466,6 +465,7 @@ class MetaTrainer:
             )
         if not other_bits:
             self._demand_same_bits(state)
+        check_counters(state["counters"], self.options.iterations)
         restore_weights(self.learner, state)
         try:
             restore_optimizer(self.optimizer, self.scheduler, state)

@@ -44,13 +44,13 @@ def pick_device(name: str) -> torch.device:
         )
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    kind, _, index = name.partition(":")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device must exist on this machine, got {name!r} with {torch.cuda.device_count()} "
             "GPUs; use cpu or auto"
         )
-    return device
+    return torch.device(name)
 
 
 def open_data(config: DataConfig, device: torch.device | None = None) -> Source:
@@ -186,10 +186,11 @@ def config_of(state: dict[str, Any], *, origin: str) -> RunConfig:
 
 
 def load_learner(path: str | Path, *, device: str = "cpu") -> tuple[MetaLearner, RunConfig]:
-    """The trained learner of a checkpoint, without its images, and its configuration; in evaluation
-    mode.
+    """The trained learner of a checkpoint, or of an exported .safetensors file, without its images,
+    and its configuration; in evaluation mode.
     """
-    state = checkpoint.load(path)
+    exported = Path(path).suffix == ".safetensors"
+    state = checkpoint.load_safetensors(path) if exported else checkpoint.load(path)
     config = config_of(state, origin=str(path)).model_copy(update={"device": device})
     learner = build_learner(config, image_shape_of(config))
     restore_weights(learner, state)

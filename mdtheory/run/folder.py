@@ -21,9 +21,10 @@ from mdtheory.meta.distributed import SINGLE_PROCESS, Processes
 from mdtheory.meta.events import Listener, metrics_up_to
 from mdtheory.meta.trainer import MetaTrainer
 from mdtheory.run.build import build_trainer
+from mdtheory.run.summary import NAME as SUMMARY
 
 CONFIG, METRICS, BEST, LAST = "config.toml", "metrics.jsonl", "best.pt", "last.pt"
-LOCK = ".lock"
+LOCK = ".mdtheory.lock"
 
 
 class RunFolder:
@@ -129,7 +130,7 @@ class RunFolder:
         else:
             check_belongs(self.path)
             check_metrics(self.path / METRICS, self.state["counters"])
-        checkpoint.remove_leftovers(self.path, (CONFIG, METRICS, BEST, LAST))
+        checkpoint.remove_leftovers(self.path, (CONFIG, METRICS, BEST, LAST, SUMMARY))
         if self.state is None:
             checkpoint.write_atomically(self.path / CONFIG, config.to_toml().encode())
 

@@ -13,8 +13,9 @@ def load(path: str | Path, *, device: str = "cpu") -> MetaLearner:
     """The trained learner of a checkpoint or of a run's folder, in evaluation mode, without its
     images.
 
-    ``path``: a checkpoint file, or the folder of ``mdtheory train --out``, where ``best.pt`` (by
-    validation) is taken, or ``last.pt`` if there is none. ``device``: "cpu", "cuda", "cuda:N" or
+    ``path``: a checkpoint file, exported weights (.safetensors), or the folder of ``mdtheory train
+    --out``, where ``best.pt`` (by validation) is taken, or ``last.pt`` if there is none; in the
+    folder of a record ``weights.safetensors``. ``device``: "cpu", "cuda", "cuda:N" or
     "auto". What it adapts to are images as in training, shape: (n_items, channels, height, width).
     ``ValueError`` where there is no checkpoint, or none that can be read.
 
@@ -30,15 +31,15 @@ def load(path: str | Path, *, device: str = "cpu") -> MetaLearner:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The file itself, or a run folder's ``best.pt``, or its ``last.pt``; ``ValueError`` for a
-    folder that holds the files of several runs.
+    """The file itself, or a folder's ``best.pt``, ``last.pt`` or ``weights.safetensors``, the first
+    that is there; ``ValueError`` for a folder that holds the files of several runs.
     """
     from mdtheory.run.folder import check_belongs
 
     if not path.is_dir():
         return path
     check_belongs(path)
-    for name in ("best.pt", "last.pt"):
+    for name in ("best.pt", "last.pt", "weights.safetensors"):
         if (path / name).is_file():
             return path / name
     raise ValueError(

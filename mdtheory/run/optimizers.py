@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections.abc
 import copy
-import math
 import typing
 import warnings
 from collections.abc import Iterator, Mapping
@@ -111,10 +110,10 @@ def _step(scheduler: LRScheduler) -> None:
 
 def _demand_rates(optimizer: Optimizer) -> None:
     for group in optimizer.param_groups:
-        rate = float(group["lr"])
-        if not (math.isfinite(rate) and rate >= 0):
+        rate, most = float(group["lr"]), torch.finfo(group["params"][0].dtype).max
+        if not 0 <= rate <= most:
             raise ValueError(
-                f"meta_lr must stay finite and not negative, got {rate:g} in a later iteration; "
+                f"meta_lr must stay between 0 and {most:.2g}, got {rate:g} in a later iteration; "
                 "correct meta.scheduler"
             )
 

@@ -8,6 +8,7 @@ $\theta$ is fixed, and not when $R(\cdot;\theta)$ is compared across $\theta$.
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 import sympy as sp
@@ -29,8 +30,15 @@ NORMALISED = Formula(
     left=sp.Symbol(r"\mathcal R(\phi;\lambda)"),
     relation="==",
     right=_LAM * _PHI**2 / 2 - sp.log(_LAM / (2 * sp.pi)) / 2,
-    text=r"\int e^{-\mathcal R(\phi;\lambda)}d\phi=1\ \forall\lambda\text{ for }{formula}"
+    text=r"\int e^{-\mathcal R(\phi;\lambda)}d\phi={whole}\ \forall\lambda\text{ for }{formula}"
     r"\text{, and only with its normaliser}",
+    terms={"whole": sp.Integer(1)},
+)
+BAYES = Formula(
+    left=sp.Symbol(r"-\log p(\phi|y,X)"),
+    relation="==",
+    right=sp.Symbol(r"\mathcal L") + sp.Symbol(r"\mathcal R") + sp.Symbol(r"\log p(y|X)"),
+    text=r"{formula},\text{ the last constant in }\phi",
 )
 
 claim = Claim(
@@ -45,7 +53,7 @@ claim = Claim(
         + r";\ \text{across }\theta,\ \mathcal R(\cdot;\theta)\text{ with its normaliser}",
         given={"densities": r"p(y|\phi;X)>0,\ p(\phi)>0\text{ independent of }X"},
         parts={
-            "bayes": r"-\log p(\phi|y,X)=\mathcal L+\mathcal R+\text{const in }\phi",
+            "bayes": BAYES,
             "normaliser": NORMALISED,
         },
     ),
@@ -182,4 +190,16 @@ def stated_prior_integrates_to_one(run: Run, *, stated: Formula) -> None:
         density = sp.lambdify(_PHI, sp.exp(-stated.right.subs(_LAM, lam)), "numpy")
         with np.errstate(over="ignore"):
             total = np.trapezoid(density(nodes), nodes)
-        run.close(total, 1.0, tolerance=1e-9, what=f"integral at lambda = {lam}")
+        whole = float(stated.terms["whole"])
+        run.close(total, whole, tolerance=1e-9, what=f"integral at lambda = {lam}")
+
+
+@claim.check("exact", part="bayes")
+def stated_bayes(run: Run, *, stated: Formula) -> None:
+    """A prior of two values in rationals, by counting: both posteriors against the printed sum."""
+    prior, likelihood = (Fraction(1, 3), Fraction(2, 3)), (Fraction(1, 2), Fraction(1, 7))
+    evidence = sum(p * q for p, q in zip(prior, likelihood, strict=True))
+    for p, q in zip(prior, likelihood, strict=True):
+        at = {stated.left: -sp.log(sp.Rational(p * q / evidence))}
+        at[r"\mathcal L"], at[r"\mathcal R"] = -sp.log(sp.Rational(q)), -sp.log(sp.Rational(p))
+        run.stands(stated, {**at, r"\log p(y|X)": sp.log(sp.Rational(evidence))}, slack=1e-20)

@@ -40,6 +40,23 @@ VANISHING = Formula(
     text=r"\text{implicit form for MAML, }f\ \mu\text{-s.c.}, {given}:\ {formula}",
     given={"rate": sp.Le(_ALPHA, 1 / _L)},
 )
+_HESSIAN, _WEIGHT = sp.MatrixSymbol(r"\nabla^2f", 2, 2), sp.MatrixSymbol(r"\Lambda", 2, 2)
+_ROW = sp.MatrixSymbol("X", 1, 3)
+IFT = Formula(
+    left=sp.MatrixSymbol(r"\partial_\theta\phi^*", 2, 2),
+    relation="==",
+    right=(_HESSIAN + _WEIGHT).I * _WEIGHT,
+    text=r"R={half}\|\phi-\theta\|_\Lambda^2:\ \partial_\theta\phi^*=-(\nabla^2_{\phi\phi})^{-1}"
+    r"\nabla^2_{\phi\theta}={right}",
+    terms={"half": sp.Rational(1, 2)},
+)
+PROJECTION = Formula(
+    left=sp.MatrixSymbol(r"\partial_\theta\bar\phi", 3, 3),
+    relation="==",
+    right=sp.Identity(3) - _ROW.T * _ROW / sp.Symbol(r"\|X\|", positive=True) ** 2,
+    text=r"f\text{ least squares: }\bar\phi(\theta)\text{ projects }\theta,\ \partial_\theta"
+    r"\bar\phi=I-X^+X;\text{ for one equation }{formula}",
+)
 
 claim = Claim(
     id="C03",
@@ -55,14 +72,9 @@ claim = Claim(
             )
         },
         parts={
-            "ift": r"\partial_\theta\phi^*=-(\nabla^2_{\phi\phi})^{-1}\nabla^2_{\phi\theta}=("
-            r"\nabla^2f+\Lambda)^{-1}\Lambda"
-            r"\text{ for }R=\tfrac12\|\phi-\theta\|_\Lambda^2",
+            "ift": IFT,
             "vanishing": VANISHING,
-            "projection": (
-                r"f\text{ least squares: }\bar\phi(\theta)\text{ projects }\theta,\ "
-                r"\partial_\theta\bar\phi=I-X^+X"
-            ),
+            "projection": PROJECTION,
         },
         scopes={"projection": "limit"},
     ),
@@ -310,3 +322,31 @@ def stated_contraction(run: Run, *, stated: Formula) -> None:
             run.stands(stated, at, slack=1e-14)
             if tight:
                 run.attained(stated, at, tolerance=1e-12)
+
+
+@claim.check("exact", part="ift")
+def stated_ift(run: Run, *, stated: Formula) -> None:
+    """Rational H and Lambda: the minimiser of a quadratic plus the printed R, by its normal
+    equations, differentiated in theta.
+    """
+    for hessian, weight in (
+        (sp.Matrix([[2, 1], [1, 3]]), sp.Matrix([[1, 0], [0, 4]])),
+        (sp.Matrix([[1, -1], [-1, 2]]), sp.Matrix([[2, 1], [1, 2]])),
+    ):
+        phi, theta = sp.Matrix(sp.symbols("p1 p2")), sp.Matrix(sp.symbols("t1 t2"))
+        far = phi - theta
+        whole = (phi.T * hessian * phi)[0] / 2 + stated.terms["half"] * (far.T * weight * far)[0]
+        (best,) = sp.solve([sp.diff(whole, x) for x in phi], list(phi), dict=True)
+        jacobian = phi.subs(best).jacobian(theta)
+        at = {r"\partial_\theta\phi^*": jacobian, r"\nabla^2f": hessian, r"\Lambda": weight}
+        run.stands(stated, at)
+
+
+@claim.check("exact", part="projection")
+def stated_projection(run: Run, *, stated: Formula) -> None:
+    """One equation in three unknowns, rationally: the identity less the projection on the row."""
+    for row in (sp.Matrix([[1, 2, -1]]), sp.Matrix([[0, 3, 4]])):
+        unit = row.T / row.dot(row)
+        size = sp.sqrt(row.dot(row))
+        at = {r"\partial_\theta\bar\phi": sp.eye(3) - unit * row, "X": row, r"\|X\|": size}
+        run.stands(stated, at)

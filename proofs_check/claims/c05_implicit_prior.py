@@ -50,6 +50,66 @@ STRONG = Formula(
     text=r"{formula}\ (f\ \mu\text{-s.c.},\ {given})",
     given={"rate": sp.Le(_ALPHA, 1 / _L)},
 )
+_ETA = sp.Symbol(r"\eta", real=True)
+_SUM, _LAMBDA, _M = sp.Symbol("s_K"), sp.Symbol(r"\lambda"), sp.Symbol("m", positive=True)
+_J, _P, _k = sp.Symbol("j", integer=True), sp.Symbol("P", commutative=False), sp.Symbol("k")
+_HM, _I = sp.symbols("H I", commutative=False)
+QUADRATIC = Formula(
+    left=_LAMBDA,
+    relation="==",
+    right=(1 - _ALPHA * _ETA) ** _K / _SUM,
+    text=r"\psi^K=\arg\min_\phi q(\phi)+{prox}\|\phi-\theta\|_\Lambda^2\text{ for GD on }q,"
+    r"\text{ any signature of }H;\text{ per eigenvalue of }H:\ {formula},\ s_K={sum}",
+    terms={
+        "prox": sp.Rational(1, 2),
+        "sum": sp.Sum(_ALPHA * (1 - _ALPHA * _ETA) ** _k, (_k, 0, _K - 1)),
+    },
+)
+INVERSE = Formula(
+    left=1 / _LAMBDA,
+    relation="==",
+    right=sp.Sum(_ALPHA * (1 - _ALPHA * _ETA) ** (-_J), (_J, 1, _K)),
+    text=r"{formula}\text{ where }\alpha\eta\text{ is not one}",
+)
+CONDITION = Formula(
+    left=_ALPHA * _ETA,
+    relation="<",
+    right=sp.Integer(2),
+    text=r"K\text{ odd: }S_K\succ0\text{ always; }K\text{ even: }S_K\succ0\iff {formula}\ "
+    r"\forall\eta\in\mathrm{spec}H",
+)
+ONE_STEP = Formula(
+    left=_ETA + sp.Symbol(r"\lambda_1"),
+    relation="==",
+    right=1 / _ALPHA,
+    text=r"{formula}\ \forall\eta:\ \phi^1=\psi^1\text{ for every twice differentiable }f",
+)
+NONCONVEX = Formula(
+    left=_ERROR,
+    relation="<=",
+    right=sp.Sum(
+        sp.Symbol(r"\gamma", positive=True) ** (_K - 1 - _k)
+        * (_ALPHA * _RHO / 2)
+        * (_G * (sp.Symbol(r"\gamma", positive=True) ** _k - 1) / _L) ** 2,
+        (_k, 0, _K - 1),
+    ),
+    text=r"{formula},\ \gamma={growth}",
+    terms={"growth": 1 + _ALPHA * _L},
+)
+TRUE_LOSS = Formula(
+    left=sp.Symbol(r"\|\hat m-\psi^K\|"),
+    relation="<=",
+    right=_RHO * sp.Symbol(r"\|S_Kg\|", positive=True) ** 2 / (2 * _M),
+    text=r"\hat m=\arg\min f+{prox}\|\cdot-\theta\|_\Lambda^2:\ {formula},"
+    r"\ m=\mu+\lambda_{\min}(\Lambda)",
+    terms={"prox": sp.Rational(1, 2)},
+)
+PGD = Formula(
+    left=sp.Symbol(r"\Lambda_P^{-1}"),
+    relation="==",
+    right=sp.Sum(_ALPHA * (_I - _ALPHA * _P * _HM) ** (-_J) * _P, (_J, 1, _K)),
+    text=r"\text{PGD: }{formula}",
+)
 
 claim = Claim(
     id="C05",
@@ -73,34 +133,21 @@ claim = Claim(
                 r"q\text{ the Taylor model of order 2 of }f\text{ at }\theta,\ H=\nabla^2f("
                 r"\theta),\ g=\nabla f(\theta)"
             ),
-            "sum": (
-                r"S_K=\alpha\sum_{k<K}(I-\alpha H)^k\succ0\ (K\text{ odd, or }\alpha\eta<2\ "
-                r"\forall\eta\in\mathrm{spec}H)"
-            ),
+            "sum": r"S_K=\alpha\sum_{k<K}(I-\alpha H)^k\succ0\ (K\text{ odd, or }"
+            + CONDITION.core
+            + r"\ \forall\eta\in\mathrm{spec}H)",
         },
-        then=(
-            r"\psi^K=\arg\min_\phi q(\phi)+\tfrac12\|\phi-\theta\|_{\Lambda}^2,\quad"
-            r"\Lambda=S_K^{-1}-H=(I-\alpha H)^KS_K^{-1}"
-        ),
+        then=QUADRATIC,
         parts={
-            "quadratic": (
-                r"\psi^K=\arg\min q+\tfrac12\|\cdot-\theta\|_\Lambda^2\text{ for GD on }q,"
-                r"\text{ any signature of }H"
-            ),
-            "inverse": (
-                r"\Lambda^{-1}=\alpha\sum_{j=1}^K(I-\alpha H)^{-j}\text{ if }1\notin"
-                r"\mathrm{spec}(\alpha H)"
-            ),
-            "condition": r"S_K\succ0\iff K\text{ odd or }\alpha\eta<2\ \forall\eta",
-            "one_step": r"K=1:\ \phi^1=\psi^1\text{ for every twice differentiable }f",
+            "quadratic": QUADRATIC,
+            "inverse": INVERSE,
+            "condition": CONDITION,
+            "one_step": ONE_STEP,
             "convex": CONVEX,
             "strong": STRONG,
-            "nonconvex": r"\|\phi^K-\psi^K\|\le\sum_{k<K}\gamma^{K-1-k}\tfrac{\alpha\rho}2"
-            r"\bigl[G\tfrac{\gamma^k-1}L\bigr]^2,\ \gamma=1+\alpha L",
-            "true_loss": r"\|\arg\min(f+\tfrac12\|\cdot-\theta\|_\Lambda^2)-\psi^K\|\le\tfrac{\rho"
-            r"\|S_Kg\|^2}{2m},"
-            r"\ m=\mu+\lambda_{\min}(\Lambda)",
-            "pgd": r"\text{PGD: }\Lambda_P^{-1}=\alpha\sum_{j=1}^K(I-\alpha PH)^{-j}P",
+            "nonconvex": NONCONVEX,
+            "true_loss": TRUE_LOSS,
+            "pgd": PGD,
         },
     ),
     expected=Verdict("FALSE", "PROVED"),

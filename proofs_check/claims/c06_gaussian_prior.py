@@ -38,6 +38,28 @@ VALUE = Formula(
     text=r"r={keep}:\ {formula},\ \eta+\lambda={whole}",
     terms={"keep": 1 - _ALPHA * _ETA, "whole": _ETA / (1 - _R**_K)},
 )
+PROPER = Formula(
+    left=_ALPHA * _ETA,
+    relation="<",
+    right=sp.Integer(1),
+    text=r"\Lambda\succ0,\ H+\Lambda\succ0\text{ for every }K\iff {formula}\ \forall\eta",
+)
+TABLE = Formula(
+    left=_ALPHA * _ETA,
+    relation="<",
+    right=sp.Integer(2),
+    text=r"\text{flat at }\alpha\eta={flat};\text{ beyond it }\lambda\text{ is negative for }K"
+    r"\text{ odd; for }K\text{ even positive}\iff {formula}\text{, else negative or infinite}",
+    terms={"flat": sp.Integer(1)},
+)
+DECREASING = Formula(
+    left=sp.Symbol(r"\lambda(\eta')-\lambda(\eta)", real=True),
+    relation="<",
+    right=sp.Integer(0),
+    text=r"{formula}\text{ where }\eta\text{ rises to }\eta'\text{ below }{edge}:\text{ flat "
+    r"directions are held more tightly}",
+    terms={"edge": 1 / _ALPHA},
+)
 
 claim = Claim(
     id="C06",
@@ -54,15 +76,9 @@ claim = Claim(
         then=_PRIOR,
         parts={
             "value": VALUE,
-            "proper": r"\alpha\eta<1\Rightarrow\lambda>0,\ \eta+\lambda>0",
-            "table": (
-                r"\lambda=0\text{ at }\alpha\eta=1;\text{ beyond, the sign table in }(\alpha"
-                r"\eta,\ K\bmod2)"
-            ),
-            "decreasing": (
-                r"\lambda\text{ falls with }\eta\in(-\infty,1/\alpha):\text{ flat "
-                r"directions are held more tightly}"
-            ),
+            "proper": PROPER,
+            "table": TABLE,
+            "decreasing": DECREASING,
         },
     ),
     expected=Verdict("NEEDS_CONDITIONS", "PROVED"),
@@ -166,9 +182,11 @@ def proper_below_one(run: Run, *, limit: Fraction = Fraction(1)) -> None:
         "lambda > 0 for every r > 0",
     )
     run.that(weight(limit, 3) == 0, "improper at the limit")
+    (edge,) = sp.solve(sp.together((1 - sp.Symbol("x")) ** 3), sp.Symbol("x"))
+    run.that(edge == limit, f"r^K vanishes at alpha eta = {edge}")
     run.quantity(
         "sup of alpha*eta with a proper prior",
-        limit,
+        edge,
         meaning="Lambda is positive definite iff alpha eta < 1, K odd",
     )
 
@@ -319,3 +337,39 @@ def stated_value(run: Run, *, stated: Formula) -> None:
             run.stands(stated, at)
             whole = formula.value(stated.terms["whole"], at)
             run.zero(whole - sp.Rational(eta) - sp.Rational(found / alpha), "eta + lambda")
+
+
+@claim.check("exact", part="proper")
+def stated_edge(run: Run, *, stated: Formula) -> None:
+    """The exact weights for K = 1..4 are all positive just where the printed condition says so."""
+    for x in (Fraction(-3), Fraction(1, 4), Fraction(3, 4), Fraction(1), Fraction(3, 2)):
+        found = [weight(x, steps) for steps in range(1, 5)]
+        truth = all(one is not None and one > 0 and x + one > 0 for one in found)
+        run.decides(stated, {r"\alpha": 1, r"\eta": x}, truth)
+
+
+@claim.check("exact", part="table")
+def stated_table(run: Run, *, stated: Formula) -> None:
+    """The exact weights at the flat point and beyond it, K even and odd."""
+    flat = Fraction(str(stated.terms["flat"]))
+    run.that(all(weight(flat, steps) == 0 for steps in (1, 2, 3)), "flat")
+    for x in (Fraction(5, 4), Fraction(3, 2), Fraction(5, 2), Fraction(3)):
+        for steps in (2, 4):
+            found = weight(x, steps)
+            run.decides(stated, {r"\alpha": 1, r"\eta": x}, found is not None and found > 0)
+        odd = weight(x, 3)
+        run.that(odd is not None and odd < 0, f"K odd at {x}")
+
+
+@claim.check("exact", part="decreasing")
+def stated_fall(run: Run, *, stated: Formula) -> None:
+    """The exact weights fall up to the printed edge; at K = 2 they rise from there on."""
+    for alpha in (Fraction(1), Fraction(1, 3)):
+        edge = Fraction(str(stated.terms["edge"].subs(_ALPHA, sp.Rational(alpha)))) * alpha
+        for a, b in ((edge - 1, edge - Fraction(1, 4)), (edge - Fraction(1, 4), edge)):
+            for steps in (1, 2, 3):
+                first, second = weight(a, steps), weight(b, steps)
+                run.that(first is not None and second is not None, "no pole below the edge")
+                run.stands(stated, {stated.left: (second - first) / alpha})
+        beyond = weight(edge + Fraction(1, 4), 2)
+        run.that(beyond is not None and beyond > weight(edge, 2), "it rises beyond the edge")

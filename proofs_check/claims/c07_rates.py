@@ -45,7 +45,7 @@ CONTRACTION = Formula(
     left=sp.Symbol(r"\|\phi^K-\phi^*\|"),
     relation="<=",
     right=(1 - _MU / _L) ** _K * _D,
-    text=r"\mu\text{-s.c.: }{formula}\le{second}\le{third}",
+    text=r"\mu\text{-s.c.: }{formula},\text{ at most }{second},\text{ at most }{third}",
     terms={
         "second": _L / _MU * _K**_K / (_K + 1) ** (_K + 1) * _D,
         "third": _L / (sp.E * _MU * _K) * _D,
@@ -63,6 +63,35 @@ MIRROR = Formula(
     right=_L * sp.Symbol(r"D_h(x,\phi^0)", positive=True) / _K,
     text=r"\text{MD, convex: }{formula}",
 )
+_ALPHA, _P, _X = sp.symbols(r"\alpha p x", positive=True)
+_START = sp.Symbol(r"D_h(\phi^*,\phi^0)", positive=True)
+NO_RATE = Formula(
+    left=sp.Symbol(r"\sup\|\phi^K-\phi^*\|/D"),
+    relation="==",
+    right=sp.Integer(1),
+    text=r"\text{convex, distance: }{formula}\text{ for every }K",
+)
+POWERS = Formula(
+    left=sp.Symbol("x_K"),
+    relation="==",
+    right=(_ALPHA * (_P - 2) * _K) ** (-1 / (_P - 2)),
+    text=r"f={loss}:\ x_K\sim{right};\ \text{as fast as }{fast}\text{ up to }p={edge}",
+    terms={"loss": _X**_P / _P, "edge": sp.Integer(3), "fast": 1 / _K},
+)
+PL_DISTANCE = Formula(
+    left=sp.Symbol(r"\|\phi^K-\bar\phi\|"),
+    relation="<=",
+    right=2 * sp.sqrt(2 * _DELTA / _MU) * (1 - _MU / _L) ** (_K / 2),
+    text=r"\mu\text{-PL: }{formula},\text{ at most }{second}",
+    terms={"second": 4 * sp.sqrt(2) / sp.E * _L / _MU * sp.sqrt(_DELTA / _MU) / _K},
+)
+RELATIVE = Formula(
+    left=sp.Symbol(r"D_h(\phi^*,\phi^K)"),
+    relation="<=",
+    right=(1 - _MU / _L) ** _K * _START,
+    text=r"\text{MD, }\mu\text{-s.c. rel. }h:\ {formula}\text{, the gap in }f\text{ at most }{gap}",
+    terms={"gap": _MU * _START / ((1 + _MU / (_L - _MU)) ** _K - 1)},
+)
 
 claim = Claim(
     id="C07",
@@ -75,15 +104,12 @@ claim = Claim(
         parts={
             "a": CONTRACTION,
             "b": VALUE,
-            "c": r"\text{convex, distance: }\sup\|\phi^K-\phi^*\|/D=1\text{ for every }K",
-            "d": r"|x|^p/p,\ p>2,\ L=p-1:\ x_K\sim(\alpha(p-2)K)^{-1/(p-2)};\ O(1/K)\iff p\le3",
-            "e": r"\mu\text{-PL: }\|\phi^K-\bar\phi\|\le2\sqrt{2\Delta_0/\mu}(1-\tfrac\mu L)^{K/2}"
-            r"\le\tfrac{4\sqrt2}e\tfrac L\mu\sqrt{\tfrac{\Delta_0}\mu}\tfrac1K",
+            "c": NO_RATE,
+            "d": POWERS,
+            "e": PL_DISTANCE,
             "f": GRADIENT,
             "g": MIRROR,
-            "h": r"\text{MD, }\mu\text{-s.c. rel. }h:\ D_h(\phi^*,\phi^K)\le(1-\tfrac\mu L)^KD_h("
-            r"\phi^*,\phi^0)"
-            r"\text{ and }f\text{-gap}\le\mu D_h/((1+\tfrac\mu{L-\mu})^K-1)",
+            "h": RELATIVE,
         },
         scopes={"d": "limit"},
     ),

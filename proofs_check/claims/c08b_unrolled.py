@@ -37,6 +37,25 @@ JACOBIAN = Formula(
     right=_Q**_K * _E0 + _ALPHA * (_RHO * _J / _MU + _TAU) * _K * _Q ** (_K - 1) * _D,
     text=r"E_K=\|\partial_\theta(\phi^K-\phi^*)\|,\ {formula}",
 )
+_LQ, _DIRECT, _BIG = sp.symbols(r"L_\ell L' M", positive=True)
+_FAR, _GAP, _P, _THETA = sp.symbols(r"e_K E_K p \theta", nonnegative=True)
+ERROR = Formula(
+    left=sp.Symbol(r"\text{error}"),
+    relation="<=",
+    right=_DIRECT * _FAR + _J * _LQ / _MU * _FAR + (_BIG + _LQ * _FAR) * _GAP,
+    text=r"{formula},\ e_K=\|\phi^K-\phi^*\|",
+)
+TIGHT = Formula(
+    left=sp.Symbol(r"\lim_{D\to0}\text{error}/e_K"),
+    relation="==",
+    right=_ALPHA * _RHO * _K / (_MU * _Q),
+    text=r"f={task},\ \partial\phi^0={start},\ \ell=p:\ E_K\sim{jacobian},\ {formula}",
+    terms={
+        "task": _MU / 2 * _P**2 + _RHO / 6 * _P**3 - _THETA * _P,
+        "start": 1 / _MU,
+        "jacobian": _ALPHA * _RHO / _MU * _K * _Q ** (_K - 1) * _D,
+    },
+)
 
 claim = Claim(
     id="C08b",
@@ -59,20 +78,8 @@ claim = Claim(
                 r"C08a}"
             ),
         },
-        then=r"\text{error}\le L'e_K+\tfrac{JL_\ell}\mu e_K+(M+L_\ell e_K)E_K,\quad "
-        r"E_K\le q^KE_0+\alpha\bigl(\tfrac{\rho J}\mu+\tau\bigr)Kq^{K-1}D",
-        parts={
-            "jacobian": JACOBIAN,
-            "error": (
-                r"\text{error}\le L'e_K+\tfrac{JL_\ell}\mu e_K+(M+L_\ell e_K)E_K,\ e_K=\|"
-                r"\phi^K-\phi^*\|"
-            ),
-            "tight": r"f=\tfrac\mu2p^2+\tfrac\rho6p^3-\theta p,\ \partial\phi^0=\tfrac1\mu,\ "
-            r"\ell=p:\ "
-            r"E_K/(\tfrac{\alpha\rho}\mu Kq^{K-1}D)\to1,\ \text{error}/e_K\to\tfrac{\alpha\rho}{"
-            r"\mu "
-            r"q}K\text{ as }D\to0",
-        },
+        then=ERROR.core + r",\quad " + JACOBIAN.core,
+        parts={"jacobian": JACOBIAN, "error": ERROR, "tight": TIGHT},
         scopes={"tight": "limit"},
     ),
     expected=Verdict("FALSE", "PROVED"),
@@ -347,3 +354,38 @@ def stated_jacobian(run: Run, *, stated: Formula) -> None:
             if tight:
                 run.attained(stated, here, tolerance=1e-5)
     run.stands(stated, {**at, "E_K": 0.0, "E_0": 2.0})
+
+
+@claim.check("exact", part="error")
+def stated_error(run: Run, *, stated: Formula) -> None:
+    """One dimension, all terms of one sign, in rationals: J_K b_hat - J_* b plus the direct part
+    attains the printed bound; with the direct part against them it lies below.
+    """
+    j, mu, big_lq, direct, m = 2, sp.Rational(1, 2), sp.Rational(3, 4), sp.Rational(1, 5), 3
+    for e, big_e in ((sp.Rational(1, 3), sp.Rational(1, 4)), (sp.Rational(1, 7), sp.Integer(2))):
+        for sign in (1, -1):
+            moved = (j / mu + big_e) * (m + big_lq * e) - j / mu * m + sign * direct * e
+            at = {stated.left: moved, "J": j, r"\mu": mu, r"L_\ell": big_lq, "L'": direct, "M": m}
+            at |= {"e_K": e, "E_K": big_e}
+            run.stands(stated, at)
+            if sign > 0:
+                run.attained(stated, at, tolerance=1e-12)
+
+
+@claim.check("symbolic", part="tight", covers="limit")
+def stated_limits(run: Run, *, stated: Formula) -> None:
+    """For the printed f and start: J_k - 1/mu = minus the printed E_k to first order in D, by
+    induction in a symbolic k, and over p_k = q^k D it is the printed limit.
+    """
+    task, q = stated.terms["task"], sp.Symbol("q", positive=True)
+    run.zero(sp.diff(task, _P, 2).subs(_P, 0) - _MU, "curvature at 0")
+    run.zero(sp.diff(task, _P, 3) - _RHO, "its slope")
+    run.zero(sp.diff(task, _P, _THETA) + 1, "the mixed derivative")
+    run.zero(stated.terms["start"] * sp.diff(task, _P, 2).subs(_P, 0) - 1, "J_* at the start")
+    k = sp.Symbol("k", integer=True, nonnegative=True)
+    far = stated.terms["jacobian"].subs({_K: k, _Q: q})
+    run.zero(far.subs(k, 0), "start")
+    step = q * far + _ALPHA * _RHO * q**k * _D / _MU
+    run.zero(sp.powsimp(sp.expand(step - far.subs(k, k + 1))), "from k to k + 1")
+    limit = stated.right.subs({_K: k, _Q: q})
+    run.zero(sp.simplify(far / (q**k * _D) - limit), "error over distance")

@@ -35,7 +35,15 @@ VARIANCE = Formula(
     left=sp.Symbol(r"\mathrm{Var}"),
     relation="==",
     right=_SIGMA**2 / _B * (_T - _B) / (_T - 1),
-    text=r"{formula},\ \sigma^2=\tfrac1T\sum_t\|g_t-\bar g\|^2",
+    text=r"{formula},\ \sigma^2={share}\sum_t\|g_t-\bar g\|^2",
+    terms={"share": 1 / _T},
+)
+MEAN = Formula(
+    left=sp.Symbol(r"\mathbb E[\text{weight of a task}]"),
+    relation="==",
+    right=1 / _T,
+    text=r"{formula}:\text{ unbiased for the mean of all tasks' gradients, the factor }T\text{ "
+    r"sits in }\beta",
 )
 
 claim = Claim(
@@ -52,10 +60,7 @@ claim = Claim(
             )
         },
         parts={
-            "mean": (
-                r"\text{unbiased for }\tfrac1T\sum_t\nabla\ell_t(\hat\phi_t)\text{: the factor "
-                r"}T\text{ sits in }\beta"
-            ),
+            "mean": MEAN,
             "variance": VARIANCE,
             "truncated": r"\text{it is a gradient of }F_K,\text{ hence biased for }F",
         },
@@ -205,9 +210,20 @@ def stated_variance(run: Run, *, stated: Formula) -> None:
     """All batches of six rational gradients, b = 1..6, against the printed variance."""
     values = [Fraction(n * n, 3) for n in range(TASKS)]
     mean = sum(values) / TASKS
-    spread = sum((v - mean) ** 2 for v in values) / TASKS
+    spread = sum((v - mean) ** 2 for v in values)
+    spread *= Fraction(str(stated.terms["share"].subs(_T, TASKS)))
     for b in range(1, TASKS + 1):
         means = [sum(batch) / b for batch in combinations(values, b)]
         found = sum((m - mean) ** 2 for m in means) / len(means)
         at = {stated.left: found, "T": TASKS, "b": b, r"\sigma": sp.sqrt(sp.Rational(spread))}
         run.stands(stated, at)
+
+
+@claim.check("exact", part="mean")
+def stated_mean(run: Run, *, stated: Formula) -> None:
+    """The weight of one task over all batches, enumerated, T = 4 and 6, every b."""
+    for count in (4, TASKS):
+        for b in range(1, count + 1):
+            batches = list(combinations(range(count), b))
+            found = sum(Fraction(1, b) for batch in batches if 0 in batch) / len(batches)
+            run.stands(stated, {stated.left: found, "T": count})

@@ -19,22 +19,18 @@ from torch import Tensor
 
 from mdtheory import descend
 from proofs_check.claim import Claim, Formula, Statement, Verdict
+from proofs_check.formula import tex, value
 from proofs_check.run import Run
 from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import Loss, for_all, smooth_losses
-
-_THEN = (
-    r"f(\phi)\le f(\psi)+\nabla f(\psi)^\top(\phi-\psi)+\frac1{2\alpha}\|\phi-\psi\|_2^2\quad"
-    r"\forall\phi,\psi"
-)
 
 _ALPHA, _L, _GAP = sp.symbols(r"\alpha L g", positive=True)
 TIGHT = Formula(
     left=sp.Symbol("Q_\\alpha(x;y)-f(x)"),
     relation="==",
     right=(1 / _ALPHA - _L) * sp.Symbol(r"\|x-y\|") ** 2 / 2,
-    text=r"\text{for }f={loss}\text{ it is }{formula},\ <0\text{ for }\alpha>1/L",
-    terms={"loss": _L / 2 * sp.Symbol("x") ** 2},
+    text=r"\text{for }f={loss}\text{ it is }{formula},\text{ negative beyond }\alpha={edge}",
+    terms={"loss": _L / 2 * sp.Symbol("x") ** 2, "edge": 1 / _L},
 )
 DESCENT = Formula(
     left=sp.Symbol(r"f(\phi-\alpha u)-f(\phi)"),
@@ -42,26 +38,42 @@ DESCENT = Formula(
     right=-_ALPHA * (1 - _ALPHA * _L / 2) * sp.Symbol(r"\|u\|", positive=True) ** 2,
     text=r"{formula},\ u=\nabla f(\phi)",
 )
+_FAR, _LINEAR = sp.Symbol(r"\|\phi-\psi\|", positive=True), sp.Symbol(r"{\rm lin}(f,\psi)(\phi)")
+MAJORANT = Formula(
+    left=sp.Symbol(r"f(\phi)"),
+    relation="<=",
+    right=_LINEAR + _FAR**2 / (2 * _ALPHA),
+    text=r"{formula}\ \forall\phi,\psi,\ {given}",
+    given={"rate": sp.Le(_ALPHA, 1 / _L)},
+)
+GAP = Formula(
+    left=sp.Symbol(r"Q_\alpha(\phi;\psi)-f(\phi)"),
+    relation="==",
+    right=_FAR**2 / (2 * _ALPHA) - sp.Symbol(r"D_f(\phi,\psi)"),
+    text=r"{formula}=D_w,\ w={weight}\|\cdot\|^2-f;\ \text{a majorant for every }\psi\iff "
+    r"w\text{ convex}",
+    terms={"weight": 1 / (2 * _ALPHA)},
+)
 
 claim = Claim(
     id="C12",
     title="GD's surrogate is a quadratic upper bound for 0 < alpha <= 1/L",
     source="Prior art on accelerated task-specific optimization, GD recap",
     printed=Statement(
-        then=_THEN,
+        then=MAJORANT,
         given={
-            "rate": r"0<\alpha\le 1/L",
             "smooth": r"f=\mathcal L_t^{\rm trn}\text{ is }L\text{-smooth}",
         },
     ),
     amended=Statement(
-        then=_THEN + r"\iff \tfrac1{2\alpha}\|\cdot\|^2-f\text{ is convex}",
+        then=MAJORANT.core
+        + r"\ \forall\phi,\psi\iff "
+        + tex(GAP.terms["weight"])
+        + r"\|\cdot\|^2-f"
+        r"\text{ is convex}",
         given={"smooth": r"f\text{ is }L\text{-smooth}"},
         parts={
-            "iff": (
-                r"Q_\alpha-f=D_w,\ w=\tfrac1{2\alpha}\|\cdot\|^2-f;\ Q_\alpha\ge f\ \forall\psi"
-                r"\iff w\text{ convex}"
-            ),
+            "iff": GAP,
             "tight": TIGHT,
             "descent": DESCENT,
         },
@@ -261,6 +273,7 @@ def stated_gap(run: Run, *, stated: Formula) -> None:
     gap = surrogate - f.subs(sp.Symbol("x"), x) - stated.right.subs(size, d)
     run.zero(sp.expand(gap.subs(d, x - y)), "gap of the printed loss")
     e = sp.Symbol("e", positive=True)
+    run.zero(stated.right.subs(_ALPHA, stated.terms["edge"]), "zero at the edge")
     beyond = stated.right.subs(_ALPHA, 1 / (_L / (1 + e)))
     run.that(sp.simplify(beyond.subs(size, e)).is_negative, "below zero beyond 1/L")
 
@@ -282,3 +295,28 @@ def stated_descent(run: Run, *, stated: Formula) -> None:
 
 
 claim.kernel("majoriser_iff", part="iff")
+
+
+@claim.check("exact", about="printed")
+def stated_majorant(run: Run, *, stated: Formula) -> None:
+    """L/2 x^2 and a flatter bowl at three rates: the printed bound is attained at 1/L, strict below
+    it, and false beyond it.
+    """
+    for curvature, share in ((2, 1), (2, sp.Rational(1, 2)), (1, 1), (2, sp.Rational(11, 10))):
+        x, y, alpha = sp.Integer(3), sp.Integer(1), sp.Rational(share) / 2
+        at = {stated.left: curvature * x**2 / 2, r"\alpha": alpha, "L": 2}
+        at[r"{\rm lin}(f,\psi)(\phi)"] = curvature * y**2 / 2 + curvature * y * (x - y)
+        at[r"\|\phi-\psi\|"] = x - y
+        run.stands(stated, at)
+
+
+@claim.check("exact", part="iff")
+def stated_identity(run: Run, *, stated: Formula) -> None:
+    """x^4 at two rational pairs: gap and divergence of w, both from their definitions."""
+    for x, y, alpha in ((3, 1, sp.Rational(1, 5)), (-2, 4, sp.Rational(3, 7))):
+        divergence = sp.Integer(x**4 - y**4 - 4 * y**3 * (x - y))
+        gap = y**4 + 4 * y**3 * (x - y) + sp.Rational((x - y) ** 2) / (2 * alpha) - x**4
+        at = {stated.left: gap, r"\alpha": alpha, r"\|\phi-\psi\|": abs(x - y)}
+        run.stands(stated, {**at, r"D_f(\phi,\psi)": divergence})
+        half = value(stated.terms["weight"], {r"\alpha": alpha})
+        run.zero(half * (x**2 - y**2 - 2 * y * (x - y)) - divergence - gap, "D_w")

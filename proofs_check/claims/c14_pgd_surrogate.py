@@ -20,14 +20,10 @@ from torch import Tensor
 from mdtheory import descend
 from mdtheory.geometry.base import geometries
 from proofs_check.claim import Claim, Formula, Statement, Verdict
+from proofs_check.formula import tex
 from proofs_check.run import Run
 from proofs_check.tools.models import mirror, point, vector
 from proofs_check.tools.strategies import for_all, seeds
-
-_PGD = (
-    r"\phi^{k-1}-\alpha Pu=\arg\min_\phi{\rm lin}(f,\phi^{k-1})(\phi)+\tfrac1{2\alpha}\|\phi-"
-    r"\phi^{k-1}\|_{P^{-1}}^2"
-)
 
 _ALPHA = sp.Symbol(r"\alpha", positive=True)
 MAJORISER = Formula(
@@ -35,6 +31,27 @@ MAJORISER = Formula(
     relation="<=",
     right=sp.Integer(1),
     text=r"\text{it majorises }f\text{ for all base points iff }{formula}\text{ everywhere}",
+)
+_PSI, _U = sp.Symbol(r"\phi^{k-1}"), sp.Symbol("u")
+_P, _INVERSE = sp.Symbol("P", positive=True), sp.MatrixSymbol("P", 2, 2)
+ARGMIN = Formula(
+    left=sp.Symbol(r"\phi^k"),
+    relation="==",
+    right=_PSI - _ALPHA * _P * _U,
+    text=r"\text{the minimiser of }{\rm lin}+{prox}\|\cdot\|_{P^{-1}}^2\text{ is }{formula}",
+    terms={"prox": 1 / (2 * _ALPHA)},
+)
+SYMMETRIC = Formula(
+    left=sp.MatrixSymbol(r"\operatorname{sym}(P^{-1})", 2, 2),
+    relation="==",
+    right=_INVERSE.I * (_INVERSE / 2 + _INVERSE.T / 2) * _INVERSE.T.I,
+    text=r"\text{otherwise it is }\phi^{k-1}-\alpha(\operatorname{sym}P^{-1})^{-1}u;\ {formula}"
+    r"\text{: definite iff }\operatorname{sym}P\text{ is}",
+)
+_PGD = (
+    r"\phi^{k-1}-\alpha Pu=\arg\min_\phi{\rm lin}(f,\phi^{k-1})(\phi)+"
+    + tex(ARGMIN.terms["prox"])
+    + r"\|\phi-\phi^{k-1}\|_{P^{-1}}^2"
 )
 
 claim = Claim(
@@ -46,10 +63,8 @@ claim = Claim(
         then=_PGD,
         given={"spd": r"P=P^\top\succ0"},
         parts={
-            "argmin": r"\text{the minimiser is }\phi^{k-1}-\alpha Pu",
-            "nonsymmetric": r"\text{otherwise it is "
-            r"}\phi^{k-1}-\alpha(\operatorname{sym}P^{-1})^{-1}u,"
-            r"\ \operatorname{sym}(P^{-1})\succ0\iff\operatorname{sym}P\succ0",
+            "argmin": ARGMIN,
+            "nonsymmetric": SYMMETRIC,
             "majoriser": MAJORISER,
         },
     ),
@@ -261,3 +276,30 @@ def stated_majoriser(run: Run, *, stated: Formula) -> None:
         least = np.linalg.eigvalsh(np.linalg.inv(metric) / alpha - hessian)[0]
         at = {r"\alpha": alpha, r"\lambda_{\max}(P\nabla^2f)": top}
         run.decides(stated, at, bool(least >= 0))
+
+
+@claim.check("exact", part="argmin")
+def stated_argmin(run: Run, *, stated: Formula) -> None:
+    """The library's step with a diagonal P, and the minimiser of the printed surrogate, coordinate
+    by coordinate.
+    """
+    metric, u, start, d = (3.0, 0.5), (1.5, -2.0), (0.3, 0.7), sp.Symbol("d")
+    how = {"matrix": {"phi": vector(*metric)}}
+    geometry = mirror("quadratic", vector(0.0, 0.0), **how)
+    z = vector(*start) / vector(*metric)
+    for alpha in (0.25, 2.0):
+        end = descend(lambda v: vector(*u) @ v, z, task_lr=alpha, n_steps=1, geometry=geometry)[-1]
+        for p, slope, before, after in zip(metric, u, start, end, strict=True):
+            at = {"P": p, "u": slope, r"\phi^{k-1}": before, r"\alpha": alpha}
+            run.stands(stated, {**at, stated.left: float(after)}, slack=1e-12)
+            weight = stated.terms["prox"].subs(_ALPHA, alpha) / p
+            (best,) = sp.solve(sp.diff(slope * d + weight * d**2, d), d)
+            run.close(float(best), float(after) - before, tolerance=1e-12, what="the argmin")
+
+
+@claim.check("exact", part="nonsymmetric")
+def stated_congruence(run: Run, *, stated: Formula) -> None:
+    """The shear and a rational matrix of full rank: the symmetric part of the inverse, directly."""
+    for p in (sp.Matrix([[1, 1], [0, 1]]), sp.Matrix([[2, -1], [3, 5]]) / 3):
+        found = (p.inv() + p.inv().T) / 2
+        run.stands(stated, {r"\operatorname{sym}(P^{-1})": found, "P": p})

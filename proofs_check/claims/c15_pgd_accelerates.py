@@ -29,6 +29,21 @@ RATE = Formula(
     right=(1 - _MU / _L) ** _K * sp.Symbol(r"\|\phi^0-\phi^*\|_{P^{-1}}", positive=True),
     text=r"{formula},\text{ attained}",
 )
+_P, _H = sp.symbols("P H", positive=True)
+NEWTON_STEP = Formula(
+    left=sp.Symbol(r"\phi^1-\phi^*"),
+    relation="==",
+    right=(1 - _P * _H) * sp.Symbol(r"(\phi^0-\phi^*)"),
+    text=r"f\text{ quadratic, rate one: }{formula},\text{ zero after one step for }P={newton}",
+    terms={"newton": 1 / _H},
+)
+HURTS = Formula(
+    left=sp.Symbol(r"\kappa_P"),
+    relation="==",
+    right=sp.Integer(100),
+    text=r"H=P=\mathrm{diag}({one},{top}):\ {formula}\text{ against }\kappa={top}",
+    terms={"one": sp.Integer(1), "top": sp.Integer(10)},
+)
 
 claim = Claim(
     id="C15",
@@ -48,8 +63,8 @@ claim = Claim(
         then=r"\text{the guarantee improves iff }\kappa_P<\kappa",
         parts={
             "rate": RATE,
-            "helps": r"f\text{ quadratic},\ P=H^{-1}:\text{ one step}",
-            "hurts": r"H=P=\mathrm{diag}(1,10):\ \kappa_P=100>\kappa=10",
+            "helps": NEWTON_STEP,
+            "hurts": HURTS,
         },
         scopes={"hurts": "instance"},
     ),
@@ -237,3 +252,22 @@ def stated_rate(run: Run, *, stated: Formula) -> None:
             run.stands(stated, at, slack=1e-12)
             if tight:
                 run.attained(stated, at, tolerance=1e-12)
+
+
+@claim.check("exact", part="helps")
+def stated_newton(run: Run, *, stated: Formula) -> None:
+    """The library's PGD with rate 1 on h x^2/2, and the printed P, with which nothing is left."""
+    for p, h in ((0.5, 3.0), (0.25, 0.5)):
+        end = pgd(lambda v, h=h: h / 2 * v @ v, vector(2.0), vector(p).diag(), alpha=1.0, n_steps=1)
+        at = {stated.left: float(end), "P": p, "H": h, r"(\phi^0-\phi^*)": 2}
+        run.stands(stated, at, slack=1e-12)
+        best = stated.terms["newton"].subs(_H, h)
+        run.zero(stated.right.subs({_P: best, _H: h}), "nothing is left")
+
+
+@claim.check("exact", part="hurts")
+def stated_slowdown(run: Run, *, stated: Formula) -> None:
+    """The condition of diag(1, top) squared, by its eigenvalues."""
+    h = sp.diag(stated.terms["one"], stated.terms["top"])
+    run.stands(stated, {stated.left: condition(h, h)})
+    run.zero(condition(h, sp.eye(2)) - stated.terms["top"], "kappa")

@@ -37,6 +37,12 @@ FIRST_ORDER = Formula(
     text=r"\text{Meta-SGD with rates }e^a\text{: per coordinate }{formula}"
     r"\text{; with free rates it need not fall}",
 )
+DEFINITE = Formula(
+    left=sp.Symbol(r"\lambda_{\min}(\operatorname{sym}P)", real=True),
+    relation=">",
+    right=sp.Integer(0),
+    text=r"\text{it falls to first order for every }u\ne0\iff {formula}",
+)
 
 claim = Claim(
     id="C16",
@@ -47,7 +53,7 @@ claim = Claim(
         then=_DESCENT,
         given={"definite": r"\operatorname{sym}P(\theta_P)\succ0"},
         parts={
-            "descent": r"\langle u,Pu\rangle>0\ \forall u\ne0\iff\operatorname{sym}P\succ0",
+            "descent": DEFINITE,
             "metasgd": FIRST_ORDER,
             "metacurvature": (
                 r"\text{Meta-Curvature: }P=M_o\otimes M_i\text{ need be neither "
@@ -235,3 +241,17 @@ def stated_first_order(run: Run, *, stated: Formula) -> None:
     for u, a, moved in zip(slope, logs, end, strict=True):
         at = {stated.left: float(u * moved), r"\alpha": 0.7, "a": float(a), "u": float(u)}
         run.stands(stated, at, slack=1e-12)
+
+
+@claim.check("exact", part="descent")
+def stated_definite(run: Run, *, stated: Formula) -> None:
+    """Three matrices that are not symmetric: <u, P u> over 720 directions against the printed
+    condition on the least eigenvalue.
+    """
+    angles = torch.linspace(0, 2 * torch.pi, 721, dtype=torch.float64)
+    around = torch.stack([angles.cos(), angles.sin()])
+    for rows in ([[1.0, 1.0], [0.0, 0.5]], [[1.0, 3.0], [0.0, 1.0]], [[0.4, -2.0], [2.0, 0.4]]):
+        p = torch.tensor(rows, dtype=torch.float64)
+        least = float(torch.linalg.eigvalsh((p + p.T) / 2)[0])
+        falls = bool((around * (p @ around)).sum(0).min() > 0)
+        run.decides(stated, {stated.left: least}, falls)

@@ -30,6 +30,27 @@ STRONG = Formula(
     right=_SIGMA / 2 * sp.Symbol(r"\|\phi-\psi\|", positive=True) ** 2,
     text=r"h\ \sigma\text{-s.c.}\Rightarrow {formula}",
 )
+_FAR, _SIZE = sp.symbols(r"\|\phi-\psi\|_{P^{-1}} \|\cdot\|_{P^{-1}}", positive=True)
+_D_H = sp.Symbol(r"D_h(\phi,\psi)", real=True)
+EXAMPLE = Formula(
+    left=_D_H,
+    relation="==",
+    right=_FAR**2 / 2,
+    text=r"h={h}\Rightarrow {formula}",
+    terms={"h": _SIZE**2 / 2},
+)
+NONNEGATIVE = Formula(
+    left=_D_H,
+    relation=">=",
+    right=sp.Integer(0),
+    text=r"{formula};\ \text{zero iff }\phi=\psi\text{ for strictly convex }h",
+)
+DUALITY = Formula(
+    left=sp.Symbol(r"D_h(\phi_1,\phi_2)"),
+    relation="==",
+    right=sp.Symbol("D_{h^*}(z_2,z_1)"),
+    text=r"{formula},\ z_i=\nabla h(\phi_i)",
+)
 
 claim = Claim(
     id="C17",
@@ -37,22 +58,16 @@ claim = Claim(
     source="Learning loss geometry priors via mirror descent",
     printed=Statement(
         given={"h": r"h\text{ differentiable and strongly convex}"},
-        then=(
-            r"h=\tfrac12\|\cdot\|_{P^{-1}}^2\Rightarrow D_h(\phi,\psi)=\tfrac12\|\phi-\psi"
-            r"\|_{P^{-1}}^2"
-        ),
+        then=EXAMPLE,
     ),
     amended=Statement(
         given={"h": r"h\text{ differentiable and convex}"},
-        then=r"D_h\ge0,\text{ and more as }h\text{ is better}",
+        then=NONNEGATIVE.core + r",\text{ and more as }h\text{ is better}",
         parts={
-            "example": (
-                r"h=\tfrac12\|\cdot\|_{P^{-1}}^2\Rightarrow D_h(\phi,\psi)=\tfrac12\|\phi-"
-                r"\psi\|_{P^{-1}}^2"
-            ),
-            "nonnegative": r"D_h\ge0;\ =0\text{ iff }\phi=\psi\text{ for strictly convex }h",
+            "example": EXAMPLE,
+            "nonnegative": NONNEGATIVE,
             "strong": STRONG,
-            "duality": r"D_h(\phi_1,\phi_2)=D_{h^*}(z_2,z_1),\ z_i=\nabla h(\phi_i)",
+            "duality": DUALITY,
         },
     ),
     expected=Verdict("HOLDS", "PROVED"),
@@ -282,3 +297,44 @@ def stated_strong(run: Run, *, stated: Formula) -> None:
         run.stands(stated, at, slack=1e-12)
         if tight:
             run.attained(stated, at, tolerance=1e-12)
+
+
+@claim.check("exact", about="printed")
+def stated_quadratic(run: Run, *, stated: Formula) -> None:
+    """The library's quadratic map with P = diag(2, 1/2): its potential is the printed h, its
+    divergence the printed one.
+    """
+    x, y, metric = vector(1.0, -2.0), vector(0.3, 0.4), vector(2.0, 0.5)
+    h = built("quadratic", x, matrix={"phi": metric})
+    for a, b in ((x, y), (y, x)):
+        far, size = (float((v**2 / metric).sum().sqrt()) for v in (a - b, a))
+        run.stands(stated, {stated.left: float(divergence(h, a, b)), _FAR: far}, slack=1e-12)
+        found = float(h.potential(h.own(), {"phi": a}))
+        run.close(found, float(stated.terms["h"].subs(_SIZE, size)), tolerance=1e-12, what="h")
+
+
+@claim.check("exact", part="example")
+def stated_example(run: Run, *, stated: Formula) -> None:
+    """The same formula, read by the same check."""
+    stated_quadratic.function(run, stated=stated)
+
+
+@claim.check("property", part="nonnegative")
+def stated_sign(run: Run, *, stated: Formula) -> None:
+    """Divergences of four maps of the library, at near and equal arguments."""
+    x, y = vector(1.0, 2.0), vector(1.1, 1.7)
+    for slug in ("entropy", "hypentropy", "pnorm", "quadratic"):
+        for other in (x, y):
+            found = float(divergence(built(slug, x), x, other))
+            run.stands(stated, {stated.left: found}, slack=1e-15)
+
+
+@claim.check("exact", part="duality")
+def stated_duality(run: Run, *, stated: Formula) -> None:
+    """Both sides by the library's maps."""
+    x, y = vector(1.0, 2.0), vector(0.4, 1.7)
+    for slug in ("entropy", "pnorm"):
+        h = built(slug, x)
+        other = float(conjugate_divergence(h, dual(h, y), dual(h, x)))
+        at = {stated.left: float(divergence(h, x, y)), "D_{h^*}(z_2,z_1)": other}
+        run.stands(stated, at, slack=1e-12)

@@ -17,19 +17,35 @@ from torch import Tensor
 
 from mdtheory.maps.base import MirrorMap
 from proofs_check.claim import Claim, Formula, Statement, Verdict
+from proofs_check.formula import tex, value
 from proofs_check.run import Run
 from proofs_check.tools.models import built, vector
 from proofs_check.tools.strategies import for_all, seeds
-
-_BOUND = r"f(\phi)\le{\rm lin}(f,\psi)(\phi)+\tfrac1\alpha D_h(\phi,\psi)\quad\forall\phi,\psi"
 
 _ALPHA, _SIGMA, _L = sp.symbols(r"\alpha \sigma L", positive=True)
 SUFFICIENT = Formula(
     left=_ALPHA,
     relation="<=",
     right=_SIGMA / _L,
-    text=r"h\ \sigma\text{-s.c., }f\ L\text{-smooth: }{formula}=1/(L\,L_{h^*})"
-    r"\text{ suffices; sharp}",
+    text=r"h\ \sigma\text{-s.c., }f\ L\text{-smooth: }{formula}={other}\text{ suffices; sharp}",
+    terms={"other": 1 / (_L * sp.Symbol("L_{h^*}", positive=True))},
+)
+_BOUND = (
+    r"f(\phi)\le{\rm lin}(f,\psi)(\phi)+" + tex(1 / _ALPHA) + r"D_h(\phi,\psi)\quad\forall\phi,\psi"
+)
+_A, _B, _X = sp.symbols("a b x", positive=True)
+GAP = Formula(
+    left=sp.Symbol(r"{\rm lin}(f,\psi)+D_h/\alpha-f"),
+    relation="==",
+    right=sp.Symbol("D_h") / _ALPHA - sp.Symbol("D_f"),
+    text=r"\text{the gap is }{formula}:\text{ the bound holds iff }h/\alpha-f\text{ is convex}",
+)
+RELATIVE = Formula(
+    left=_ALPHA,
+    relation="<=",
+    right=1 / _B,
+    text=r"\text{without any }L\text{: }f={loss},\ h={h}\text{ in each coordinate, iff }{formula}",
+    terms={"loss": _A * _X - _B * sp.log(_X), "h": -sp.log(_X)},
 )
 
 claim = Claim(
@@ -44,18 +60,12 @@ claim = Claim(
         then=_BOUND,
         given={
             "domain": r"h,f\text{ differentiable on the same open convex set}",
-            "dominates": r"\tfrac1\alpha h-f\text{ convex}",
+            "dominates": tex(1 / _ALPHA) + r"h-f\text{ convex}",
         },
         parts={
-            "iff": (
-                r"\text{the gap is }D_{h/\alpha-f}:\text{ the bound holds iff }\tfrac1\alpha h-f"
-                r"\text{ is convex}"
-            ),
+            "iff": GAP,
             "sufficient": SUFFICIENT,
-            "relative": (
-                r"\text{without any }L\text{: }f=\sum a_ix_i-b_i\log x_i,\ h=-\sum\log x_i,"
-                r"\ \alpha\le1/\max b_i"
-            ),
+            "relative": RELATIVE,
         },
     ),
     expected=Verdict("NEEDS_CONDITIONS", "PROVED"),
@@ -217,3 +227,34 @@ def stated_rate(run: Run, *, stated: Formula) -> None:
             alpha = factor * sigma / big_l
             gap = sigma / alpha - big_l  # of h/alpha - f, a quadratic
             run.decides(stated, {r"\alpha": alpha, r"\sigma": sigma, "L": big_l}, bool(gap >= 0))
+        found = built("quadratic", vector(0.0), matrix=float(1 / sigma)).curvature({})[1]
+        run.close(
+            float(value(stated.terms["other"], {"L": big_l, "L_{h^*}": found})),
+            float(sigma / big_l),
+            tolerance=1e-12,
+            what="the same by L_{h*}",
+        )
+
+
+@claim.check("exact", part="iff")
+def stated_gap(run: Run, *, stated: Formula) -> None:
+    """f = x^4 and h = x^2 at rational pairs, all from the definitions."""
+    for x, y, alpha in ((3, 1, sp.Rational(1, 5)), (-2, 4, sp.Rational(3, 7))):
+        of_h = sp.Integer((x - y) ** 2)
+        of_f = sp.Integer(x**4 - y**4 - 4 * y**3 * (x - y))
+        gap = y**4 + 4 * y**3 * (x - y) + of_h / alpha - x**4
+        run.stands(stated, {stated.left: gap, "D_h": of_h, "D_f": of_f, r"\alpha": alpha})
+
+
+@claim.check("symbolic", part="relative")
+def stated_burg(run: Run, *, stated: Formula) -> None:
+    """The curvature of h/alpha - f for the printed two, times x^2, decides where the printed
+    condition says so; f has the slope a - b/x.
+    """
+    run.zero(sp.diff(stated.terms["loss"], _X) - (_A - _B / _X), "slope of f")
+    whole = stated.terms["h"] / _ALPHA - stated.terms["loss"]
+    bend = sp.simplify(sp.diff(whole, _X, 2) * _X**2)
+    for b in (sp.Rational(1, 2), sp.Integer(3)):
+        for share in (sp.Rational(2, 5), sp.Rational(3, 4), 1, sp.Rational(11, 10), 4):
+            here = bend.subs({_ALPHA: share / b, _B: b})
+            run.decides(stated, {r"\alpha": share / b, "b": b}, bool(here >= 0))

@@ -21,21 +21,23 @@ from torch import Tensor
 from mdtheory import descend
 from mdtheory.maps.base import MirrorMap
 from proofs_check.claim import Claim, Formula, Statement, Verdict
+from proofs_check.formula import tex
 from proofs_check.run import Run
 from proofs_check.tools.models import FromPotential, built, dual, mirror, vector
 from proofs_check.tools.strategies import for_all, seeds
-
-_CLOSED = (
-    r"\arg\min_\phi{\rm lin}(f,\phi^{k-1})(\phi)+\tfrac1\alpha D_h(\phi,\phi^{k-1})"
-    r"=\nabla h^*(\nabla h(\phi^{k-1})-\alpha\nabla f(\phi^{k-1}))"
-)
 
 _ALPHA = sp.Symbol(r"\alpha", positive=True)
 DUAL = Formula(
     left=sp.Symbol("z"),
     relation="==",
     right=sp.Symbol(r"\nabla h(\psi)") - _ALPHA * sp.Symbol("u"),
-    text=r"\text{it is}=\tfrac1\alpha[h(\phi)-\langle z,\phi\rangle]+\text{const},\ {formula}",
+    text=r"\text{it is }{weight}[h(\phi)-\langle z,\phi\rangle]+\text{const},\ {formula}",
+    terms={"weight": 1 / _ALPHA},
+)
+_CLOSED = (
+    r"\arg\min_\phi{\rm lin}(f,\phi^{k-1})(\phi)+"
+    + tex(DUAL.terms["weight"])
+    + r"D_h(\phi,\phi^{k-1})=\nabla h^*(\nabla h(\phi^{k-1})-\alpha\nabla f(\phi^{k-1}))"
 )
 
 claim = Claim(
@@ -187,3 +189,8 @@ def stated_dual_point(run: Run, *, stated: Formula) -> None:
             for z, before, slope in zip(after, dual(h, psi), u, strict=True):
                 at = {"z": float(z), r"\nabla h(\psi)": float(before), "u": float(slope)}
                 run.stands(stated, {**at, r"\alpha": alpha}, slack=1e-10)
+    x, y, u, z = 3, 1, 2, sp.Symbol("z")  # h = x^2/2 in rationals
+    weight, dual_point = stated.terms["weight"], y - _ALPHA * u
+    surrogate = u * (z - y) + (z - y) ** 2 / (2 * _ALPHA)
+    rest = surrogate - weight * (z**2 / 2 - dual_point * z)
+    run.zero(sp.simplify(rest.subs(z, x) - rest.subs(z, 0)), "the two differ by a constant")

@@ -33,6 +33,20 @@ CONSTANT = Formula(
     text=r"{formula},\text{ attained by }{attaining}\,\|\cdot\|^2",
     terms={"attaining": _SIGMA / 2},
 )
+_X, _Z = sp.symbols("x z", positive=True)
+COCOERCIVE = Formula(
+    left=sp.Symbol(r"\langle\nabla h^*(z)-\nabla h^*(z'),z-z'\rangle"),
+    relation=">=",
+    right=_SIGMA * sp.Symbol(r"\|\nabla h^*(z)-\nabla h^*(z')\|", positive=True) ** 2,
+)
+NEEDED = Formula(
+    left=sp.Symbol(r"\nabla h^*(z)"),
+    relation="==",
+    right=_Z ** sp.Rational(1, 3),
+    text=r"\text{fails without it: }h={h}\text{ has }{formula}\text{; softplus has }h^*=\infty"
+    r"\text{ at }z={far}",
+    terms={"h": _X**4 / 4, "far": sp.Integer(2)},
+)
 
 claim = Claim(
     id="C20",
@@ -43,18 +57,8 @@ claim = Claim(
     ),
     amended=Statement(
         given={"strong": r"h\text{ proper, closed, }\sigma\text{-strongly convex}"},
-        then=_SMOOTH + r",\ L_{h^*}=1/\sigma",
-        parts={
-            "cocoercive": (
-                r"\langle\nabla h^*(z)-\nabla h^*(z'),z-z'\rangle\ge\sigma\|\nabla "
-                r"h^*(z)-\nabla h^*(z')\|^2"
-            ),
-            "constant": CONSTANT,
-            "needed": (
-                r"\text{fails without it: }x^4/4\ (\nabla h^*=z^{1/3}),\text{ softplus "
-                r"}(h^*(2)=+\infty)"
-            ),
-        },
+        then=_SMOOTH + r",\ " + CONSTANT.core,
+        parts={"cocoercive": COCOERCIVE, "constant": CONSTANT, "needed": NEEDED},
         scopes={"constant": "exists", "needed": "exists"},
     ),
     expected=Verdict("HOLDS", "PROVED"),
@@ -219,3 +223,27 @@ def stated_constant(run: Run, *, stated: Formula) -> None:
         run.stands(stated, {stated.left: slope, r"\sigma": sigma}, slack=1e-9)
         found = built("quadratic", vector(0.0), matrix=1 / sigma).curvature({})[1]
         run.stands(stated, {stated.left: float(found), r"\sigma": sigma}, slack=1e-12)
+
+
+@claim.check("exact", part="cocoercive")
+def stated_cocoercive(run: Run, *, stated: Formula) -> None:
+    """The library's map of diag(1/sigma, 1/2): attained along the first axis, strict along the
+    other.
+    """
+    h = built("quadratic", vector(0.0, 0.0), matrix={"phi": vector(4.0, 0.5)})
+    for step, tight in ((vector(0.5, 0.0), True), (vector(0.0, 2.0), False)):
+        change = point(h, step) - point(h, vector(0.0, 0.0))
+        at = {stated.left: float(change @ step), r"\sigma": 0.25}
+        at[r"\|\nabla h^*(z)-\nabla h^*(z')\|"] = float(change.norm())
+        run.stands(stated, at, slack=1e-12)
+        if tight:
+            run.attained(stated, at, tolerance=1e-12)
+
+
+@claim.check("exact", part="needed")
+def stated_counterexamples(run: Run, *, stated: Formula) -> None:
+    """h' = z solved for the printed h; and z x - softplus(x) has no bound at the printed z."""
+    run.zero(sp.diff(stated.terms["h"], _X).subs(_X, stated.right) - _Z, "grad h at grad h*")
+    run.stands(stated, {stated.left: sp.Integer(2), "z": 8})
+    growth = stated.terms["far"] * _X - sp.log(1 + sp.exp(_X))
+    run.that(sp.limit(growth, _X, sp.oo) is sp.oo, "h* is infinite there")

@@ -36,6 +36,22 @@ QUARTIC = Formula(
     r"\text{ supercoercive suffices}",
     terms={"h": _X**4 / 4},
 )
+SOFTPLUS = Formula(
+    left=sp.Symbol(r"\sup\nabla h"),
+    relation="==",
+    right=sp.Integer(1),
+    text=r"\text{strict convexity alone: softplus has }{formula},\ \inf\nabla h={low};"
+    r"\ z-\alpha u\text{ can leave the range}",
+    terms={"low": sp.Integer(0)},
+)
+SOFT_THRESHOLD = Formula(
+    left=sp.Symbol(r"\nabla h^*(z)"),
+    relation="==",
+    right=_Z - 1,
+    text=r"\text{s.c. but not }C^1:\ h=|x|+{square}:\ {formula}\text{ beyond the kink and zero in "
+    r"it, not injective}",
+    terms={"square": _X**2 / 2},
+)
 
 claim = Claim(
     id="C21",
@@ -50,14 +66,8 @@ claim = Claim(
                 r"\nabla h^*(\nabla h(\phi))=\phi,\ \nabla h(\nabla h^*(z))=z\ \forall"
                 r"\phi,z"
             ),
-            "softplus": (
-                r"\text{strict convexity alone: softplus, }\nabla h(\mathbb R)=(0,1);\ z-"
-                r"\alpha u\text{ can leave it}"
-            ),
-            "smooth": (
-                r"\text{s.c. but not }C^1:\ |x|+\tfrac{x^2}2\text{ has the soft threshold, "
-                r"not injective}"
-            ),
+            "softplus": SOFTPLUS,
+            "smooth": SOFT_THRESHOLD,
             "not_necessary": QUARTIC,
         },
         scopes={"softplus": "exists", "smooth": "exists", "not_necessary": "exists"},
@@ -252,3 +262,28 @@ def stated_inverse(run: Run, *, stated: Formula) -> None:
     for z in (0.5, 8.0, 27.0):
         found = conjugate_point(lambda v: h(abs(v)), z)
         run.stands(stated, {stated.left: found, "z": z}, slack=1e-6)
+
+
+@claim.check("exact", part="softplus")
+def stated_range(run: Run, *, stated: Formula) -> None:
+    """Both limits of the slope of softplus, exactly."""
+    t = sp.Symbol("t", real=True)
+    slope = sp.diff(sp.log(1 + sp.exp(t)), t)
+    run.stands(stated, {stated.left: sp.limit(slope, t, sp.oo)})
+    run.zero(sp.limit(slope, t, -sp.oo) - stated.terms["low"], "the infimum")
+
+
+@claim.check("exact", part="smooth")
+def stated_threshold(run: Run, *, stated: Formula) -> None:
+    """The slope of the printed h beyond the kink, at the printed point; the search finds the same,
+    and zero inside.
+    """
+    whole = _X + stated.terms["square"]
+    run.zero(sp.diff(whole, _X).subs(_X, stated.right) - _Z, "grad h at grad h*")
+    square = sp.lambdify(_X, stated.terms["square"])
+    for z in (1.5, 3.0, 0.5):
+        found = conjugate_point(lambda v: abs(v) + square(abs(v)), z)
+        if z > 1:
+            run.stands(stated, {stated.left: found, "z": z}, slack=1e-6)
+        else:
+            run.close(found, 0.0, tolerance=1e-6, what="inside the kink")

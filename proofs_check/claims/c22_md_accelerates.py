@@ -21,6 +21,7 @@ from mdtheory import descend
 from mdtheory.core.types import Params
 from mdtheory.maps.base import MirrorMap
 from proofs_check.claim import Claim, Formula, Statement, Verdict
+from proofs_check.claims.c07_rates import MIRROR, VALUE
 from proofs_check.run import Run
 from proofs_check.tools import sdp
 from proofs_check.tools.models import FromPotential, dual, mirror, vector
@@ -31,9 +32,43 @@ RATE = Formula(
     left=sp.Symbol(r"\phi^K"),
     relation="==",
     right=2 ** (-_K / 3),
-    text=r"f={loss}\text{ from }1:\text{ GD is }\Theta(K^{-1/2});\ h=f\text{ with }"
+    text=r"f={loss}\text{ from one}:\text{ GD is }\Theta(K^{{order}});\ h=f\text{ with }"
     r"\alpha={rate}\text{ gives }{formula}",
-    terms={"loss": sp.Symbol("x", positive=True) ** 4 / 4, "rate": sp.Rational(1, 2)},
+    terms={
+        "loss": sp.Symbol("x", positive=True) ** 4 / 4,
+        "rate": sp.Rational(1, 2),
+        "order": -sp.Rational(1, 2),
+    },
+)
+_X = sp.Symbol("x", positive=True)
+_ALPHA = sp.Symbol(r"\alpha", positive=True)
+ONE_STEP = Formula(
+    left=sp.Symbol("z^1"),
+    relation="==",
+    right=(1 - _ALPHA) * sp.Symbol(r"\nabla f(\phi^0)"),
+    text=r"h=f\text{ s.c.: }{formula},\text{ so }\phi^1=\arg\min f\text{ at }\alpha={rate}",
+    terms={"rate": sp.Integer(1)},
+)
+CONSTANT = Formula(
+    left=sp.Symbol(r"L\,D_h(x^*,\phi^0)", real=True),
+    relation="<",
+    right=sp.Symbol(r"L_{\rm Eucl}", positive=True) * sp.Symbol("D", positive=True) ** 2 / 2,
+    text=r"\text{there are }h,f\text{ with }{formula}",
+)
+WORST = Formula(
+    left=sp.Symbol(r"\rho_K"),
+    relation="==",
+    right=2 + 1 / _K,
+    text=r"\sup_{f,h}(f(\phi^K)-f^*)=LD_h/K,\text{ and at }h={h}\text{ that is }\rho_K\text{ times "
+    r"GD's, }{formula}",
+    terms={"h": sp.Symbol(r"\|\cdot\|", positive=True) ** 2 / 2},
+)
+BAD = Formula(
+    left=sp.Symbol(r"\phi^k/\phi^{k-1}"),
+    relation="==",
+    right=sp.Rational(99, 100),
+    text=r"h={h}\text{ on }{loss}:\ {formula},\text{ where GD needs one step}",
+    terms={"h": 50 * _X**2, "loss": _X**2 / 2},
 )
 
 claim = Claim(
@@ -47,18 +82,15 @@ claim = Claim(
     amended=Statement(
         then=_FASTER,
         parts={
-            "one_step": r"h=f\text{ s.c.},\ \alpha=1:\ \phi^1=\arg\min f",
+            "one_step": ONE_STEP,
             "rate": RATE,
-            "constant": r"LD_h(x^*,\phi^0)\text{ can be below }\tfrac12L_{\rm Eucl}D^2",
-            "worst": (
-                r"\sup_{f,h}(f(\phi^K)-f^*)=LD_h/K:\text{ a factor }2+\tfrac1K\text{ above "
-                r"GD's at }h=\tfrac12\|\cdot\|^2"
-            ),
-            "bad": r"h=50x^2\text{ on }x^2/2:\text{ factor }0.99\text{ per step, against one step}",
+            "constant": CONSTANT,
+            "worst": WORST,
+            "bad": BAD,
         },
         given={
             "h": r"h\text{ strongly convex, the panel's only condition on }h",
-            "fits": r"h\text{ fits }f:\ L\,D_h(x^*,\phi^0)<\tfrac12L_{\rm Eucl}D^2",
+            "fits": r"h\text{ fits }f:\ " + CONSTANT.core,
         },
         scopes={"rate": "instance", "constant": "exists", "bad": "instance"},
     ),
@@ -268,3 +300,51 @@ def stated_contraction(run: Run, *, stated: Formula) -> None:
             Quartic(), lambda v: 0.25 * (v**4).sum(), vector(1.0), alpha=alpha, n_steps=k
         )
         run.stands(stated, {stated.left: float(end), "K": k}, slack=1e-12)
+    near, far = (
+        float(descend(lambda v: (v**4).sum() / 4, vector(1.0), task_lr=1 / 3, n_steps=k)[-1])
+        for k in (250, 1000)
+    )
+    order = math.log(far / near) / math.log(4)
+    run.close(order, float(stated.terms["order"]), tolerance=1e-2, what="order of GD")
+
+
+@claim.check("exact", part="one_step")
+def stated_newton(run: Run, *, stated: Formula) -> None:
+    """The dual point of the library's mirror descent with h = f after one step, at two rates."""
+    start = vector(3.0, 2.0)
+    h, slope = FromPotential(valley), torch.func.grad(valley)(start)
+    for alpha in (0.25, 0.5):
+        end = dual(h, mirrored(h, valley, start, alpha=alpha, n_steps=1))
+        for z, u in zip(end, slope, strict=True):
+            at = {stated.left: float(z), r"\alpha": alpha, r"\nabla f(\phi^0)": float(u)}
+            run.stands(stated, at, slack=1e-8)
+    run.zero(stated.right.subs(_ALPHA, stated.terms["rate"]), "z^1 at the printed rate")
+
+
+@claim.check("exact", part="constant")
+def stated_constants(run: Run, *, stated: Formula) -> None:
+    """h = f = x^4/4 on [0, 1/2]: D_h by the library, the Euclidean constant by calculus."""
+    far = vector(0.5)
+    found = float(Quartic().bregman({}, {"phi": vector(0.0)}, {"phi": far}))
+    steep = sp.maximum(sp.diff(_X**4 / 4, _X, 2), _X, sp.Interval(0, sp.Rational(1, 2)))
+    run.that(stated.holds({stated.left: found, r"L_{\rm Eucl}": steep, "D": 0.5}), "the example")
+
+
+@claim.check(
+    "symbolic", part="worst", rests_on="drori2014performance for GD's own constant at every K"
+)
+def stated_factor(run: Run, *, stated: Formula) -> None:
+    """C07's two printed worst cases, divided: MD's at the printed h by GD's own."""
+    size, d = next(iter(stated.terms["h"].free_symbols)), sp.Symbol("D", positive=True)
+    divergence = next(one for one in MIRROR.right.free_symbols if one.name.startswith("D_h"))
+    mirror_bound = MIRROR.right.subs(divergence, stated.terms["h"].subs(size, d))
+    run.zero(sp.simplify(mirror_bound / VALUE.right) - stated.right, "the ratio")
+
+
+@claim.check("exact", part="bad")
+def stated_slowness(run: Run, *, stated: Formula) -> None:
+    """h' at the next point is h' - f' of the printed two, solved."""
+    after = sp.Symbol("y", positive=True)
+    slope = sp.diff(stated.terms["h"], _X)
+    (end,) = sp.solve(slope.subs(_X, after) - slope + sp.diff(stated.terms["loss"], _X), after)
+    run.stands(stated, {stated.left: sp.simplify(end / _X)})

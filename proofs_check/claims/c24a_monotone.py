@@ -23,6 +23,14 @@ COCOERCIVE = Formula(
     relation=">=",
     right=sp.Symbol(r"\|\nabla h^*(z)-\nabla h^*(z')\|", positive=True) ** 2 / _L,
 )
+COORDINATES = Formula(
+    left=sp.Symbol(r"\partial_2h^*(z+e_1)-\partial_2h^*(z)"),
+    relation="==",
+    right=-sp.Rational(9, 10),
+    text=r"h^*={half}z^\top\begin{psmallmatrix}1&{coupling}\\{coupling}&1\end{psmallmatrix}z:\ "
+    r"{formula}",
+    terms={"half": sp.Rational(1, 2), "coupling": -sp.Rational(9, 10)},
+)
 
 claim = Claim(
     id="C24a",
@@ -34,15 +42,9 @@ claim = Claim(
     ),
     amended=Statement(
         given={"p1": r"h^*\text{ convex and }L\text{-smooth (P1)}"},
-        then=(
-            r"\nabla h^*\text{ is monotone, }\tfrac1L\text{-cocoercive, }L\text{-Lipschitz; not "
-            r"coordinatewise increasing}"
-        ),
-        parts={
-            "cocoercive": COCOERCIVE,
-            "coordinates": r"h^*=\tfrac12z^\top\begin{psmallmatrix}1&-.9\\-.9&1\end{psmallmatrix}z"
-            r"\text{ decreases }\partial_2h^*\text{ along }z_1",
-        },
+        then=r"\nabla h^*\text{ is monotone, cocoercive and Lipschitz with the same }L\text{; not "
+        r"coordinatewise increasing}",
+        parts={"cocoercive": COCOERCIVE, "coordinates": COORDINATES},
         scopes={"coordinates": "exists"},
     ),
     expected=Verdict("HOLDS", "PROVED"),
@@ -161,3 +163,16 @@ def stated_bound(run: Run, *, stated: Formula) -> None:
         run.stands(stated, at, slack=1e-12)
         if tight:
             run.attained(stated, at, tolerance=1e-12)
+
+
+@claim.check("exact", part="coordinates")
+def stated_coordinates(run: Run, *, stated: Formula) -> None:
+    """The printed quadratic, differentiated; and the library's map with its matrix."""
+    a, b = sp.symbols("a b")
+    half, c = stated.terms["half"], stated.terms["coupling"]
+    slope = sp.diff(half * (a**2 + 2 * c * a * b + b**2), b)
+    run.stands(stated, {stated.left: sp.expand(slope.subs(a, a + 1) - slope)})
+    metric = torch.tensor([[1.0, float(c)], [float(c), 1.0]], dtype=torch.float64)
+    h = built("quadratic", vector(0.0, 0.0), matrix={"phi": metric})
+    change = point(h, vector(1.0, 0.0)) - point(h, vector(0.0, 0.0))
+    run.stands(stated, {stated.left: float(change[1])}, slack=1e-12)

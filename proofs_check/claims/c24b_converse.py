@@ -34,6 +34,12 @@ CYCLIC = Formula(
     right=-sp.Symbol(r"\sum_iD_{h^*}(z_{i+1},z_i)", nonnegative=True),
     text=r"g=\nabla h^*,\ h^*\text{ convex}\Rightarrow{formula}\text{, not positive, on cycles}",
 )
+SYMMETRIC = Formula(
+    left=sp.Symbol(r"\lambda_{\min}(J_g)", real=True),
+    relation=">=",
+    right=sp.Integer(0),
+    text=r"g\in C^1:\ g=\nabla h^*\text{ for a convex }h^*\iff J_g=J_g^\top,\ {formula}",
+)
 
 claim = Claim(
     id="C24b",
@@ -53,7 +59,7 @@ claim = Claim(
         ),
         parts={
             "cyclic": CYCLIC,
-            "sym": r"g\in C^1:\ g=\nabla h^*\text{ for a convex }h^*\iff J_g=J_g^\top\succeq0",
+            "sym": SYMMETRIC,
             "line": r"d=1:\text{ the converse is true}",
         },
     ),
@@ -275,3 +281,17 @@ def stated_cycles(run: Run, *, stated: Formula) -> None:
                 total += values[1] - values[0] - float(point(h, here) @ (there - here))
             at = {stated.left: cycle_sum(h, corners), r"\sum_iD_{h^*}(z_{i+1},z_i)": total}
             run.stands(stated, at, slack=1e-9)
+
+
+@claim.check("exact", part="sym")
+def stated_symmetric(run: Run, *, stated: Formula) -> None:
+    """Three symmetric J: whether z^T J z/2 lies above its tangents on a grid, against the printed
+    condition.
+    """
+    grid = torch.linspace(-1, 1, 9, dtype=torch.float64)
+    points = torch.cartesian_prod(grid, grid)
+    for rows in ([[0.5, 0.2], [0.2, 0.3]], [[1.0, 1.5], [1.5, 1.0]], [[0.3, 0.0], [0.0, 0.0]]):
+        j = torch.tensor(rows, dtype=torch.float64)
+        excess = ((points @ j) * points).sum(1) / 2
+        least = float(torch.linalg.eigvalsh(j)[0])
+        run.decides(stated, {stated.left: least}, bool(excess.min() >= -1e-15))

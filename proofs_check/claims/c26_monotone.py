@@ -28,6 +28,20 @@ from proofs_check.tools.intervals import Box, Certificate, UndecidedError, certi
 from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import for_all, seeds
 
+P_FUNCTION = Formula(
+    left=sp.Symbol(r"\max_c(z_c-z'_c)(g_c(z)-g_c(z'))", real=True),
+    relation=">",
+    right=sp.Integer(0),
+    text=r"{formula}\text{ for }z\ne z'",
+)
+CONSTANT = Formula(
+    left=sp.Symbol(r"\langle g(z)-g(z'),\Delta\rangle"),
+    relation="==",
+    right=sp.Symbol(r"\langle D\Delta,\Delta\rangle")
+    + sp.Symbol(r"\langle\mu(z)-\mu(z'),\Delta\rangle"),
+    text=r"s\text{ constant: }{formula}",
+)
+
 claim = Claim(
     id="C26",
     title="Lemma: for any partition g is increasing",
@@ -43,10 +57,8 @@ claim = Claim(
             r"Dz+\mu(z)\text{ is}"
         ),
         parts={
-            "p_function": r"\max_c(z_c-z'_c)(g_c(z)-g_c(z'))>0\text{ for }z\ne z'",
-            "constant": r"s\text{ constant: }\langle g(z)-g(z'),\Delta\rangle=\langle D\Delta,"
-            r"\Delta\rangle"
-            r"+\langle\mu(z)-\mu(z'),\Delta\rangle",
+            "p_function": P_FUNCTION,
+            "constant": CONSTANT,
             "shift": SHIFT,
             "strip": STRIP,
         },
@@ -297,3 +309,25 @@ def stated_threshold(run: Run, *, stated: Formula) -> None:
 def stated_radius(run: Run, *, stated: Formula) -> None:
     """T2's statement, read by T2's check."""
     stated_strip.function(run, stated=stated)
+
+
+@claim.check("property", part="p_function")
+def stated_products(run: Run, *, stated: Formula) -> None:
+    """The library's gated map between points with equal and with unequal first blocks."""
+    map = iaf.gated()
+    for z, other in (((0.3, 0.1), (0.3, -0.2)), ((0.5, 3.0), (-0.5, 4.0))):
+        gap = vector(*z) - vector(*other)
+        products = gap * (map.at(vector(*z)) - map.at(vector(*other)))
+        run.stands(stated, {stated.left: float(products.max())})
+
+
+@claim.check("exact", part="constant")
+def stated_split(run: Run, *, stated: Formula) -> None:
+    """The library's linear shift s = 1/2, mu_2 = 3 z_1, at two pairs."""
+    map = iaf.shifted(3.0)
+    for z, other in (((1.0, 2.0), (0.0, -1.0)), ((0.5, -2.0), (2.0, 0.0))):
+        gap = vector(*z) - vector(*other)
+        at = {stated.left: iaf.inner(map, vector(*other), vector(*z))}
+        at[r"\langle D\Delta,\Delta\rangle"] = 0.5 * float(gap @ gap)
+        at[r"\langle\mu(z)-\mu(z'),\Delta\rangle"] = 3.0 * float(gap[0] * gap[1])
+        run.stands(stated, at, slack=1e-12)

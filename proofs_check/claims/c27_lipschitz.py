@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import sympy as sp
 import torch
 
@@ -37,6 +38,12 @@ CONSTANT = Formula(
     right=(sp.Symbol(r"\max s", positive=True) + sp.Symbol(r"\mathrm{Lip}(\mu)")) * _STEP,
     text=r"s\text{ constant: }{formula}",
 )
+LOCAL = Formula(
+    left=sp.Symbol(r"\mathrm{Lip}(g)"),
+    relation="<=",
+    right=sp.Symbol(r"\|M\|_2", positive=True),
+    text=r"\text{on the box of radii }R_i:\ {formula},\ M\text{ of T4}",
+)
 
 claim = Claim(
     id="C27",
@@ -53,7 +60,7 @@ claim = Claim(
         r"\text{ on bounded sets, with T4's constant}",
         parts={
             "constant": CONSTANT,
-            "local": r"|z_c|\le R_i:\ \mathrm{Lip}(g)\le\|M\|_2\ (T4)",
+            "local": LOCAL,
         },
     ),
     expected=Verdict("FALSE", "PROVED"),
@@ -316,3 +323,20 @@ def stated_constant(run: Run, *, stated: Formula) -> None:
         run.stands(stated, at, slack=1e-12)
         if slope != 1.0:
             run.attained(stated, at, tolerance=1e-2)
+
+
+@claim.check("exact", part="local")
+def stated_local(run: Run, *, stated: Formula) -> None:
+    """Linear shifts of the library attain T4's norm; the gated map lies below it on its box."""
+    for slope in (0.5, 3.0):
+        m = t4_local_lipschitz.local_matrix(
+            radius=1.0, top=[0.5, 0.5], bend=0.25, scales=0.0, shifts=slope
+        )
+        found = iaf.norm(iaf.shifted(slope).jacobian(vector(0.0, 0.0)))
+        at = {stated.left: found, r"\|M\|_2": float(np.linalg.norm(m, 2))}
+        run.attained(stated, at, tolerance=1e-12)
+    m = t4_local_lipschitz.local_matrix(
+        radius=4.0, top=[0.5, 1.0], bend=0.25, scales=1.0, shifts=0.0
+    )
+    found = iaf.norm(iaf.gated().jacobian(vector(2.0, 4.0)))
+    run.stands(stated, {stated.left: found, r"\|M\|_2": float(np.linalg.norm(m, 2))})

@@ -20,6 +20,7 @@ from torch import Tensor
 from mdtheory import descend
 from mdtheory.geometry.base import Geometry, geometries
 from proofs_check.claim import Claim, Formula, Statement, Verdict
+from proofs_check.claims.t3_integrable import POTENTIAL, stated_potential
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.iaf import Flat
@@ -53,7 +54,7 @@ claim = Claim(
         ),
         parts={
             "only_if": r"\text{the circulation vanishes only for constant conditioners}",
-            "if": r"\text{constant: }h^*=\sum_c\tfrac{s_c}2z_c^2+\mu_cz_c",
+            "if": POTENTIAL,
             "metasgd": METASGD,
             "preconditioner": (
                 r"\text{no fixed }Q\succ0\text{ makes }JQ\text{ symmetric for a live "
@@ -244,3 +245,9 @@ def stated_step(run: Run, *, stated: Formula) -> None:
             at = {stated.left: float(new), r"\phi^{k-1}_c": float(old), "s_c": s}
             at |= {r"\alpha": 0.25, r"\partial_cf(\phi^{k-1})": float(slope)}
             run.stands(stated, at, slack=1e-12)
+
+
+@claim.check("symbolic", part="if")
+def stated_potential_of_t3(run: Run, *, stated: Formula) -> None:
+    """T3's statement, read by T3's check."""
+    stated_potential.function(run, stated=stated)

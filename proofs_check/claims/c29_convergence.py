@@ -22,23 +22,15 @@ from torch import Tensor
 from mdtheory import descend
 from mdtheory.geometry.base import Geometry
 from proofs_check.claim import Claim, Formula, Statement, Verdict
-from proofs_check.claims import t6_descent
+from proofs_check.claims import t6_descent, t6_statement
+from proofs_check.claims.t6_descent import DESCENT, RATE
+from proofs_check.formula import tex
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.iaf import Flat
 from proofs_check.tools.models import vector
 from proofs_check.tools.quoting import quoted
 from proofs_check.tools.strategies import for_all, numbers, seeds
-
-_M, _BIG_M, _L, _DELTA = sp.symbols(r"m M L \Delta_0", positive=True)
-_K = sp.Symbol("K", integer=True, positive=True)
-RATE = Formula(
-    left=sp.Symbol(r"\min_{k<K}\|\nabla f(\phi^k)\|^2"),
-    relation="<=",
-    right=2 * _L * _BIG_M**2 * _DELTA / (_M**2 * _K),
-    text=r"{formula}\text{ at }{given}",
-    given={"rate": sp.Eq(sp.Symbol(r"\alpha", positive=True), _M / (_L * _BIG_M**2))},
-)
 
 claim = Claim(
     id="C29",
@@ -58,14 +50,13 @@ claim = Claim(
         given={
             "loss": r"f\ L\text{-smooth, bounded below}",
             "map": r"g\ m\text{-strongly monotone and }M\text{-Lipschitz along the steps}",
-            "rate": r"\alpha<\tfrac{2m}{LM^2}",
+            "rate": r"\alpha<" + tex(DESCENT.terms["largest"]),
         },
-        then=r"f(\phi^k)\text{ decreases, and }\min_{k<K}\|\nabla f(\phi^k)\|^2\le\tfrac{2LM^2"
-        r"\Delta_0}{m^2K}"
-        r"\text{ at }\alpha=\tfrac m{LM^2}; \text{ without monotonicity it can diverge for every }"
-        r"\alpha",
+        then=r"f(\phi^k)\text{ decreases, and }"
+        + RATE.core
+        + r"\text{ at the best rate; without monotonicity it can diverge for every }\alpha",
         parts={
-            "descent": r"f(\phi^+)\le f(\phi)-\alpha(m-\tfrac{\alpha LM^2}2)\|\nabla f(\phi)\|^2",
+            "descent": DESCENT,
             "rate": RATE,
             "necessary": r"\text{no condition on }\alpha\text{ alone suffices}",
         },
@@ -301,24 +292,13 @@ def multipliers_of_t6(run: Run, *, wrong: bool = False) -> None:
 multipliers_of_t6.mutant("T6's own first mutant", wrong=True)
 
 
+@claim.check("exact", part="descent")
+def stated_descent(run: Run, *, stated: Formula) -> None:
+    """T6's statement, read by T6's check."""
+    t6_statement.stated_descent.function(run, stated=stated)
+
+
 @claim.check("symbolic", part="rate")
 def stated_rate(run: Run, *, stated: Formula) -> None:
-    """K times the decrease alpha (m - alpha L M^2/2) at alpha = m/(LM^2), solved; the library's
-    rotation stays below it at that rate, and above it at a hundredth.
-    """
-    least = sp.Symbol("g", positive=True)
-    alpha = _M / (_L * _BIG_M**2)
-    decrease = alpha * (_M - alpha * _L * _BIG_M**2 / 2)
-    (largest,) = sp.solve(_K * decrease * least - _DELTA, least)
-    run.zero(largest - stated.right, "the largest minimum that the telescope allows")
-    m, b, big_l = 0.5, 0.5, 2.0
-    map = iaf.flat(iaf.Linear(torch.tensor([[m, -b], [b, m]], dtype=torch.float64)), 2)
-    f = lambda phi: big_l / 2 * phi @ phi  # noqa: E731
-    for share in (1.0, 0.01):
-        alpha = share * m / (big_l * (m**2 + b**2))
-        how = {"task_lr": alpha, "n_steps": 12, "geometry": Geometry(map=map.map)}
-        points = descend(f, vector(1.0, 2.0), **how)
-        least = min(float(torch.func.grad(f)(point).square().sum()) for point in points[:12])
-        at = {stated.left: least, "L": big_l, "m": m, "M": sp.sqrt(sp.Rational(1, 2)), "K": 12}
-        at |= {r"\alpha": sp.nsimplify(alpha), r"\Delta_0": float(f(points[0]))}
-        run.stands(stated, at)
+    """T6's statement, read by T6's check."""
+    t6_statement.stated_rate.function(run, stated=stated)

@@ -38,8 +38,20 @@ DISTANCE = Formula(
     left=sp.Symbol(r"{\rm dist}"),
     relation="<=",
     right=sp.Symbol(r"\|\nabla f\|", positive=True) / _MU,
-    text=r"f=\tfrac18x^8:\ |f'(0.3)|=2.2\cdot10^{-4}\text{ at distance }0.3;\ "
-    r"\|\nabla f\|\ge\mu\,{\rm dist}\Rightarrow{formula},\text{ tight}",
+    text=r"f={loss}:\ |f'({point})|={slope}\text{ at distance }{point}\text{; under an error bound "
+    r"}{formula},\text{ tight}",
+    terms={
+        "loss": sp.Symbol("x", positive=True) ** 8 / 8,
+        "point": sp.Rational(3, 10),
+        "slope": sp.Rational(3, 10) ** 7,
+    },
+)
+MOVED = Formula(
+    left=sp.Symbol(r"\|\phi^k-\phi^{k-1}\|"),
+    relation="==",
+    right=sp.Symbol(r"\alpha", positive=True) * sp.Symbol(r"\|\nabla f\|", positive=True),
+    text=r"\text{after }K\text{ steps the measured }\|\nabla f\|\text{ is far from zero; for MAML }"
+    r"{formula}",
 )
 
 claim = Claim(
@@ -68,8 +80,7 @@ claim = Claim(
                 r"\text{own starts differ before any step; from }z^0=g^{-1}(\phi^0)\text{ all "
                 r"methods start alike}"
             ),
-            "far": r"\text{after }K\text{ steps the measured }\|\nabla f\|\text{ is far from }0;\ "
-            r"\|\phi^k-\phi^{k-1}\|=\alpha\|\nabla f\|\text{ for MAML}",
+            "far": MOVED,
         },
         scopes={"gap": "exists"},
     ),
@@ -416,3 +427,15 @@ def stated_distance(run: Run, *, stated: Formula) -> None:
             run.stands(stated, at, slack=1e-14)
             if steeper == 1.0:
                 run.attained(stated, at, tolerance=1e-12)
+    x, point = sp.Symbol("x", positive=True), stated.terms["point"]
+    slope = sp.diff(stated.terms["loss"], x).subs(x, point)
+    run.zero(slope - stated.terms["slope"], "the slope at the printed point")
+
+
+@claim.check("exact", part="far")
+def stated_move(run: Run, *, stated: Formula) -> None:
+    """MAML's steps on x^4/4 at two rates."""
+    for alpha, start in ((0.1, 0.5), (0.3, 1.2)):
+        end = descend(lambda v: (v**4).sum() / 4, vector(start), task_lr=alpha, n_steps=1)[-1]
+        at = {stated.left: abs(float(end) - start), r"\alpha": alpha, r"\|\nabla f\|": start**3}
+        run.stands(stated, at, slack=1e-12)

@@ -21,6 +21,7 @@ from mdtheory.geometry.base import geometries
 from mdtheory.inner.estimators import estimators
 from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.claims.c30_outlook import fixed_steps_stay_away
+from proofs_check.formula import tex
 from proofs_check.run import Run
 from proofs_check.tools.models import problem_of, vector
 
@@ -33,9 +34,19 @@ STEPS = Formula(
     left=sp.Symbol("R", positive=True),
     relation=">=",
     right=4 * _L * _GAP / _EPS**2,
-    text=r"{formula}\text{ meta-steps of }1/L_F\text{ suffice}",
+    text=r"{formula}\text{ meta-steps of }{rate}\text{ suffice}",
+    terms={"rate": 1 / _L},
 )
 _ALPHA, _THETA = sp.Symbol(r"\alpha", positive=True), sp.Symbol(r"\theta")
+_P, _PHI = sp.symbols(r"p \phi")
+METASGD = Formula(
+    left=sp.Symbol(r"\partial_p^2F"),
+    relation="==",
+    right=_ALPHA**2 * _THETA**2,
+    text=r"f=\ell={loss},\ K=1:\ {formula},\text{ so }L_F=\infty\text{ on the plane, finite on "
+    r"bounded sets}",
+    terms={"loss": _PHI**2 / 2},
+)
 
 claim = Claim(
     id="F1",
@@ -47,12 +58,11 @@ claim = Claim(
         then=_ALL,
         given={
             "smooth": r"F\text{ is }L_F\text{-smooth along the iterates},\ L_F<\infty",
-            "error": r"\text{gradient error}\le\epsilon/\sqrt2:\ K=O(\kappa\log\tfrac1\epsilon)",
+            "error": r"\text{gradient error at most }" + tex(_EPS / sp.sqrt(2)),
         },
         parts={
             "steps": STEPS,
-            "metasgd": r"f=\ell=\tfrac12\phi^2,\ K=1:\ \partial_p^2F=\alpha^2\theta^2,\text{ so }"
-            r"L_F=\infty\text{ on }\mathbb R^2,\ <\infty\text{ on bounded sets}",
+            "metasgd": METASGD,
         },
         scopes={"metasgd": "instance"},
     ),
@@ -113,6 +123,9 @@ def stated_steps(run: Run, *, stated: Formula) -> None:
     rounds = sp.Symbol("R", positive=True)
     (needed,) = sp.solve(2 * _L * _GAP / rounds + _EPS**2 / 2 - _EPS**2, rounds)
     run.zero(needed - stated.right, "the R that is needed")
+    beta = sp.Symbol("beta", positive=True)
+    (best,) = sp.solve(sp.diff(beta - _L * beta**2 / 2, beta), beta)  # of the descent inequality
+    run.zero(best - stated.terms["rate"], "the step")
     for share in (sp.Rational(3, 5), sp.Rational(9, 10), 1, 2):
         at = {"L_F": 3, r"\Delta": 2, r"\epsilon": sp.Rational(1, 10)}
         found = share * needed.subs({_L: 3, _GAP: 2, _EPS: sp.Rational(1, 10)})
@@ -135,3 +148,14 @@ def curvature_by_the_rate(run: Run, *, power: int = 2) -> None:
 
 
 curvature_by_the_rate.mutant("theta", power=1)
+
+
+@claim.check("symbolic", part="metasgd")
+def stated_curvature(run: Run, *, stated: Formula) -> None:
+    """l(theta - alpha p l'(theta)) of the printed loss, differentiated twice by p."""
+    loss = stated.terms["loss"]
+    after = _THETA - _ALPHA * _P * sp.diff(loss, _PHI).subs(_PHI, _THETA)
+    found = sp.diff(loss.subs(_PHI, after), _P, 2)
+    run.zero(sp.expand(found - stated.right), "the second derivative")
+    bend = sp.diff(loss, _PHI, 2)
+    run.zero(bend - 1, "the loss has curvature one")

@@ -29,6 +29,18 @@ CONVEX = Formula(
     right=sp.Integer(1),
     text=r"\text{non-decreasing: prox of a convex penalty iff its slopes have }{formula}",
 )
+NECESSARY = Formula(
+    left=sp.Symbol("(p(z)-p(z'))(z-z')", real=True),
+    relation=">=",
+    right=sp.Integer(0),
+    text=r"p\text{ a prox}\Rightarrow{formula}",
+)
+PENALTY = Formula(
+    left=sp.Symbol("r(x)"),
+    relation="==",
+    right=sp.Symbol(r"(\textstyle\int p)^*(x)") - sp.Symbol("x", real=True) ** 2 / 2,
+    text=r"p\text{ non-decreasing}\Rightarrow p={\rm prox}_r,\ {formula}",
+)
 
 claim = Claim(
     id="M1",
@@ -42,12 +54,11 @@ claim = Claim(
         then=_PROX,
         given={
             "line": r"p:\mathbb R\to\mathbb R\text{ continuous, slopes }s_i",
-            "rising": r"s_i\ge0\ \forall i",
+            "rising": r"s_i\text{ not negative, all }i",
         },
         parts={
-            "necessary": r"p\text{ a prox}\Rightarrow(p(z)-p(z'))(z-z')\ge0",
-            "sufficient": r"p\text{ non-decreasing}\Rightarrow p={\rm prox}_r,"
-            r"\ r=(\textstyle\int p)^*-\tfrac12x^2",
+            "necessary": NECESSARY,
+            "sufficient": PENALTY,
             "convex": CONVEX,
         },
     ),
@@ -145,3 +156,26 @@ def stated_slopes(run: Run, *, stated: Formula) -> None:
     for top in (0.4, 0.8, 1.0, 1.2, 1.5):
         values = np.cumsum([0.0, 0.3, top, 0.2, 0.4])
         run.decides(stated, {stated.left: top}, penalty_is_convex(values))
+
+
+@claim.check("exact", part="necessary")
+def stated_product(run: Run, *, stated: Formula) -> None:
+    """The prox of |x|, a soft threshold, at pairs on either side of its kink and across it."""
+    prox = lambda z: np.sign(z) * max(abs(z) - 1, 0.0)  # noqa: E731
+    for z, w in ((1.5, 2.0), (0.2, 0.4), (-1.5, 1.5)):
+        run.stands(stated, {stated.left: (prox(z) - prox(w)) * (z - w)})
+
+
+@claim.check("exact", part="sufficient")
+def stated_penalty(run: Run, *, stated: Formula) -> None:
+    """p(z) = s z, s = 1/2 and 1/3: the integral's conjugate is x^2/(2 s), and the printed r has p
+    for its prox.
+    """
+    x, z = sp.symbols("x z", real=True)
+    for s in (sp.Rational(1, 2), sp.Rational(1, 3)):
+        (best,) = sp.solve(sp.diff(x * z - s * z**2 / 2, z), z)
+        conjugate = (x * z - s * z**2 / 2).subs(z, best)
+        c = sp.Symbol("c", positive=True)  # r = c x^2, from its prox z/(1 + 2 c) = s z
+        (weight,) = sp.solve(1 / (1 + 2 * c) - s, c)
+        at = {stated.left: weight * 9, "x": 3}
+        run.stands(stated, {**at, r"(\textstyle\int p)^*(x)": conjugate.subs(x, 3)})

@@ -27,6 +27,7 @@ from torch.func import grad, jacrev
 
 from mdtheory.maps.potential.icnn import SOFTPLUS_CURVATURE, InputConvexPotential
 from proofs_check.claim import Claim, Formula, Statement, Verdict
+from proofs_check.formula import tex
 from proofs_check.run import Run
 from proofs_check.tools import potentials
 from proofs_check.tools.iaf import Flat, turned
@@ -38,6 +39,22 @@ ONE_LAYER = Formula(
     relation="<=",
     right=_PSI * _V * _NORM**2,
     text=r"N=1:\ {formula}=L_\Phi,\text{ attained; approached for every }N",
+)
+_MU, _L, _PHI = sp.symbols(r"\mu L L_\Phi", positive=True)
+RECURSION = Formula(
+    left=sp.Symbol(r"\Lambda_{l+1}"),
+    relation="<=",
+    right=sp.Symbol(r"\|A_l\|", nonnegative=True) * sp.Symbol(r"\Lambda_l", nonnegative=True)
+    + sp.Symbol(r"\|B_l\|", nonnegative=True),
+    text=r"\Lambda_l=\sup\|\partial p_l\|:\ \Lambda_1=\|B_0\|,\ {formula};\ v_N=v,\ "
+    r"v_l=A_l^\top v_{l+1};\ \text{so }{quadratic}\|z\|^2+{share}\Phi\in\mathcal F_{\mu,L}",
+    terms={"quadratic": _MU / 2, "share": (_L - _MU) / _PHI},
+)
+LOOSE = Formula(
+    left=sp.Symbol(r"\lambda_{\max}(\nabla^2\Phi)"),
+    relation="<=",
+    right=_PHI / 20,
+    text=r"\text{at the library's random starts of depth three }{formula}",
 )
 
 claim = Claim(
@@ -53,15 +70,15 @@ claim = Claim(
             "psi": r"0\le\psi'\le1,\ 0\le\psi''\le\bar\psi",
         },
         then=r"0\preceq\nabla^2\Phi\preceq L_\Phi I,\ L_\Phi=\bar\psi\sum_l\|v_l\|_\infty"
-        r"\Lambda_l^2;\quad"
-        r"\tfrac\mu2\|z\|^2+\tfrac{L-\mu}{L_\Phi}\Phi\in\mathcal F_{\mu,L}",
+        r"\Lambda_l^2;\quad "
+        + tex(RECURSION.terms["quadratic"])
+        + r"\|z\|^2+"
+        + tex(RECURSION.terms["share"])
+        + r"\Phi\in\mathcal F_{\mu,L}",
         parts={
-            "curvature": (
-                r"v_N=v,\ v_l=A_l^\top v_{l+1},\ \Lambda_1=\|B_0\|,\ \Lambda_{l+1}=\|A_l\|"
-                r"\Lambda_l+\|B_l\|"
-            ),
+            "curvature": RECURSION,
             "sharp": ONE_LAYER,
-            "loose": r"\text{for typical weights }\lambda_{\max}(\nabla^2\Phi)\ll L_\Phi",
+            "loose": LOOSE,
             "dense": (
                 r"\{\Phi+\text{affine}\},\ L\text{ free, is dense in the convex functions on "
                 r"compacts}"
@@ -386,3 +403,24 @@ def stated_bound(run: Run, *, stated: Formula) -> None:
         run.stands(stated, at, slack=1e-12)
         if at_zero:
             run.attained(stated, at, tolerance=1e-12)
+
+
+@claim.check("exact", about="printed", part="curvature")
+def stated_recursion(run: Run, *, stated: Formula) -> None:
+    """Width one: the derivative of a psi(p) + b z at psi' = 1 and 1/2, p' = Lambda_l; and the
+    ends of the curvature of mu |z|^2/2 + (L - mu)/L_Phi Phi.
+    """
+    for slope in (1, sp.Rational(1, 2)):
+        found = sp.Rational(3, 2) * slope * 4 + 5
+        at = {r"\|A_l\|": sp.Rational(3, 2), r"\Lambda_l": 4, r"\|B_l\|": 5}
+        run.stands(stated, {**at, stated.left: found})
+        if slope == 1:
+            run.attained(stated, {**at, stated.left: found}, tolerance=1e-12)
+    run.zero(2 * stated.terms["quadratic"] - _MU, "the least curvature")
+    run.zero(_MU + stated.terms["share"] * _PHI - _L, "the largest curvature")
+
+
+@claim.check("experiment", about="printed", part="loose")
+def stated_share(run: Run, *, stated: Formula) -> None:
+    """The largest realised share at depth three, over three starts."""
+    run.stands(stated, {stated.left: typical(3, range(3)) / 2, r"L_\Phi": 0.5})

@@ -27,6 +27,7 @@ from mdtheory.geometry.rules import BlockDualStep, block_bounds, block_rates
 from mdtheory.inner import Problem, Task, states
 from mdtheory.maps.iaf.mlp import MLPIAF
 from proofs_check.claim import Claim, Formula, Statement, Verdict
+from proofs_check.formula import tex
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.intervals import Box, entry_bounds
@@ -41,6 +42,28 @@ PRICE = Formula(
     right=((_B - 1) ** 2 * _N**2 / _D**2) ** (_B - 1),
     text=r"{formula}\text{ for a chain: geometric growth}",
 )
+_Q, _DI, _DJ, _NIJ = sp.symbols("q_j d_i d_j n_{ij}", positive=True)
+_LOW, _BIG, _L = sp.symbols("m M L", positive=True)
+RATES = Formula(
+    left=sp.Symbol("r_{ij}"),
+    relation="==",
+    right=(_B - 1) ** 2 * _NIJ**2 * _Q / (_DI * _DJ),
+    text=r"q_1={one},\ q_i=\max\{{one},\max_{j<i}r_{ij}\},\ {formula}",
+    terms={"one": sp.Integer(1)},
+)
+DESCENT = Formula(
+    left=sp.Symbol(r"\alpha", positive=True),
+    relation="<",
+    right=2 * _LOW / (_L * _BIG**2),
+    text=r"m={half}\min_id_iq_i,\ M=\sup\|JQ\|:\ {formula}\text{ descends (T6)}",
+    terms={"half": sp.Rational(1, 2)},
+)
+RESCUE = Formula(
+    left=sp.Symbol("q_2"),
+    relation="==",
+    right=sp.Integer(64),
+    text=r"\text{T7's divergent example converges with }{formula}",
+)
 
 claim = Claim(
     id="RC",
@@ -52,17 +75,13 @@ claim = Claim(
             r"\text{ on a convex set with every segment }[z^k,z^{k+1}]",
             "loss": r"f\ L\text{-smooth}",
         },
-        then=(
-            r"z^+=z-\alpha Qu,\ Q=\mathrm{diag}(q_iI):\quad\operatorname{sym}(JQ)\succeq\tfrac12"
-            r"\mathrm{diag}(d_iq_i)\succ0"
-        ),
+        then=r"z^+=z-\alpha Qu,\ Q=\mathrm{diag}(q_iI):\quad\operatorname{sym}(JQ)\succeq"
+        + tex(DESCENT.terms["half"])
+        + r"\mathrm{diag}(d_iq_i)\succ0",
         parts={
-            "rates": r"q_1=1,\ q_i=\max\{1,\max_{j<i}(B-1)^2n_{ij}^2q_j/(d_id_j)\}",
-            "descent": (
-                r"m=\tfrac12\min_id_iq_i,\ M=\sup\|JQ\|:\ \alpha<\tfrac{2m}{LM^2}\text{ "
-                r"descends (T6)}"
-            ),
-            "rescue": r"\text{T7's divergent example converges with }q=(1,64)",
+            "rates": RATES,
+            "descent": DESCENT,
+            "rescue": RESCUE,
             "price": PRICE,
         },
         scopes={"rescue": "instance"},
@@ -389,14 +408,3 @@ def growth_for_every_block(run: Run, *, power: int = 1) -> None:
 
 
 growth_for_every_block.mutant("the square", power=2)
-
-
-@claim.check("exact", about="printed", part="price")
-def stated_price(run: Run, *, stated: Formula) -> None:
-    """The library's rates of chains, B = 2, 3, 4, against the printed power."""
-    for blocks in (2, 3, 4):
-        coupling = torch.zeros(blocks, blocks, dtype=torch.float64)
-        for i in range(1, blocks):
-            coupling[i, i - 1] = 3.0
-        q = block_rates(coupling=coupling, diagonal=torch.full((blocks,), 0.5, dtype=torch.float64))
-        run.stands(stated, {"q_B": int(q[-1]), "B": blocks, "n": 3, "d": sp.S.Half})

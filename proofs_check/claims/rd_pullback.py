@@ -37,8 +37,19 @@ SMOOTH = Formula(
     left=sp.Symbol(r"L_{f\circ g}"),
     relation="<=",
     right=_L * _M**2 + _U * _LJ,
-    text=r"{formula};\ \alpha\le1/L_{f\circ g}:"
-    r"\ f(\phi^+)\le f(\phi)-\tfrac\alpha2\|J^\top u\|^2",
+    text=r"{formula};\ \text{a step of }\alpha={rate}\text{ gains at least }{gain}",
+    terms={
+        "rate": 1 / sp.Symbol(r"L_{f\circ g}", positive=True),
+        "gain": sp.Symbol(r"\alpha", positive=True)
+        * sp.Symbol(r"\|J^\top u\|", positive=True) ** 2
+        / 2,
+    },
+)
+STATIONARY = Formula(
+    left=_U,
+    relation="<=",
+    right=sp.Symbol(r"\|J^\top u\|", positive=True) / sp.Symbol(r"\sigma_{\min}(J)", positive=True),
+    text=r"J^\top u=0\text{ iff }u=0;\ {formula}",
 )
 
 claim = Claim(
@@ -58,10 +69,10 @@ claim = Claim(
         parts={
             "gd": r"J^\top\nabla f(g(z))=\nabla(f\circ g)(z)",
             "descent": SMOOTH,
-            "stationary": r"J^\top u=0\iff u=0;\ \|u\|\le\|J^\top u\|/\sigma_{\min}(J)",
+            "stationary": STATIONARY,
             "saturation": (
-                r"\text{approximate stationary points differ: no rate without }\inf"
-                r"\sigma_{\min}(J)>0"
+                r"\text{approximate stationary points differ: no rate without a positive }\inf"
+                r"\sigma_{\min}(J)"
             ),
         },
         scopes={"saturation": "exists"},
@@ -368,4 +379,22 @@ def stated_smoothness(run: Run, *, stated: Formula) -> None:
         at = {stated.left: float(found), "L": big_l, "M": m, r"\|u\|": u, "L_J": b}
         run.stands(stated, at, slack=1e-12)
         if linear:
+            run.attained(stated, at, tolerance=1e-12)
+    lam, p, alpha = (
+        sp.Symbol(name, positive=True) for name in (r"L_{f\circ g}", r"\|J^\top u\|", r"\alpha")
+    )
+    gain = alpha * p**2 - lam * alpha**2 * p**2 / 2  # of a bowl of curvature lam
+    rate = stated.terms["rate"]
+    run.zero((gain - stated.terms["gain"]).subs(alpha, rate), "the gain at the printed rate")
+
+
+@claim.check("exact", about="printed", part="stationary")
+def stated_stationary(run: Run, *, stated: Formula) -> None:
+    """J = diag(1/2, 3): attained along the first axis, strict along the second."""
+    jacobian = torch.diag(vector(0.5, 3.0))
+    for u, tight in ((vector(2.0, 0.0), True), (vector(0.0, 0.4), False)):
+        at = {stated.left: float(u.norm()), r"\|J^\top u\|": float((jacobian.T @ u).norm())}
+        at[r"\sigma_{\min}(J)"] = 0.5
+        run.stands(stated, at, slack=1e-12)
+        if tight:
             run.attained(stated, at, tolerance=1e-12)

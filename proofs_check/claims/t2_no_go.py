@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mdtheory.core.seeding import generator
+from proofs_check import formula
 from proofs_check.claim import Claim, Formula, Statement, Verdict
 from proofs_check.run import Run
 from proofs_check.tools import iaf
@@ -42,6 +43,24 @@ STRIP = Formula(
     text=r"g=(s_1z_1,\ z_2\,\mathrm{sigmoid}(z_1))\text{ monotone on }\mathbb R\times[-R,R]"
     r"\iff {formula}",
 )
+_C0, _DELTA = sp.symbols(r"C_0 \delta", real=True)
+_MOVED = sp.Symbol(r"(\mu_c(a')-\mu_c(a))", real=True)
+_AFTER, _ANY = sp.Symbol("s_c(a')", positive=True), sp.Symbol("P", real=True)
+MONOTONE = Formula(
+    left=sp.Symbol(r"\langle g(z')-g(z),z'-z\rangle"),
+    relation="==",
+    right=_ANY,
+    text=r"s_c(a')\ne s_c(a)\Rightarrow\forall P:\ {formula}\text{ at }t={t}",
+    terms={"t": (_ANY - _C0 - _AFTER - _MOVED) / _DELTA},
+)
+LIPSCHITZ = Formula(
+    left=sp.Symbol(r"g_c(z')-g_c(z)"),
+    relation="==",
+    right=_ANY,
+    text=r"s_c(a')\ne s_c(a)\Rightarrow\forall P:\ {formula}\text{ at }t={t},\ "
+    r"\|z'-z\|=\|a'-a\|",
+    terms={"t": (_ANY - _MOVED) / _DELTA},
+)
 
 claim = Claim(
     id="T2",
@@ -55,14 +74,8 @@ claim = Claim(
         r"monotone};\quad "
         r"g\text{ Lipschitz}\iff\text{all scales constant and all }\mu_i\text{ Lipschitz}",
         parts={
-            "monotone": (
-                r"s_c(a')\ne s_c(a)\Rightarrow\exists t:\ \langle g(z')-g(z),z'-z"
-                r"\rangle=-1"
-            ),
-            "lipschitz": (
-                r"s_c(a')\ne s_c(a)\Rightarrow\forall P\ \exists t:\ |g_c(z')-g_c(z)|=P,\ "
-                r"\|z'-z\|=\|a'-a\|"
-            ),
+            "monotone": MONOTONE,
+            "lipschitz": LIPSCHITZ,
             "converse": r"s\text{ constant}\Rightarrow g(z)-g(z')=D(z-z')+\mu(z)-\mu(z')",
             "shift": SHIFT,
             "strip": STRIP,
@@ -398,3 +411,34 @@ def stated_strip(run: Run, *, stated: Formula) -> None:
 
 claim.kernel("block_iaf_not_monotone", part="monotone", about="printed")
 claim.kernel("block_iaf_not_lipschitz", part="lipschitz", about="printed")
+
+
+def pair_of(t: float, tau: float) -> tuple[Tensor, Tensor, dict[str, float]]:
+    """Two points of the library's gated map with prefixes 0 and 1, and the numbers of the
+    statement.
+    """
+    delta = 1 / (1 + math.exp(-1)) - 0.5
+    names = {"C_0": 0.5, r"\delta": delta, "s_c(a')": delta + 0.5, r"(\mu_c(a')-\mu_c(a))": 0.0}
+    return vector(0.0, t), vector(1.0, t + tau), names
+
+
+@claim.check("exact", about="printed", part="monotone")
+def stated_product(run: Run, *, stated: Formula) -> None:
+    """The library's gated map at the printed t gives P = -1, 3 and 1/2."""
+    for chosen in (-1.0, 3.0, 0.5):
+        _, _, names = pair_of(0.0, 1.0)
+        t = float(formula.value(stated.terms["t"], {**names, "P": chosen}))
+        z, other, _ = pair_of(t, 1.0)
+        found = iaf.inner(iaf.gated(), z, other)
+        run.stands(stated, {stated.left: found, "P": chosen}, slack=1e-12)
+
+
+@claim.check("exact", about="printed", part="lipschitz")
+def stated_difference(run: Run, *, stated: Formula) -> None:
+    """The same with tau = 0: the difference of the second coordinate."""
+    for chosen in (-1.0, 3.0, 100.0):
+        _, _, names = pair_of(0.0, 0.0)
+        t = float(formula.value(stated.terms["t"], {**names, "P": chosen}))
+        z, other, _ = pair_of(t, 0.0)
+        found = float(iaf.gated().at(other)[1] - iaf.gated().at(z)[1])
+        run.stands(stated, {stated.left: found, "P": chosen}, slack=1e-12)

@@ -43,6 +43,15 @@ POTENTIAL = Formula(
     text=r"H=\sum_cH_c,\ {formula};\quad h=H^*=\sum_c{conjugate}",
     terms={"conjugate": (_PHI - _MU) ** 2 / (2 * _S)},
 )
+_ALPHA = sp.Symbol(r"\alpha", positive=True)
+METASGD = Formula(
+    left=sp.Symbol(r"\phi^k_c"),
+    relation="==",
+    right=sp.Symbol(r"\phi^{k-1}_c") - _ALPHA * _S * sp.Symbol(r"\partial_cf(\phi^{k-1})"),
+    text=r"{formula}:\ \text{Meta-SGD with rates }{rate},\text{ between zero and }\alpha\sup\sigma"
+    r";\ \mu\text{ is absorbed in }\phi^0",
+    terms={"rate": _ALPHA * _S},
+)
 
 claim = Claim(
     id="T3",
@@ -60,9 +69,7 @@ claim = Claim(
         parts={
             "only_if": r"g=\nabla H\Rightarrow s_i,\mu_i\text{ constant}",
             "if": POTENTIAL,
-            "metasgd": r"\phi^k=\phi^{k-1}-\alpha\,\mathrm{diag}(s)\nabla f(\phi^{k-1}):\ "
-            r"\text{Meta-SGD with rates }"
-            r"\alpha s_c\in(0,\alpha\sup\sigma);\ \mu\text{ is absorbed in }\phi^0",
+            "metasgd": METASGD,
             "preconditioner": r"\text{last scale not constant}\Rightarrow\text{no fixed }Q\succ0"
             r"\text{ makes }J_g(z)Q"
             r"\text{ symmetric for all }z",
@@ -363,3 +370,14 @@ def stated_potential(run: Run, *, stated: Formula) -> None:
     run.zero(slope - (_S * _Z + _MU), "grad H")
     (z,) = sp.solve(_S * _Z + _MU - _PHI, _Z)
     run.zero(_PHI * z - stated.right.subs(_Z, z) - stated.terms["conjugate"], "h = H^*")
+
+
+@claim.check("symbolic", about="printed", part="metasgd")
+def stated_step(run: Run, *, stated: Formula) -> None:
+    """s (z - alpha u) + mu is the printed right side at phi = s z + mu, and the step is the printed
+    rate times u.
+    """
+    u, before = sp.Symbol(r"\partial_cf(\phi^{k-1})"), sp.Symbol(r"\phi^{k-1}_c")
+    after = _S * (_Z - _ALPHA * u) + _MU
+    run.zero(after - stated.right.subs(before, _S * _Z + _MU), "phi^k")
+    run.zero(_S * _Z + _MU - stated.terms["rate"] * u - after, "the rate")

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from mdtheory.maps.iaf.base import Scale
 from proofs_check.claim import Claim, Formula, Statement, Verdict
+from proofs_check.formula import tex
 from proofs_check.run import Run
 from proofs_check.tools import iaf
 from proofs_check.tools.interval_recheck import recheck
@@ -33,8 +34,25 @@ ENTRY = Formula(
     left=sp.Symbol(r"\|J_{ij}\|"),
     relation="<=",
     right=_R * _SLOPE * _LA + _LM,
-    text=r"\mathrm{Lip}(g;\mathcal C)\le\|M\|_2\le\max_i\bar s_i+\bigl(\sum_{i\ge2}"
-    r"\rho_i^2\bigr)^{1/2},\ \rho_i=\|(M_{ij})_{j<i}\|_2;\quad{formula}=M_{ij}",
+    text=r"{formula}=:M_{ij}",
+)
+_ZERO, _REACH = sp.symbols(
+    r"\|\alpha_i(0)\|_\infty \sum_j\ell^\alpha_{ij}\|z_j\|", nonnegative=True
+)
+_TOP = sp.Symbol(r"\max_i\bar s_i", nonnegative=True)
+_ROWS = sp.Symbol(r"(\sum_{i\ge2}\rho_i^2)", nonnegative=True)
+CRUDE = Formula(
+    left=sp.Symbol(r"\|M\|_2"),
+    relation="<=",
+    right=_TOP + sp.sqrt(_ROWS),
+    text=r"\mathrm{Lip}(g;\mathcal C)\text{ is at most }\|M\|_2;\ {formula},\ "
+    r"\rho_i=\|(M_{ij})_{j<i}\|_2",
+)
+GROWTH = Formula(
+    left=sp.Symbol(r"\bar s_i"),
+    relation="<=",
+    right=sp.exp(_ZERO + _REACH),
+    text=r"\sigma=\exp:\ {formula}",
 )
 
 claim = Claim(
@@ -50,18 +68,17 @@ claim = Claim(
             r"\bar s_i,"
             r"\ \sup|\sigma'|\le\sigma'_i",
         },
-        then=r"\mathrm{Lip}(g;\mathcal C)\le\|M\|_2,\quad M_{ii}=\bar s_i,"
-        r"\ M_{ij}=R_i\sigma_i'\ell^\alpha_{ij}+\ell^\mu_{ij}\ (j<i)",
+        then=r"\mathrm{Lip}(g;\mathcal C)\le\|M\|_2,\quad M_{ii}=\bar s_i,\ M_{ij}="
+        + tex(ENTRY.right)
+        + r"\ (j<i)",
         parts={
             "bound": ENTRY,
+            "crude": CRUDE,
             "tight": (
                 r"\text{attained by affine shifts; the slope in }R\text{ by }(s_1z_1,\,z_2\,"
                 r"\mathrm{sigmoid}\,z_1)"
             ),
-            "exp": (
-                r"\sigma=\exp:\ \bar s_i\le\exp(\|\alpha_i(0)\|_\infty+\sum_j\ell^\alpha_{ij}"
-                r"\|z_j\|)"
-            ),
+            "exp": GROWTH,
         },
         scopes={"tight": "exists"},
     ),
@@ -333,3 +350,43 @@ def stated_entry(run: Run, *, stated: Formula) -> None:
     entry = float(iaf.shifted(3.0).jacobian(vector(0.0, 1.0))[1, 0])
     at = {stated.left: entry, "R_i": 1, r"\sigma_i'": 0.25, r"\ell^\alpha_{ij}": 0}
     run.attained(stated, {**at, r"\ell^\mu_{ij}": 3}, tolerance=1e-12)
+
+
+@claim.check("exact", about="printed", part="crude", covers="samples")
+def stated_crude(run: Run, *, stated: Formula) -> None:
+    """Two blocks: attained where the diagonal is zero, strict where it is not."""
+    for top, row in ((0.0, 0.5), (0.0, 2.0), (0.5, 1.0)):
+        found = float(np.linalg.norm(np.array([[top, 0.0], [row, top]]), 2))
+        at = {stated.left: found, r"\max_i\bar s_i": top, r"(\sum_{i\ge2}\rho_i^2)": row**2}
+        run.stands(stated, at, slack=1e-12)
+        if top == 0.0:
+            run.attained(stated, at, tolerance=1e-12)
+
+
+@claim.check("symbolic", about="printed", part="crude")
+def diagonal_and_rows(run: Run, *, power: int = 1) -> None:
+    """|M x| <= |D x| + |N x|; |D x| <= max s |x|, and row by row (N x)_i^2 <= rho_i^2 |x|^2 by
+    Cauchy-Schwarz, a square.
+    """
+    a, b, x, y = sp.symbols("a b x y", real=True)
+    rest = (a**2 + b**2) * (x**2 + y**2) ** power - (a * x + b * y) ** 2
+    run.zero(rest - (a * y - b * x) ** 2, "Cauchy-Schwarz")
+
+
+diagonal_and_rows.mutant("|x|^4", power=2)
+
+
+@claim.check("exact", about="printed", part="exp")
+def stated_growth(run: Run, *, stated: Formula) -> None:
+    """s_2 = exp(1/2 + 3/4 z_1) on the library attains it for z_1 > 0, and lies below it for z_1 <
+    0.
+    """
+    map = iaf.formula(
+        lambda _: (vector(0.0), vector(0.0)), lambda z: (0.5 + 0.75 * z, 0 * z), scale=Scale("exp")
+    )
+    for first in (1.0, 4.0, -2.0):
+        at = {stated.left: float(map.jacobian(vector(first, 0.0))[1, 1])}
+        at |= {r"\|\alpha_i(0)\|_\infty": 0.5, r"\sum_j\ell^\alpha_{ij}\|z_j\|": 0.75 * abs(first)}
+        run.stands(stated, at, slack=1e-9)
+        if first > 0:
+            run.attained(stated, at, tolerance=1e-9)

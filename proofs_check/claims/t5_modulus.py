@@ -39,6 +39,18 @@ COSINE = Formula(
     right=sp.Symbol(r"s_{\min}") - sp.cos(sp.pi / (_B + 1)) * sp.Symbol(r"\sup\|N\|_2"),
     text=r"{formula}=m,\text{ sharp for every }B",
 )
+COMPARISON = Formula(
+    left=sp.Symbol("C_{ij}"),
+    relation="==",
+    right=-sp.Symbol(r"\sup\|J_{ij}\|", nonnegative=True) / 2,
+    text=r"m=\lambda_{\min}(C),\ C_{ii}=s_{\min,i},\ {formula}",
+)
+TWO = Formula(
+    left=sp.Symbol(r"\|D_2^{-1/2}J_{21}D_1^{-1/2}\|_2", nonnegative=True),
+    relation="<=",
+    right=sp.Integer(2),
+    text=r"B=2:\ g\text{ monotone on }\mathcal C\iff {formula}\text{ everywhere}",
+)
 
 claim = Claim(
     id="T5",
@@ -54,14 +66,8 @@ claim = Claim(
         then=r"\langle g(z)-g(z'),z-z'\rangle\ge m\|z-z'\|^2\text{ on }\mathcal C",
         parts={
             "cosine": COSINE,
-            "comparison": (
-                r"m=\lambda_{\min}(C),\ C_{ii}=s_{\min,i},\ C_{ij}=-\tfrac12\sup\|J_{ij}"
-                r"\|"
-            ),
-            "two": (
-                r"B=2:\ g\text{ monotone on }\mathcal C\iff\|D_2^{-1/2}J_{21}D_1^{-1/2}\|_2\le2"
-                r"\text{ everywhere}"
-            ),
+            "comparison": COMPARISON,
+            "two": TWO,
         },
     ),
     expected=Verdict("HOLDS", "PROVED"),
@@ -308,9 +314,11 @@ def schur_complement(run: Run, *, threshold: int = 2) -> None:
     run.zero(step * whole * step.T - sp.diag(sp.eye(2), sp.eye(2) - k * k.T / 4), "elimination")
     edge = k.subs(dict(zip(k, (threshold, 0, 0, 0), strict=True)))
     run.zero((sp.eye(2) - edge * edge.T / 4).det(), "singular exactly at the threshold")
+    size = sp.Symbol("s", positive=True)
+    (found,) = sp.solve(1 - size**2 / 4, size)
     run.quantity(
         "threshold of ||D_2^-1/2 J_21 D_1^-1/2||",
-        sp.Integer(threshold),
+        found,
         meaning="B = 2: monotone iff at most this",
     )
 
@@ -388,3 +396,24 @@ def stated_modulus(run: Run, *, stated: Formula) -> None:
         at = {stated.left: iaf.least(jacobian), r"s_{\min}": 1.5, r"\sup\|N\|_2": 0.7, "B": blocks}
         run.attained(stated, at, tolerance=1e-12)
     run.stands(stated, {stated.left: 1.5, r"s_{\min}": 1.5, r"\sup\|N\|_2": 0.7, "B": 3})
+
+
+@claim.check("exact", about="printed", part="comparison")
+def stated_comparison(run: Run, *, stated: Formula) -> None:
+    """The off-diagonal entry of sym J of the library's negative shifts, where the bound is
+    attained.
+    """
+    for slope in (0.5, 3.0):
+        jacobian = iaf.shifted(-slope).jacobian(vector(0.3, 1.0))
+        entry = float((jacobian + jacobian.T)[1, 0]) / 2
+        run.stands(stated, {stated.left: entry, r"\sup\|J_{ij}\|": slope}, slack=1e-12)
+
+
+@claim.check("exact", about="printed", part="two")
+def stated_two(run: Run, *, stated: Formula) -> None:
+    """Linear shifts of the library on either side of the printed threshold."""
+    for slope in (0.4, 0.7, 0.99, 1.01, 1.7, 2.5):
+        map = iaf.shifted(slope)
+        jacobian = map.jacobian(vector(0.0, 0.0))
+        at = {stated.left: criterion(jacobian, map.blocks)}
+        run.decides(stated, at, iaf.least(jacobian) >= 0)

@@ -34,8 +34,23 @@ UNSTABLE = Formula(
     left=sp.Symbol("c", positive=True),
     relation=">",
     right=_TRACE / _LOW,
-    text=r"{formula}\iff\mathrm{tr}(HJ)<0\Rightarrow\exists\lambda\in\mathrm{spec}(HJ):\ "
-    r"\mathrm{Re}\lambda<0,\ |1-\alpha\lambda|>1\ \forall\alpha>0",
+    text=r"{formula}\iff\mathrm{tr}(HJ)\text{ is negative; then an eigenvalue of }HJ\text{ has a "
+    r"negative real part, and }I-\alpha HJ\text{ grows for every }\alpha",
+)
+EXPLICIT = Formula(
+    left=sp.Symbol(r"\alpha", positive=True),
+    relation="<",
+    right=sp.Rational(4, 3),
+    text=r"s\equiv{scale},\ \mu_2={slope}z_1,\ A=\begin{psmallmatrix}1&{off}\\{off}&1"
+    r"\end{psmallmatrix}:\ \mathrm{spec}(JA)=\{{least},{largest}\}\text{; GD converges for "
+    r"}{formula}",
+    terms={
+        "scale": sp.Rational(1, 2),
+        "slope": sp.Integer(4),
+        "off": -sp.Rational(1, 2),
+        "least": -sp.Rational(3, 4),
+        "largest": -sp.Rational(1, 4),
+    },
 )
 
 claim = Claim(
@@ -50,9 +65,7 @@ claim = Claim(
         parts={
             "unstable": UNSTABLE,
             "exists": r"\text{every }C^1\text{ BlockIAF with a non-constant scale has such a }z_0",
-            "explicit": r"s\equiv\tfrac12,\ \mu_2=4z_1,\ A=\begin{psmallmatrix}1&-1/2\\-1/2&1"
-            r"\end{psmallmatrix}:\ "
-            r"\mathrm{spec}(JA)=\{-\tfrac14,-\tfrac34\}\text{; GD converges for }\alpha<\tfrac43",
+            "explicit": EXPLICIT,
         },
         scopes={"explicit": "instance"},
     ),
@@ -317,3 +330,16 @@ def stated_threshold(run: Run, *, stated: Formula) -> None:
 claim.kernel("spectrum", part="explicit", about="printed")
 claim.kernel("dual_iteration_diverges", part="explicit", about="printed")
 claim.kernel("gd_converges_iff", part="explicit", about="printed")
+
+
+@claim.check("exact", about="printed", part="explicit")
+def stated_spectrum(run: Run, *, stated: Formula) -> None:
+    """The eigenvalues of the printed matrices' product, exactly; and where GD contracts."""
+    terms = stated.terms
+    loss = sp.Matrix([[1, terms["off"]], [terms["off"], 1]])
+    jacobian = sp.Matrix([[terms["scale"], 0], [terms["slope"], terms["scale"]]])
+    found = set((jacobian * loss).eigenvals())
+    run.that(found == {terms["least"], terms["largest"]}, f"spectrum {found}")
+    for alpha in (sp.Rational(1, 2), sp.Integer(1), sp.Rational(13, 10), sp.Rational(3, 2), 3):
+        contracts = all(abs(1 - alpha * value) < 1 for value in loss.eigenvals())
+        run.decides(stated, {r"\alpha": alpha}, bool(contracts))

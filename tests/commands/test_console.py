@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mdtheory.commands import console
+from mdtheory.commands import check, console
 from mdtheory.core.progress import SafeStream
 from mdtheory.core.registry import load_plugin
+from mdtheory.geometry import geometries
 from tests.commands.runs import call, process, refused, settings, train
 from tests.faults.process import shell
 
@@ -62,7 +64,14 @@ def test_a_plugin_that_cannot_be_imported_is_one_sentence(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "wrong", ["1 / 0", "raise SystemExit(0)", "assert False", "raise RuntimeError('memory')"]
+    "wrong",
+    [
+        "1 / 0",
+        "raise SystemExit(0)",
+        "assert False",
+        "raise RuntimeError('memory')",
+        "import typer; raise typer.Exit(0)",
+    ],
 )
 def test_a_plugin_that_fails_later_is_one_sentence_with_its_line(tmp_path, wrong):
     plugin = tmp_path / "mine.py"
@@ -72,6 +81,17 @@ def test_a_plugin_that_fails_later_is_one_sentence_with_its_line(tmp_path, wrong
         "train", "--out", tmp_path / "r", "--plugin", plugin, *settings(geometry__name=slug)
     )
     assert f"a plug-in must not fail, but {plugin}, line 10 ends with " in refused(result)
+
+
+def test_a_plugin_whose_answer_the_library_cannot_take_is_one_sentence(tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(LATE.format(slug="nothing", wrong="return 3"))
+    line = ["train", *settings(geometry__name="nothing"), "--out"]
+    said = refused(call(*line, tmp_path / "a", "--plugin", plugin))
+    assert f"a plug-in must suit the library, but with {plugin} in use" in said
+    assert "ends with AttributeError: 'int' object" in said and "mdtheory check" in said
+    # negative control: without a plug-in the same error is a bug, and keeps its traceback
+    assert isinstance(call(*line, tmp_path / "b").exception, AttributeError)
 
 
 def test_an_error_of_the_library_is_not_the_plugins(tmp_path):
@@ -86,11 +106,36 @@ def test_an_error_of_the_library_is_not_the_plugins(tmp_path):
 def test_a_plugin_that_never_ends_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(console, "PLUGIN_SECONDS", 0.2)
     plugin = tmp_path / "mine.py"
-    plugin.write_text("while True: pass")
-    assert "TimeoutError: it must end within 0.2 seconds" in refused(
+    plugin.write_text("while True:\n try:\n  while True: pass\n except Exception: pass")
+    assert "LateError: it must end within 0.2 seconds" in refused(
         call("geometries", "--plugin", plugin)
     )
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_plugin_that_never_ends_later_is_ended(tmp_path, monkeypatch):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(LATE.format(slug="endless", wrong="while True: pass"))
+    load_plugin(plugin)
+    monkeypatch.setattr(geometries, "names", lambda: ["maml"])
+    assert call("geometries").exit_code == 0  # all that a step imports is there now
+    monkeypatch.setattr(console, "PLUGIN_SECONDS", 1)
+    monkeypatch.setattr(geometries, "names", lambda: ["endless"])
+    assert f"{plugin}, line 10 ends with LateError" in refused(call("geometries"))
+
+
+def test_every_property_of_a_component_is_examined_in_time(monkeypatch):
+    def findings() -> Iterator[str]:
+        yield from ("holds", "holds")
+        while True:
+            pass
+
+    monkeypatch.setattr(console, "PLUGIN_SECONDS", 0.2)
+    found = check.in_time(findings())
+    assert [next(found), next(found)] == ["holds", "holds"]
+    with pytest.raises(console.LateError):
+        next(found)
+    assert list(check.in_time(iter(["holds"]))) == ["holds"]
 
 
 def test_only_what_says_so_is_called_lack_of_memory():
@@ -102,7 +147,13 @@ def test_only_what_says_so_is_called_lack_of_memory():
 
 @pytest.mark.parametrize(
     "arguments",
-    [["train", "--out", ""], ["train", "--out="], ["evaluate", ""], ["data", "sheet", ""]],
+    [
+        ["train", "--out", ""],
+        ["train", "--out="],
+        ["train", "--out", " "],
+        ["evaluate", ""],
+        ["data", "sheet", ""],
+    ],
 )
 def test_an_argument_that_says_nothing_is_refused(arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -120,6 +171,11 @@ def test_too_many_threads_are_one_sentence(run, tmp_path):
 
 def test_data_for_a_run_that_needs_none_is_refused(run):
     assert "--data must be left out" in refused(call("evaluate", run, "--data", "/etc"))
+
+
+def test_scores_without_a_folder_are_refused_before_anything_is_measured(run, tmp_path):
+    said = refused(call("evaluate", run, "--scores", tmp_path / "no" / "s.json"))
+    assert "--scores must be in a folder that exists" in said
 
 
 def test_scores_and_weights_are_not_replaced_without_force(run, tmp_path):

@@ -19,6 +19,8 @@ COMMANDS = [
     ["demo"],
     ["train"],
     ["evaluate"],
+    ["compare"],
+    ["plot"],
     ["adapt"],
     ["geometries"],
     ["data", "check"],

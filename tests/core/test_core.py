@@ -181,3 +181,17 @@ def test_numpy_free_parameters_survive_odd_module_names():
         name for name, _ in tree.ParameterTree({"params.weight": torch.zeros(1)}).named_parameters()
     ]
     assert names == ["params.weight"]
+
+
+def test_an_installed_package_that_cannot_be_imported_is_one_sentence(monkeypatch):
+    from importlib.metadata import EntryPoint
+
+    from mdtheory.core import registry
+
+    own: registry.Registry[int] = registry.Registry("colour", "mdtheory.core")
+    bad = EntryPoint("mine", "no_such_module:f", "mdtheory.core")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [bad])
+    with pytest.raises(
+        ValueError, match=r"the colour 'mine' \(no_such_module:f\) ends with Module"
+    ):
+        own.names()

@@ -205,6 +205,14 @@ def test_a_far_place_in_the_memo_takes_no_room(file, data):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
 
 
+def test_promised_bytes_that_may_change_take_no_room(file):
+    """Twelve bytes took 4 GiB and 36 s."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    data = b"\x80\x05\x96" + (1 << 30).to_bytes(8, "little") + b"."
+    assert "a promise of 1073741824 bytes in a file of 12" in refused(file(data))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
+
+
 def test_random_damage_is_one_sentence_or_none(file):
     """Two hundred changed or cut copies; also a copy that can still be read must hold plain data
     only.

@@ -74,6 +74,12 @@ def test_folders_and_parquet_are_one_set(tmp_path, make):
     assert [f.verdict for f in check_source(one)] == ["holds"] * 4
 
 
+@pytest.mark.parametrize("source", ["folder", "mini-imagenet", "omniglot"])
+def test_a_home_of_nobody_is_one_sentence(source):
+    with pytest.raises(ValueError, match=r"must be a folder, but .*; name it in full"):
+        open_source(source, "~nosuchuser/x", image_size=10)
+
+
 def test_ink_is_one_on_paper_zero(tmp_path):
     source = opened(as_folders(tmp_path / "set"))
     name, *_ = source.classes("test")

@@ -6,8 +6,17 @@ import re
 from pathlib import Path
 
 DOCS = Path(__file__).parents[2] / "docs"
-NOTEBOOKS = [*sorted((DOCS / "notebooks").glob("*.py")), DOCS / "how-to" / "own-model.py"]
-GUIDES = [DOCS / "index.md", *sorted((DOCS / "how-to").glob("*.md"))]
+GALLERY = sorted((DOCS / "gallery").glob("*.py"))
+NOTEBOOKS = [
+    *sorted((DOCS / "notebooks").glob("*.py")),
+    DOCS / "how-to" / "own-model.py",
+    *GALLERY,
+]
+GUIDES = [
+    DOCS / "index.md",
+    *sorted(DOCS.glob("from-*.md")),
+    *sorted((DOCS / "how-to").glob("*.md")),
+]
 
 
 def prose(path: Path) -> str:

@@ -17,7 +17,7 @@ pytest.importorskip(
 )
 sys.path.insert(0, str(DOCS / "_ext"))
 
-from mdtheory_pages import api, ledger, results
+from mdtheory_pages import api, gallery, ledger, results
 from mdtheory_pages.files import Pages
 from sphinx.application import Sphinx
 
@@ -221,3 +221,14 @@ def test_what_is_no_longer_generated_is_removed(tmp_path):
     new.remove_others()
     assert (tmp_path / "a.md").stat().st_mtime_ns == stamp
     assert not (tmp_path / "b.md").exists()
+
+
+def test_a_page_of_the_gallery_is_a_notebook_with_the_same_code():
+    page = DOCS / "gallery" / "simplex.py"
+    made = json.loads(gallery.notebook(page))
+    assert gallery.notebook(page) == gallery.notebook(page)
+    code = ["".join(cell["source"]) for cell in made["cells"] if cell["cell_type"] == "code"]
+    assert "google.colab" in code[0]
+    lines = page.read_text().splitlines()
+    assert all(line in lines for cell in code for line in cell.splitlines())
+    assert made["metadata"]["kernelspec"]["name"] == "python3"

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from tests.docs.pages import NOTEBOOKS, code
+from tests.docs.pages import GALLERY, NOTEBOOKS, code
 
 WIDEST = 79
 
@@ -43,7 +43,8 @@ def test_a_page_runs_and_its_assertions_hold(path, as_found, monkeypatch):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_page_checks_its_formulas_and_fits(path):
     lines = code(path)
-    assert sum(bool(re.match(r"\s*assert |.*raise AssertionError", line)) for line in lines) >= 5
+    checks = sum(bool(re.match(r"\s*assert |.*raise AssertionError", line)) for line in lines)
+    assert checks >= (2 if path in GALLERY else 5)
     assert [line for line in lines if len(line) > WIDEST] == []
 
 
@@ -52,3 +53,14 @@ def test_a_page_is_the_same_every_time(path):
     text = path.read_text(encoding="utf-8")
     draws = re.findall(r"torch\.(?:randn|rand|randint)\((?:[^()]|\([^()]*\))*\)", text)
     assert "manual_seed" in text or [draw for draw in draws if "generator=" not in draw] == []
+
+
+def test_the_gallery_has_eight_pages_each_with_a_picture_and_all_but_one_run_elsewhere():
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in GALLERY}
+    assert len(texts) == 8 and all("plt.show()" in text for text in texts.values())
+    installs = {stem for stem, text in texts.items() if '"pip", "install"' in text}
+    assert set(texts) - installs == {"own_statement"}  # the referee is not in the wheel
+    for stem in installs:
+        cells = [cell for cell in texts[stem].split("# %%") if "[markdown]" not in cell[:12]]
+        assert "google.colab" in cells[1] and "import mdtheory" not in cells[1]
+        assert "proofs_check" not in texts[stem] and "experiments" not in texts[stem]

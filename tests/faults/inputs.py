@@ -46,6 +46,8 @@ OPTIONS = (
     "amsgrad",
 )
 RATES = ("step_size", "gamma", "T_max", "milestones", "patience", "last_epoch", "max_lr", "factor")
+LENGTHS = ("meta.iterations", "meta.n_tasks", "task.n_steps", "validation.tasks")
+"""How much a run has to do: a billion is no fault, but years."""
 SCHEDULERS = ("StepLR", "MultiStepLR", "ExponentialLR", "CosineAnnealingLR", "ReduceLROnPlateau")
 SCHEDULERS += ("OneCycleLR", "CyclicLR", "LinearLR", "PolynomialLR")
 
@@ -81,7 +83,7 @@ def configuration(rng: random.Random, folder: Path, whole: Whole) -> str | None:
         flat[f"meta.scheduler.options.{rng.choice(RATES)}"] = rng.choice(VALUES)
     elif kind == 2:
         key = rng.choice([*TINY, "data.path", "data.source", "geometry.name", "norm", "dtype"])
-        flat[key] = rng.choice(VALUES)
+        flat[key] = rng.choice([one for one in VALUES if key not in LENGTHS or one != 10**9])
     folder.mkdir()
     text = dump_toml(_table(flat)).encode()
     if kind == 3:
@@ -151,6 +153,7 @@ def broken_folder(rng: random.Random, folder: Path, whole: Whole) -> str | None:
 
 def arguments(rng: random.Random, folder: Path, whole: Whole) -> str | None:
     """Command lines that make no sense."""
+    folder.mkdir()
     run, odd = (
         str(whole.folder),
         rng.choice(["", "-1", "x", "1e9", "100000000", "/dev/zero", "\x1b[m"]),
@@ -162,7 +165,7 @@ def arguments(rng: random.Random, folder: Path, whole: Whole) -> str | None:
             ["evaluate", run, "--data", odd or "/etc", "--tasks", "2"],
             ["evaluate", run, "--device", odd],
             ["evaluate", odd],
-            ["train", "--out", odd],
+            ["train", "--out", odd, *settings()],
             ["train", "--out", str(folder / "r"), "--minutes", odd, *settings()],
             ["train", "--out", str(folder / "r"), "--set", odd],
             ["train", "--out", str(folder / "r"), "--config", odd],
@@ -175,10 +178,7 @@ def arguments(rng: random.Random, folder: Path, whole: Whole) -> str | None:
             ["check", odd],
         ]
     )
-    if line[:3] == ["train", "--out", "x"]:
-        return None  # a name like any other
-    outcome = command(*line)
-    return refused_or_harmless(outcome)
+    return refused_or_harmless(command(*line, cwd=folder))
 
 
 PLUGINS = [

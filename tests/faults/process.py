@@ -93,8 +93,8 @@ def _wait(child: int, patience: float) -> int | None:
     return None
 
 
-def command(*arguments: Any, patience: float = PATIENCE) -> Outcome:
-    """The command line in a fork."""
+def command(*arguments: Any, patience: float = PATIENCE, cwd: str | Path | None = None) -> Outcome:
+    """The command line in a fork, perhaps in another folder."""
 
     def work() -> None:
         import torch
@@ -102,6 +102,8 @@ def command(*arguments: Any, patience: float = PATIENCE) -> Outcome:
         from mdtheory.cli import app
 
         torch.set_num_threads(1)
+        if cwd is not None:
+            os.chdir(cwd)
         app([str(argument) for argument in arguments], prog_name="mdtheory")
 
     return forked(work, patience=patience)

@@ -190,12 +190,15 @@ def full_disk(rng: random.Random, folder: Path, whole: Whole) -> str | None:
             return fault
         if outcome.code and str(folder) not in outcome.err.splitlines()[-1]:
             return f"names no file: {outcome.err.splitlines()[-1]}"
-        moved = folder.with_name("moved")
+        moved = folder.with_name(folder.name + "-moved")
         if (folder / "run").exists():
             shutil.copytree(folder / "run", moved)
     if not (moved / "last.pt").exists():
         return None
-    return whole.finish(moved)
+    try:
+        return whole.finish(moved)
+    finally:
+        shutil.rmtree(moved)
 
 
 def several(rng: random.Random, folder: Path, whole: Whole) -> str | None:

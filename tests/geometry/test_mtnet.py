@@ -65,11 +65,13 @@ def test_the_mask_is_kept_through_all_steps():
     }
     rule = learner.geometry.rule
     state = {"z.classifier.bias": torch.zeros(3), **rule.init(own, learner.geometry.draw(3))}
-    moved = rule.step(
-        own, state, {"classifier.bias": torch.ones(3)}, task_lr=0.5, k=0, pull=lambda v: v
-    )
-    assert torch.equal(moved["mask.classifier"], state["mask.classifier"])
-    assert torch.equal(moved["z.classifier.bias"], -0.5 * state["mask.classifier"])
+    state["mask.classifier"] = torch.tensor([1.0, 0.0, 0.0])
+    moved = state
+    for k in range(3):
+        how = {"task_lr": 0.5, "k": k, "pull": lambda v: v}
+        moved = rule.step(own, moved, {"classifier.bias": torch.ones(3)}, **how)
+        assert torch.equal(moved["mask.classifier"], state["mask.classifier"])
+        assert torch.equal(moved["z.classifier.bias"], -0.5 * (k + 1) * state["mask.classifier"])
 
 
 def test_straight_through_has_the_derivative_of_the_sigmoid():

@@ -147,3 +147,31 @@ def test_ctrl_c_before_the_training_is_one_word_and_130(monkeypatch):
     monkeypatch.setattr("mdtheory.config.load", interrupted)
     result = CliRunner().invoke(app, ["train", "--config", "x.toml", "--out", "nowhere"])
     assert (result.exit_code, result.stderr) == (130, "mdtheory: stopped\n")
+
+
+def test_a_disk_without_room_is_a_sentence_that_names_the_file(tmp_path, capfd):
+    lines = events.JsonLines(tmp_path / "metrics.jsonl")
+    lines.start(done=0, validated=-1, total=1)
+    lines._file.close()
+    lines._file = open("/dev/full", "a")  # noqa: SIM115
+    with pytest.raises(ValueError, match=r"metrics.jsonl must be written, but the system says: No"):
+        lines.record({"kind": "train", "iteration": 1})
+    lines.close()
+
+
+def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, capfd):
+    """TensorBoard writes in a thread of its own, which would print its traceback."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    def full(*data: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    log = events.TensorBoard(tmp_path / "log")
+    before = threading.excepthook
+    log.start(done=0, validated=-1, total=1)
+    monkeypatch.setattr(RecordWriter, "write", full)
+    log.record({"kind": "train", "iteration": 1, "loss": 1.0})
+    with pytest.raises(ValueError, match="log must be written, but the system says: No space"):
+        log.close()
+    assert capfd.readouterr().err == "" and threading.excepthook is before

@@ -59,6 +59,8 @@ PLANTED: dict[str, Callable[[], dict[str, Any]]] = {
     "conjugate": lambda: weights(torch.ones(2, dtype=torch.complex64).conj()),
     "complex weights": lambda: weights(torch.ones(2, dtype=torch.complex64)),
     "quantized": lambda: weights(torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)),
+    "float8": lambda: weights(torch.ones(2).to(torch.float8_e4m3fn)),
+    "nested": lambda: weights(torch.nested.nested_tensor([torch.ones(1), torch.ones(2)])),
     "one number a billion times": lambda: weights(torch.ones(1).expand(10**9)),
     "one row many times": lambda: {"optimizer": {"x": torch.ones(1000).expand(10**7, 1000)}},
     "NaN": lambda: weights(torch.tensor([1.0, math.nan])),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import signal
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.optim import lr_scheduler
 
 from mdtheory.core.types import Episode
@@ -248,6 +250,51 @@ def test_weights_of_another_type_are_refused(tmp_path):
         state["weights"][name] = state["weights"][name].to(dtype)
         with pytest.raises(ValueError, match=f"{name} is {dtype}, not torch.float32"):
             trainer(tmp_path / "a").resume(state)
+
+
+@pytest.mark.parametrize("wrong", ["int64", "half", "NaN"])
+def test_an_optimizer_s_numbers_that_torch_would_cast_are_refused(tmp_path, wrong):
+    unbroken(tmp_path / "a")
+    found = last(tmp_path / "a")
+    kept = found["optimizer"]["state"][0]
+    change = {"int64": Tensor.long, "half": Tensor.half, "NaN": lambda x: x * math.nan}[wrong]
+    kept["exp_avg"] = change(kept["exp_avg"])
+    with pytest.raises(ValueError, match="must fit this run, but exp_avg"):
+        trainer(tmp_path / "a").resume(found)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("options", "lr", "x"),
+        ("options", "lr", 5.0),
+        ("options", "betas", [0.1]),
+        ("options", "amsgrad", True),
+        ("options", "differentiable", True),
+        ("state", "exp_avg", None),
+        ("state", "step", torch.tensor(-5.0)),
+    ],
+)
+def test_an_optimizer_s_state_that_torch_would_fail_on_is_refused(tmp_path, part, name, value):
+    unbroken(tmp_path / "a")
+    found = last(tmp_path / "a")
+    optimizer = found["optimizer"]
+    for table in optimizer["param_groups"] if part == "options" else optimizer["state"].values():
+        if value is None:
+            del table[name]
+        else:
+            table[name] = value
+    with pytest.raises(ValueError, match="must fit this run, but") as caught:
+        trainer(tmp_path / "a").resume(found)
+    assert "\n" not in str(caught.value)
+
+
+def test_more_iterations_than_the_run_has_are_refused(tmp_path):
+    unbroken(tmp_path / "a")
+    state = last(tmp_path / "a")
+    state["counters"] |= {"iteration": 10**18}
+    with pytest.raises(ValueError, match="but it has 1000000000000000000 behind it"):
+        trainer(tmp_path / "a").resume(state)
 
 
 @pytest.mark.parametrize(

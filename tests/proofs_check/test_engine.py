@@ -415,6 +415,20 @@ class TestRun:
         with pytest.raises(ValueError, match="twice"):
             run.quantity("q", 1, meaning="m")
 
+    def test_a_tolerance_of_a_quarter_of_the_value_is_refused(self):
+        with pytest.raises(ValueError, match="could not fail"):
+            Run().quantity("q", 0.9, tolerance=0.25, meaning="m")
+        Run().quantity("q", 0.9, tolerance=0.2, meaning="m")
+
+
+def test_a_bound_of_zero_is_moved_and_a_term_of_zero_is_left():
+    x = sp.Symbol("x", real=True)
+    below = Formula(left=x, relation="<", right=sp.Integer(0), terms={"none": sp.Integer(0)})
+    assert {name: one.core for name, one in below.mutants().items()} == {
+        "the constant moved": "x< -1",
+        "the inequality flipped": "x> 0",
+    }
+
 
 class TestFiles:
     """What is on disk: one id a file, and a file that does not load turns only its own line red."""

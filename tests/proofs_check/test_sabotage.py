@@ -7,20 +7,29 @@ changed, and the right claims have to notice, and no others.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from mdtheory.core import tree
+from mdtheory.geometry.base import GradientStep
+from mdtheory.inner.estimators.implicit import Implicit
 from mdtheory.inner.estimators.unrolled import Unrolled
 from mdtheory.inner.solver import Visit
+from mdtheory.maps.base import MirrorMap
 from mdtheory.maps.hypentropy import Hypentropy
 from mdtheory.maps.iaf import certified
 from mdtheory.maps.iaf.certified_forms import CertifiedKroneckerIAF
 from mdtheory.maps.iaf.mlp import MLPIAF
 from mdtheory.maps.pnorm import PNorm
+from mdtheory.maps.potential import icnn
+from mdtheory.maps.potential.base import BoundedPotential
 from mdtheory.maps.potential.ridge import ConvexPotential
 from proofs_check import kernel
 from proofs_check.claims import rb_certified_iaf, rc_block_rates
@@ -164,6 +173,47 @@ def halved_conditioners(patch):
     )
 
 
+def uphill(patch):
+    """The dual step goes along the gradient."""
+    plain = GradientStep.step
+    patch.setattr(
+        GradientStep,
+        "step",
+        lambda self, *given, task_lr, **other: plain(self, *given, task_lr=-task_lr, **other),
+    )
+
+
+def swapped_divergence(patch):
+    """D_h(y, x) for D_h(x, y)."""
+    plain = MirrorMap.bregman
+    patch.setattr(MirrorMap, "bregman", lambda self, meta, x, y: plain(self, meta, y, x))
+
+
+def truncated_solve(patch):
+    """The implicit estimator stops its linear solve after one step."""
+    plain = Implicit.__init__
+
+    def init(self, **options):
+        plain(self, **{**options, "cg_steps": 1, "cg_tolerance": 0.0})
+
+    patch.setattr(Implicit, "__init__", init)
+
+
+def halved_curvature(patch):
+    """A potential says that its largest curvature is half of what it certifies."""
+    plain = BoundedPotential.curvature
+    patch.setattr(
+        BoundedPotential,
+        "curvature",
+        lambda self, meta: (plain(self, meta)[0], plain(self, meta)[1] / 2),
+    )
+
+
+def flat_softplus(patch):
+    """softplus'' is taken to be at most 1/8."""
+    patch.setattr(icnn, "SOFTPLUS_CURVATURE", 0.125)
+
+
 def capped_rates(patch):
     """The rates per block stop growing at 8."""
     plain = rc_block_rates.block_rates
@@ -186,6 +236,11 @@ SABOTAGE = [
     (generous_modulus, "RB", "T7 C11"),
     (halved_conditioners, "RB", "T7 C11"),
     (capped_rates, "RC", "T7 C11"),
+    (uphill, "C04 C11 C12 C14 C23 C29 T6 RB", "C17 C20 T1"),
+    (swapped_divergence, "C17 C22", "C11 C12 C20"),
+    (truncated_solve, "C03 C08a", "C05 C11"),
+    (halved_curvature, "RA1", "RB C11"),
+    (flat_softplus, "RA2", "RA1 C11"),
     (tight_error, "C05", "C06"),
 ]
 
@@ -222,3 +277,36 @@ def test_what_rests_on_a_red_claim_is_red(result_of):
     results["T1"] = replace(results["T1"], checks=(broken, *results["T1"].checks[1:]))
     rows = judge(claims, results)
     assert (rows["T1"].status, rows["C25"].status) == ("INCONSISTENT", "INCONSISTENT")
+
+
+# ---- what only tests can notice ------------------------------------------------------------------
+
+HERE = Path(__file__).parent
+NOTICED = {
+    "interval_with_n": "meta/test_evaluate.py::test_estimate_is_the_textbook_interval",
+    "batch_for_running": "models/test_norm.py",
+    "running_for_batch": "models/test_norm.py",
+    "order_of_classes": "data/test_episodes.py",
+    "support_among_queries": "data/test_episodes.py",
+    "a_train_class_in_test": "data/test_images.py -k 64",
+    "chosen_on_test": "run/test_build.py",
+    "transforms_not_adapted": "parity/test_rivals.py -k kfo",
+    "a_mask_for_each_step": "geometry/test_mtnet.py",
+    "warps_adapted": "geometry/test_warpgrad.py",
+}
+"""The impostor of impostors.py -> the tests that turn red with it, below tests/."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTICED)
+def test_an_impostor_of_the_library_turns_its_tests_red(name):
+    place, *rest = NOTICED[name].split()
+    done = subprocess.run(
+        [sys.executable, str(HERE / "impostors.py"), name, str(HERE.parent / place), *rest],
+        cwd=HERE.parents[1],
+        env={**os.environ, "PYTHONPATH": str(HERE.parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stdout[-2000:] + done.stderr[-2000:]
+    assert " failed" in done.stdout

@@ -68,6 +68,12 @@ def test_a_folder_with_a_run_is_opened_to_go_on_only(tmp_path):
     assert load(tmp_path / "config.toml") == config()
 
 
+def test_a_lock_of_something_else_stays(tmp_path):
+    (tmp_path / ".lock").write_text("mine")
+    train(tmp_path, config())
+    assert (tmp_path / ".lock").read_text() == "mine"
+
+
 def test_a_folder_in_use_is_refused_with_its_holder_and_free_afterwards(tmp_path):
     train(tmp_path, config(), minutes=0)
     with RunFolder(tmp_path, resume=True):
@@ -75,7 +81,7 @@ def test_a_folder_in_use_is_refused_with_its_holder_and_free_afterwards(tmp_path
             with pytest.raises(ValueError, match=f"in use by process {os.getpid()} on "):
                 train(tmp_path, config(), resume=resume)
     assert train(tmp_path, config(), resume=True).iteration == 3
-    assert not (tmp_path / ".lock").exists()
+    assert not (tmp_path / ".mdtheory.lock").exists()
 
 
 def test_another_run_that_begins_meanwhile_is_noticed(tmp_path):
@@ -90,7 +96,7 @@ def test_another_run_that_begins_meanwhile_is_noticed(tmp_path):
 def test_a_lock_is_gone_with_its_process(tmp_path):
     """A killed process: the file stays, the lock does not."""
     train(tmp_path, config(), minutes=0)
-    (tmp_path / ".lock").write_text("process 1 on nowhere")
+    (tmp_path / ".mdtheory.lock").write_text("process 1 on nowhere")
     assert train(tmp_path, config(), resume=True).iteration == 3
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from mdtheory_pages import api, bibliography, ledger, poster, results, roles, tables
+from mdtheory_pages import api, bibliography, gallery, ledger, poster, results, roles, tables
 from mdtheory_pages.files import Pages
 
 
@@ -35,5 +35,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", api.process)
     app.connect("autodoc-process-signature", api.signature)
     roles.add(app)
+    gallery.add(app)
     bibliography.add(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

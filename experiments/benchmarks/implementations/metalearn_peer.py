@@ -59,10 +59,10 @@ class ParallelMetaLearn:
                 inner_lr=work.size.task_lr,
                 max_inner_steps=max(1, work.size.n_steps),
                 learn_lr=False,
-            ).to(work.dtype),
+            ).to(next(iter(weights.values()))),
             support_loss_fn=CrossEntropy(metric_fn=CategoricalAccuracy()),
             inner_steps=work.size.n_steps,
-            device=torch.device("cpu"),
+            device=next(iter(weights.values())).device,
             backend=self.backend,
         )
 
@@ -94,7 +94,8 @@ class Parallel(ParallelMetaLearn):
 
         network = Conv4(work.size, weights)
         for block in network.blocks:
-            own = BatchNorm(work.size.channels, track_running_stats=False).to(work.dtype)
+            own = BatchNorm(work.size.channels, track_running_stats=False)
+            own.to(block.norm.weight)
             own.load_state_dict(cast(nn.Module, block.norm).state_dict())
             block.norm = own
         return network

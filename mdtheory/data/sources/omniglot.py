@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from mdtheory.data.files import expanded
 from mdtheory.data.sources.base import DataSource, data_sources, held_on
 from mdtheory.data.splits import Division, by_digest
 
@@ -75,7 +76,7 @@ class Omniglot(DataSource):
         """Parquet files, or the original folders."""
         from mdtheory.data.open import detect
 
-        folder = Path(path).expanduser()
+        folder = expanded(path)
         return _folders(folder) if folder.is_dir() and _characters(folder) else detect(folder)
 
     def divide(self, own: Mapping[str, str]) -> Division:

@@ -42,13 +42,13 @@ class Derivatives(NamedTuple):
 def loss_of(loss: Loss, outputs: Tensor, targets: Any) -> Tensor:
     """The loss, which must be one number. shape: ()"""
     value = loss(outputs, targets)
-    if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
+    if not isinstance(value, Tensor) or value.dim() or not value.is_floating_point():
         found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(
-            f"loss(outputs, targets) must return one floating point number, got {found}; take its "
-            "mean"
+            "loss(outputs, targets) must return one floating point number of shape (), got "
+            f"{found}; take its mean"
         )
-    return value.reshape(())
+    return value
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ class Case:
             draw = torch.randn(
                 value.shape,
                 generator=seeding.generator("probe", name, key, self.seed),
-                dtype=torch.float64,
+                dtype=torch.float32,
             )
             size = float(value.double().square().mean().sqrt())
-            made[key] = (draw * (size or 0.1)).to(value)
+            made[key] = draw.to(value) * (size or 0.1)
         return made
 
     def derivatives(self, point: Params, order: int, way: Params) -> Derivatives:
@@ -117,12 +117,9 @@ class Case:
         """Loss and gradient by plain autograd with the weights written into the model, and the
         outputs and the loss with their graphs; with a ``way``, also the Hessian times it.
         """
-        self.write(point)
-        named = dict(self.model.named_parameters())
-        own = [named[name] for name in self.weights]
+        outputs, value = self.graph(point)
+        own = self.own()
         with torch.enable_grad():
-            outputs = call(self.model, self.x)
-            value = loss_of(self.loss, outputs, self.y)
             first = _slopes(value, own, create_graph=way is not None)
             second: list[Tensor] = []
             if way is not None:
@@ -131,6 +128,24 @@ class Case:
         gradient = tree.detach(dict(zip(self.weights, first, strict=True)))
         curved = dict(zip(self.weights, second, strict=True)) if second else {}
         return Derivatives(value.detach(), gradient, curved), outputs, value
+
+    def graph(self, point: Params) -> tuple[Tensor, Tensor]:
+        """Outputs and loss with the weights written into the model, as plain autograd records
+        them. shapes: (n_items, ...), ()
+        """
+        self.write(point)
+        with torch.enable_grad():
+            outputs = call(self.model, self.x)
+            return outputs, loss_of(self.loss, outputs, self.y)
+
+    def own(self) -> list[nn.Parameter]:
+        """The model's own tensors under the names of the weights, in that order."""
+        named = dict(self.model.named_parameters())
+        return [named[name] for name in self.weights]
+
+    def slopes(self, value: Tensor) -> Params:
+        """The gradient of what :meth:`graph` returned. shapes: as the weights"""
+        return dict(zip(self.weights, _slopes(value, self.own()), strict=True))
 
     def write(self, point: Params) -> None:
         """Overwrite the model's weights."""

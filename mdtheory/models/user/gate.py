@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from mdtheory.core.inputs import Inputs, leaves
 from mdtheory.models.user import attributes
 from mdtheory.models.user.case import Loss
-from mdtheory.models.user.probe import Verdict, probe
+from mdtheory.models.user.probe import probe
+from mdtheory.models.user.verdict import Verdict
 
 log = logging.getLogger(__name__)
 PROBE = ("on", "off")
@@ -63,6 +64,8 @@ class Gate:
         kind = tuple((v.dtype, v.dim()) for v in (*leaves(x), *leaves(y)) if isinstance(v, Tensor))
         key = (signature(model), kind, order, id(loss))
         found = self._verdicts.get(key)
+        if found is None and order == 1:
+            found = self._verdicts.get((key[0], kind, 2, id(loss)))
         if found is None:
             if len(self._verdicts) >= MOST:
                 return next(reversed(self._verdicts.values()))
@@ -95,8 +98,8 @@ class Gate:
         if verdict.unused:
             self.say(
                 f"no gradient reaches {', '.join(map(repr, verdict.unused[:3]))}"
-                f"{' and others' if len(verdict.unused) > 3 else ''}: the outputs do not depend on "
-                "them; freeze them, or use them in forward"
+                f"{' and others' if len(verdict.unused) > 3 else ''} from the few items tried: if "
+                "the outputs never depend on them, freeze them, or use them in forward"
             )
         if verdict.loss_learns:
             self.say(

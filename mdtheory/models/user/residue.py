@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mdtheory.core import tree
+from mdtheory.core.inputs import map_inputs
 from mdtheory.models.user import attributes
 from mdtheory.models.user.case import FAILURES, Case
-from mdtheory.models.user.truth import alike
+from mdtheory.models.user.truth import WANDER, alike
 
 N_PASSES = 12
 """Passes that must give equal outputs; a remainder of a call counter by less shows itself."""
@@ -20,7 +23,7 @@ FAR = tuple(10**exponent for exponent in range(1, 8))
 
 def check(case: Case, left: list[attributes.Place]) -> None:
     """Refuse, by name, an attribute in ``left`` that one pass writes and a later one reads."""
-    model = case.model
+    model, empty = case.model, attributes.Held(case.model, left)
     in_place = {
         id(tensor): (place, tensor._version, tensor.detach().clone())
         for place, value in attributes.plain(model)
@@ -47,6 +50,31 @@ def check(case: Case, left: list[attributes.Place]) -> None:
             own[place[1]] = other
             if not alike(outputs[0], _outputs(case, place)):
                 raise ValueError(_sentence(place))
+    _check_caches(case, [place for place in left if place not in always], empty)
+
+
+def _check_caches(case: Case, caches: list[attributes.Place], empty: attributes.Held) -> None:
+    """Refuse what the first pass computes from weights or inputs and later ones only read: with
+    others of these, outputs must not depend on whether it is there.
+    """
+    base = tree.axpy(WANDER, case.random("base"), case.weights)
+    other = map_inputs(
+        lambda v: 1.5 * v if isinstance(v, Tensor) and v.is_floating_point() else v, case.x
+    )
+    full = attributes.Held(case.model, caches)
+    for tried in (replace(case, x=other), case) if caches else ():
+        case.write(base)
+        try:
+            kept = tried.outputs()
+            empty.put_back()
+            fresh = tried.outputs()
+        except FAILURES:  # not such an input
+            continue
+        finally:
+            case.write(case.weights)
+            full.put_back()
+        if not alike(kept, fresh):
+            raise ValueError(_sentence(caches[0]))
 
 
 def dropped(model: nn.Module) -> str | None:

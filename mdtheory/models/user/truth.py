@@ -11,6 +11,7 @@ from mdtheory.core import tree
 from mdtheory.core.types import Params
 from mdtheory.models.user import culprit
 from mdtheory.models.user.case import FAILURES, Case
+from mdtheory.models.user.graph import graph_leaves
 
 WANDER = 0.02
 """How far from the start, relative to the weights, derivatives are compared: off special values
@@ -140,19 +141,37 @@ class Comparison:
             )
         )
 
-    def unused(self) -> tuple[str, ...]:
-        """The tensors whose gradient is exactly zero in both ways, without the biases that batch
-        statistics cancel.
-        """
-        return tuple(
-            name
-            for name, value in self.truth.gradient.items()
-            if not (bool(value.any()) or bool(self.found.gradient[name].any()))
-            and not (name.endswith("bias") and value.dim() == 1)
+    def first_agree(self) -> bool:
+        """Whether value and gradient equal plain autograd's at the same point."""
+        try:
+            plain = self.case.in_place(self.base)[0]
+        except FAILURES:
+            return False
+        finally:
+            self.case.write(self.case.weights)
+        close = 1e-8 if self.case.wide else 0.05
+        return _near({"": plain.value}, {"": self.found.value}, close) and _near(
+            plain.gradient, self.found.gradient, close
         )
+
+    def unused(self) -> tuple[str, ...]:
+        """The tensors without influence."""
+        return zeros(self.truth.gradient, self.found.gradient)
 
     def _float32(self) -> bool:
         return all(torch.finfo(v.dtype).bits >= 32 for v in self.case.weights.values())
+
+
+def zeros(one: Params, other: Params) -> tuple[str, ...]:
+    """The tensors whose gradient is exactly zero in both ways, without the biases that batch
+    statistics cancel.
+    """
+    return tuple(
+        name
+        for name, value in one.items()
+        if not (bool(value.any()) or bool(other[name].any()))
+        and not (name.endswith("bias") and value.dim() == 1)
+    )
 
 
 def _near(one: Params, other: Params, close: float) -> bool:
@@ -167,20 +186,6 @@ def alike(one: Any, other: Any) -> bool:
         return False
     close = 1e3 * torch.finfo(one.dtype).eps if one.is_floating_point() else 0.0
     return torch.allclose(one, other.to(one.dtype), rtol=close, atol=close, equal_nan=True)
-
-
-def graph_leaves(value: Any) -> list[Tensor]:
-    """The tensors that a graph ends in."""
-    stack, seen, found = [getattr(value, "grad_fn", None)], set(), []
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if (variable := getattr(node, "variable", None)) is not None:
-            found.append(variable)
-        stack += [following for following, _ in node.next_functions]
-    return found
 
 
 def wrong_alone(case: Case) -> bool:
@@ -209,12 +214,11 @@ def missing_alone(order: int) -> Any:
 def complaint(comparison: Comparison) -> str:
     """Why a comparison failed, as the sentence of a refusal."""
     case = comparison.case
-    outputs = [case.outputs() for _ in range(3)]
-    if not all(alike(outputs[0], other) for other in outputs[1:]):
-        return (
-            "the model must give the same output twice, but equal calls differ: it draws random "
-            "numbers from a generator of its own, or remembers earlier calls; make forward depend "
-            "on its input and parameters alone"
+    if not comparison.value_fits() and comparison.first_agree():
+        return wrong_second(
+            case,
+            "other ones than plain autograd's (.data, detach_() and gradient hooks may do that; "
+            "detach() does not)",
         )
     wrong = comparison.unreached()
     stuck = [n for n in wrong if not bool(comparison.found.gradient[n].any())]
@@ -228,6 +232,13 @@ def complaint(comparison: Comparison) -> str:
             "operations"
         )
     return wrong_second(case, "wrong: a difference of two gradients refutes them")
+
+
+UNEQUAL = (
+    "the model must give the same output twice, but equal calls differ: it draws random numbers "
+    "from a generator of its own, or remembers earlier calls; make forward depend on its input and "
+    "parameters alone"
+)
 
 
 def unreachable(name: str) -> str:

@@ -17,16 +17,9 @@ from experiments.generated import ROOT, settle
 from tests.experiments.benchmarks import tiny
 
 SMALLER = [
-    "--channels",
-    "2",
-    "--image-size",
-    "16",
-    "--threads",
-    "1",
-    "--rounds",
-    "1",
-    "--seconds",
-    "0",
+    part
+    for pair in ("channels=2", "image_size=16", "threads=1", "rounds=1", "seconds=0")
+    for part in ("--set", pair)
 ]
 ONE = [
     "--method",
@@ -69,14 +62,10 @@ def test_json_and_nothing_else_on_stdout(jobs, tmp_path):
 
 
 def test_tables_a_record_and_its_page(jobs, tmp_path):
-    out = tmp_path / "rows.json"
-    found = call(
-        *ONE, *SMALLER, "--out", str(out), "--name", "one", "--records", str(tmp_path / "records")
-    )
+    found = call(*ONE, *SMALLER, "--name", "one", "--records", str(tmp_path / "records"))
     assert found.exit_code == 0
     assert "Conv4-2, 16 x 16" in found.stdout and "Ours and the fastest right peer" in found.stdout
     record = store.load(tmp_path / "records" / "one.json")
-    assert json.loads(out.read_text()) == store.rounded(record.rows())
     made = pages.made(tmp_path / "records", tmp_path / "page.md", tmp_path / "figures", None)
     assert set(made) == {tmp_path / "page.md", tmp_path / "figures" / "benchmarks-one.svg"}
     settle(made, write=True)
@@ -98,7 +87,7 @@ def test_resume_refuses_another_run(jobs, tmp_path):
     del jobs[:]
     assert call(*arguments).exit_code == 0
     assert jobs == []
-    assert call(*arguments, "--eval-tasks", "7").exit_code == 2
+    assert call(*arguments, "--set", "eval_tasks=7").exit_code == 2
 
 
 def test_what_cannot_be_measured_ends_in_one_sentence(jobs, monkeypatch, tmp_path):
@@ -121,6 +110,10 @@ def test_what_cannot_be_measured_ends_in_one_sentence(jobs, monkeypatch, tmp_pat
         (["--method", "mamml"], "did you mean 'maml'"),
         (["--implementation", "highr"], "did you mean 'higher'"),
         (["--part", "evaluate"], "did you mean 'evaluation'"),
+        (["--set", "round=1"], "did you mean 'rounds'"),
+        (["--set", "rounds=many"], "rounds: Input should be a valid integer"),
+        (["--set", "channels=0"], "channels: Input should be greater than or equal to 1, got 0"),
+        (["--device", "cuda", "--method", "mamml"], "did you mean 'maml'"),
     ],
 )
 def test_an_unknown_name_is_one_sentence(jobs, arguments, said):

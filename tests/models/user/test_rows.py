@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from mdtheory.core.types import Episode
 from mdtheory.geometry import geometries
-from mdtheory.inner.task import accuracy
+from mdtheory.inner.task import accuracy, binary_accuracy
 from mdtheory.meta.evaluate import evaluate
 from tests.models.user import sweep, zoo
 from tests.models.user.rows import draw, flat, learner_of, network, task
@@ -126,6 +126,53 @@ class TestAccuracy:
         for loss in (partial(cross_entropy, ignore_index=0), nn.CrossEntropyLoss(ignore_index=0)):
             stats = learner_of(network(), loss=loss).meta_gradient(one).stats
             assert float(4 * stats["query_accuracy"]) % 1 == pytest.approx(0, abs=1e-9)
+
+    @pytest.mark.parametrize(
+        "loss",
+        [
+            F.binary_cross_entropy_with_logits,
+            partial(F.binary_cross_entropy_with_logits, reduction="mean"),
+            nn.BCEWithLogitsLoss(),
+        ],
+    )
+    @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.float64])
+    def test_one_logit_is_judged_by_its_sign(self, loss, dtype):
+        torch.manual_seed(0)
+        model, x = nn.Linear(4, 1).double(), draw(6, 4)
+        y = (x[:, :1] > 0).to(dtype)
+        learner = learner_of(model, loss=loss)
+        result = learner.meta_gradient(Episode(x, y, x, y))
+        assert torch.equal(
+            flat(result.grads),
+            flat(learner.meta_gradient(Episode(x, y.double(), x, y.double())).grads),
+        )
+        adapted = learner.adapt(x, y)
+        each = [float(o > 0) == float(t) for o, t in zip(adapted(x), y, strict=True)]
+        assert float(result.stats["query_accuracy"]) == pytest.approx(sum(each) / 6)
+        assert sum(each) > 0
+        (scores,) = evaluate(learner, lambda i: Episode(x, y, x, y), n_tasks=1)
+        assert float(scores.accuracy) == pytest.approx(sum(each) / 6)
+
+    def test_several_labels_soft_ones_and_other_shapes(self):
+        logits = torch.tensor([[1.0, -1.0], [2.0, 0.5], [-0.1, 0.0]])
+        labels = torch.tensor([[1.0, 0.0], [0.0, 0.3], [0.0, 0.0]])
+        assert float(binary_accuracy(logits, labels)) == pytest.approx(4 / 5)
+        assert bool(binary_accuracy(logits, labels[:, 0]).isnan())
+        assert bool(binary_accuracy(logits, labels + 0.5).isnan())
+
+    def test_a_row_of_labels_against_a_column_of_logits_is_one_sentence(self):
+        model, x, y = nn.Linear(4, 1).double(), draw(6, 4), torch.arange(6) % 2
+        with pytest.raises(ValueError, match=r"shape of the outputs, for instance y\[:"):
+            learner_of(model, loss=nn.BCEWithLogitsLoss()).meta_gradient(Episode(x, y, x, y))
+
+    def test_a_loss_of_ones_own_says_nothing_about_its_threshold(self):
+        model, x = nn.Linear(4, 1).double(), draw(6, 4)
+        y = (torch.arange(6) % 2)[:, None]
+        learner = learner_of(
+            model, loss=lambda o, t: F.binary_cross_entropy(o.sigmoid(), t.double())
+        )
+        stats = learner.meta_gradient(Episode(x, y, x, y)).stats
+        assert bool(stats["query_accuracy"].isnan())
 
 
 class TestTypes:

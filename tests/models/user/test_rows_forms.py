@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 
 import pytest
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
+from mdtheory.core.functional import functional_call
 from mdtheory.core.types import Episode
 from mdtheory.meta.evaluate import evaluate
 from tests.models.user import zoo
@@ -204,3 +206,93 @@ class TestSilence:
             for each in (learner, learner_of(model, norm="running"))
         )
         assert abs(float(near) - float(far)) > 1e-3
+
+    def test_running_statistics_are_those_of_a_loop_written_by_hand(self):
+        """README's loop; torch's own layer moves its statistics in training mode, at the anchor."""
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3))
+        own, tasks = model.double(), [task(s) for s in range(8)]
+        learner = learner_of(copy.deepcopy(own), norm="running")
+        optimizer = torch.optim.SGD(learner.parameters(), lr=0.1)
+        for one in tasks[:6]:
+            optimizer.zero_grad()
+            learner.backward(one)
+            optimizer.step()
+        for one in tasks[:6]:
+            gradient = self.by_create_graph(own, one)
+            own.train()
+            own(one.support_x)  # moves the running statistics
+            with torch.no_grad():
+                for p, g in zip(own.parameters(), gradient, strict=True):
+                    p -= 0.1 * g
+        assert torch.allclose(learner.network[1].running_var, own[1].running_var, rtol=1e-12)
+        (scores,) = evaluate(learner, lambda i: tasks[7], n_tasks=1)
+        adapted, frozen = copy.deepcopy(own).eval(), copy.deepcopy(own)
+        frozen[1].running_mean.zero_()
+        frozen[1].running_var.fill_(1)
+        found = [self.after_descent(each.eval(), tasks[7]) for each in (adapted, frozen)]
+        assert float(scores.loss) == pytest.approx(found[0], rel=1e-9)
+        assert abs(found[0] - found[1]) > 1e-3
+
+    @staticmethod
+    def by_create_graph(model, one):
+        """The meta-gradient of two steps, statistics from each batch and put back."""
+        pure, start = copy.deepcopy(model).train(), dict(model.named_parameters())
+        weights = dict(start)
+        for _ in range(2):
+            value = cross_entropy(functional_call(pure, weights, (one.support_x,)), one.support_y)
+            slopes = torch.autograd.grad(value, list(weights.values()), create_graph=True)
+            weights = {n: w - 0.1 * g for (n, w), g in zip(weights.items(), slopes, strict=True)}
+        value = cross_entropy(functional_call(pure, weights, (one.query_x,)), one.query_y)
+        return torch.autograd.grad(value, list(start.values()))
+
+    @staticmethod
+    def after_descent(model, one):
+        own = list(model.parameters())
+        for _ in range(2):
+            value = cross_entropy(model(one.support_x), one.support_y)
+            with torch.no_grad():
+                for p, g in zip(own, torch.autograd.grad(value, own), strict=True):
+                    p -= 0.1 * g
+        return float(cross_entropy(model(one.query_x), one.query_y).detach())
+
+    def test_targets_in_a_row_are_refused_and_in_a_column_item_by_item(self):
+        """A loop over single items in plain numbers; what broadcasting gave is another value."""
+        torch.manual_seed(0)
+        weight, bias = draw(1, 4, seed=9), draw(1, seed=10)
+        model = nn.Linear(4, 1).double()
+        with torch.no_grad():
+            model.weight.copy_(weight)
+            model.bias.copy_(bias)
+        x, y, q, z = draw(N, 4), draw(N, seed=5), draw(N, 4, seed=1), draw(N, seed=6)
+
+        def descended(pairs):
+            w, b = weight[0].tolist(), float(bias)
+            for _ in range(2):
+                apart = [
+                    (sum(a * c for a, c in zip(w, x[i].tolist(), strict=True)) + b - float(y[j]), i)
+                    for i, j in pairs
+                ]
+                slope = [
+                    sum(2 * e * float(x[i, k]) for e, i in apart) / len(pairs) for k in range(4)
+                ]
+                b -= 0.1 * sum(2 * e for e, _ in apart) / len(pairs)
+                w = [a - 0.1 * s for a, s in zip(w, slope, strict=True)]
+            errors = [
+                (sum(a * c for a, c in zip(w, q[i].tolist(), strict=True)) + b - float(z[j])) ** 2
+                for i, j in pairs
+            ]
+            return sum(errors) / len(errors)
+
+        right = descended([(i, i) for i in range(N)])
+        broadcast = descended([(i, j) for i in range(N) for j in range(N)])
+        learner = learner_of(model, loss=lambda o, t: (o - t).square().mean())
+        with pytest.raises(ValueError, match="compared item by item"):
+            learner.meta_gradient(Episode(x, y, q, z))
+        found = learner.meta_gradient(Episode(x, y[:, None], q, z[:, None])).value
+        assert float(found) == pytest.approx(right, rel=1e-12)
+        careless = learner_of(model, loss=learner.loss, probe="off")
+        assert float(careless.meta_gradient(Episode(x, y, q, z)).value) == pytest.approx(
+            broadcast, rel=1e-12
+        )
+        assert abs(right - broadcast) > 0.1 * right

@@ -15,6 +15,8 @@ from torch import nn
 from mdtheory.core.types import Episode
 from mdtheory.geometry import geometries
 from mdtheory.meta.evaluate import evaluate
+from mdtheory.models.user import probe
+from tests.meta import processes
 from tests.models.user import zoo
 from tests.models.user.rows import N, draw, flat, learner_of, network, task
 
@@ -225,3 +227,59 @@ def test_numpy_noise_is_refused():
     model = zoo.Doing(lambda m, h: h + 0.1 * torch.from_numpy(source.normal(size=4)).to(h)).double()
     with pytest.raises(ValueError, match="equal calls differ"):
         learner_of(model).meta_gradient(task())
+
+
+def in_a_group(group):
+    """What a learner says in a real process group: wrapped at once or later, and about a wrapped
+    model.
+    """
+    said, parallel = [], nn.parallel.DistributedDataParallel
+    for calls in (0, 3):
+        learner = learner_of(network())
+        for _ in range(calls):
+            learner.backward(task())
+        wrapper = parallel(learner)
+        with pytest.raises(ValueError) as refusal:
+            wrapper.module.backward(task())
+        said.append(str(refusal.value))
+    with pytest.raises(ValueError) as refusal:
+        learner_of(parallel(network()))
+    return [*said, str(refusal.value)]
+
+
+def test_distributed_data_parallel_is_sent_to_torchrun():
+    for said in processes.run(2, in_a_group):
+        assert len(said) == 3, said
+        assert all("in processes started by torchrun" in one for one in said[:2])
+        assert "share out tasks by torchrun as mdtheory.meta.distributed does" in said[2]
+
+
+def test_recurrent_layers_on_a_card_leave_cudnn_for_second_derivatives(monkeypatch):
+    """Without a card: parameters that say they lie on one."""
+
+    class OnACard(nn.Parameter):
+        is_cuda = property(lambda self: True)
+
+    seen = []
+
+    class Watched(nn.LSTM):
+        def forward(self, *args):
+            seen.append(torch.backends.cudnn.enabled)
+            return super().forward(*args)
+
+    torch.manual_seed(0)
+    model = zoo.Last(Watched(zoo.W, zoo.W, batch_first=True)).double()
+    expected = probe(model, draw(N, 5, zoo.W), task().support_y, loss=F.cross_entropy)
+    assert not expected.plain_recurrence and all(seen)
+    for name, value in list(model.layer._parameters.items()):
+        model.layer._parameters[name] = OnACard(value.detach())
+    for order in (1, 2):
+        seen.clear()
+        verdict = probe(
+            model, draw(N, 5, zoo.W), task().support_y, loss=F.cross_entropy, order=order
+        )
+        assert verdict.plain_recurrence == (order == 2)
+        assert all(seen) == (order == 1)
+    with verdict.kernels():
+        assert not torch.backends.cudnn.enabled
+    assert torch.backends.cudnn.enabled

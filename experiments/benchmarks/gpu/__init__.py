@@ -1,0 +1,1 @@
+"""Meta-iterations on a GPU: whether they are right, and what they cost beside others."""
