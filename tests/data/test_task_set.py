@@ -235,5 +235,5 @@ def test_the_way_out_of_too_few_classes_is_named():
         assert "(now train 5, validation 1, test 2)" in str(caught.value)
         assert "class folders below train, val and test" in str(caught.value)
         assert "or use split 'train'" in str(caught.value)
-    with pytest.raises(ValueError, match="got 3; lower it, or divide the classes yourself"):
+    with pytest.raises(ValueError, match="got 3; lower n_way, or divide the classes yourself"):
         EpisodeStream(images, split="test", seed=0, n_way=3, n_shot=1, n_query=1)
