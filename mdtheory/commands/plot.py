@@ -124,7 +124,7 @@ def _training(
     curves = {}
     for run, name in zip(runs, names, strict=True):
         path = (run if run.is_dir() else run.parent) / METRICS
-        rows = read_metrics(path) if path.is_file() else []
+        rows = read_metrics(path)
         if any(row["kind"] == "train" for row in rows):
             curves[name] = rows
         else:

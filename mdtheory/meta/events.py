@@ -17,6 +17,7 @@ from typing import Any, Protocol, TextIO
 from mdtheory.core.atomic import write_atomically
 from mdtheory.core.progress import ProgressBar, say
 from mdtheory.core.registry import Registry
+from mdtheory.data.files import is_regular
 
 Row = Mapping[str, Any]
 """One event: ``kind`` ("train" or "validation"), ``iteration``, and numbers."""
@@ -91,14 +92,15 @@ def truncate_metrics(path: Path, *, iteration: int, validated: int) -> None:
     """Drop every line that the run will write again: those after the checkpoint, and a half-written
     last one.
     """
-    if path.exists():
+    if is_regular(path):
         kept = _lines_up_to(path, iteration, validated)
         write_atomically(path, b"".join(line for line, _ in kept))
 
 
 def metrics_up_to(path: Path, *, iteration: int, validated: int) -> list[dict[str, Any]]:
     """The events that :func:`truncate_metrics` would keep."""
-    return [row for _, row in _lines_up_to(path, iteration, validated)] if path.exists() else []
+    kept = _lines_up_to(path, iteration, validated) if is_regular(path) else []
+    return [row for _, row in kept]
 
 
 def _lines_up_to(path: Path, iteration: int, validated: int) -> list[tuple[bytes, dict[str, Any]]]:

@@ -198,7 +198,7 @@ def small_classes(sizes):
 def test_unequal_numbers_per_class():
     sizes = {"a": 2, "b": 5, "c": 30}
     options = {"split": "train", "seed": 0, "n_way": 3, "n_shot": 3, "n_query": 4}
-    with pytest.raises(ValueError, match=r"got 2 in class 'a' .* pass unequal=True, or remove"):
+    with pytest.raises(ValueError, match=r"got 2 in class 'a' .* pass unequal=True, .* remove"):
         EpisodeStream(small_classes(sizes), **options)
     stream = EpisodeStream(small_classes(sizes), **options, unequal=True)
     episode, chosen = stream(0), stream.chosen(0)

@@ -197,3 +197,11 @@ def test_a_line_that_no_listener_wrote_is_no_event(tmp_path, odd):
     lines = [row(1) | odd, row(2), row(3) | {"loss": None}]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert events.read_metrics(path) == lines[1:]
+
+
+def test_metrics_that_are_no_file_are_not_waited_for(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert events.read_metrics(path) == []
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="must be a regular file, got a named pipe"):
+        events.JsonLines(path).start(done=0, validated=-1, total=1)
