@@ -276,11 +276,14 @@ def _call(name: str, tasks: int, first: Tensor, *rest: Tensor | int | None) -> N
     symbol = f"{name}_{str(first.dtype).removeprefix('torch.')}"
     function = _loop(symbol, tuple(isinstance(x, int) for x in arguments))
     threads = torch.get_num_threads()
-    begin = [x.data_ptr() if isinstance(x, Tensor) else x for x in arguments]
-    length = [x.nbytes // tasks if isinstance(x, Tensor) else 0 for x in arguments]
     for t in range(tasks):
-        at = (x + t * n if n else x for x, n in zip(begin, length, strict=True))
-        function(*at, threads)
+        function(
+            *(
+                x.data_ptr() + t * (x.nbytes // tasks) if isinstance(x, Tensor) else x
+                for x in arguments
+            ),
+            threads,
+        )
 
 
 def _in_one_piece(x: Tensor) -> Tensor:
