@@ -70,9 +70,9 @@ def through_conv(
     """The convolution's adjoints of du at (x, weight), some items at a time: du as a whole is the
     largest tensor of all. shapes: as x, as weight
     """
+    gamma, r = first.gamma.double(), first.r.double()
     coefficients = formulas.first_coefficients(
-        *(z.double() for z in (first.gamma, first.r, first.dgamma, first.dbeta)),
-        _values(first.u, first.plan),
+        gamma, r, first.dgamma, first.dbeta, _values(first.u, first.plan)
     )
     rows = [z.to(first.u.dtype) for z in coefficients]
     tasks, parts = len(weight), []
