@@ -168,13 +168,11 @@ def letters(tmp_path_factory):
 
 def test_geometries_count_the_published_numbers():
     listed = {one["name"]: one for one in json.loads(call("geometries", "--time", "--json").stdout)}
-    assert all(
-        set(one) == {"name", "source", "parameters", "step_seconds"} for one in listed.values()
-    )
-    untimed = json.loads(call("geometries", "--json").stdout)
-    assert untimed == [
-        {key: one[key] for key in ("name", "source", "parameters")} for one in listed.values()
-    ]
+    plain = {"name", "summary", "source"}
+    assert all(set(one) == plain | {"parameters", "step_seconds"} for one in listed.values())
+    untimed = json.loads(call("geometries", "--json").stdout)  # read off the files, not registered
+    assert untimed == [{key: one[key] for key in untimed[0]} for one in listed.values()]
+    assert set(untimed[0]) == plain and all(all(one.values()) for one in untimed)
     assert listed["maml"]["parameters"] == 0
     assert listed["metasgd"]["parameters"] == 121_093
     assert listed["metamida"]["parameters"] == 3_447_535
