@@ -232,6 +232,13 @@ def test_doctor_is_content_and_checks_the_mathematics(monkeypatch):
     assert sum(finding["check"].startswith("meta-gradient") for finding in findings) == 3
 
 
+@pytest.mark.parametrize(("loops", "said"), [("block-1", "block-1, compiled"), ("plain", "g++")])
+def test_doctor_says_which_kernels_run(monkeypatch, loops, said):
+    monkeypatch.setattr("mdtheory.kernels.compile.identity", lambda: loops)
+    found = {one["check"]: one["found"] for one in json.loads(call("doctor", "--json").stdout)}
+    assert said in found["CPU kernels"]
+
+
 def test_doctor_finds_a_wrong_gradient_and_lost_data(monkeypatch, tmp_path):
     """Negative control: a first-order gradient in place of the exact one, and a variable that
     points nowhere.
