@@ -217,7 +217,8 @@ class Sitting:
     """
 
     def __init__(self, subject: Subject, *, tasks: int, validation: int, out: Path, until: float):
-        from mdtheory.run.build import build_stream, open_data
+        from mdtheory.config import open_data
+        from mdtheory.run.build import build_stream
 
         self.subject = subject
         config = subject.config
