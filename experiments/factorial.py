@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -211,13 +212,22 @@ def count(
     }
 
 
+@lru_cache(maxsize=1)
+def source_of(data: str) -> Source:
+    """The images of a configuration's data section, given as JSON: read once for all rows."""
+    from mdtheory.config.schema import DataConfig
+    from mdtheory.run.build import open_data
+
+    return open_data(DataConfig.model_validate_json(data))
+
+
 class Sitting:
     """The work on one subject, saved after every piece. ``until``: when to stop
     (``time.time()``).
     """
 
     def __init__(self, subject: Subject, *, tasks: int, validation: int, out: Path, until: float):
-        from mdtheory.run.build import build_stream, open_data
+        from mdtheory.run.build import build_stream
 
         self.subject = subject
         config = subject.config
@@ -226,7 +236,7 @@ class Sitting:
         self.validated = validation
         self.out = out / f"{subject.name}.json"
         self.part = out / "parts"
-        self.source = open_data(config.data)
+        self.source = source_of(config.data.model_dump_json())
         self.protocols = tuple(config.task.eval_n_query)
         self.test = build_stream(config, self.source, split="test", n_query=max(self.protocols))
         self.validation = build_stream(
