@@ -24,7 +24,17 @@ from pydantic import Field
 
 from experiments import shards
 from experiments.generated import ROOT
-from experiments.records import FOLDER, SUMS, WEIGHTS, Count, Digest, Record, Section, everything
+from experiments.records import (
+    FOLDER,
+    SUMS,
+    WEIGHTS,
+    Count,
+    Digest,
+    Record,
+    Section,
+    everything,
+    seal,
+)
 
 if TYPE_CHECKING:
     from mdtheory.config import RunConfig
@@ -324,6 +334,7 @@ class Sitting:
             cells=found["cells"],
         )
         self.out.write_text(rows_of_numbers(whole.model_dump()))
+        seal(self.out.parent)
 
 
 def read(folder: Path = OUT) -> list[Factorial]:

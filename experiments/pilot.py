@@ -21,7 +21,7 @@ from pydantic import Field
 from experiments.cells import Cell
 from experiments.factorial import Sitting, Subject, label
 from experiments.generated import ROOT
-from experiments.records import Count, Digest, Paths, Section, Share
+from experiments.records import Count, Digest, Paths, Section, Share, seal
 from mdtheory.config import RunConfig
 
 OUT = ROOT / "experiments" / "pilot"
@@ -175,6 +175,7 @@ def main(
                 raise typer.Exit(75)
     if path_tasks:
         curves(folder, path_tasks, OUT / "paths.json")
+    seal(OUT)
 
 
 if __name__ == "__main__":
