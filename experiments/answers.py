@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from experiments import contest, recorded_starts, slopes
+from experiments import contest, recorded_starts, slopes, tuned_page
 from experiments.cells import cells, rows
 from experiments.result_tables import Curve, Table
 from experiments.start_or_geometry import lines as factorial_lines
@@ -24,6 +24,7 @@ ARTICLE = "(k) Is MAML's published accuracy on Omniglot reached?"
 STEPS_TOO = "(l) Does a learned geometry need fewer steps, in loss and gradient as well?"
 PROX = "(m) Is MetaProxNet's learned function a proximal operator?"
 BEST = f"(n) Is `{OWN}` better than every other row?"
+OWN_RATES = "(o) What is left of the differences to MAML where every row has its own rates?"
 STEPS = (0, 1, 2, 5, 10)
 
 
@@ -299,6 +300,7 @@ OTHERS: dict[str, Question] = {
     STEPS_TOO: curves,
     PROX: proximal,
     BEST: contest.lines,
+    OWN_RATES: tuned_page.lines,
 }
 QUESTIONS: dict[str, Question] = dict(
     sorted({**{title: versus(*pairs) for title, pairs in PAIRS.items()}, **OTHERS}.items())
@@ -311,6 +313,7 @@ TIERS_OF = {
     ARTICLE: ("omniglot-b",),
     PROX: ("paper", "omniglot", "glyphs"),
     BEST: ("paper", "own", "omniglot", "glyphs"),
+    OWN_RATES: ("paper", "cpu", "omniglot", "glyphs"),
     STEPS_TOO: ("paper", "cpu", "own", "controls", "omniglot", "glyphs"),
 }
 """Questions that are not for all of :data:`TIERS`."""
