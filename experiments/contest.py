@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from experiments.pilot_page import subjects as pilot_subjects
 from experiments.result_tables import Table
@@ -45,6 +45,23 @@ def lines(tables: Sequence[Table]) -> list[str]:
         for table in tables
         if OWN in table.by_row and (found := against_all(table))
     ]
+
+
+def tallies(tables: Iterable[Table]) -> list[str]:
+    """One phrase for every tier and number of shots where it was trained as a part of the tier."""
+    phrases = []
+    for table in tables:
+        found = against_all(table) if OWN in table.own_rows else {}
+        if found:
+            words = [standing(one) for one in found.values()]
+            suggested = words.count(WORDS[1])
+            more = f", {suggested} more by fewer seeds" if suggested else ""
+            phrases.append(
+                f"tier `{table.tier.name}`, {table.shot}-shot, {'won' if won(found) else 'not won'}"
+                f" (better than {words.count(WORDS[0])} of {len(words)} rows from three seeds"
+                f"{more}; worse than {words.count(WORDS[3])})"
+            )
+    return phrases
 
 
 def verdict(table: Table, found: dict[str, Difference]) -> str:

@@ -158,6 +158,15 @@ def missing(records: Path = FOLDER, folder: Path = OUT) -> list[str]:
     return [own.folder.name for own, _ in subjects(records) if own.folder.name not in known]
 
 
+def without_weights(records: Path = FOLDER) -> list[Record]:
+    """The records with a geometry to learn that cannot be taken apart, for want of weights."""
+    return [
+        record
+        for record in everything(records)
+        if record.config.geometry.name != "maml" and not shards.pieces(record.folder / WEIGHTS)
+    ]
+
+
 def of_record(record: Record) -> Subject:
     """A record as the subject of the test."""
     maml = partner(record)

@@ -19,7 +19,7 @@ import typer
 from pydantic import Field
 
 from experiments.cells import Cell
-from experiments.factorial import Sitting, Subject, label
+from experiments.factorial import PLAIN, Sitting, Subject, label
 from experiments.generated import ROOT
 from experiments.records import Count, Digest, Paths, Section, Share, seal
 from mdtheory.config import RunConfig
@@ -142,6 +142,9 @@ def curves(folder: Path, n_tasks: int, kept: Path) -> Curves:
     for row in ROWS:
         for place, learner in subject(folder, row).learners(source).items():
             name = f"{row}: {label(*place)}"
+            known = [path for other, path in found.cells.items() if other.endswith(label(*PLAIN))]
+            if place == PLAIN and known:  # MAML's, the same beside every row
+                found.cells[name] = known[0]
             if name not in found.cells:
                 meta = tree.detach(learner.meta())
                 found.cells[name] = probes.paths(

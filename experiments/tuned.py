@@ -26,6 +26,8 @@ from experiments.records import Count, Digest, Section, seal
 from mdtheory.config import RunConfig
 
 OUT = ROOT / "experiments" / "tuned"
+TIER = "glyphs"
+"""Whose rows are to be tuned: minutes a row."""
 GRID = (0.5, 1.0, 2.0)
 VALIDATION_TASKS = 100
 
@@ -188,6 +190,12 @@ def read(folder: Path = OUT) -> list[Tuned]:
     return [Tuned.model_validate_json(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
+def missing(folder: Path = OUT) -> list[Cell]:
+    """The cells that are to be tuned and are not."""
+    known = {(one.row, one.shot) for one in read(folder) if one.tier == TIER}
+    return [cell for cell in cells(TIER) if (cell.row, cell.shot) not in known]
+
+
 def verify(one: Tuned) -> list[str]:
     """What is wrong with a file, in sentences: configuration, choice of the rates, sizes."""
     cell = Cell(one.tier, one.row, one.shot)
@@ -208,7 +216,7 @@ def verify(one: Tuned) -> list[str]:
 
 
 def main(
-    tier: Annotated[str, typer.Option(help="The tier whose rows are tuned.")] = "glyphs",
+    tier: Annotated[str, typer.Option(help="The tier whose rows are tuned.")] = TIER,
     row: Annotated[list[str] | None, typer.Option(help="Only these rows.")] = None,
     minutes: Annotated[float, typer.Option(min=0, help="Stop; the next call goes on.")] = 1e9,
 ) -> None:

@@ -50,3 +50,12 @@ def test_it_is_won_by_three_seeds_against_every_row_only():
 def test_the_pilot_is_a_judge():
     (line,) = contest.of_pilot()
     assert "minus MAML" in line and "1 seed" in line
+
+
+def test_the_first_page_says_where_it_has_won(results):
+    (glyphs,) = contest.tallies([results["glyphs", 1]])
+    found = contest.against_all(results["glyphs", 1])
+    better = sum(contest.standing(one) == "better" for one in found.values())
+    assert f"better than {better} of {len(found)} rows from three seeds" in glyphs
+    assert "not won" in glyphs or better == len(found)
+    assert contest.tallies([results["cpu", 1]]) == []

@@ -12,9 +12,11 @@ import torch
 from experiments import factorial, pilot
 from experiments.factorial import OWN, PLAIN, RATES, best_rate, label, of_record, read, verify
 from experiments.records import FOLDER, Record, everything, unsealed
+from experiments.reproduce import not_taken_apart
 from experiments.reuse import TEST_IMAGES, tasks_without_reuse, without_reuse
 from experiments.start_or_geometry import CONTRASTS, known
 from experiments.statistics import estimate
+from experiments.status import wanted
 from mdtheory.core import tree
 from mdtheory.run.build import open_data
 
@@ -94,6 +96,14 @@ def test_what_has_not_been_taken_apart_is_listed(tmp_path):
     assert NAME in every and NAME not in factorial.missing()
     assert set(every) - set(factorial.missing()) == {one.record for one in read()}
     assert not {name for name in every if Record(FOLDER / name).config.geometry.name == "maml"}
+
+
+def test_records_without_weights_are_told_by_their_tier():
+    runs = wanted(["cpu", "smoke"])
+    text = "\n".join(not_taken_apart(runs))
+    assert "tier cpu kept no weights of" in text and "metakfo" in text and "smoke" not in text
+    assert NAME not in {record.folder.name for record in factorial.without_weights()}
+    assert not_taken_apart([]) == []
 
 
 def test_contrasts_add_up():

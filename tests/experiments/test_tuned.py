@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from experiments import tuned, tuned_page
-from experiments.cells import Cell, tier
+from experiments.cells import Cell, cells, tier
 from experiments.records import FOLDER, Record, unsealed
+from experiments.reproduce import not_tuned
 from experiments.result_tables import read
 from experiments.tuned import GRID, Tuned, at, best_pair, verify
 
@@ -26,6 +27,12 @@ def test_the_pair_is_the_best_on_validation_and_of_equals_the_nearest_to_the_tie
     assert best_pair([[1, 2, 3], [4, 5, 9], [7, 8, 6]]) == (1.0, 2.0)
     assert best_pair([[9, 2, 3], [4, 5, 9], [7, 9, 6]]) == (1.0, 2.0)
     assert best_pair([[9, -1, 9], [4, 5, 8], [9, 7, 9]]) == (0.5, 0.5)
+
+
+def test_what_has_no_rates_of_its_own_is_listed(tmp_path):
+    assert [cell.row for cell in tuned.missing(tmp_path)] == [c.row for c in cells(tuned.TIER)]
+    assert len(tuned.missing()) == len(cells(tuned.TIER)) - len(tuned.read())
+    assert len(not_tuned(["glyphs", "cpu"])) == len(tuned.missing()) and not_tuned(["cpu"]) == []
 
 
 def test_only_the_two_rates_are_other():
