@@ -184,7 +184,7 @@ def test_the_wheel_alone_works_without_compiler_git_and_checkout(installed, tmp_
         *("predictions.csv", "sheet.png", "report.html", "adapted.pt2"),
     }
     done = call("adapt", "experiments/records/cpu-metasgd-5shot-seed0", *asked)
-    assert done.returncode == 1 and "lie in the project's repository" in done.stderr
+    assert done.returncode == 2 and "lie in the project's repository" in done.stderr
     assert not list(Path(installed["MDTHEORY_CACHE"]).rglob("*.so"))
 
 
