@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import importlib
+import importlib.util
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -18,6 +18,7 @@ from mdtheory.models.norm import statistics_over_first
 from mdtheory.run.answer import Alone
 
 FORMATS = ("pt2", "onnx")
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4
 """Largest difference of a probability between the original and what was read back."""
 
@@ -79,6 +80,7 @@ def export(
     then intact.
     """
     kind = path.suffix.removeprefix(".")
+    check_packages([kind])
     writers = {"pt2": _write_pt2, "onnx": _write_onnx}
     if kind not in writers:
         raise ValueError(f"an export must end in .pt2 or .onnx, got {path.name!r}; rename it")
@@ -100,11 +102,6 @@ def export(
         worst = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
         if worst <= TOLERANCE:
             os.replace(part, path)
-    except ImportError as error:
-        raise ValueError(
-            f"--export onnx must find the packages onnx, onnxscript and onnxruntime, got "
-            f"{error}; pip install 'mdtheory[onnx]', or export pt2"
-        ) from error
     except (RuntimeError, TypeError, LookupError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
@@ -121,6 +118,16 @@ def export(
     return worst
 
 
+def check_packages(kinds: Sequence[str]) -> None:
+    """``ValueError`` where a package is missing that one of the formats needs: before any work."""
+    missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if "onnx" in kinds and missing:
+        raise ValueError(
+            f"--export onnx must find the packages {', '.join(ONNX_PACKAGES)}, got none called "
+            f"{missing[0]}; pip install 'mdtheory[onnx]', or export pt2"
+        )
+
+
 def _at_least_two(images: Tensor) -> Tensor:
     return images if len(images) > 1 else images.repeat(2, 1, 1, 1)
 
@@ -131,8 +138,6 @@ def _write_pt2(made: Any, path: Path, classes: str, shapes: Any) -> Callable[[Te
 
 
 def _write_onnx(made: Any, path: Path, classes: str, shapes: Any) -> Callable[[Tensor], Tensor]:
-    for name in ("onnx", "onnxscript"):
-        importlib.import_module(name)
     runtime: Any = importlib.import_module("onnxruntime")
     onnx = torch.onnx.export(
         made, (), dynamo=True, verbose=False, output_names=["probabilities"], external_data=False
