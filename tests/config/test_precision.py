@@ -12,7 +12,6 @@ import torch
 from mdtheory.config import RunConfig, parse
 from mdtheory.kernels.precision import precision
 
-
 ROOT = Path(__file__).parents[2]
 
 
