@@ -294,12 +294,19 @@ class CapturedIterations:
             if "capturable" in group:
                 group["capturable"] = True
                 group["lr"] = self.rate.clone().fill_(_rate(group))
-        for value, own in self.optimizer.state.items():
+        self._moved = self._bring(self.optimizer)
+        self._constants = self._of_groups()
+
+    @staticmethod
+    def _bring(optimizer: Optimizer) -> list[tuple[dict[str, Any], str]]:
+        """Its counts, which are kept on the host, to their parameters' device; which they were."""
+        moved = []
+        for value, own in optimizer.state.items():
             for key, count in own.items():
                 if isinstance(count, Tensor) and not count.dim() and count.device != value.device:
                     own[key] = count.to(value.device)
-                    self._moved.append((own, key))
-        self._constants = self._of_groups()
+                    moved.append((own, key))
+        return moved
 
     def _of_groups(self) -> list[dict[str, Any]]:
         """What a replay does not read again of the optimizer's groups."""
@@ -360,6 +367,8 @@ def why_not(
     fixed = type(optimizer) is SGD and scheduler is None
     if not fixed and any("capturable" not in group for group in optimizer.param_groups):
         return f"the optimizer {type(optimizer).__name__} reads its rate on the host"
+    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+        return f"the optimizer {type(optimizer).__name__} has a hook on its steps"
     hooked = [
         name
         for name, value in learner.meta().items()
