@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from mdtheory.config import RunConfig, parse
-from mdtheory.kernels.precision import precision
+from mdtheory.kernels.precision import precision, tf32
+from mdtheory.meta.trainer import Validation
+from tests.meta.fakes import blobs, trainer
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,3 +67,18 @@ for words in (("ieee", "tf32", "tf32"), ("tf32", "ieee", "ieee")):
 def test_where_torchs_new_names_were_used() -> None:
     """In a process of its own, which torch's old names no longer serve."""
     subprocess.run([sys.executable, "-W", "error", "-c", NEW], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("name", ["float32", "tf32"])
+def test_a_run_trains_and_validates_with_it(name: str) -> None:
+    """And torch's own default, TF32, is outside."""
+    seen: dict[str, set[bool]] = {"train": set(), "validation": set()}
+
+    def drawing(kind: str) -> Any:
+        return lambda index: seen[kind].add(tf32()) or blobs(index)
+
+    plan = Validation(stream=drawing("validation"), every=2, tasks=1)
+    one = trainer(stream=drawing("train"), validation=plan, iterations=2, precision=name)
+    assert tf32()
+    one.fit()
+    assert tf32() and seen["train"] == seen["validation"] == {name == "tf32"}
