@@ -20,7 +20,7 @@ from mdtheory.core import tree
 from mdtheory.core.types import Params
 from mdtheory.models.user import truth
 from mdtheory.models.user.case import FAILURES, Case, Derivatives
-from mdtheory.models.user.graph import graph_leaves, structure, nodes
+from mdtheory.models.user.graph import graph_leaves, nodes, structure
 from mdtheory.models.user.trusted import TRUSTED
 from mdtheory.models.user.verdict import Verdict
 
