@@ -186,7 +186,7 @@ def run(
     )
     y = torch.tensor([classes.index(name) for name in examples.folders], device=like.device)
     found = answer(learner, x, y, new, n_steps=steps, coverage=coverage, alone=one_by_one)
-    report = {
+    report: dict[str, Any] = {
         "classes": [printable(name) for name in classes],
         "norm": config.norm,
         "one_by_one": one_by_one,
