@@ -65,9 +65,9 @@ for name, adapt, rate in (("MAML", "*", 0.1), ("ANIL", "classifier.*", 0.3)):
     )
     seconds = train(learner.parameters(), learner.backward)
     scores = accuracies(
-        lambda task: learner.adapt(task.support_x, task.support_y)(
-            task.query_x
-        )
+        lambda task, learner=learner: learner.adapt(
+            task.support_x, task.support_y
+        )(task.query_x)
     )
     moved = [key for key in learner.meta() if key.startswith("anchor.")]
     table[name] = (scores, seconds, len(moved))
