@@ -234,8 +234,8 @@ def count(
 @lru_cache(maxsize=1)
 def source_of(data: str) -> Source:
     """The images of a configuration's data section, given as JSON: read once for all rows."""
+    from mdtheory.config import open_data
     from mdtheory.config.schema import DataConfig
-    from mdtheory.run.build import open_data
 
     return open_data(DataConfig.model_validate_json(data))
 

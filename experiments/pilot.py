@@ -127,8 +127,9 @@ def curves(folder: Path, n_tasks: int, kept: Path) -> Curves:
     """Paths of every cell; saved to ``kept`` after each."""
     from experiments import probes
     from experiments.run import rows_of_numbers
+    from mdtheory.config import open_data
     from mdtheory.core import tree
-    from mdtheory.run.build import build_stream, open_data
+    from mdtheory.run.build import build_stream
 
     first = config("maml")
     n_query = max(first.task.eval_n_query)

@@ -25,7 +25,7 @@ from experiments import controls, probes, provenance, records as store, shards
 from experiments.cells import Cell, tier
 from experiments.records import WEIGHTS, Adaptation, Provenance, Result, Scores
 from experiments.status import OutOfTimeError, Run
-from mdtheory.config import RunConfig
+from mdtheory.config import RunConfig, open_data
 from mdtheory.data.episodes import Source
 from mdtheory.meta import checkpoint
 from mdtheory.meta.evaluate import evaluate
@@ -33,7 +33,7 @@ from mdtheory.meta.events import JsonLines, Lines, read_metrics
 from mdtheory.meta.interrupt import InterruptedRunError
 from mdtheory.meta.learner import MetaLearner
 from mdtheory.meta.trainer import DivergedError, restore_weights
-from mdtheory.run.build import build_learner, build_stream, open_data, pick_device
+from mdtheory.run.build import build_learner, build_stream, pick_device
 from mdtheory.run.folder import RunFolder
 
 TEST_SHARD = 100  # tasks tested between two looks at the clock

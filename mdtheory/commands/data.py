@@ -144,8 +144,7 @@ def sheet(
 
 def open_place(path: Path | None, *, source: str | None, image_size: int | None) -> Any:
     """The images that the arguments mean."""
-    from mdtheory.config import parse
-    from mdtheory.run.build import open_data
+    from mdtheory.config import open_data, parse
 
     table: dict[str, Any] = {"source": source or ("glyphs" if path is None else "folder")}
     table |= {} if path is None else {"path": str(path)}

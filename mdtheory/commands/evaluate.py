@@ -171,7 +171,8 @@ def open_runs(
     """The learners of runs that were trained for one problem, with their configurations, and the
     images of the first; ``data``: where those are now.
     """
-    from mdtheory.run.build import load_learner, open_data
+    from mdtheory.config import open_data
+    from mdtheory.run.build import load_learner
 
     loaded = [load_learner(path, device=device) for path in paths]
     _same_problem([config for _, config in loaded], paths)

@@ -31,7 +31,7 @@ from mdtheory.models.user.case import FAILURES
 from mdtheory.models.user.gate import PROBE, Gate, Lock
 from mdtheory.models.user.modes import set_mode
 from mdtheory.models.user.prepare import prepare
-from mdtheory.models.user.probe import explain
+from mdtheory.models.user.probe import explain, refuse_second
 from mdtheory.models.user.verdict import Verdict
 
 
@@ -412,16 +412,21 @@ class MetaLearner(nn.Module):
                 "episodes must hold at least one task, got none; draw n_tasks >= 1 from a stream"
             )
         verdict = self.admit(tasks[0], order=2 if second else 1)
-        with verdict.kernels(), self.explained(tasks):
-            return self.estimator(self.problem(), self.meta(), [self.task(one) for one in tasks])
+        with verdict.kernels(), self.explained(tasks, verdict if second else None):
+            result = self.estimator(self.problem(), self.meta(), [self.task(one) for one in tasks])
+        if self.gate.is_new(verdict) and second and not tree.finite(result.grads):
+            refuse_second(self.network, self.loss, tasks, verdict)
+        return result
 
     @contextmanager
-    def explained(self, tasks: list[Episode]) -> Iterator[None]:
-        """What goes wrong in foreign code inside is said in one sentence that names the task."""
+    def explained(self, tasks: list[Episode], second: Verdict | None = None) -> Iterator[None]:
+        """What goes wrong in foreign code inside is said in one sentence that names the task, or
+        the ``second`` derivatives where such are taken.
+        """
         try:
             yield
         except FAILURES as error:
-            explain(self.network, self.loss, tasks, error)
+            explain(self.network, self.loss, tasks, second, error)
             raise
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 
 from mdtheory.config import RunConfig, construct, parse
-from mdtheory.config.schema import DataConfig, is_device
+from mdtheory.config.schema import is_device
 from mdtheory.data.episodes import EpisodeStream, Source
-from mdtheory.data.sources import data_sources
 from mdtheory.geometry.base import geometries
 from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.meta import checkpoint
@@ -51,13 +50,6 @@ def pick_device(name: str) -> torch.device:
             "GPUs; use cpu or auto"
         )
     return torch.device(name)
-
-
-def open_data(config: DataConfig, device: torch.device | None = None) -> Source:
-    """The images of a configuration; on a GPU they are kept there whole."""
-    device = torch.device("cpu") if device is None else device
-    source = construct(data_sources, config, strength=config.strength)
-    return source.open(config.path, image_size=config.image_size, device=device)
 
 
 def build_learner(config: RunConfig, image_shape: Sequence[int]) -> MetaLearner:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mdtheory.config import RunConfig, parse
+from mdtheory.config import RunConfig, open_data, parse
 from mdtheory.core import tree
 from mdtheory.data.episodes import EpisodeStream
 from mdtheory.figures import plots
@@ -24,7 +24,7 @@ from mdtheory.meta.evaluate import estimate, evaluate
 from mdtheory.meta.events import Lines, Row
 from mdtheory.meta.learner import MetaLearner
 from mdtheory.run.allocator import keep_freed_memory
-from mdtheory.run.build import build_stream, build_trainer, load_learner, open_data
+from mdtheory.run.build import build_stream, build_trainer, load_learner
 
 METHODS = ("maml", "metasgd", "metamida")
 BY_COST = ("metamida", "metasgd", "maml")

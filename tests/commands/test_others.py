@@ -168,13 +168,11 @@ def letters(tmp_path_factory):
 
 def test_geometries_count_the_published_numbers():
     listed = {one["name"]: one for one in json.loads(call("geometries", "--time", "--json").stdout)}
-    assert all(
-        set(one) == {"name", "source", "parameters", "step_seconds"} for one in listed.values()
-    )
-    untimed = json.loads(call("geometries", "--json").stdout)
-    assert untimed == [
-        {key: one[key] for key in ("name", "source", "parameters")} for one in listed.values()
-    ]
+    plain = {"name", "summary", "source"}
+    assert all(set(one) == plain | {"parameters", "step_seconds"} for one in listed.values())
+    untimed = json.loads(call("geometries", "--json").stdout)  # read off the files, not registered
+    assert untimed == [{key: one[key] for key in untimed[0]} for one in listed.values()]
+    assert set(untimed[0]) == plain and all(all(one.values()) for one in untimed)
     assert listed["maml"]["parameters"] == 0
     assert listed["metasgd"]["parameters"] == 121_093
     assert listed["metamida"]["parameters"] == 3_447_535
@@ -232,6 +230,13 @@ def test_doctor_is_content_and_checks_the_mathematics(monkeypatch):
     findings = json.loads(call("doctor", "--json").stdout)
     assert all(finding["ok"] for finding in findings)
     assert sum(finding["check"].startswith("meta-gradient") for finding in findings) == 3
+
+
+@pytest.mark.parametrize(("loops", "said"), [("block-1", "block-1, compiled"), ("plain", "g++")])
+def test_doctor_says_which_kernels_run(monkeypatch, loops, said):
+    monkeypatch.setattr("mdtheory.kernels.compile.identity", lambda: loops)
+    found = {one["check"]: one["found"] for one in json.loads(call("doctor", "--json").stdout)}
+    assert said in found["CPU kernels"]
 
 
 def test_doctor_finds_a_wrong_gradient_and_lost_data(monkeypatch, tmp_path):

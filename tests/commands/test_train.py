@@ -175,7 +175,7 @@ def test_a_plugin_is_trained_evaluated_and_listed(tmp_path, monkeypatch):
     train(tmp_path / "r", "--plugin", fresh(), geometry__name="from-outside")
     tested = call("evaluate", tmp_path / "r", "--tasks", 2, "--plugin", fresh(), "--json")
     assert json.loads(tested.stdout)["results"][0]["geometry"] == "from-outside"
-    listed = json.loads(call("geometries", "--plugin", fresh(), "--json").stdout)
+    listed = json.loads(call("geometries", "--plugin", fresh(), "--time", "--json").stdout)
     mine = next(one for one in listed if one["name"] == "from-outside")
     assert mine["source"] == "own design" and mine["parameters"] == 0
     monkeypatch.setattr(registry, "_factories", dict(known))

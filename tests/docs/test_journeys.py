@@ -8,6 +8,7 @@ import re
 import runpy
 import shlex
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,9 @@ def run_module(name: str, words: list[str]) -> None:
     before = sys.argv
     sys.argv = [name, *words]
     try:
-        runpy.run_module(name, run_name="__main__", alter_sys=True)
+        with warnings.catch_warnings():  # runpy's own: another page has imported it
+            warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)
+            runpy.run_module(name, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         assert end.code in (0, None), f"{name} {words}: exit code {end.code}"
     finally:

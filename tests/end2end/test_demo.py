@@ -8,9 +8,10 @@ import math
 import numpy as np
 import pytest
 
+from mdtheory.config import open_data
 from mdtheory.meta import checkpoint
 from mdtheory.run import demo
-from mdtheory.run.build import build_stream, load_learner, open_data
+from mdtheory.run.build import build_stream, load_learner
 
 SMALL = {
     "task": {"n_query": 2, "eval_n_query": [1, 2], "n_steps": 1},

@@ -17,8 +17,8 @@ from experiments.reuse import TEST_IMAGES, tasks_without_reuse, without_reuse
 from experiments.start_or_geometry import CONTRASTS, known
 from experiments.statistics import estimate
 from experiments.status import wanted
+from mdtheory.config import open_data
 from mdtheory.core import tree
-from mdtheory.run.build import open_data
 
 NAME = "glyphs-metamida-1shot-seed0"
 

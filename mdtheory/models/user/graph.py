@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,14 @@ def nodes(value: Any) -> Iterator[Any]:
             seen.add(node)
             yield node
             stack += [following for following, _ in node.next_functions]
+
+
+def kinds(value: Any) -> Counter[str]:
+    """How often each operation occurs, under the names that plain autograd gives them."""
+    return Counter(
+        type(node).__name__.replace("Generated", "").replace("ReshapeAlias", "View")
+        for node in nodes(value)
+    )
 
 
 def graph_leaves(value: Any) -> list[Tensor]:
