@@ -101,7 +101,9 @@ def adapt(
     read are listed, the rest is predicted, and the exit code is 1. A learner
     trained on glyphs takes dark letters on light paper. Under the norm policy
     "transductive" the queries are normalised together, so a prediction depends on
-    which others are in the folder, unless you ask for --one-by-one.
+    which others are in the folder, unless you ask for --one-by-one. A ready-made
+    learner for colour photos lies in the project's repository (not in the package):
+    experiments/records/cpu-metasgd-5shot-seed0.
 
     [bold]Examples[/bold]
 
@@ -130,7 +132,7 @@ def adapt(
     else:
         for line in _lines(report):
             typer.echo(line)
-    if report["unread"]:
+    if report["unread"] or report["not_exported"]:
         raise typer.Exit(1)
 
 
@@ -161,8 +163,10 @@ def run(
     from mdtheory.meta.checkpoint import write_atomically
     from mdtheory.run.answer import answer
     from mdtheory.run.build import image_shape_of, load_learner
+    from mdtheory.run.export import check_packages
 
     check_coverage(coverage)
+    check_packages(export)
     models = {kind: out / f"adapted.{kind}" for kind in export}
     for file in (out / TABLE, out / SHEET, out / PAGE, *models.values()):
         demand_new(file, "--out", force=force)
@@ -182,7 +186,7 @@ def run(
     )
     y = torch.tensor([classes.index(name) for name in examples.folders], device=like.device)
     found = answer(learner, x, y, new, n_steps=steps, coverage=coverage, alone=one_by_one)
-    report = {
+    report: dict[str, Any] = {
         "classes": [printable(name) for name in classes],
         "norm": config.norm,
         "one_by_one": one_by_one,
@@ -205,6 +209,7 @@ def run(
         "sheet": str(out / SHEET),
         "page": str(out / PAGE),
         "export": {},
+        "not_exported": [],
     }
     contents = {
         out / TABLE: _csv(report),
@@ -214,7 +219,11 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     for file, content in contents.items():
         write_atomically(file, content)
-    report["export"] = _export(models, found, new, report)
+    for file in models.values():
+        try:
+            report["export"][str(file)] = _export(file, found, new, report)
+        except ValueError as error:  # the answers are there all the same
+            report["not_exported"].append(str(error))
     return report
 
 
@@ -261,20 +270,17 @@ def _of_copies(examples: Pictures, unknown: Pictures) -> list[str]:
     ]
 
 
-def _export(models: dict[str, Path], found: Answer, new: Any, report: Any) -> dict[str, Any]:
+def _export(file: Path, found: Answer, new: Any, report: dict[str, Any]) -> float:
     from mdtheory.run.export import export
 
-    return {
-        str(path): export(
-            found.model,
-            new,
-            path,
-            temperature=found.temperature or 1.0,
-            classes=report["classes"],
-            one_at_a_time=report["one_by_one"],
-        )
-        for path in models.values()
-    }
+    return export(
+        found.model,
+        new,
+        file,
+        temperature=found.temperature or 1.0,
+        classes=report["classes"],
+        one_at_a_time=report["one_by_one"],
+    )
 
 
 def _csv(report: dict[str, Any]) -> bytes:
@@ -366,6 +372,7 @@ def _warnings(report: dict[str, Any]) -> list[str]:
         *(f"not read: {one['why']}" for one in report["unread"]),
         *(f"left out: {words}" for words in report["left_out"]),
         *(f"caution: {words}" for words in report["cautions"]),
+        *(f"not exported: {words}" for words in report["not_exported"]),
     ]
 
 

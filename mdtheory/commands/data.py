@@ -36,8 +36,8 @@ SourceName = Annotated[
     str | None,
     typer.Option(
         "--source",
-        help="What the folder holds: a name that data.source takes, e.g. mini-imagenet or "
-        "omniglot (default: your own images).",
+        help="What the folder holds: a name that data.source takes, e.g. mini-imagenet, omniglot, "
+        "cifar-fs or fc100 (default: your own images).",
     ),
 ]
 
@@ -53,11 +53,11 @@ def check(
     """Read a data set as training would, and say what is in it.
 
     Knows Parquet folders, class folders (below train/val/test or not), Ravi's csv
-    tables, labels.csv with images (as in Meta-Album), and the pickles in
-    circulation (read without running anything in them). Reads every pixel of the
-    cache, and names what was left out and images that are there twice.
-    Without PATH, --source mini-imagenet looks where MDTHEORY_MINI_IMAGENET
-    points, and --source omniglot where MDTHEORY_OMNIGLOT does.
+    tables, labels.csv with images (as in Meta-Album), and the pickles and .npz
+    archives in circulation (read without running anything in them). Reads every
+    pixel of the cache, and names what was left out and images that are there twice.
+    Without PATH, --source mini-imagenet looks where MDTHEORY_MINI_IMAGENET points,
+    omniglot where MDTHEORY_OMNIGLOT does, cifar-fs and fc100 at MDTHEORY_CIFAR100.
 
     [bold]Examples[/bold]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import importlib
+import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +17,7 @@ from mdtheory.models.norm import statistics_over_first
 from mdtheory.run.answer import Alone
 
 FORMATS = ("pt2", "onnx")
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4
 """Largest difference of a probability between the original and what was read back."""
 
@@ -77,6 +78,7 @@ def export(
     model that cannot be exported, and a file that answers otherwise; no such file is left.
     """
     kind = path.suffix.removeprefix(".")
+    check_packages([kind])
     writers = {"pt2": _write_pt2, "onnx": _write_onnx}
     if kind not in writers:
         raise ValueError(f"an export must end in .pt2 or .onnx, got {path.name!r}; rename it")
@@ -94,11 +96,6 @@ def export(
             read_back = writers[kind](made, path, json.dumps(list(classes)), shapes)
             asked = [image[None] for image in images] if one_at_a_time else [batch]
             pairs = [(original(x), read_back(x)) for x in asked]
-    except ImportError as error:
-        raise ValueError(
-            f"--export onnx must find the packages onnx, onnxscript and onnxruntime, got "
-            f"{error}; pip install 'mdtheory[onnx]', or export pt2"
-        ) from error
     except (RuntimeError, TypeError, LookupError, AttributeError) as error:
         path.unlink(missing_ok=True)
         reason = " ".join(str(error).split())[:300]
@@ -116,6 +113,16 @@ def export(
     return worst
 
 
+def check_packages(kinds: Sequence[str]) -> None:
+    """``ValueError`` where a package is missing that one of the formats needs: before any work."""
+    missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if "onnx" in kinds and missing:
+        raise ValueError(
+            f"--export onnx must find the packages {', '.join(ONNX_PACKAGES)}, got none called "
+            f"{missing[0]}; pip install 'mdtheory[onnx]', or export pt2"
+        )
+
+
 def _at_least_two(images: Tensor) -> Tensor:
     return images if len(images) > 1 else images.repeat(2, 1, 1, 1)
 
@@ -126,8 +133,6 @@ def _write_pt2(made: Any, path: Path, classes: str, shapes: Any) -> Callable[[Te
 
 
 def _write_onnx(made: Any, path: Path, classes: str, shapes: Any) -> Callable[[Tensor], Tensor]:
-    for name in ("onnx", "onnxscript"):
-        importlib.import_module(name)
     runtime: Any = importlib.import_module("onnxruntime")
     onnx = torch.onnx.export(
         made, (), dynamo=True, verbose=False, output_names=["probabilities"], external_data=False

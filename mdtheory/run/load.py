@@ -36,6 +36,13 @@ def find_checkpoint(path: Path) -> Path:
     """
     from mdtheory.run.folder import check_belongs
 
+    if not path.exists() and "records" in path.parts:
+        raise ValueError(
+            f"{path} must be a checkpoint or the folder of a run or record, got nothing there; the "
+            "ready-made records lie in the project's repository, not in the package: name the "
+            "folder of one in your copy of it, or train a learner ('mdtheory demo', 'mdtheory "
+            "train')"
+        )
     if not path.is_dir():
         return path
     check_belongs(path)

@@ -372,9 +372,20 @@ def test_an_export_that_answers_otherwise_is_not_kept(run, letters, tmp_path, mo
     monkeypatch.setattr(
         export, "_write_pt2", lambda made, path, *_: lambda x: torch.zeros(len(x), 3)
     )
-    sentence = refused(ask(run, letters, tmp_path / "a", "--export", "pt2"))
-    assert "must give the same probabilities, got a difference of" in sentence
+    result = ask(run, letters, tmp_path / "a", "--export", "pt2")
+    assert result.exit_code == 1
+    assert "not exported: what is read back from adapted.pt2 must give the same" in result.stderr
     assert not (tmp_path / "a" / "adapted.pt2").exists()
+    assert "report.html" in result.stdout  # the answers are there and said all the same
+
+
+def test_a_missing_package_is_said_before_the_work(run, letters, tmp_path, monkeypatch):
+    from mdtheory.run import export
+
+    monkeypatch.setattr(export, "ONNX_PACKAGES", ("torch", "nosuchonnx"))
+    sentence = refused(ask(run, letters, tmp_path / "a", "--export", "onnx"))
+    assert "got none called nosuchonnx; pip install 'mdtheory[onnx]'" in sentence
+    assert not (tmp_path / "a").exists()
 
 
 def test_sets_cover_what_they_promise(run):
