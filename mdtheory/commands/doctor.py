@@ -22,7 +22,7 @@ def doctor(json_: JsonFlag = False) -> None:
 
       mdtheory doctor
     """
-    findings = [*_versions(), _devices(), *_precisions(), *_data(), *_mathematics()]
+    findings = [*_versions(), _devices(), _loops(), *_precisions(), *_data(), *_mathematics()]
     write_findings(findings, json_=json_)
 
 
@@ -57,6 +57,19 @@ def _devices() -> dict[str, Any]:
             f"CPU with {torch.get_num_threads()} of {os.cpu_count()} threads; GPUs: "
             f"{', '.join(gpus) or 'none'}"
         ),
+    )
+
+
+def _loops() -> dict[str, Any]:
+    """Whether Conv4 runs on the loops that a C++ compiler makes at first use."""
+    from mdtheory.kernels import compile as kernels
+
+    name = kernels.identity()
+    return _finding(
+        "CPU kernels",
+        "torch's own, about half as fast on Conv4: the loops need g++ or clang++"
+        if name == "plain"
+        else f"{name}, compiled on this machine by its C++ compiler",
     )
 
 
