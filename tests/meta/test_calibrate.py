@@ -112,7 +112,7 @@ def test_the_coverage_is_exact_over_exchangeable_examples(n, coverage):
     assert covered((k - 1) / (n + 1)) == k - 1  # the mutant: the rank below covers too few
 
 
-@pytest.mark.parametrize("coverage", [0.0, 1.0, -1, math.nan])
+@pytest.mark.parametrize("coverage", [0.0, 1.0, -1, 95, math.nan])
 def test_a_coverage_that_is_none_is_refused(coverage):
     with pytest.raises(ValueError, match="coverage must lie between 0 and 1"):
         needed(coverage)
