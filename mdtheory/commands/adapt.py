@@ -158,9 +158,9 @@ def run(
     """Adapt, predict, write all files; a summary."""
     import torch
 
+    from mdtheory.core.atomic import write_atomically
     from mdtheory.data.pictures import read_examples, read_queries
     from mdtheory.meta.calibrate import check_coverage
-    from mdtheory.meta.checkpoint import write_atomically
     from mdtheory.run.answer import answer
     from mdtheory.run.build import image_shape_of, load_learner
     from mdtheory.run.export import check_packages
@@ -179,6 +179,12 @@ def run(
             f"--support must have {config.task.n_way} subfolders, one per class, as the learner "
             f"was trained for, got {len(classes)} in {str(support)!r}; add or remove some"
         )
+    shown = [printable(name) for name in classes]
+    if twins := [name for name in shown if shown.count(name) > 1]:
+        raise ValueError(
+            "--support must have subfolders whose names differ in print, got two that read "
+            f"{twins[0]!r}; rename one"
+        )
     like = next(iter(learner.parameters()))
     x, new = (
         p.tensor(channels=channels).to(device=like.device, dtype=like.dtype)
@@ -187,7 +193,7 @@ def run(
     y = torch.tensor([classes.index(name) for name in examples.folders], device=like.device)
     found = answer(learner, x, y, new, n_steps=steps, coverage=coverage, alone=one_by_one)
     report: dict[str, Any] = {
-        "classes": [printable(name) for name in classes],
+        "classes": shown,
         "norm": config.norm,
         "one_by_one": one_by_one,
         "temperature": found.temperature,
@@ -324,7 +330,7 @@ def _page(examples: Pictures, unknown: Pictures, found: Answer, report: dict[str
             row["predicted"],
             _confidence(row),
             None if row["set"] is None else [n for n in row["set"] if n != row["predicted"]],
-            truth if truth in raw else "",
+            printable(truth) if truth in raw else "",
         )
         for image, row, truth in zip(
             unknown.pixels, report["predictions"], unknown.folders, strict=True

@@ -118,18 +118,21 @@ def sheet(
 
       mdtheory data sheet mini.png ~/mini-imagenet --source mini-imagenet --split test
     """
-    from mdtheory.data.episodes import EpisodeStream
+    from mdtheory.core.atomic import write_atomically
+    from mdtheory.data.episodes import EpisodeStream, TooSmallError
     from mdtheory.figures.contact_sheet import Card, contact_sheet, pixels_of
-    from mdtheory.meta.checkpoint import write_atomically
 
     if out.suffix.lower() != ".png":
         raise ValueError(f"OUT.png must end in .png, got {out}; choose another name")
     demand_new(out, "OUT.png", force=force)
     use_plugins(plugin)
     images = open_place(path, source=source, image_size=image_size)
-    stream = EpisodeStream(
-        images, split=split, seed=0, n_way=n_way, n_shot=1, n_query=per_class - 1
-    )
+    try:
+        stream = EpisodeStream(
+            images, split=split, seed=0, n_way=n_way, n_shot=1, n_query=per_class - 1
+        )
+    except TooSmallError as error:
+        raise error.told({"n_way": "--n-way", "n_query": "--per-class"}) from error
     names, episode = images.classes(split), stream(task)
     queries = episode.query_x.reshape(n_way, per_class - 1, *episode.query_x.shape[1:])
     sections = []

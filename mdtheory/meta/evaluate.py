@@ -142,13 +142,13 @@ def evaluate(
     """
     if n_tasks < 1:
         raise ValueError(f"n_tasks must be at least 1, got {n_tasks}; 600 and 1000 are usual")
-    problem, meta = learner.problem(n_steps=learner.eval_steps), tree.detach(learner.meta())
-    like = next(iter(meta.values()))
-    recorder = recorder_for(like.device)
-    size = (1 if recorder is None else CHUNK) if chunk is None else chunk
+    problem = learner.problem(n_steps=learner.eval_steps)
     rows: list[Tensor] = []
     done, graph = 0, None
     with learner.evaluating():
+        meta = tree.detach(learner.meta())
+        recorder = recorder_for(next(iter(meta.values())).device)
+        size = (1 if recorder is None else CHUNK) if chunk is None else chunk
         while done < n_tasks:
             if stopping():
                 return None

@@ -190,7 +190,7 @@ class MetaLearner(nn.Module):
         named = list(self.network.named_parameters(remove_duplicate=False))
         first = {id(value): name for name, value in reversed(named)}
         trainable = [name for name, value in named if value.requires_grad and value.numel()]
-        for pattern in patterns:
+        for pattern in patterns or [""]:
             if not any(fnmatchcase(name, pattern) for name in trainable):
                 raise ValueError(
                     f"adapt must match trainable parameters, got {pattern!r}, which matches none; "
@@ -215,9 +215,9 @@ class MetaLearner(nn.Module):
         ``geometry.*``.
         """
         adapted = set(self._adapted)
-        named = [
-            (name, value) for name, value in self.network.named_parameters() if value.requires_grad
-        ]
+        with self._lock:  # while a task is solved, its own weights are in the network
+            named = [(n, value) for n, value in self.network.named_parameters()]
+        named = [(name, value) for name, value in named if value.requires_grad]
         return {
             **{f"anchor.{name}": value for name, value in named if name in adapted},
             **{f"shared.{name}": value for name, value in named if name not in adapted},
@@ -346,14 +346,19 @@ class MetaLearner(nn.Module):
             set_mode(child, mode)
         return self
 
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As of any module, but not while another thread is at work."""
+        with self._lock:
+            return super().state_dict(*args, **kwargs)
+
     def update_statistics(self, episodes: Any) -> None:
         """Norm policy "running": move the running statistics by one forward pass per task at the
         unadapted point. :meth:`backward` does so by itself.
         """
         if self.norm != "running":
             return
-        problem, meta = self.problem(), tree.detach(self.meta())
         with self._at_work(), collecting_statistics():
+            problem, meta = self.problem(), tree.detach(self.meta())
             for episode in self.fitted(episodes):
                 task = self.task(episode)
                 start = problem.start(meta, problem.noise(meta, task))
@@ -447,6 +452,10 @@ def _keeps_types(geometry: Geometry, anchor: Params) -> bool:
 
 
 def _check_budget(n_steps: int, eval_steps: int | None, task_lr: float) -> None:
+    if not isinstance(task_lr, int | float | Tensor):
+        raise ValueError(
+            f"task_lr must be a number, got {type(task_lr).__name__}; 0.01 is the usual rate"
+        )
     for name, value in (("n_steps", n_steps), ("eval_steps", eval_steps)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise ValueError(f"{name} must be a whole number, got {value!r}; 5 is the usual number")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,8 @@ def export(
     The file takes float32 images (N, C, H, W), any N >= 2 (exactly 1 where ``one_at_a_time``), and
     gives probabilities (N, n_classes); it holds the class names as JSON under ``classes.json``
     (pt2) or in the metadata (ONNX). ``ValueError`` for a format whose packages are not installed, a
-    model that cannot be exported, and a file that answers otherwise; no such file is left.
+    model that cannot be exported, and a file that answers otherwise; what stood there is
+    then intact.
     """
     kind = path.suffix.removeprefix(".")
     check_packages([kind])
@@ -88,24 +90,27 @@ def export(
     def original(x: Tensor) -> Tensor:
         return (model(x.to(device)) / temperature).softmax(-1).cpu()
 
+    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     batch = images[:1] if one_at_a_time else _at_least_two(images)
     shapes = None if one_at_a_time else {"images": {0: torch.export.Dim("n", min=2, max=1 << 20)}}
     try:
         with torch.no_grad():
             made = torch.export.export(whole, (batch,), dynamic_shapes=shapes, strict=False)
-            read_back = writers[kind](made, path, json.dumps(list(classes)), shapes)
+            read_back = writers[kind](made, part, json.dumps(list(classes)), shapes)
             asked = [image[None] for image in images] if one_at_a_time else [batch]
             pairs = [(original(x), read_back(x)) for x in asked]
+        worst = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
+        if worst <= TOLERANCE:
+            os.replace(part, path)
     except (RuntimeError, TypeError, LookupError, AttributeError) as error:
-        path.unlink(missing_ok=True)
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
             f"the adapted model must be exportable to {kind}, got {type(error).__name__}: "
             f"{reason}; choose the other format"
         ) from error
-    worst = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
+    finally:
+        part.unlink(missing_ok=True)
     if not worst <= TOLERANCE:
-        path.unlink(missing_ok=True)
         raise ValueError(
             f"what is read back from {path.name} must give the same probabilities, got a "
             f"difference of {worst:.2g}; nothing was kept, choose the other format"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mdtheory.data.files import is_regular
 from mdtheory.data.image_index import Found, Item, Payload, Stamp, stamp_of
 from mdtheory.data.left_out import DEEPER, Tally, image_suffixes, is_system, subfolders
 from mdtheory.data.readers import readers
@@ -22,7 +23,7 @@ def find(path: Path) -> Found | None:
     """
     tally = Tally(path)
     folders = subfolders(path, tally)
-    if any((path / f"{word}.csv").is_file() for word in (*SPLIT_WORDS, "labels")):
+    if any(is_regular(path / f"{word}.csv") for word in (*SPLIT_WORDS, "labels")):
         folders = [folder for folder in folders if folder.name != "images"]
     parts = [folder for folder in folders if folder.name.lower() in SPLIT_WORDS]
     if not parts or _is_class(parts, folders):
