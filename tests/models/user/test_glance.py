@@ -109,8 +109,8 @@ def test_what_is_trusted_occurs_in_the_tests():
     h = (0.2 + 0.6 * torch.rand(5, 4, dtype=torch.float64)).requires_grad_()
     seen = {type(node).__name__ for f in OPERATIONS.values() for node in graph.nodes(some(f)(h))}
     for name in ACCEPTED:
-        model = MetaLearner(sweep.built(name), dropout="off").network
-        one = sweep.episode_of(name)
+        model = MetaLearner(sweep.built(ZOO[name][0]), dropout="off").network
+        one = sweep.episode_of(ZOO[name][1])
         seen |= operations(model, one.support_x, cross_entropy, one.support_y)
     for loss, targets in LOSSES.values():
         y = targets(5, torch.Generator().manual_seed(8))
@@ -121,11 +121,11 @@ def test_what_is_trusted_occurs_in_the_tests():
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
 @pytest.mark.parametrize("name", ZOO)
 def test_single_precision_is_refused_as_double_precision_is(name):
-    one = sweep.episode_of(name)
+    one = sweep.episode_of(ZOO[name][1])
     x = map_inputs(lambda v: v.float() if v.is_floating_point() else v, one.support_x)
 
     def run():
-        learner = MetaLearner(sweep.built(name).float(), n_steps=1)
+        learner = MetaLearner(sweep.built(ZOO[name][0]).float(), n_steps=1)
         learner.meta_gradient(sweep.Episode(x, one.support_y, x, one.support_y))
 
     if name == "matrix inverse":
