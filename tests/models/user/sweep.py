@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from mdtheory.core.functional import functional_call
@@ -109,7 +110,8 @@ def truth(
         v = directions(make())
         return float(sum((g * v[n]).sum() for n, g in zip(own, slopes, strict=True)))
     if plain:
-        return _by_create_graph(make(), task, loss, prior=way == "implicit")
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivatives
+            return _by_create_graph(make(), task, loss, prior=way == "implicit")
     up, down = (
         float(query(descended(make(), task, loss, s, prior=way == "implicit"), task, loss).detach())
         for s in (h, -h)

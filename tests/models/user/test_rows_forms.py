@@ -101,7 +101,8 @@ class TestForms:
 
     def test_a_nested_tensor_is_one_sentence(self):
         one = task()
-        given = torch.nested.nested_tensor(list(one.support_x), layout=torch.jagged), *one[1:4]
+        given = torch.nested.nested_tensor(list(one.support_x), layout=torch.jagged)
+        given = given, one.support_y, one.query_x, one.query_y
         with pytest.raises(ValueError, match="got a nested tensor; call to_dense"):
             learner_of(network()).meta_gradient(given)
 
