@@ -58,14 +58,14 @@ def block(results: Results, base: str) -> str:
         "%, difference to MAML on the same tasks and seeds in points, ± 95% interval (bold: other "
         "than zero, from three seeds; slanted: from fewer, which only suggests):\n"
     )
-    parts = [said, "\n".join(small_table(tables)) + "\n"]
     answers = [tally(known()) if known() else "", control_sentence(results)]
     if any(answers):
         question = "Does the gain come from the geometry, or from the start learned with it?"
-        parts.append(" ".join([question, *filter(None, answers)]) + "\n")
+        answers.insert(0, question)
     links = {"all results": "index.md", "the questions, answered": "answers.md"}
-    linked = [f"[{words}]({base}{page})" for words, page in links.items()]
-    return "\n".join([*parts, "More: " + ", ".join(linked) + ".\n"])
+    linked = ", ".join(f"[{words}]({base}{page})" for words, page in links.items())
+    last = " ".join(filter(None, [*answers, f"More: {linked}."]))
+    return "\n".join([said, "\n".join(small_table(tables)) + "\n", last + "\n"])
 
 
 def small_table(tables: Sequence[Table]) -> list[str]:

@@ -19,9 +19,9 @@ import typer
 from pydantic import Field
 
 from experiments.cells import Cell
-from experiments.factorial import Sitting, Subject, label
+from experiments.factorial import PLAIN, Sitting, Subject, label
 from experiments.generated import ROOT
-from experiments.records import Count, Digest, Paths, Section, Share
+from experiments.records import Count, Digest, Paths, Section, Share, seal
 from mdtheory.config import RunConfig
 
 OUT = ROOT / "experiments" / "pilot"
@@ -127,8 +127,9 @@ def curves(folder: Path, n_tasks: int, kept: Path) -> Curves:
     """Paths of every cell; saved to ``kept`` after each."""
     from experiments import probes
     from experiments.run import rows_of_numbers
+    from mdtheory.config import open_data
     from mdtheory.core import tree
-    from mdtheory.run.build import build_stream, open_data
+    from mdtheory.run.build import build_stream
 
     first = config("maml")
     n_query = max(first.task.eval_n_query)
@@ -142,6 +143,9 @@ def curves(folder: Path, n_tasks: int, kept: Path) -> Curves:
     for row in ROWS:
         for place, learner in subject(folder, row).learners(source).items():
             name = f"{row}: {label(*place)}"
+            known = [path for other, path in found.cells.items() if other.endswith(label(*PLAIN))]
+            if place == PLAIN and known:  # MAML's, the same beside every row
+                found.cells[name] = known[0]
             if name not in found.cells:
                 meta = tree.detach(learner.meta())
                 found.cells[name] = probes.paths(
@@ -175,6 +179,7 @@ def main(
                 raise typer.Exit(75)
     if path_tasks:
         curves(folder, path_tasks, OUT / "paths.json")
+    seal(OUT)
 
 
 if __name__ == "__main__":

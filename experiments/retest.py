@@ -23,7 +23,8 @@ def recount(record: Record, n_tasks: int) -> dict[str, list[int]]:
     from safetensors.torch import load
 
     from experiments.run import correct_answers, learner_with
-    from mdtheory.run.build import open_data, pick_device
+    from mdtheory.config import open_data
+    from mdtheory.run.build import pick_device
 
     config = record.config
     source = open_data(config.data, pick_device(config.device))

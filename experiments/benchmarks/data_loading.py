@@ -9,10 +9,9 @@ from typing import Any
 import torch
 
 from experiments.benchmarks.case import Size
-from mdtheory.config import parse
+from mdtheory.config import open_data, parse
 from mdtheory.data.episodes import EpisodeStream
 from mdtheory.data.open import MINI_IMAGENET_VARIABLE
-from mdtheory.run.build import open_data
 
 
 def data(size: Size) -> dict[str, Any]:

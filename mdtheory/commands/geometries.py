@@ -1,9 +1,13 @@
-"""``mdtheory geometries``: what can be learned, and what it costs."""
+"""``mdtheory geometries``: what can be learned, and what it costs. The plain list imports no
+torch.
+"""
 
 from __future__ import annotations
 
 import inspect
 import time
+from contextlib import nullcontext
+from importlib.metadata import entry_points
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -18,21 +22,24 @@ from mdtheory.commands.console import (
     write_table,
 )
 from mdtheory.core.progress import progress_bar
+from mdtheory.core.written import Entry, entries, first_paragraph
+
+PACKAGE = "mdtheory.geometry"
 
 
 def geometries(
     time_: Annotated[
-        bool, typer.Option("--time", help="Also measure a task step of each; takes a while.")
+        bool, typer.Option("--time", help="Also count parameters and measure a task step; slow.")
     ] = False,
     plugin: PluginOption = None,
     json_: JsonFlag = False,
 ) -> None:
-    """List the loss geometries: where each comes from, how many meta-parameters it adds, and, where
-    asked, what a task step costs.
+    """List the loss geometries: what each does and where it comes from; with --time also what it
+    adds and costs.
 
-    parameters: what the geometry adds to the 121,093 of Conv4-64 (84 x 84 colour
-    images, 5 classes). step (with --time): one measured task step (gradient and
-    move) of a small Conv4 (16 channels, 28 x 28) on 5 images, in milliseconds.
+    parameters (with --time): what the geometry adds to the 121,093 of Conv4-64 (84 x
+    84 colour images, 5 classes). step (with --time): one measured task step (gradient
+    and move) of a small Conv4 (16 channels, 28 x 28) on 5 images, in milliseconds.
 
     [bold]Examples[/bold]
 
@@ -42,45 +49,58 @@ def geometries(
 
       mdtheory geometries --plugin momentum.py --json
     """
-    from mdtheory.geometry import geometries as registry
-
     use_plugins(plugin)
-    found = []
-    with progress_bar("geometries") as progress:
-        for place, name in enumerate(names := registry.names()):
-            with plugin_limit():
-                found.append(describe(name, timed=time_))
-            progress(place + 1, len(names))
+    if time_ or plugin or entry_points(group=PACKAGE):
+        found = registered(timed=time_)
+    else:
+        found = [described(entry) for entry in entries(PACKAGE)]
     if json_:
         write_json(found)
         return
     rows = [
         [
             g["name"],
-            f"{g['parameters']:,}",
-            *([f"{1000 * g['step_seconds']:.1f}"] if time_ else []),
-            summary(registry.get(g["name"])),
+            *([f"{g['parameters']:,}", f"{1000 * g['step_seconds']:.1f}"] if time_ else []),
+            g["summary"].replace("``", ""),
             g["source"],
         ]
         for g in found
     ]
     write_table(
         "loss geometries",
-        ["name", "parameters", *(["step (ms)"] if time_ else []), "what it does", "source"],
+        ["name", *(["parameters", "step (ms)"] if time_ else []), "what it does", "source"],
         rows,
-        words=(0, 3, 4) if time_ else (0, 2, 3),
+        words=(0, 3, 4) if time_ else (0, 1, 2),
     )
 
 
-def summary(factory: Any) -> str:
-    """The first paragraph of its docstring, in one line."""
-    return " ".join((inspect.getdoc(factory) or "").split("\n\n")[0].split())
+def described(entry: Entry) -> dict[str, Any]:
+    """Name, summary and source, as in the table."""
+    return {"name": entry.name, "summary": entry.summary, "source": entry.source}
 
 
-def describe(name: str, *, timed: bool) -> dict[str, Any]:
-    """Name, source, parameters on Conv4-64 and, if ``timed``, seconds of a task step of one
-    geometry.
+def registered(*, timed: bool) -> list[dict[str, Any]]:
+    """All geometries of the registry, plug-ins and installed ones too; with parameters and seconds
+    of a task step if ``timed``.
     """
+    from mdtheory.geometry import geometries as registry
+
+    found = []
+    names = registry.names()
+    with progress_bar("geometries") if timed else nullcontext() as progress:
+        for place, name in enumerate(names):
+            with plugin_limit():
+                factory = registry.get(name)
+                summary = first_paragraph(inspect.getdoc(factory))
+                one = described(Entry(name, summary, factory().source))
+                found.append(one | (measured(name) if timed else {}))
+            if progress:
+                progress(place + 1, len(names))
+    return found
+
+
+def measured(name: str) -> dict[str, Any]:
+    """Parameters on Conv4-64, and seconds of a task step on a small one."""
     from mdtheory.geometry import geometries as registry
     from mdtheory.meta.learner import MetaLearner
     from mdtheory.models.conv4 import Conv4
@@ -90,11 +110,8 @@ def describe(name: str, *, timed: bool) -> dict[str, Any]:
     added = sum(value.numel() for value in full.meta().values()) - sum(
         value.numel() for value in backbone.parameters()
     )
-    found = {"name": name, "source": full.geometry.source, "parameters": added}
-    if timed:
-        small = MetaLearner(Conv4(in_channels=1, image_size=28, channels=16), registry.get(name)())
-        found["step_seconds"] = step_seconds(small)
-    return found
+    small = MetaLearner(Conv4(in_channels=1, image_size=28, channels=16), registry.get(name)())
+    return {"parameters": added, "step_seconds": step_seconds(small)}
 
 
 def step_seconds(learner: Any, *, repeats: int = 5) -> float:

@@ -154,8 +154,8 @@ def prepare(
     config: RunConfig, folder: RunFolder, device: torch.device, *, other_bits: bool
 ) -> MetaTrainer:
     """The trainer, at the checkpoint's iteration if there is one; on all processes or on none."""
+    from mdtheory.config import open_data
     from mdtheory.meta import events
-    from mdtheory.run.build import open_data
     from mdtheory.run.summary import Summary
 
     return folder.processes.all_or_none(

@@ -7,7 +7,7 @@ units: those of the keys, e.g. ``meta.iterations`` in meta-iterations.
 3
 """
 
-from mdtheory.config.construction import construct
+from mdtheory.config.construction import construct, open_data
 from mdtheory.config.reading import load, override, parse
 from mdtheory.config.schema import (
     DataConfig,
@@ -37,6 +37,7 @@ __all__ = [
     "ValidationConfig",
     "construct",
     "load",
+    "open_data",
     "override",
     "parse",
 ]

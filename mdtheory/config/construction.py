@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mdtheory.config.complaints import nearest, show
 from mdtheory.config.schema import Component, DataConfig
 from mdtheory.core.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+
+    from mdtheory.data.episodes import Source
 
 
 def construct(registry: Registry, part: Component | DataConfig, **fixed: Any) -> Any:
@@ -46,3 +51,11 @@ def construct(registry: Registry, part: Component | DataConfig, **fixed: Any) ->
         raise ValueError(
             f"{where} of {part.name!r} must have the right types, got {show(part.options)}: {error}"
         ) from error
+
+
+def open_data(config: DataConfig, device: str | torch.device = "cpu") -> Source:
+    """The images of a configuration; on a GPU they are kept there whole."""
+    from mdtheory.data.sources import data_sources
+
+    source = construct(data_sources, config, strength=config.strength)
+    return source.open(config.path, image_size=config.image_size, device=device)

@@ -6,16 +6,19 @@ import hashlib
 import json
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mdtheory.data.copies import Copies, find_copies
 from mdtheory.data.image_index import Pixels
 from mdtheory.data.left_out import LeftOut
-from mdtheory.data.splits import SPLITS, Division, split_word
+from mdtheory.data.splits import SPLITS, Division, check_split
 from mdtheory.data.stored_pixels import Hashes, StoredPixels, digest_of, hashes_of
+
+if TYPE_CHECKING:  # to look at a data set takes no torch
+    import torch
+    from torch import Tensor
 
 
 class ClassImages:
@@ -51,7 +54,7 @@ class ClassImages:
         left_out: tuple[LeftOut, ...] = (),
         hashes: Hashes | None = None,
     ):
-        if pixels.ndim != 4 or pixels.dtype not in (np.uint8, torch.uint8):
+        if pixels.ndim != 4 or str(pixels.dtype).removeprefix("torch.") != "uint8":
             raise ValueError(
                 f"pixels must be uint8 of shape (N, H, W, C), got {pixels.dtype} "
                 f"{tuple(pixels.shape)}; convert them"
@@ -93,7 +96,9 @@ class ClassImages:
     def hashes(self) -> Hashes:
         """A hash of every image's pixels; computed once. shape: (N, 16)"""
         if self._hashes is None:
-            held = self.pixels.cpu().numpy() if isinstance(self.pixels, Tensor) else self.pixels
+            held = self.pixels
+            if not isinstance(held, np.ndarray | StoredPixels):
+                held = held.cpu().numpy()
             self._hashes = hashes_of(held)
         return self._hashes
 
@@ -131,10 +136,7 @@ class ClassImages:
 
     def classes(self, split: str) -> tuple[str, ...]:
         """The sorted class ids of ``train``, ``validation`` or ``test``."""
-        if split not in SPLITS:
-            near = split_word(split) if isinstance(split, str) else ""
-            remedy = f"did you mean {near!r}?" if near else "correct it"
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}; {remedy}")
+        check_split(split)
         return self.division.splits.get(split, ())
 
     def count(self, split: str, class_index: int) -> int:
@@ -162,6 +164,8 @@ class ClassImages:
         The scale is a product with the float32 nearest to 1/255: one rounding on any device, so CPU
         and GPU give the same bits.
         """
+        import torch
+
         wanted: list[int] = []
         for class_index, own in zip(class_indices, picks, strict=True):
             rows = self.rows(split, class_index)
@@ -173,7 +177,7 @@ class ClassImages:
                     "see count()"
                 )
             wanted += [rows[pick] for pick in own]
-        if isinstance(self.pixels, Tensor):
+        if isinstance(self.pixels, torch.Tensor):
             block = self.pixels[torch.tensor(wanted, dtype=torch.int64, device=self.pixels.device)]
         else:
             block = torch.from_numpy(self.pixels[wanted])
@@ -187,7 +191,9 @@ class ClassImages:
         """The same images held whole as one uint8 tensor (N, H, W, C) on ``device`` (1.27 GB for
         miniImageNet at 84).
         """
-        if isinstance(self.pixels, Tensor):
+        import torch
+
+        if isinstance(self.pixels, torch.Tensor):
             held = self.pixels.to(device)
         else:
             held = torch.empty(self.pixels.shape, dtype=torch.uint8, device=device)

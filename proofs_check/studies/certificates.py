@@ -15,14 +15,14 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from mdtheory.config import parse
+from mdtheory.config import open_data, parse
 from mdtheory.core import tree
 from mdtheory.core.types import Params
 from mdtheory.inner.solver import solve
 from mdtheory.maps.base import DualMap
 from mdtheory.maps.potential.base import BoundedPotential
 from mdtheory.meta.learner import MetaLearner
-from mdtheory.run.build import build_trainer, open_data
+from mdtheory.run.build import build_trainer
 from proofs_check.studies.trained_maps import RUN, episodes
 from proofs_check.tools.adversary import Searched, search
 

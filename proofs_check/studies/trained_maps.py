@@ -28,7 +28,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch.func import vjp
 
-from mdtheory.config import parse
+from mdtheory.config import open_data, parse
 from mdtheory.config.schema import RunConfig
 from mdtheory.core import seeding, tree
 from mdtheory.core.types import Episode, Params, State
@@ -36,7 +36,7 @@ from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import visits
 from mdtheory.inner.task import Task
 from mdtheory.meta.learner import MetaLearner
-from mdtheory.run.build import build_stream, build_trainer, load_learner, open_data
+from mdtheory.run.build import build_stream, build_trainer, load_learner
 
 Operator = Callable[[Tensor], Tensor]
 """v -> A v on flat vectors. shapes: (d,) -> (d,)"""

@@ -118,10 +118,10 @@ def test_a_plugin_that_never_ends_later_is_ended(tmp_path, monkeypatch):
     plugin.write_text(LATE.format(slug="endless", wrong="while True: pass"))
     load_plugin(plugin)
     monkeypatch.setattr(geometries, "names", lambda: ["maml"])
-    assert call("geometries").exit_code == 0  # all that a step imports is there now
+    assert call("geometries", "--time").exit_code == 0  # all that a step imports is there now
     monkeypatch.setattr(console, "PLUGIN_SECONDS", 1)
     monkeypatch.setattr(geometries, "names", lambda: ["endless"])
-    assert f"{plugin}, line 10 ends with LateError" in refused(call("geometries"))
+    assert f"{plugin}, line 10 ends with LateError" in refused(call("geometries", "--time"))
 
 
 def test_every_property_of_a_component_is_examined_in_time(monkeypatch):

@@ -107,7 +107,7 @@ def test_threads_are_recorded_and_compared(tmp_path):
         ("model.options.channels", "1000000000", "must fit in memory"),
         ("device", "cuda:77", "with 0 GPUs"),
         ("task.n_way", "500", "n_way must be at most"),
-        ("task.n_query", "10000", "lower n_shot or n_query"),
+        ("task.n_query", "10000", "lower task.n_shot or task.n_query"),
         ("data.source", "folder", "path must name the image folder"),
         ("data.source", "mini-imagenet", "MDTHEORY_MINI_IMAGENET"),
     ],
@@ -175,7 +175,7 @@ def test_a_plugin_is_trained_evaluated_and_listed(tmp_path, monkeypatch):
     train(tmp_path / "r", "--plugin", fresh(), geometry__name="from-outside")
     tested = call("evaluate", tmp_path / "r", "--tasks", 2, "--plugin", fresh(), "--json")
     assert json.loads(tested.stdout)["results"][0]["geometry"] == "from-outside"
-    listed = json.loads(call("geometries", "--plugin", fresh(), "--json").stdout)
+    listed = json.loads(call("geometries", "--plugin", fresh(), "--time", "--json").stdout)
     mine = next(one for one in listed if one["name"] == "from-outside")
     assert mine["source"] == "own design" and mine["parameters"] == 0
     monkeypatch.setattr(registry, "_factories", dict(known))

@@ -12,12 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from mdtheory.cli import app
-from mdtheory.config import parse
+from mdtheory.config import open_data, parse
 from mdtheory.contract.source import check_source
 from mdtheory.data import open_source
 from mdtheory.data.sources import DataSource, data_sources, source_class
 from mdtheory.data.sources.omniglot import EVALUATION, Omniglot
-from mdtheory.run.build import image_shape_of, open_data
+from mdtheory.run.build import image_shape_of
 from tests.data import forms
 
 BACKGROUND = ["Arcadian", "Greek", "Hebrew", "Korean", "Latin", "Sanskrit", "Tagalog"]

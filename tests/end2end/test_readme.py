@@ -21,9 +21,28 @@ def test_the_example_runs_and_beats_nothing_silently(capsys):
 
 def test_it_fits_a_screen_and_a_half_and_every_link_leads_somewhere():
     text = README.read_text()
-    assert len(text.splitlines()) <= 100
+    assert len(text.splitlines()) <= 92
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert sum(map(bool, program.splitlines())) == 12
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         assert target.startswith("https:") or (README.parent / target).exists(), target
+
+
+PHONE = 390 - 2 * 16  # pixels for a picture beside the margins
+
+
+def smallest_label(drawing: str) -> float:
+    """Pixels of the smallest type on a telephone; matplotlib's outlines have 100 units."""
+    (width,) = re.findall(r'<svg [^>]*viewBox="0 0 ([0-9.]+) ', drawing)
+    sizes = [100 * float(scale) for scale in re.findall(r"scale\((0\.\d+) -", drawing)]
+    return min(sizes) * PHONE / float(width)
+
+
+def test_the_labels_of_its_picture_are_read_on_a_telephone():
+    (name,) = re.findall(r"!\[.*\]\((.*\.svg)\)", README.read_text())
+    drawing = (README.parent / name).read_text()
+    assert smallest_label(drawing) >= 9
+    assert smallest_label(drawing.replace("scale(0.11 -", "scale(0.08 -", 1)) < 9  # the control
 
 
 def test_its_two_commands_are_those_of_the_makefile_and_ci_calls_the_one_for_tests():

@@ -15,8 +15,9 @@ from experiments import retest, run
 from experiments.records import COMPARED, WEIGHTS, Record, verify
 from experiments.run import carry_out
 from experiments.status import OutOfTimeError, Run
+from mdtheory.config import open_data
 from mdtheory.meta.events import JsonLines
-from mdtheory.run.build import build_trainer, open_data
+from mdtheory.run.build import build_trainer
 from tests.experiments.tiny import shrink, tiny
 
 

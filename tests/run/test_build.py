@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mdtheory.config import load, parse
+from mdtheory.config import load, open_data, parse
 from mdtheory.data.glyphs import GlyphSet
 from mdtheory.meta import checkpoint
 from mdtheory.run.build import (
@@ -18,7 +18,6 @@ from mdtheory.run.build import (
     build_trainer,
     image_shape_of,
     load_learner,
-    open_data,
     pick_device,
 )
 from mdtheory.run.optimizers import build_optimizer, build_scheduler

@@ -33,8 +33,8 @@ def geometries_page() -> str:
     lines = [
         "# Loss geometries\n",
         (
-            "One file each in `mdtheory/geometry/`; `mdtheory geometries` prints them with sizes, "
-            "and with `--time` times.\n"
+            "One file each in `mdtheory/geometry/`; `mdtheory geometries` lists them, and with "
+            "`--time` counts their parameters and times a task step.\n"
         ),
     ]
     lines += ["| slug | what it does | source | starts as MAML |", "|---|---|---|---|"]

@@ -135,7 +135,7 @@ def test_the_page_and_the_figures_in_git_are_what_the_records_make():
     )
 
 
-def test_the_readme_shows_every_number_of_its_record(tmp_path):
+def test_the_readme_shows_the_fastest_of_each_implementation_of_its_record(tmp_path):
     record = store.everything()[pages.HEADLINE]
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- speed:begin -->\nold\n<!-- speed:end -->\nafter\n")
@@ -149,6 +149,9 @@ def test_the_readme_shows_every_number_of_its_record(tmp_path):
     (size,) = record.sizes()
     timed = [one for one in record.of_size(size) if one.seconds is not None]
     for one in timed:
+        if (one.work.implementation, one.work.estimator) == ("ours", "stepwise"):
+            assert pages._label(one.work) not in lines  # the faster of ours is there
+            continue
         ratio = one.seconds / record.find("ours", "maml", size).seconds
         if "bf16" in one.work.implementation:
             assert pages._label(one.work) not in lines
@@ -159,7 +162,7 @@ def test_the_readme_shows_every_number_of_its_record(tmp_path):
 
 
 def test_a_page_without_records_says_so(tmp_path):
-    assert "No record is here yet" in pages.page(store.everything(tmp_path))
+    assert "No record is here yet" in pages.page(store.everything(tmp_path), {})
 
 
 def test_a_measurement_in_a_process_of_its_own(tmp_path):

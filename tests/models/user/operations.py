@@ -49,8 +49,39 @@ def unpooled(h: Tensor) -> Tensor:
     return F.max_unpool1d(out, where, 2)
 
 
-NAMES = """abs acos asin asinh atan atanh ceil cos cosh erf erfc exp exp2 expm1 floor frac lgamma
-log log10 log1p log2 reciprocal round rsqrt sign sin sinc sinh sqrt square tan""".split()  # noqa: SIM905
+NAMES = [
+    "abs",
+    "acos",
+    "asin",
+    "asinh",
+    "atan",
+    "atanh",
+    "ceil",
+    "cos",
+    "cosh",
+    "erf",
+    "erfc",
+    "exp",
+    "exp2",
+    "expm1",
+    "floor",
+    "frac",
+    "lgamma",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "reciprocal",
+    "round",
+    "rsqrt",
+    "sign",
+    "sin",
+    "sinc",
+    "sinh",
+    "sqrt",
+    "square",
+    "tan",
+]
 FUNCTIONAL = ["celu", "glu", "hardshrink", "logsigmoid", "selu", "softshrink", "softsign"]
 OPERATIONS = {
     # number by number; the matrix has entries from 0.2 to 0.8
