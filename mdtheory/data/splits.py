@@ -70,6 +70,13 @@ def split_word(text: str) -> str:
     )
 
 
+def unknown_split(split: object) -> ValueError:
+    """The one sentence for what is no split, with the one that is meant."""
+    near = split_word(split) if isinstance(split, str) else ""
+    remedy = f"did you mean {near!r}?" if near else "choose one of them"
+    return ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}; {remedy}")
+
+
 def divide_mini_imagenet(own: Mapping[str, str]) -> Division:
     """miniImageNet's split of the classes in ``own`` (class id -> the source's own split, '' where
     it has none).

@@ -15,7 +15,7 @@ from torch import Tensor
 from mdtheory.core.seeding import seed as address_seed
 from mdtheory.core.types import Episode
 from mdtheory.data.episodes import EpisodeStream, check_whole, permutation
-from mdtheory.data.splits import SPLITS, Division, divide_by_fractions
+from mdtheory.data.splits import SPLITS, Division, divide_by_fractions, unknown_split
 
 By = Literal["class", "group"]
 
@@ -149,7 +149,7 @@ class TaskSet:
     def classes(self, split: str) -> tuple[str, ...]:
         """The class names (for regression: the groups) of a split, sorted."""
         if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}; correct it")
+            raise unknown_split(split)
         return tuple(self._rows[split])
 
     def count(self, split: str, class_index: int) -> int:
