@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from experiments import recorded_starts, slopes
+from experiments import contest, recorded_starts, slopes, tuned_page
 from experiments.cells import cells, rows
 from experiments.result_tables import Curve, Table
 from experiments.start_or_geometry import lines as factorial_lines
@@ -15,7 +15,7 @@ from experiments.statistics import Difference, compare, p_text
 Results = dict[tuple[str, int], Table]
 Question = Callable[[list[Table]], list[str]]
 TIERS = ("paper", "cpu", "glyphs")
-OWN = "metacurvature-symmetric"
+OWN = contest.OWN
 WIN = f"(g) Does a geometry of our own, `{OWN}`, win on the same backbone, data and protocol?"
 START = "(h) Start or geometry?"
 CONTROL = "(i) Does the common start's gain, or its absence, come from a gauge?"
@@ -23,6 +23,8 @@ HAND = "(j) Which rows beat MAML at 20-way 1-shot on handwriting?"
 ARTICLE = "(k) Is MAML's published accuracy on Omniglot reached?"
 STEPS_TOO = "(l) Does a learned geometry need fewer steps, in loss and gradient as well?"
 PROX = "(m) Is MetaProxNet's learned function a proximal operator?"
+BEST = f"(n) Is `{OWN}` better than every other row?"
+OWN_RATES = "(o) What is left of the differences to MAML where every row has its own rates?"
 STEPS = (0, 1, 2, 5, 10)
 
 
@@ -44,6 +46,8 @@ def answers(results: Results) -> str:
             if lines:
                 found = True
                 parts += [f"Tier `{name}`:\n", "\n".join(lines) + "\n"]
+        if title == BEST and (lines := contest.of_pilot()):
+            parts += ["The pilot at the poster's size:\n", "\n".join(lines) + "\n"]
         if not found:
             parts.append("Not answered yet: the cells that it needs have no records.\n")
     return "\n".join(parts)
@@ -295,6 +299,8 @@ OTHERS: dict[str, Question] = {
     ARTICLE: published,
     STEPS_TOO: curves,
     PROX: proximal,
+    BEST: contest.lines,
+    OWN_RATES: tuned_page.lines,
 }
 QUESTIONS: dict[str, Question] = dict(
     sorted({**{title: versus(*pairs) for title, pairs in PAIRS.items()}, **OTHERS}.items())
@@ -306,6 +312,8 @@ TIERS_OF = {
     HAND: ("omniglot",),
     ARTICLE: ("omniglot-b",),
     PROX: ("paper", "omniglot", "glyphs"),
+    BEST: ("paper", "own", "omniglot", "glyphs"),
+    OWN_RATES: ("paper", "cpu", "omniglot", "glyphs"),
     STEPS_TOO: ("paper", "cpu", "own", "controls", "omniglot", "glyphs"),
 }
 """Questions that are not for all of :data:`TIERS`."""

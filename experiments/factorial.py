@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +24,17 @@ from pydantic import Field
 
 from experiments import shards
 from experiments.generated import ROOT
-from experiments.records import FOLDER, SUMS, WEIGHTS, Count, Digest, Record, Section, everything
+from experiments.records import (
+    FOLDER,
+    SUMS,
+    WEIGHTS,
+    Count,
+    Digest,
+    Record,
+    Section,
+    everything,
+    seal,
+)
 
 if TYPE_CHECKING:
     from mdtheory.config import RunConfig
@@ -147,6 +158,15 @@ def missing(records: Path = FOLDER, folder: Path = OUT) -> list[str]:
     return [own.folder.name for own, _ in subjects(records) if own.folder.name not in known]
 
 
+def without_weights(records: Path = FOLDER) -> list[Record]:
+    """The records with a geometry to learn that cannot be taken apart, for want of weights."""
+    return [
+        record
+        for record in everything(records)
+        if record.config.geometry.name != "maml" and not shards.pieces(record.folder / WEIGHTS)
+    ]
+
+
 def of_record(record: Record) -> Subject:
     """A record as the subject of the test."""
     maml = partner(record)
@@ -211,13 +231,21 @@ def count(
     }
 
 
+@lru_cache(maxsize=1)
+def source_of(data: str) -> Source:
+    """The images of a configuration's data section, given as JSON: read once for all rows."""
+    from mdtheory.config import open_data
+    from mdtheory.config.schema import DataConfig
+
+    return open_data(DataConfig.model_validate_json(data))
+
+
 class Sitting:
     """The work on one subject, saved after every piece. ``until``: when to stop
     (``time.time()``).
     """
 
     def __init__(self, subject: Subject, *, tasks: int, validation: int, out: Path, until: float):
-        from mdtheory.config import open_data
         from mdtheory.run.build import build_stream
 
         self.subject = subject
@@ -227,7 +255,7 @@ class Sitting:
         self.validated = validation
         self.out = out / f"{subject.name}.json"
         self.part = out / "parts"
-        self.source = open_data(config.data)
+        self.source = source_of(config.data.model_dump_json())
         self.protocols = tuple(config.task.eval_n_query)
         self.test = build_stream(config, self.source, split="test", n_query=max(self.protocols))
         self.validation = build_stream(
@@ -315,6 +343,7 @@ class Sitting:
             cells=found["cells"],
         )
         self.out.write_text(rows_of_numbers(whole.model_dump()))
+        seal(self.out.parent)
 
 
 def read(folder: Path = OUT) -> list[Factorial]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from experiments import contest
 from experiments.cells import TIERS, Cell, cells, rows
 from experiments.result_tables import Table
 
@@ -59,6 +60,8 @@ def verdict(results: Results) -> list[str]:
     found += [f"- **Begun**: {listed(part)}."] if part else []
     found += [f"- **Missing**: every cell of {listed(none)}."] if none else []
     found += [published_line(name, whose, results) for name, whose in FULL.items()]
+    if fights := contest.tallies(results.values()):
+        found.append(f"- **A geometry of our own** (`{contest.OWN}`): {'; '.join(fights)}.")
     found.append(
         "- What is missing, cell by cell: `python -m experiments.reproduce --status`; each is "
         "filled by `python -m experiments.reproduce --tier TIER --row ROW --shot SHOT`."

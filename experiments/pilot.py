@@ -19,9 +19,9 @@ import typer
 from pydantic import Field
 
 from experiments.cells import Cell
-from experiments.factorial import Sitting, Subject, label
+from experiments.factorial import PLAIN, Sitting, Subject, label
 from experiments.generated import ROOT
-from experiments.records import Count, Digest, Paths, Section, Share
+from experiments.records import Count, Digest, Paths, Section, Share, seal
 from mdtheory.config import RunConfig
 
 OUT = ROOT / "experiments" / "pilot"
@@ -143,6 +143,9 @@ def curves(folder: Path, n_tasks: int, kept: Path) -> Curves:
     for row in ROWS:
         for place, learner in subject(folder, row).learners(source).items():
             name = f"{row}: {label(*place)}"
+            known = [path for other, path in found.cells.items() if other.endswith(label(*PLAIN))]
+            if place == PLAIN and known:  # MAML's, the same beside every row
+                found.cells[name] = known[0]
             if name not in found.cells:
                 meta = tree.detach(learner.meta())
                 found.cells[name] = probes.paths(
@@ -176,6 +179,7 @@ def main(
                 raise typer.Exit(75)
     if path_tasks:
         curves(folder, path_tasks, OUT / "paths.json")
+    seal(OUT)
 
 
 if __name__ == "__main__":

@@ -280,9 +280,30 @@ def thinned(events: Iterable[dict[str, Any]], *, windows: int = 500) -> list[dic
 
 
 def seal(folder: Path) -> None:
-    """Write SHA256SUMS over every other file."""
-    names = sorted(path.name for path in folder.iterdir() if path.name != SUMS)
+    """Write SHA256SUMS over every other file; what lies in folders below is not listed."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != SUMS)
     (folder / SUMS).write_text("".join(f"{_sha256(folder / name)}  {name}\n" for name in names))
+
+
+def unsealed(folder: Path) -> list[str]:
+    """What differs from SHA256SUMS, in sentences."""
+    listed = {
+        name: digest
+        for digest, name in (
+            line.split("  ", 1) for line in (folder / SUMS).read_text().splitlines()
+        )
+    }
+    present = {path.name for path in folder.iterdir() if path.is_file()} - {SUMS}
+    problems = [f"{folder.name}/{name} must exist" for name in sorted(set(listed) - present)]
+    problems += [
+        f"{folder.name}/{name} must be listed in {SUMS}" for name in sorted(present - set(listed))
+    ]
+    problems += [
+        f"{folder.name}/{name} must have the sha256 that {SUMS} says"
+        for name in sorted(present & set(listed))
+        if _sha256(folder / name) != listed[name]
+    ]
+    return problems
 
 
 def verify(folder: Path) -> list[str]:
@@ -305,20 +326,10 @@ def verify_total(folder: Path = FOLDER) -> list[str]:
 
 
 def _verify_files(folder: Path) -> list[str]:
-    listed = {
-        name: digest
-        for digest, name in (
-            line.split("  ", 1) for line in (folder / SUMS).read_text().splitlines()
-        )
-    }
     present = {path.name for path in folder.iterdir()} - {SUMS}
-    problems = [f"{folder.name}/{name} must exist" for name in sorted({*KEPT, *listed} - present)]
-    problems += [
-        f"{folder.name}/{name} must be listed in {SUMS}" for name in sorted(present - set(listed))
-    ]
-    for name in sorted(present & set(listed)):
-        if _sha256(folder / name) != listed[name]:
-            problems.append(f"{folder.name}/{name} must have the sha256 that {SUMS} says")
+    absent = [f"{folder.name}/{name} must exist" for name in KEPT if name not in present]
+    problems = list(dict.fromkeys(absent + unsealed(folder)))
+    for name in sorted(present):
         if (folder / name).stat().st_size > LARGEST_FILE:
             problems.append(f"{folder.name}/{name} must be at most {LARGEST_FILE} bytes")
         if name not in KEPT and not name.startswith(WEIGHTS):

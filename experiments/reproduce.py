@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments import factorial, shards
+from experiments import factorial, shards, tuned
 from experiments.cells import TIERS, tier
 from experiments.generated import ROOT
 from experiments.records import FOLDER
@@ -118,20 +118,39 @@ def main(
         runs = [replace(run, device=device) for run in runs]
     code = 0 if status else work_on(runs, minutes=minutes, jobs=jobs, pack=pack)
     objects = [one for run in runs for one in describe(run)]
-    told = lines(objects) + not_taken_apart(runs)
+    told = lines(objects) + not_taken_apart(runs) + not_tuned(names)
     typer.echo(json.dumps(objects, indent=1) if json_ else "\n".join(told))
     raise typer.Exit(code)
 
 
 def not_taken_apart(runs: list[Run]) -> list[str]:
     """A line for every finished run with kept weights whose start and geometry have not been
-    separated.
+    separated, and one for every tier with finished runs whose weights were not kept.
     """
     names = {run.name for run in runs if run.records == FOLDER}
-    return [
+    found = [
         f"start or geometry: {name} is missing; python -m experiments.factorial tests it"
         for name in factorial.missing()
         if name in names
+    ]
+    lost: dict[str, dict[str, None]] = {}
+    for record in factorial.without_weights():
+        if record.folder.name in names and record.result.tier != "smoke":
+            lost.setdefault(record.result.tier, {})[record.result.row] = None
+    return found + [
+        f"start or geometry: tier {name} kept no weights of {', '.join(its)}; without its folder "
+        "in records/ a cell is trained again, and keeps what its tier now names"
+        for name, its in lost.items()
+    ]
+
+
+def not_tuned(names: Sequence[str]) -> list[str]:
+    """A line for every row that has no rates of its own."""
+    return [
+        f"own rates: {cell.tier} {cell.row} is missing; "
+        f"python -m experiments.tuned --tier {cell.tier} --row {cell.row} tunes it"
+        for cell in tuned.missing()
+        if cell.tier in names
     ]
 
 

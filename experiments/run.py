@@ -26,7 +26,9 @@ from experiments.cells import Cell, tier
 from experiments.records import WEIGHTS, Adaptation, Provenance, Result, Scores
 from experiments.status import OutOfTimeError, Run
 from mdtheory.config import RunConfig, open_data
+from mdtheory.core.atomic import write_atomically
 from mdtheory.data.episodes import Source
+from mdtheory.kernels.precision import precision
 from mdtheory.meta import checkpoint
 from mdtheory.meta.evaluate import evaluate
 from mdtheory.meta.events import JsonLines, Lines, read_metrics
@@ -117,7 +119,7 @@ def test(this: Run, learner: MetaLearner, config: RunConfig, source: Source) -> 
             )
             for n_query, correct in part.items():
                 by_query[n_query] += correct
-            checkpoint.write_atomically(path, json.dumps(found).encode())
+            write_atomically(path, json.dumps(found).encode())
     return found
 
 
@@ -136,15 +138,13 @@ def correct_answers(
     """
     protocols = config.task.eval_n_query
     stream = build_stream(config, source, split="test", n_query=max(protocols))
-    scores = (
-        evaluate(
+    with precision(config.precision):
+        scores = evaluate(
             learner, lambda index: stream(start + index), n_tasks=stop - start, protocols=protocols
         )
-        or []
-    )
     return {
         str(n_query): [round(float(share) * n_query * config.task.n_way) for share in one.accuracy]
-        for n_query, one in zip(protocols, scores, strict=True)
+        for n_query, one in zip(protocols, scores or [], strict=True)
     }
 
 
@@ -174,7 +174,7 @@ def measure(
                 else probes.paths(learner, meta, stream, n_tasks=n_tasks, n_steps=asked.path_steps)
             )
             found[kind] = None if paths is None else paths.model_dump()
-            checkpoint.write_atomically(kept, json.dumps(found).encode())
+            write_atomically(kept, json.dumps(found).encode())
     this.check_time()
     adaptation = Adaptation(
         tasks=n_tasks, steps=asked.path_steps, queries=n_query * config.task.n_way, **found
@@ -277,7 +277,7 @@ def clocked(this: Run, part: str) -> Iterator[None]:
             clock["peak"],
             provenance.peak_mebibytes(str(pick_device(this.config.device))),
         )
-        checkpoint.write_atomically(this.state / "clock.json", json.dumps(clock).encode())
+        write_atomically(this.state / "clock.json", json.dumps(clock).encode())
 
 
 def read_clock(this: Run) -> dict[str, float]:
@@ -322,7 +322,7 @@ def main(
     except InterruptedRunError as request:
         code = request.exit_code
     except DivergedError as error:
-        checkpoint.write_atomically(this.state / "diverged.txt", f"{error}\n".encode())
+        write_atomically(this.state / "diverged.txt", f"{error}\n".encode())
         typer.echo(f"{this.name}: {error}", err=True)
         code = 3
     raise typer.Exit(code)

@@ -29,6 +29,8 @@ CLASSES = {"train": 300, "validation": 60, "test": 200}
 TASKS, TUNED = 400, {1: 30, 5: 12}
 """Test tasks of every row; of fine-tuning fewer, since each takes seconds."""
 TRAINING = {"iterations": 250, "n_tasks": 4, "rate": 1e-3}
+TRIED: dict[str, Any] = {"task_lr": (0.02, 0.1, 0.5), "decay": (0.001, 0.01, 0.1), "tasks": 100}
+"""What is chosen among on validation tasks: the rate of learned rows, the decay of the probe."""
 
 
 def embedding(n_features: int) -> nn.Module:
@@ -48,10 +50,17 @@ def solvers(
 ) -> dict[str, tuple[Source, Callable[[], Solver], int]]:
     """Every row: what it sees, how its solver is made, and on how many test tasks it is tried."""
     n_features = table.image_shape[0]
-    tasks = _stream(table, "train", shot, 5)
+    tasks, validation = (
+        _stream(table, "train", shot, 5),
+        _stream(table, "validation", shot, QUERIES),
+    )
     made: dict[str, tuple[Source, Callable[[], Solver], int]] = {
         "nearest centroid": (table, lambda: methods.nearest_centroid, TASKS),
-        "linear probe": (table, lambda: methods.linear_probe, TASKS),
+        "linear probe": (
+            table,
+            lambda: methods.choose(_probe, TRIED["decay"], validation, TRIED["tasks"]),
+            TASKS,
+        ),
         "prototypical network on features": (
             table,
             lambda: methods.prototypical(embedding(n_features), tasks, **TRAINING),
@@ -59,7 +68,7 @@ def solvers(
         ),
     }
     for name, row in ROWS.items():
-        made[name] = (table, partial(_trained, row, n_features, tasks), TASKS)
+        made[name] = (table, partial(_trained, row, n_features, tasks, validation), TASKS)
     small_tasks = _stream(small, "train", shot, 5)
     made["no encoder: prototypical Conv4"] = (
         small,
@@ -74,9 +83,18 @@ def solvers(
     return made
 
 
-def _trained(row: methods.Row, n_features: int, tasks: EpisodeStream) -> Solver:
-    start = methods.learner(row, n_features, WAY, n_steps=STEPS, seed=0)
-    return methods.meta_train(start, tasks, **TRAINING)
+def _probe(decay: float) -> Solver:
+    return partial(methods.linear_probe, decay=decay)
+
+
+def _trained(
+    row: methods.Row, n_features: int, tasks: EpisodeStream, validation: EpisodeStream
+) -> Solver:
+    def at(rate: float) -> Solver:
+        start = methods.learner(row, n_features, WAY, n_steps=STEPS, task_lr=rate, seed=0)
+        return methods.meta_train(start, tasks, **TRAINING)
+
+    return methods.choose(at, TRIED["task_lr"], validation, TRIED["tasks"])
 
 
 def _stream(source: Source, split: str, shot: int, n_query: int) -> EpisodeStream:
@@ -90,9 +108,9 @@ def measure(source: Source, make: Callable[[], Solver], n_tasks: int, shot: int)
     trained = time.process_time()
     tasks, correct = _stream(source, "test", shot, QUERIES), []
     for index in range(n_tasks):
-        task = tasks(index)
-        correct.append(int((solve(task).argmax(-1) == task.query_y).sum()))
-    return {
+        correct.append(methods.right(solve, tasks(index)))
+    chosen = {"chosen": solve.value} if isinstance(solve, methods.Chosen) else {}
+    return chosen | {
         "correct": correct,
         "train_seconds": round(trained - began, 1),
         "task_seconds": round((time.process_time() - trained) / n_tasks, 4),
@@ -102,7 +120,7 @@ def measure(source: Source, make: Callable[[], Solver], n_tasks: int, shot: int)
 def main(
     write: WriteOrCheck,
     measured: Annotated[
-        bool, typer.Option("--measure", help="Measure again (ten minutes of one core).")
+        bool, typer.Option("--measure", help="Measure again (a quarter of an hour of one core).")
     ] = False,
 ) -> None:
     """The page from the record; with --measure the record first."""
@@ -132,7 +150,7 @@ def _measure(path: Path) -> None:
     record = {
         "encoder": {"weights": encoder.digest, "pixels": SIZE},
         "data": {"digest": pixels.digest, "classes": CLASSES, "way": WAY, "queries": QUERIES},
-        "training": TRAINING | {"steps": STEPS},
+        "training": TRAINING | {"steps": STEPS, "tried": TRIED},
         "provenance": {"finished": datetime.now(UTC).isoformat(timespec="seconds")}
         | {
             "code": provenance.code().model_dump(),

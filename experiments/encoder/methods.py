@@ -81,29 +81,56 @@ class Head(nn.Module):
 
 @dataclass(frozen=True)
 class Row:
-    """One meta-learned row: geometry and rate; ``low_rank``: the embedding moves, too."""
+    """One meta-learned row: its geometry; ``low_rank``: the embedding moves, too."""
 
     geometry: str
-    task_lr: float
     low_rank: int = 0
 
 
 ROWS = {
-    "maml, head": Row("maml", 0.5),
-    "metasgd, head": Row("metasgd", 0.5),
-    "metamida, head": Row("metamida", 0.5),
-    "metasgd, head and rank 4": Row("metasgd", 0.5, low_rank=4),
+    "maml, head": Row("maml"),
+    "metasgd, head": Row("metasgd"),
+    "metamida, head": Row("metamida"),
+    "metasgd, head and rank 4": Row("metasgd", low_rank=4),
 }
 
 
-def learner(row: Row, n_features: int, n_way: int, *, n_steps: int, seed: int) -> MetaLearner:
+@dataclass(frozen=True)
+class Chosen:
+    """A solver with the ``value`` of its hyper-parameter."""
+
+    value: float
+    solver: Solver
+
+    def __call__(self, task: Episode) -> Tensor:
+        """As the solver. shape: (n, n_way)"""
+        return self.solver(task)
+
+
+def choose(
+    make: Callable[[float], Solver], values: Sequence[float], tasks: EpisodeStream, n_tasks: int
+) -> Chosen:
+    """The one of ``make(value)`` that is right most often on the first ``n_tasks`` of ``tasks``."""
+    made = [Chosen(value, make(value)) for value in values]
+    episodes = [tasks(index) for index in range(n_tasks)]
+    return max(made, key=lambda one: sum(right(one, task) for task in episodes))
+
+
+def right(solve: Solver, task: Episode) -> int:
+    """How many queries of a task are answered rightly."""
+    return int((solve(task).argmax(-1) == task.query_y).sum())
+
+
+def learner(
+    row: Row, n_features: int, n_way: int, *, n_steps: int, task_lr: float, seed: int
+) -> MetaLearner:
     """The learner of a row, untrained."""
     network: nn.Module = Head(n_features, n_way, seed=seed)
     adapt: Sequence[str] = ("head.*",)
     if row.low_rank:
         network = with_low_rank(network, "embedding.weight", rank=row.low_rank)
         adapt = ("head.*", LOW_RANK)
-    return MetaLearner(network, row.geometry, n_steps=n_steps, task_lr=row.task_lr, adapt=adapt)
+    return MetaLearner(network, row.geometry, n_steps=n_steps, task_lr=task_lr, adapt=adapt)
 
 
 def meta_train(

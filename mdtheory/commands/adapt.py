@@ -101,7 +101,9 @@ def adapt(
     read are listed, the rest is predicted, and the exit code is 1. A learner
     trained on glyphs takes dark letters on light paper. Under the norm policy
     "transductive" the queries are normalised together, so a prediction depends on
-    which others are in the folder, unless you ask for --one-by-one.
+    which others are in the folder, unless you ask for --one-by-one. A ready-made
+    learner for colour photos lies in the project's repository (not in the package):
+    experiments/records/cpu-metasgd-5shot-seed0.
 
     [bold]Examples[/bold]
 
@@ -130,7 +132,7 @@ def adapt(
     else:
         for line in _lines(report):
             typer.echo(line)
-    if report["unread"]:
+    if report["unread"] or report["not_exported"]:
         raise typer.Exit(1)
 
 
@@ -156,13 +158,15 @@ def run(
     """Adapt, predict, write all files; a summary."""
     import torch
 
+    from mdtheory.core.atomic import write_atomically
     from mdtheory.data.pictures import read_examples, read_queries
     from mdtheory.meta.calibrate import check_coverage
-    from mdtheory.meta.checkpoint import write_atomically
     from mdtheory.run.answer import answer
     from mdtheory.run.build import image_shape_of, load_learner
+    from mdtheory.run.export import check_packages
 
     check_coverage(coverage)
+    check_packages(export)
     models = {kind: out / f"adapted.{kind}" for kind in export}
     for file in (out / TABLE, out / SHEET, out / PAGE, *models.values()):
         demand_new(file, "--out", force=force)
@@ -175,6 +179,12 @@ def run(
             f"--support must have {config.task.n_way} subfolders, one per class, as the learner "
             f"was trained for, got {len(classes)} in {str(support)!r}; add or remove some"
         )
+    shown = [printable(name) for name in classes]
+    if twins := [name for name in shown if shown.count(name) > 1]:
+        raise ValueError(
+            "--support must have subfolders whose names differ in print, got two that read "
+            f"{twins[0]!r}; rename one"
+        )
     like = next(iter(learner.parameters()))
     x, new = (
         p.tensor(channels=channels).to(device=like.device, dtype=like.dtype)
@@ -182,8 +192,8 @@ def run(
     )
     y = torch.tensor([classes.index(name) for name in examples.folders], device=like.device)
     found = answer(learner, x, y, new, n_steps=steps, coverage=coverage, alone=one_by_one)
-    report = {
-        "classes": [printable(name) for name in classes],
+    report: dict[str, Any] = {
+        "classes": shown,
         "norm": config.norm,
         "one_by_one": one_by_one,
         "temperature": found.temperature,
@@ -205,6 +215,7 @@ def run(
         "sheet": str(out / SHEET),
         "page": str(out / PAGE),
         "export": {},
+        "not_exported": [],
     }
     contents = {
         out / TABLE: _csv(report),
@@ -214,7 +225,11 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     for file, content in contents.items():
         write_atomically(file, content)
-    report["export"] = _export(models, found, new, report)
+    for file in models.values():
+        try:
+            report["export"][str(file)] = _export(file, found, new, report)
+        except ValueError as error:  # the answers are there all the same
+            report["not_exported"].append(str(error))
     return report
 
 
@@ -261,20 +276,17 @@ def _of_copies(examples: Pictures, unknown: Pictures) -> list[str]:
     ]
 
 
-def _export(models: dict[str, Path], found: Answer, new: Any, report: Any) -> dict[str, Any]:
+def _export(file: Path, found: Answer, new: Any, report: dict[str, Any]) -> float:
     from mdtheory.run.export import export
 
-    return {
-        str(path): export(
-            found.model,
-            new,
-            path,
-            temperature=found.temperature or 1.0,
-            classes=report["classes"],
-            one_at_a_time=report["one_by_one"],
-        )
-        for path in models.values()
-    }
+    return export(
+        found.model,
+        new,
+        file,
+        temperature=found.temperature or 1.0,
+        classes=report["classes"],
+        one_at_a_time=report["one_by_one"],
+    )
 
 
 def _csv(report: dict[str, Any]) -> bytes:
@@ -318,7 +330,7 @@ def _page(examples: Pictures, unknown: Pictures, found: Answer, report: dict[str
             row["predicted"],
             _confidence(row),
             None if row["set"] is None else [n for n in row["set"] if n != row["predicted"]],
-            truth if truth in raw else "",
+            printable(truth) if truth in raw else "",
         )
         for image, row, truth in zip(
             unknown.pixels, report["predictions"], unknown.folders, strict=True
@@ -366,6 +378,7 @@ def _warnings(report: dict[str, Any]) -> list[str]:
         *(f"not read: {one['why']}" for one in report["unread"]),
         *(f"left out: {words}" for words in report["left_out"]),
         *(f"caution: {words}" for words in report["cautions"]),
+        *(f"not exported: {words}" for words in report["not_exported"]),
     ]
 
 

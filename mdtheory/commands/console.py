@@ -42,8 +42,8 @@ ForceFlag = Annotated[bool, typer.Option("--force", help="Replace files that are
 
 
 def complain(text: str) -> None:
-    """One sentence about what went wrong, on the error stream."""
-    say(f"mdtheory: {text}")
+    """One sentence about what went wrong, on the error stream; what it quotes moves no cursor."""
+    say(f"mdtheory: {printable(text)}")
 
 
 def one_line(error: BaseException) -> str:
@@ -277,7 +277,12 @@ def run_names(paths: Sequence[Path]) -> list[str]:
 
 
 def demand_new(path: Path, option: str, *, force: bool) -> None:
-    """``ValueError`` where a file, or a link to nowhere, stands in the place of a new one."""
+    """``ValueError`` where a file, or a link to nowhere, stands in the place of a new one, or of
+    the folder that it is to be in.
+    """
+    above = next((folder for folder in path.parents if os.path.lexists(folder)), Path())
+    if not above.is_dir():
+        raise ValueError(f"{option} must be in a folder, got {path}, but {above} is none; move it")
     if os.path.lexists(path) and not (force and path.is_file()):
         raise ValueError(
             f"{option} must be a new file, got {path}, which is there already; choose another "

@@ -36,8 +36,8 @@ SourceName = Annotated[
     str | None,
     typer.Option(
         "--source",
-        help="What the folder holds: a name that data.source takes, e.g. mini-imagenet or "
-        "omniglot (default: your own images).",
+        help="What the folder holds: a name that data.source takes, e.g. mini-imagenet, omniglot, "
+        "cifar-fs or fc100 (default: your own images).",
     ),
 ]
 
@@ -53,11 +53,11 @@ def check(
     """Read a data set as training would, and say what is in it.
 
     Knows Parquet folders, class folders (below train/val/test or not), Ravi's csv
-    tables, labels.csv with images (as in Meta-Album), and the pickles in
-    circulation (read without running anything in them). Reads every pixel of the
-    cache, and names what was left out and images that are there twice.
-    Without PATH, --source mini-imagenet looks where MDTHEORY_MINI_IMAGENET
-    points, and --source omniglot where MDTHEORY_OMNIGLOT does.
+    tables, labels.csv with images (as in Meta-Album), and the pickles and .npz
+    archives in circulation (read without running anything in them). Reads every
+    pixel of the cache, and names what was left out and images that are there twice.
+    Without PATH, --source mini-imagenet looks where MDTHEORY_MINI_IMAGENET points,
+    omniglot where MDTHEORY_OMNIGLOT does, cifar-fs and fc100 at MDTHEORY_CIFAR100.
 
     [bold]Examples[/bold]
 
@@ -119,9 +119,9 @@ def sheet(
 
       mdtheory data sheet mini.png ~/mini-imagenet --source mini-imagenet --split test
     """
-    from mdtheory.data.episodes import EpisodeStream
+    from mdtheory.core.atomic import write_atomically
+    from mdtheory.data.episodes import EpisodeStream, TooSmallError
     from mdtheory.figures.contact_sheet import contact_sheet
-    from mdtheory.meta.checkpoint import write_atomically
 
     if out.suffix.lower() != ".png":
         raise ValueError(f"OUT.png must end in .png, got {out}; choose another name")
@@ -129,9 +129,12 @@ def sheet(
     use_plugins(plugin)
     images = open_place(path, source=source, image_size=image_size)
     per_class = images_of_each(images, split, per_class)
-    stream = EpisodeStream(
-        images, split=split, seed=0, n_way=n_way, n_shot=1, n_query=per_class - 1
-    )
+    try:
+        stream = EpisodeStream(
+            images, split=split, seed=0, n_way=n_way, n_shot=1, n_query=per_class - 1
+        )
+    except TooSmallError as error:
+        raise error.told({"n_way": "--n-way", "n_query": "--per-class"}) from error
     names, episode = images.classes(split), stream(task)
     queries = episode.query_x.reshape(n_way, per_class - 1, *episode.query_x.shape[1:])
     sections = []

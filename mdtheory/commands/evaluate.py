@@ -87,36 +87,48 @@ def evaluate(
         if not scores.parent.is_dir():
             raise ValueError(f"--scores must be in a folder that exists, got {scores}; make it")
     report = run([find_checkpoint(path) for path in checkpoints], tasks, split, data, device)
-    if scores is not None:
-        import json
-
-        from mdtheory.meta.checkpoint import write_atomically
-
-        write_atomically(scores, json.dumps(report, indent=1).encode())
+    unwritten = None if scores is None else _unwritten(scores, report)
     for result in report["results"]:
         del result["scores"]
     if json_:
         write_json(report)
     else:
         _show(report)
+    if unwritten is not None:
+        raise unwritten
+
+
+def _unwritten(scores: Path, report: dict[str, Any]) -> ValueError | None:
+    """Write every task's score; why that failed, to be said after the numbers."""
+    import json
+
+    from mdtheory.core.atomic import write_atomically
+
+    try:
+        write_atomically(scores, json.dumps(report, indent=1).encode())
+    except ValueError as error:
+        return error
+    return None
 
 
 def run(
     paths: list[Path], tasks: int | None, split: str, data: Path | None, device: str
 ) -> dict[str, Any]:
     """Everything measured, as plain numbers."""
+    from mdtheory.kernels.precision import precision
     from mdtheory.meta.evaluate import paired
     from mdtheory.run.build import build_stream
 
     loaded, source = open_runs(paths, data, device)
     first = loaded[0][1]
     protocols, n_tasks = list(first.task.eval_n_query), first.test.tasks if tasks is None else tasks
-    stream = build_stream(first, source, split=split, n_query=max(protocols))
+    stream = build_stream(first, source, split=split, n_query=max(protocols), trained=True)
     results: list[dict[str, Any]] = []
     reference: list[Any] = []
     for path, (learner, config) in zip(paths, loaded, strict=True):
         say(f"{config.geometry.name}: adapting to {n_tasks} tasks with {learner.eval_steps} steps")
-        measured = _measured(learner, stream, n_tasks, protocols, label=config.geometry.name)
+        with precision(config.precision):
+            measured = _measured(learner, stream, n_tasks, protocols, label=config.geometry.name)
         reference = reference or measured
         rows = []
         for mine, theirs in zip(measured, reference, strict=True):

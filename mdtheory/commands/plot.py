@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -96,7 +97,7 @@ def plot(
 
 def _demand_room(out: Path, *, force: bool) -> None:
     found = [out / f"{name}.{kind}" for name in NAMES for kind in ("png", "svg")]
-    there = next((path for path in found if path.exists()), None)
+    there = next((path for path in found if os.path.lexists(path)), None)
     if there is not None and not force:
         raise ValueError(
             f"--out must be a folder without these figures, got {there}; choose another, or "
@@ -123,7 +124,7 @@ def _training(
     curves = {}
     for run, name in zip(runs, names, strict=True):
         path = (run if run.is_dir() else run.parent) / METRICS
-        rows = read_metrics(path) if path.is_file() else []
+        rows = read_metrics(path)
         if any(row["kind"] == "train" for row in rows):
             curves[name] = rows
         else:
@@ -149,7 +150,8 @@ def _adaptation(
 
     loaded, source = open_runs([find_checkpoint(path) for path in runs], data, device)
     first = loaded[0][1]
-    stream = build_stream(first, source, split=split, n_query=max(first.task.eval_n_query))
+    n_query = max(first.task.eval_n_query)
+    stream = build_stream(first, source, split=split, n_query=n_query, trained=True)
     longest = 2 * max(learner.eval_steps for learner, _ in loaded)
     curves = {}
     for name, (learner, _) in zip(names, loaded, strict=True):

@@ -113,7 +113,7 @@ class DataConfig(Section):
     """
 
     source: Annotated[Name, AfterValidator(_check_source)] = "glyphs"
-    path: Name | None = None
+    path: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     image_size: Annotated[int, Field(ge=8, le=1024)]
     strength: Annotated[float, Field(ge=0, le=10)] | None = None
     options: Annotated[Options, LATER] = {}

@@ -35,6 +35,11 @@ def norm(x: Mapping[str, Tensor]) -> Tensor:
     return torch.sqrt(dot(x, x))
 
 
+def finite(x: Mapping[str, Tensor]) -> bool:
+    """Whether every number is finite."""
+    return all(bool(torch.isfinite(value).all()) for value in x.values())
+
+
 def detach(x: Mapping[str, Tensor]) -> Params:
     """Every tensor cut from its graph."""
     return {name: value.detach() for name, value in x.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -53,6 +53,29 @@ def permutation(n: int, *address: str | int) -> list[int]:
     return np.argsort(words, kind="stable").tolist()
 
 
+class TooSmallError(ValueError):
+    """A split has too few classes, or a class too few images, for the tasks that are asked for.
+
+    ``lower``: the arguments that may be lowered; ``otherwise``: what else helps; ``always``: what
+    of it helps one who does not call the library himself (default: all).
+    """
+
+    def __init__(self, what: str, *, lower: Sequence[str], otherwise: str, always: str = ""):
+        super().__init__("; ".join((what, _remedy(lower, otherwise))))
+        self.what = what
+        self.lower = lower
+        self.always = always or otherwise
+
+    def told(self, options: Mapping[str, str]) -> ValueError:
+        """The same with the options that stand for the arguments; one without cannot be lowered."""
+        known = [options[name] for name in self.lower if name in options]
+        return ValueError("; ".join((self.what, _remedy(known, self.always))))
+
+
+def _remedy(lower: Sequence[str], otherwise: str) -> str:
+    return f"lower {' or '.join(lower)}, or {otherwise}" if lower else otherwise
+
+
 class EpisodeStream:
     """``stream(index) -> Episode``: the same tasks for every method, resume and number of
     processes.
@@ -96,18 +119,23 @@ class EpisodeStream:
             check_whole(name, value, least)
         names = source.classes(split)
         if n_way > len(names):
-            raise ValueError(
+            raise TooSmallError(
                 f"n_way must be at most {len(names)}, the number of classes in split {split!r}, "
-                f"got {n_way}; {_way_out(source, n_way, len(names))}"
+                f"got {n_way}",
+                lower=("n_way",) if len(names) >= 2 else (),
+                otherwise=_way_out(source, n_way, len(names)),
             )
         least = 2 if unequal else n_shot + n_query
         said = "2" if unequal else f"n_shot + n_query = {least}"
         for k, name in enumerate(names):
             if source.count(split, k) < least:
-                remedy = "" if unequal else "lower n_shot or n_query, pass unequal=True, or "
-                raise ValueError(
+                more = "give it more images, or remove the class"
+                raise TooSmallError(
                     f"every class must have at least {said} images, got {source.count(split, k)} "
-                    f"in class {name!r} of split {split!r}; {remedy}remove the class"
+                    f"in class {name!r} of split {split!r}",
+                    lower=() if unequal else ("n_shot", "n_query"),
+                    otherwise=more if unequal else f"pass unequal=True, {more}",
+                    always=more,
                 )
         self.unequal = unequal
         self.source = source
@@ -185,7 +213,7 @@ def _way_out(source: Source, n_way: int, there: int) -> str:
         f"that every split that is used has at least {n_way}"
     )
     if there >= 2:
-        return f"lower it, or {divide}"
+        return divide
     enough = [split for split, n in counts.items() if n >= n_way]
     other = f", or use split {enough[0]!r}" if enough else ""
     return f"a task needs at least two, so {divide}{other}"

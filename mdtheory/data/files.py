@@ -30,6 +30,33 @@ _KINDS = (
 )
 
 
+def is_regular(path: str | Path) -> bool:
+    """Whether a regular file is there. ``ValueError`` for anything else of that name, a link to
+    nothing, too: a table that is passed over would change what a data set holds.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        if os.path.islink(path):
+            raise ValueError(
+                f"{str(path)!r} must be a regular file, got a link to nothing; mend or remove it"
+            ) from None
+        return False
+    demand_regular(path, mode)
+    return True
+
+
+def special(path: str | Path) -> str:
+    """What such files are called ("named pipes", ...); '' for a regular file and for a folder."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return "links to nothing"
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return ""
+    return next((f"{words[2:]}s" for test, words in _KINDS if test(mode)), "special files")
+
+
 def demand_regular(path: str | Path, mode: int) -> None:
     """``ValueError`` where ``mode`` (``st_mode``, links followed) is not that of a regular
     file.

@@ -10,6 +10,8 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mdtheory.data.files import special
+
 log = logging.getLogger(__name__)
 
 SYSTEM = "hidden or system files"
@@ -100,7 +102,10 @@ class Tally:
         self._seen = dict[str, list[str]]()
 
     def add(self, path: str | Path, reason: str) -> None:
-        """Count one more file that is left out for ``reason``."""
+        """Count one more file that is left out for ``reason``, or since it is a pipe, a socket, a
+        device or a link to nothing.
+        """
+        reason = special(path) or reason
         self._seen.setdefault(reason, []).append(os.path.relpath(path, self.root))
 
     def others(self, folder: Path) -> None:

@@ -172,7 +172,7 @@ def _nothing(folder: Path) -> str:
         )
     return (
         f"{str(folder)!r} must hold Parquet files, class folders with images, an images folder "
-        "with train.csv, val.csv and test.csv or with labels.csv, or pickles, got "
+        "with train.csv, val.csv and test.csv or with labels.csv, pickles or .npz archives, got "
         f"{held}; {remedy}"
     )
 

@@ -257,8 +257,8 @@ def _fill(target: Any, items: list[Any]) -> None:
 
 
 def _finished(value: Any, depth: int = 3) -> Any:
-    """Arrays out of their stand-ins, at the top and inside dicts (a few deep: shared parts may
-    multiply without end).
+    """Arrays out of their stand-ins, at the top, in a list there, and inside dicts (a few deep:
+    shared parts may multiply without end).
     """
     if isinstance(value, _Array):
         return value.value
@@ -266,4 +266,6 @@ def _finished(value: Any, depth: int = 3) -> Any:
         raise ValueError("a type where a value must be")
     if isinstance(value, dict) and depth:
         return {key: _finished(inner, depth - 1) for key, inner in value.items()}
+    if isinstance(value, list) and depth == 3:
+        return [one.value if isinstance(one, _Array) else one for one in value]
     return value

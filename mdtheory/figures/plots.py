@@ -4,6 +4,7 @@ every time.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from mdtheory.core.atomic import write_atomically
 from mdtheory.core.estimate import Estimate
 
 if TYPE_CHECKING:
@@ -175,7 +177,9 @@ def comparison_figure(
 
 
 def save_figure(figure: Figure, path: str | Path) -> list[Path]:
-    """Write ``path`` with .png and with .svg; neither holds a date or a program version."""
+    """Write ``path`` with .png and with .svg, whole or not at all; neither holds a date or a
+    program version.
+    """
     written = []
     with _styled():
         for kind, metadata in (
@@ -183,7 +187,9 @@ def save_figure(figure: Figure, path: str | Path) -> list[Path]:
             ("svg", {"Date": None, "Creator": None}),
         ):
             target = Path(path).with_suffix(f".{kind}")
-            figure.savefig(target, format=kind, metadata=metadata)
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format=kind, metadata=metadata)
+            write_atomically(target, drawn.getbuffer())
             written.append(target)
     return written
 

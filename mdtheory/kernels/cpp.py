@@ -1,8 +1,10 @@
 """The block on a CPU: the compiled loops of ``block.cpp`` as functions of tensors, and what the
-block asks of a machine, task by task, made of them.
+block asks of a machine, made of them.
 
 All images are channels-last; sums come back in float64. The loops are for 3x3 convolutions, a
-2 x 2 window and ReLU.
+2 x 2 window and ReLU. Images of T tasks are (T * N, C, H, W), weights (T, C, B, 3, 3), vectors (T,
+C); the arithmetic of channels is done for all tasks at once, the loops over images one task after
+another.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import ctypes
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -29,8 +30,7 @@ CONVOLUTION = ((1, 1), (1, 1), (1, 1), False, (0, 0), 1)
 """Stride, padding, dilation, transposed, output padding, groups."""
 
 
-# What the block asks of a machine. Images of T tasks are (T * N, C, H, W), weights (T, C, B, 3, 3),
-# vectors (T, C).
+# What the block asks of a machine.
 
 
 def conv(*pairs: tuple[Tensor, Tensor]) -> Tensor:
@@ -40,128 +40,74 @@ def conv(*pairs: tuple[Tensor, Tensor]) -> Tensor:
     for t in range(tasks):
         total, *rest = (_conv(cut(x, tasks, t), w[t]) for x, w in pairs)
         rows.append(functools.reduce(Tensor.add_, rest, total))
-    return _stacked(rows)
+    return rows[0] if tasks == 1 else last(torch.cat(rows))
 
 
 def normalise(
     u: Tensor, gamma: Tensor, beta: Tensor, plan: Plan
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """y, code, mean and r of the formulas. The code is p's place 0..3, or 4 where y = 0."""
-    tasks = len(gamma)
-    rows = [_normalise(cut(u, tasks, t), gamma[t], beta[t], plan) for t in range(tasks)]
-    y, code, mean, r = zip(*rows, strict=True)
-    return _stacked(y), _stacked(code), torch.stack(mean), torch.stack(r)
+    shift = u[:: len(u) // len(gamma), :, 0, 0].contiguous()
+    means = moments(u, shift, counted=plan.counted) / _values(u, plan)
+    mean, variance = formulas.moments(means[:, 0], means[:, 1], shift)
+    r = variance.clamp(min=0).add(plan.eps).rsqrt().to(u.dtype)
+    mean = mean.to(u.dtype)
+    y, code = pool(u, sign=gamma.sign(), scale=gamma * r, mean=mean, beta=beta)
+    return y, code, mean, r
 
 
 def slopes(
     gy: Tensor, u: Tensor, code: Tensor, mean: Tensor, r: Tensor, plan: Plan
 ) -> tuple[Tensor, Tensor]:
     """dgamma and dbeta, in float64. shapes: (T, C)"""
-    tasks = len(mean)
-    rows = [
-        reduce(cut(gy, tasks, t), cut(u, tasks, t), cut(code, tasks, t), mean[t])
-        for t in range(tasks)
-    ]
-    dbeta, dgamma = torch.stack(rows, dim=1)
+    dbeta, dgamma = reduce(gy, u, code, mean).unbind(1)
     return dgamma * r, dbeta
 
 
 def through_conv(
     first: First, x: Tensor, weight: Tensor, *, need_x: bool, need_w: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The convolution's adjoints of du at (x, weight). shapes: as x, as weight"""
-    tasks = len(weight)
-    rows = [
-        _through_conv(_of(first, t), cut(x, tasks, t), weight[t], need_x=need_x, need_w=need_w)
-        for t in range(tasks)
-    ]
-    return (
-        torch.cat([dx for dx, _ in rows if dx is not None]) if need_x else None,
-        torch.stack([dw for _, dw in rows if dw is not None]) if need_w else None,
+    """The convolution's adjoints of du at (x, weight), some items at a time: du as a whole is the
+    largest tensor of all. shapes: as x, as weight
+    """
+    gamma, r = first.gamma.double(), first.r.double()
+    coefficients = formulas.first_coefficients(
+        gamma, r, first.dgamma, first.dbeta, _values(first.u, first.plan)
     )
+    rows = [z.to(first.u.dtype) for z in coefficients]
+    tasks, parts = len(weight), []
+    dw = torch.zeros_like(weight) if need_w else None
+    items = len(x) // tasks
+    per = math.ceil(items / math.ceil(first.u.numel() / tasks / CHUNK))
+    for t in range(tasks):
+        weights = last(weight[t])
+        for start in range(t * items, (t + 1) * items, per):
+            some = slice(start, min(start + per, (t + 1) * items))
+            dx_part, dw_part, _ = aten.convolution_backward(
+                _du(first, rows, t, some),
+                last(x[some]),
+                weights,
+                None,
+                *CONVOLUTION,
+                (need_x, need_w, False),
+            )
+            parts.append(dx_part)
+            if dw is not None:
+                dw[t] += dw_part
+    return _one_after_another(parts) if need_x else None, dw
 
 
 def second(
     first: First, v: Tensor, vgamma: Tensor | None, vbeta: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The shares of gy, gamma and u. shapes: as y, (T, C), as u"""
-    vgamma, vbeta = (torch.zeros_like(first.gamma) if z is None else z for z in (vgamma, vbeta))
-    tasks = len(first.gamma)
-    rows = [_second(_of(first, t), cut(v, tasks, t), vgamma[t], vbeta[t]) for t in range(tasks)]
-    to_gy, to_gamma, to_u = zip(*rows, strict=True)
-    return _stacked(to_gy), torch.stack(to_gamma), _stacked(to_u)
-
-
-# One task. Images are (N, C, H, W), vectors (C,).
-
-
-def _conv(x: Tensor, weight: Tensor) -> Tensor:
-    return last(aten.convolution(last(x), last(weight), None, *CONVOLUTION))
-
-
-def _normalise(
-    u: Tensor, gamma: Tensor, beta: Tensor, plan: Plan
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    shift = u[0, :, 0, 0].contiguous()
-    means = moments(u[: plan.counted], shift) / _values(u, plan)
-    mean, variance = formulas.moments(means[0], means[1], shift)
-    r = variance.clamp(min=0).add(plan.eps).rsqrt().to(u.dtype)
-    mean = mean.to(u.dtype)
-    y, code = pool(u, sign=gamma.sign(), scale=gamma * r, mean=mean, beta=beta.contiguous())
-    return y, code, mean, r
-
-
-def _through_conv(
-    first: First, x: Tensor, weight: Tensor, *, need_x: bool, need_w: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """Some items at a time: du as a whole is the largest tensor of all."""
-    weights, mask = last(weight), (need_x, need_w, False)
-    chunks = math.ceil(first.u.numel() / CHUNK)
-    per = math.ceil(len(x) / chunks)
-    parts, dw = [], torch.zeros_like(weight) if need_w else None
-    for start in range(0, len(x), per):
-        items = slice(start, start + per)
-        dx_part, dw_part, _ = aten.convolution_backward(
-            _du(first, items), last(x[items]), weights, None, *CONVOLUTION, mask
-        )
-        if dw is not None:
-            dw += dw_part
-        parts.append(dx_part)
-    return torch.cat(parts) if need_x else None, dw
-
-
-def _du(first: First, items: slice) -> Tensor:
-    counted = min(max(first.plan.counted - items.start, 0), len(first.u[items]))
-    level, slope, by_g = formulas.first_coefficients(
-        first.gamma.double(),
-        first.r.double(),
-        first.dgamma,
-        first.dbeta,
-        _values(first.u, first.plan),
-    )
-    kind = first.u.dtype
-    return scatter(
-        first.u[items],
-        None if first.gu is None else first.gu[items],
-        first.gy[items],
-        first.code[items],
-        first.mean,
-        level=level.to(kind),
-        slope=slope.to(kind),
-        by_g=by_g.to(kind),
-        counted=counted,
-    )
-
-
-def _second(
-    first: First, v: Tensor, vgamma: Tensor, vbeta: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
     gy, u, code, mean, kind = first.gy, first.u, first.code, first.mean, first.u.dtype
     m, counted = _values(u, first.plan), first.plan.counted
+    vgamma, vbeta = (torch.zeros_like(first.gamma) if z is None else z for z in (vgamma, vbeta))
     r, gamma, dgamma, dbeta = (
         x.double() for x in (first.r, first.gamma, first.dgamma, first.dbeta)
     )
-    vs, vx, e = reduce_v(v, gy, u, code, mean, counted=counted)
+    vs, vx, e = reduce_v(v, gy, u, code, mean, counted=counted).unbind(1)
     vx = vx * r
     q, c1, c2 = formulas.quadratic(vs, vx, e, vgamma, gamma, r, dgamma, dbeta, m)
     level, slope, scale = (x.to(kind) for x in formulas.of_gy(vs, vbeta, gamma, r, c1, m))
@@ -175,26 +121,29 @@ def _second(
     return to_gy, (r * q).to(kind), to_u
 
 
-def _of(first: First, t: int) -> First:
-    """What the first derivative kept, of task t alone."""
-    tasks = len(first.gamma)
-    return replace(
-        first,
-        gy=cut(first.gy, tasks, t),
-        gu=None if first.gu is None else cut(first.gu, tasks, t),
-        u=cut(first.u, tasks, t),
-        code=cut(first.code, tasks, t),
-        gamma=first.gamma[t],
-        mean=first.mean[t],
-        r=first.r[t],
-        dgamma=first.dgamma[t],
-        dbeta=first.dbeta[t],
+def _conv(x: Tensor, weight: Tensor) -> Tensor:
+    return last(aten.convolution(last(x), last(weight), None, *CONVOLUTION))
+
+
+def _one_after_another(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _du(first: First, rows: list[Tensor], t: int, some: slice) -> Tensor:
+    """du of some items of task t, from the coefficients of all tasks."""
+    level, slope, by_g = (row[t : t + 1] for row in rows)
+    begin = t * (len(first.u) // len(first.mean))
+    return scatter(
+        first.u[some],
+        None if first.gu is None else first.gu[some],
+        first.gy[some],
+        first.code[some],
+        first.mean[t : t + 1],
+        level=level,
+        slope=slope,
+        by_g=by_g,
+        counted=min(max(first.plan.counted - (some.start - begin), 0), some.stop - some.start),
     )
-
-
-def _stacked(rows: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-    """The tasks' images, one after another."""
-    return rows[0] if len(rows) == 1 else last(torch.cat(list(rows)))
 
 
 def _values(u: Tensor, plan: Plan) -> int:
@@ -215,10 +164,12 @@ def halved(u: Tensor) -> torch.Size:
     return torch.Size((u.shape[0], u.shape[1], u.shape[2] // 2, u.shape[3] // 2))
 
 
-def moments(u: Tensor, shift: Tensor) -> Tensor:
-    """The sums of u - shift and of its square. shapes: (N, C, H, W), (C,) -> (2, C)"""
-    total = _total(2, u)
-    _call("moments", u, shift, total, *_sizes(u))
+def moments(u: Tensor, shift: Tensor, *, counted: int) -> Tensor:
+    """The sums of u - shift and of its square over the first ``counted`` items. shapes: (T * N, C,
+    H, W), (T, C) -> (T, 2, C)
+    """
+    total = _total(2, shift)
+    _call("moments", len(shift), u, shift, total, *_sizes(u, counted))
     return total
 
 
@@ -228,18 +179,18 @@ def pool(
     """y = relu(scale (p - mean) + beta), p being the first element of its window with the largest
     sign * u, and p's place.
 
-    The place is 0..3, or 4 where y = 0. shapes: (N, C, H, W), four of (C,) -> two of (N, C, H // 2,
-    W // 2)
+    The place is 0..3, or 4 where y = 0. shapes: (T * N, C, H, W), four of (T, C) -> two of (T * N,
+    C, H // 2, W // 2)
     """
     y, code = like(u, halved(u), u.dtype), like(u, halved(u), torch.uint8)
-    _call("pool", u, sign, scale, mean, beta, y, code, *_sizes(u))
+    _call("pool", len(mean), u, sign, scale, mean, beta, y, code, *_sizes(u, len(u) // len(mean)))
     return y, code
 
 
 def reduce(gy: Tensor, u: Tensor, code: Tensor, mean: Tensor) -> Tensor:
-    """The sums of g and of g (p - mean), with g = gy where y > 0, else 0. shape: (2, C)"""
-    total = _total(2, u)
-    _call("reduce", gy, u, code, mean, total, *_sizes(u))
+    """The sums of g and of g (p - mean), with g = gy where y > 0, else 0. shape: (T, 2, C)"""
+    total = _total(2, mean)
+    _call("reduce", len(mean), gy, u, code, mean, total, *_sizes(u, len(u) // len(mean)))
     return total
 
 
@@ -247,10 +198,10 @@ def reduce_v(
     v: Tensor, gy: Tensor, u: Tensor, code: Tensor, mean: Tensor, *, counted: int
 ) -> Tensor:
     """The sums of v and of v (u - mean) over the first ``counted`` items, and of g times v at p
-    over all. shape: (3, C)
+    over all. shape: (T, 3, C)
     """
-    total = _total(3, u)
-    _call("reduce_v", v, gy, u, code, mean, total, counted, *_sizes(u))
+    total, sizes = _total(3, mean), _sizes(u, len(u) // len(mean))
+    _call("reduce_v", len(mean), v, gy, u, code, mean, total, counted, *sizes)
     return total
 
 
@@ -269,8 +220,8 @@ def scatter(
     """by_g * (g put at p, 0 elsewhere) + v, plus level + slope (u - mean) in the first ``counted``
     items. shape: as u
     """
-    result = like(u, u.shape, u.dtype)
-    _call("scatter", u, v, gy, code, mean, level, slope, by_g, result, counted, *_sizes(u))
+    result, sizes = like(u, u.shape, u.dtype), _sizes(u, len(u) // len(mean))
+    _call("scatter", len(mean), u, v, gy, code, mean, level, slope, by_g, result, counted, *sizes)
     return result
 
 
@@ -290,39 +241,54 @@ def scatter_v(
     """by_g * (g put at p, 0 elsewhere), plus level + slope (u - mean) + by_v v in the first
     ``counted`` items. shape: as u
     """
-    result = like(u, u.shape, u.dtype)
-    _call("scatter_v", u, v, gy, code, mean, level, slope, by_v, by_g, result, counted, *_sizes(u))
+    result, sizes = like(u, u.shape, u.dtype), _sizes(u, len(u) // len(mean))
+    coefficients = level, slope, by_v, by_g
+    _call("scatter_v", len(mean), u, v, gy, code, mean, *coefficients, result, counted, *sizes)
     return result
 
 
 def sparse(
     v: Tensor, u: Tensor, code: Tensor, mean: Tensor, *, level: Tensor, slope: Tensor, scale: Tensor
 ) -> Tensor:
-    """level + slope (p - mean) + scale * (v at p) where y > 0, else 0. shape: (N, C, H // 2, W //
-    2)
+    """level + slope (p - mean) + scale * (v at p) where y > 0, else 0. shape: (T * N, C, H // 2, W
+    // 2)
     """
-    result = like(u, halved(u), u.dtype)
-    _call("sparse", v, u, code, mean, level, slope, scale, result, *_sizes(u))
+    result, sizes = like(u, halved(u), u.dtype), _sizes(u, len(u) // len(mean))
+    _call("sparse", len(mean), v, u, code, mean, level, slope, scale, result, *sizes)
     return result
 
 
-def _total(rows: int, u: Tensor) -> Tensor:
-    return torch.zeros(rows, u.shape[1], dtype=torch.float64)
+def _total(rows: int, mean: Tensor) -> Tensor:
+    return torch.zeros(len(mean), rows, mean.shape[1], dtype=torch.float64)
 
 
-def _sizes(u: Tensor) -> tuple[int, int, int, int]:
-    n, c, h, w = u.shape
+def _sizes(u: Tensor, n: int) -> tuple[int, int, int, int]:
+    """What a loop asks for, over n items of each task."""
+    _, c, h, w = u.shape
     return n, h, w, c
 
 
-def _call(name: str, first: Tensor, *rest: Tensor | int | None) -> None:
-    """Run one loop, in the type of its first argument."""
-    arguments = (first, *rest)
+def _call(name: str, tasks: int, first: Tensor, *rest: Tensor | int | None) -> None:
+    """Run one loop for each task, in the type of its first argument. Every tensor begins with the
+    axis of tasks: a task's share of it is one stretch of memory.
+    """
+    arguments = [_in_one_piece(x) if isinstance(x, Tensor) else x for x in (first, *rest)]
     symbol = f"{name}_{str(first.dtype).removeprefix('torch.')}"
     function = _loop(symbol, tuple(isinstance(x, int) for x in arguments))
-    function(
-        *(x.data_ptr() if isinstance(x, Tensor) else x for x in arguments), torch.get_num_threads()
-    )
+    threads = torch.get_num_threads()
+    for t in range(tasks):
+        function(
+            *(
+                x.data_ptr() + t * (x.nbytes // tasks) if isinstance(x, Tensor) else x
+                for x in arguments
+            ),
+            threads,
+        )
+
+
+def _in_one_piece(x: Tensor) -> Tensor:
+    """Images as they are, vectors contiguous."""
+    return x if x.dim() == 4 else x.contiguous()
 
 
 @functools.cache

@@ -4,12 +4,10 @@ digest.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
 import math
-import os
 import pickle
 import struct
 import zipfile
@@ -19,6 +17,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from mdtheory.core.atomic import write_atomically
 
 FORMAT, VERSION = "mdtheory-checkpoint", 1
 STATE = ("weights", "optimizer", "scheduler", "random", "counters")
@@ -36,8 +36,9 @@ KINDS: dict[str, tuple[type, ...]] = {
     "torch": (str,),
     "mdtheory": (str,),
     "numerics": (dict,),
+    "seal": (str,),
 }
-LATER: dict[str, Any] = {"numerics": {}}
+LATER: dict[str, Any] = {"numerics": {}, "seal": ""}
 """Parts that a checkpoint from before them is read with."""
 DTYPES = frozenset(
     {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8}
@@ -70,7 +71,8 @@ def save(state: Mapping[str, Any], path: str | Path) -> None:
     """Replace the file in one step: a reader, a crash or a full disk sees the old checkpoint or the
     new one, never a part.
 
-    ``state`` holds the keys of :data:`KINDS`. ``ValueError`` when the file cannot be written, or a
+    ``state`` holds the keys of :data:`KINDS`; its ``seal``, a digest of all the others, is made
+    here and compared by :func:`load`. ``ValueError`` when the file cannot be written, or a
     weight is not finite; the old one is then intact.
     """
     broken = _not_finite(state["weights"])
@@ -79,33 +81,10 @@ def save(state: Mapping[str, Any], path: str | Path) -> None:
             f"{path} must get finite weights, but {broken!r} has a NaN or an infinity; what stood "
             "there before is intact: lower meta_lr or task_lr"
         )
+    content = plain(state)
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, "version": VERSION, **plain(state)}, buffer)
+    torch.save({"format": FORMAT, "version": VERSION, **content, "seal": _sealed(content)}, buffer)
     write_atomically(path, buffer.getbuffer())
-
-
-def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
-    """Temporary file in the same folder, fsync, rename, fsync of the folder. ``ValueError`` if any
-    of it fails.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ValueError(
-            f"{path} must be written, but the system says: {error.strerror}; what stood there "
-            "before is intact: "
-            "make room or choose another folder"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-    _sync_folder(path.parent)
 
 
 def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
@@ -155,9 +134,18 @@ def digest(state: Mapping[str, Any]) -> str:
     """sha256 (hex) over the sorted (name, dtype, shape, bytes) of :data:`STATE`: no times, no
     paths, no versions.
     """
+    return _sha256(state, STATE)
+
+
+def _sealed(content: Mapping[str, Any]) -> str:
+    """What ``seal`` must be beside this content."""
+    return _sha256(LATER | dict(content), KINDS.keys() - {"seal"})
+
+
+def _sha256(content: Mapping[str, Any], parts: Iterable[str]) -> str:
     result = hashlib.sha256()
     for name, kind, shape, data in sorted(
-        entry for part in STATE for entry in _entries(part, state[part])
+        entry for part in parts for entry in _entries(part, content[part])
     ):
         result.update(f"{name}\x1f{kind}\x1f{shape}\x1f{len(data)}\x1f".encode())
         result.update(data)
@@ -194,6 +182,7 @@ def export_safetensors(state: Mapping[str, Any], path: str | Path) -> None:
         "config": state["config"],
         "digest": digest(state),
         "iteration": str(iteration(state)),
+        "seal": _sha256(state, ("config", "weights")),
     }
     data = encode(
         {name: value.contiguous() for name, value in state["weights"].items()}, metadata=about
@@ -235,7 +224,9 @@ def load_safetensors(path: str | Path) -> dict[str, Any]:
             f"{path} must hold finite weights, but {broken!r} has a NaN or an infinity; use "
             "another copy"
         )
-    return {"weights": weights, "config": about["config"]}
+    state = {"weights": weights, "config": about["config"], "seal": about.get("seal", "")}
+    _check_seal(state, _sha256(state, ("config", "weights")), path)
+    return state
 
 
 def iteration(state: Mapping[str, Any]) -> int:
@@ -299,7 +290,7 @@ def _check_content(state: Any, path: Path) -> dict[str, Any]:
             f"{path} must be a checkpoint that `mdtheory train` wrote, got another torch file; "
             "check the path"
         )
-    if state.get("version") != VERSION:
+    if type(state.get("version")) is not int or state["version"] != VERSION:
         raise ValueError(
             f"{path} must have checkpoint version {VERSION}, got {state.get('version')!r}; use the "
             "release that wrote it"
@@ -343,7 +334,17 @@ def _check_content(state: Any, path: Path) -> dict[str, Any]:
     score = counters.get("best_score")
     if type(score) is not float or math.isnan(score) or (best >= 0 and math.isinf(score)):
         raise ValueError(f"{path} must hold a best score, which it does not; use another copy")
+    _check_seal(state, _sealed(state), path)
     return state
+
+
+def _check_seal(state: Mapping[str, Any], seal: str, path: Path) -> None:
+    """``ValueError`` for a content that was changed after it was sealed."""
+    if state["seal"] not in ("", seal):
+        raise ValueError(
+            f"{path} must hold what was written into it, but something was changed since; use "
+            "another copy"
+        )
 
 
 def _not_finite(weights: Mapping[str, Tensor]) -> str | None:
@@ -364,14 +365,24 @@ def _oddities(value: Any, where: str, depth: int = 0) -> Iterator[str]:
         for key, item in value.items():
             if not isinstance(key, str | int):
                 yield f"{name} has a key of type {type(key).__name__}"
+            elif isinstance(key, str) and not _is_unicode(key):
+                yield f"{name} has a key that is no text"
             yield from _oddities(item, f"{where}/{key}" if where else str(key), depth + 1)
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _oddities(item, f"{where}/{index}", depth + 1)
-    elif not (value is None or isinstance(value, bool | float | str)) and not (
+    elif isinstance(value, str):
+        if not _is_unicode(value):
+            yield f"{name} is no text"
+    elif not (value is None or isinstance(value, bool | float)) and not (
         type(value) is int and abs(value) < 2**64
     ):
         yield f"{name} is of type {type(value).__name__}"
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text has no lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -380,14 +391,3 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _tensors(item)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut, where folders can be opened (not on Windows)."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -106,11 +106,16 @@ class Fitting:
         return y
 
     def _tensor(self, value: Tensor) -> Tensor:
-        if value.layout != torch.strided or value.device.type == "meta" != self.device.type:
+        if (
+            value.layout != torch.strided
+            or value.is_nested
+            or value.device.type == "meta" != self.device.type
+        ):
             kind = "a tensor without numbers" if value.is_meta else f"{value.layout}"
+            kind = "a nested tensor" if value.is_nested else kind
             raise ValueError(
                 f"a task's inputs and targets must be dense tensors that hold numbers, got {kind}; "
-                "call to_dense(), or load the data"
+                "call to_dense() or to_padded_tensor(), or load the data"
             )
         if value.is_inference() and not torch.is_inference_mode_enabled():
             value = value.clone()
@@ -125,7 +130,9 @@ def _tensor(value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value
     try:
-        return torch.as_tensor(np.asarray(value))
+        array = np.asarray(value)
+        native = np.asarray(array, array.dtype.newbyteorder("="), order="C")
+        return torch.as_tensor(native)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"a task's inputs and targets must be tensors or arrays of numbers, got "

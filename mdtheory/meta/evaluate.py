@@ -149,13 +149,13 @@ def evaluate(
             "stream must be a function from an index to an Episode, such as an EpisodeStream, got "
             f"{type(stream).__name__}; for a list of episodes pass its __getitem__"
         )
-    problem, meta = learner.problem(n_steps=learner.eval_steps), tree.detach(learner.meta())
-    like = next(iter(meta.values()))
-    recorder = recorder_for(like.device)
-    size = (1 if recorder is None else CHUNK) if chunk is None else chunk
+    problem = learner.problem(n_steps=learner.eval_steps)
     rows: list[Tensor] = []
     done, graph = 0, None
     with learner.evaluating():
+        meta = tree.detach(learner.meta())
+        recorder = recorder_for(next(iter(meta.values())).device)
+        size = (1 if recorder is None else CHUNK) if chunk is None else chunk
         while done < n_tasks:
             if stopping():
                 return None

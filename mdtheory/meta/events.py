@@ -14,9 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from mdtheory.core.atomic import write_atomically
 from mdtheory.core.progress import ProgressBar, say
 from mdtheory.core.registry import Registry
-from mdtheory.meta.checkpoint import write_atomically
+from mdtheory.data.files import is_regular
 
 Row = Mapping[str, Any]
 """One event: ``kind`` ("train" or "validation"), ``iteration``, and numbers."""
@@ -91,14 +92,15 @@ def truncate_metrics(path: Path, *, iteration: int, validated: int) -> None:
     """Drop every line that the run will write again: those after the checkpoint, and a half-written
     last one.
     """
-    if path.exists():
+    if is_regular(path):
         kept = _lines_up_to(path, iteration, validated)
         write_atomically(path, b"".join(line for line, _ in kept))
 
 
 def metrics_up_to(path: Path, *, iteration: int, validated: int) -> list[dict[str, Any]]:
     """The events that :func:`truncate_metrics` would keep."""
-    return [row for _, row in _lines_up_to(path, iteration, validated)] if path.exists() else []
+    kept = _lines_up_to(path, iteration, validated) if is_regular(path) else []
+    return [row for _, row in kept]
 
 
 def _lines_up_to(path: Path, iteration: int, validated: int) -> list[tuple[bytes, dict[str, Any]]]:
@@ -108,6 +110,8 @@ def _lines_up_to(path: Path, iteration: int, validated: int) -> list[tuple[bytes
         try:
             row = json.loads(line)
             last = {"train": iteration, "validation": validated}[row["kind"]]
+            if not _is_event(row):
+                continue
             if row["iteration"] > last:
                 break
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -115,6 +119,17 @@ def _lines_up_to(path: Path, iteration: int, validated: int) -> list[tuple[bytes
         if line.endswith(b"\n"):
             kept.append((line, row))
     return kept
+
+
+def _is_event(row: dict[str, Any]) -> bool:
+    """Whether the iteration is a count and everything else a number of 64 bits, or null."""
+    numbers = [value for key, value in row.items() if key != "kind"]
+    return type(row["iteration"]) is int and all(
+        value is None
+        or (type(value) is float and math.isfinite(value))
+        or (type(value) is int and abs(value) < 2**63)
+        for value in numbers
+    )
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -40,7 +40,7 @@ from mdtheory.models.user.case import FAILURES
 from mdtheory.models.user.gate import PROBE, Gate, Lock
 from mdtheory.models.user.modes import set_mode
 from mdtheory.models.user.prepare import prepare
-from mdtheory.models.user.probe import explain
+from mdtheory.models.user.probe import explain, refuse_second
 from mdtheory.models.user.verdict import Verdict
 
 
@@ -209,7 +209,7 @@ class MetaLearner(nn.Module):
         named = list(self.network.named_parameters(remove_duplicate=False))
         first = {id(value): name for name, value in reversed(named)}
         trainable = [name for name, value in named if value.requires_grad and value.numel()]
-        for pattern in patterns:
+        for pattern in patterns or [""]:
             if not any(fnmatchcase(name, pattern) for name in trainable):
                 raise ValueError(
                     f"adapt must match trainable parameters, got {pattern!r}, which matches none; "
@@ -234,9 +234,9 @@ class MetaLearner(nn.Module):
         ``geometry.*``.
         """
         adapted = set(self._adapted)
-        named = [
-            (name, value) for name, value in self.network.named_parameters() if value.requires_grad
-        ]
+        with self._lock:  # while a task is solved, its own weights are in the network
+            named = [(n, value) for n, value in self.network.named_parameters()]
+        named = [(name, value) for name, value in named if value.requires_grad]
         return {
             **{f"anchor.{name}": value for name, value in named if name in adapted},
             **{f"shared.{name}": value for name, value in named if name not in adapted},
@@ -370,14 +370,19 @@ class MetaLearner(nn.Module):
             set_mode(child, mode)
         return self
 
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As of any module, but not while another thread is at work."""
+        with self._lock:
+            return super().state_dict(*args, **kwargs)
+
     def update_statistics(self, episodes: Any) -> None:
         """Norm policy "running": move the running statistics by one forward pass per task at the
         unadapted point. :meth:`backward` does so by itself.
         """
         if self.norm != "running":
             return
-        problem, meta = self.problem(), tree.detach(self.meta())
         with self._at_work(), collecting_statistics():
+            problem, meta = self.problem(), tree.detach(self.meta())
             for episode in self.fitted(episodes):
                 task = self.task(episode)
                 start = problem.start(meta, problem.noise(meta, task))
@@ -436,16 +441,21 @@ class MetaLearner(nn.Module):
                 "episodes must hold at least one task, got none; draw n_tasks >= 1 from a stream"
             )
         verdict = self.admit(tasks[0], order=2 if second else 1)
-        with verdict.kernels(), self.explained(tasks):
-            return self.estimator(self.problem(), self.meta(), [self.task(one) for one in tasks])
+        with verdict.kernels(), self.explained(tasks, verdict if second else None):
+            result = self.estimator(self.problem(), self.meta(), [self.task(one) for one in tasks])
+        if self.gate.is_new(verdict) and second and not tree.finite(result.grads):
+            refuse_second(self.network, self.loss, tasks, verdict)
+        return result
 
     @contextmanager
-    def explained(self, tasks: list[Episode]) -> Iterator[None]:
-        """What goes wrong in foreign code inside is said in one sentence that names the task."""
+    def explained(self, tasks: list[Episode], second: Verdict | None = None) -> Iterator[None]:
+        """What goes wrong in foreign code inside is said in one sentence that names the task, or
+        the ``second`` derivatives where such are taken.
+        """
         try:
             yield
         except FAILURES as error:
-            explain(self.network, self.loss, tasks, error)
+            explain(self.network, self.loss, tasks, second, error)
             raise
 
 

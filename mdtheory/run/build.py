@@ -10,7 +10,7 @@ import torch
 
 from mdtheory.config import RunConfig, construct, parse
 from mdtheory.config.schema import is_device
-from mdtheory.data.episodes import EpisodeStream, Source
+from mdtheory.data.episodes import EpisodeStream, Source, TooSmallError
 from mdtheory.geometry.base import geometries
 from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.meta import checkpoint
@@ -98,19 +98,25 @@ def _estimator(config: RunConfig, device: torch.device) -> Estimator:
     return construct(estimators, part)
 
 
-def build_stream(config: RunConfig, source: Source, *, split: str, n_query: int) -> EpisodeStream:
+def build_stream(
+    config: RunConfig, source: Source, *, split: str, n_query: int, trained: bool = False
+) -> EpisodeStream:
     """The tasks of a split: training tasks by the run's seed, all others by
-    :data:`EVALUATION_SEED`.
+    :data:`EVALUATION_SEED`. ``trained``: whether the sizes of tasks are those of a run that is
+    over, so that a split that is too small for them cannot be helped by lowering one.
     """
-    seed = config.seed if split == "train" else EVALUATION_SEED
-    return EpisodeStream(
-        source,
-        split=split,
-        seed=seed,
-        n_way=config.task.n_way,
-        n_shot=config.task.n_shot,
-        n_query=n_query,
-    )
+    try:
+        return EpisodeStream(
+            source,
+            split=split,
+            seed=config.seed if split == "train" else EVALUATION_SEED,
+            n_way=config.task.n_way,
+            n_shot=config.task.n_shot,
+            n_query=n_query,
+        )
+    except TooSmallError as error:
+        names = () if trained else ("n_way", "n_shot", "n_query")
+        raise error.told({name: f"task.{name}" for name in names}) from error
 
 
 def build_trainer(

@@ -4,8 +4,10 @@ figures, and results.json.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ import torch
 
 from mdtheory.config import RunConfig, open_data, parse
 from mdtheory.core import tree
+from mdtheory.core.atomic import write_atomically
 from mdtheory.data.episodes import EpisodeStream
 from mdtheory.figures import plots
 from mdtheory.inner.solver import trace
@@ -46,6 +49,7 @@ RUN: dict[str, Any] = {
 decide the last bits.
 """
 
+FIGURES: dict[str, plots.Quantity] = {"task_loss": "support_loss", "gradient_norm": "grad_norm"}
 PROCESSES = 2
 TRACED, TRACED_STEPS = 40, 6
 """Tasks behind the figures, and their task steps: twice those of meta-training."""
@@ -89,12 +93,13 @@ def run(out: Path, *, changes: Mapping[str, Any] | None = None) -> dict[str, Any
     run on one machine), table.md, ``<method>.pt``, and the figures task_loss, gradient_norm and
     training as .png and .svg.
     """
-    out.mkdir(parents=True, exist_ok=True)
     configs = {
         method: parse(_merged(RUN, {**(changes or {}), "geometry": {"name": method}}))
         for method in METHODS
     }
     shared = configs[METHODS[0]]
+    _demand_own(out, configs)
+    out.mkdir(parents=True, exist_ok=True)
     with multiprocessing.get_context("spawn").Pool(
         PROCESSES, initializer=keep_freed_memory
     ) as pool:
@@ -119,8 +124,7 @@ def run(out: Path, *, changes: Mapping[str, Any] | None = None) -> dict[str, Any
             for start, by_method in panels.items()
         },
     }
-    figures: dict[str, plots.Quantity] = {"task_loss": "support_loss", "gradient_norm": "grad_norm"}
-    for name, quantity in figures.items():
+    for name, quantity in FIGURES.items():
         plots.save_figure(
             plots.adaptation_figure(panels, quantity, trained_steps=shared.task.n_steps), out / name
         )
@@ -128,11 +132,38 @@ def run(out: Path, *, changes: Mapping[str, Any] | None = None) -> dict[str, Any
         plots.training_figure({method: trained[method].events for method in METHODS}),
         out / "training",
     )
-    checkpoint.write_atomically(out / "table.md", (markdown(report) + "\n").encode())
-    checkpoint.write_atomically(
+    write_atomically(out / "table.md", (markdown(report) + "\n").encode())
+    write_atomically(
         out / "results.json", (json.dumps(report, indent=1, sort_keys=True) + "\n").encode()
     )
     return report
+
+
+def _demand_own(out: Path, configs: Mapping[str, RunConfig]) -> None:
+    """``ValueError`` for a folder with files that the demo would replace and did not write: those
+    beside a results.json of its own, or checkpoints of its own, are.
+    """
+    with contextlib.suppress(OSError, ValueError, TypeError, LookupError):
+        if set(json.loads((out / "results.json").read_bytes())["methods"]) == set(METHODS):
+            return
+    for method, config in configs.items():
+        with contextlib.suppress(ValueError):
+            if checkpoint.load(out / f"{method}.pt")["config_digest"] == config.digest:
+                continue
+        _demand_none(out / f"{method}.pt")
+    for name in (*FIGURES, "training"):
+        _demand_none(out / f"{name}.png")
+        _demand_none(out / f"{name}.svg")
+    _demand_none(out / "table.md")
+    _demand_none(out / "results.json")
+
+
+def _demand_none(path: Path) -> None:
+    if os.path.lexists(path):
+        raise ValueError(
+            f"--out must be a folder without files of the demo's names, got {path}, which it did "
+            "not write; choose another folder"
+        )
 
 
 def rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

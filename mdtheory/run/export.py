@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-import importlib
+import importlib.util
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mdtheory.models.norm import statistics_over_first
 from mdtheory.run.answer import Alone
 
 FORMATS = ("pt2", "onnx")
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4
 """Largest difference of a probability between the original and what was read back."""
 
@@ -74,9 +76,11 @@ def export(
     The file takes float32 images (N, C, H, W), any N >= 2 (exactly 1 where ``one_at_a_time``), and
     gives probabilities (N, n_classes); it holds the class names as JSON under ``classes.json``
     (pt2) or in the metadata (ONNX). ``ValueError`` for a format whose packages are not installed, a
-    model that cannot be exported, and a file that answers otherwise; no such file is left.
+    model that cannot be exported, and a file that answers otherwise; what stood there is
+    then intact.
     """
     kind = path.suffix.removeprefix(".")
+    check_packages([kind])
     writers = {"pt2": _write_pt2, "onnx": _write_onnx}
     if kind not in writers:
         raise ValueError(f"an export must end in .pt2 or .onnx, got {path.name!r}; rename it")
@@ -86,34 +90,42 @@ def export(
     def original(x: Tensor) -> Tensor:
         return (model(x.to(device)) / temperature).softmax(-1).cpu()
 
+    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     batch = images[:1] if one_at_a_time else _at_least_two(images)
     shapes = None if one_at_a_time else {"images": {0: torch.export.Dim("n", min=2, max=1 << 20)}}
     try:
         with torch.no_grad():
             made = torch.export.export(whole, (batch,), dynamic_shapes=shapes, strict=False)
-            read_back = writers[kind](made, path, json.dumps(list(classes)), shapes)
+            read_back = writers[kind](made, part, json.dumps(list(classes)), shapes)
             asked = [image[None] for image in images] if one_at_a_time else [batch]
             pairs = [(original(x), read_back(x)) for x in asked]
-    except ImportError as error:
-        raise ValueError(
-            f"--export onnx must find the packages onnx, onnxscript and onnxruntime, got "
-            f"{error}; pip install 'mdtheory[onnx]', or export pt2"
-        ) from error
+        worst = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
+        if worst <= TOLERANCE:
+            os.replace(part, path)
     except (RuntimeError, TypeError, LookupError, AttributeError) as error:
-        path.unlink(missing_ok=True)
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
             f"the adapted model must be exportable to {kind}, got {type(error).__name__}: "
             f"{reason}; choose the other format"
         ) from error
-    worst = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
+    finally:
+        part.unlink(missing_ok=True)
     if not worst <= TOLERANCE:
-        path.unlink(missing_ok=True)
         raise ValueError(
             f"what is read back from {path.name} must give the same probabilities, got a "
             f"difference of {worst:.2g}; nothing was kept, choose the other format"
         )
     return worst
+
+
+def check_packages(kinds: Sequence[str]) -> None:
+    """``ValueError`` where a package is missing that one of the formats needs: before any work."""
+    missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if "onnx" in kinds and missing:
+        raise ValueError(
+            f"--export onnx must find the packages {', '.join(ONNX_PACKAGES)}, got none called "
+            f"{missing[0]}; pip install 'mdtheory[onnx]', or export pt2"
+        )
 
 
 def _at_least_two(images: Tensor) -> Tensor:
@@ -126,8 +138,6 @@ def _write_pt2(made: Any, path: Path, classes: str, shapes: Any) -> Callable[[Te
 
 
 def _write_onnx(made: Any, path: Path, classes: str, shapes: Any) -> Callable[[Tensor], Tensor]:
-    for name in ("onnx", "onnxscript"):
-        importlib.import_module(name)
     runtime: Any = importlib.import_module("onnxruntime")
     onnx = torch.onnx.export(
         made, (), dynamo=True, verbose=False, output_names=["probabilities"], external_data=False

@@ -14,8 +14,10 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from mdtheory.config import RunConfig, load
+from mdtheory.core.atomic import write_atomically
 from mdtheory.core.progress import say
 from mdtheory.data.episodes import Source
+from mdtheory.data.files import is_regular
 from mdtheory.meta import checkpoint
 from mdtheory.meta.distributed import SINGLE_PROCESS, Processes
 from mdtheory.meta.events import Listener, metrics_up_to
@@ -132,7 +134,7 @@ class RunFolder:
             check_metrics(self.path / METRICS, self.state["counters"])
         checkpoint.remove_leftovers(self.path, (CONFIG, METRICS, BEST, LAST, SUMMARY))
         if self.state is None:
-            checkpoint.write_atomically(self.path / CONFIG, config.to_toml().encode())
+            write_atomically(self.path / CONFIG, config.to_toml().encode())
 
     def _demand_room(self, config: RunConfig) -> None:
         """Refuse to replace files, but what this run wrote before its first checkpoint."""
@@ -180,11 +182,11 @@ def check_belongs(folder: Path) -> None:
     """
     digests, counters = {}, {}
     for name in (LAST, BEST):
-        if (folder / name).is_file():
+        if is_regular(folder / name):
             state = checkpoint.load(folder / name)
             digests[name] = state["config_digest"], state["data_digest"]
             counters[name] = state["counters"]
-    if digests and (folder / CONFIG).is_file():
+    if digests and is_regular(folder / CONFIG):
         data = next(iter(digests.values()))[1]
         digests[CONFIG] = load(folder / CONFIG).digest, data
     if len(set(digests.values())) > 1:
@@ -206,12 +208,12 @@ def check_metrics(path: Path, counters: dict[str, Any]) -> None:
     lost.
     """
     rows = metrics_up_to(path, iteration=counters["iteration"], validated=counters["validated"])
-    scores = [
-        row["accuracy"] if isinstance(row.get("accuracy"), float) else -row.get("loss", math.nan)
+    best = [
+        row
         for row in rows
         if row["kind"] == "validation" and row["iteration"] == counters["best_iteration"]
     ]
-    if any(score != counters["best_score"] for score in scores):
+    if any(_score(row) != counters["best_score"] for row in best):
         raise ValueError(
             f"{path} must be of the run that it lies beside, but its validation after iteration "
             f"{counters['best_iteration']} is another; restore it, or move it away"
@@ -222,3 +224,11 @@ def check_metrics(path: Path, counters: dict[str, Any]) -> None:
             f"note: {path} lacks {counters['iteration'] - trained} of the first "
             f"{counters['iteration']} iterations; the run itself goes on as it was"
         )
+
+
+def _score(row: dict[str, Any]) -> float:
+    """What a validation is judged by: the accuracy, or minus the loss where there is none."""
+    accuracy, loss = row.get("accuracy"), row.get("loss")
+    if isinstance(accuracy, float):
+        return accuracy
+    return math.nan if loss is None else -float(loss)

@@ -34,13 +34,21 @@ def find_checkpoint(path: Path) -> Path:
     """The file itself, or a folder's ``best.pt``, ``last.pt`` or ``weights.safetensors``, the first
     that is there; ``ValueError`` for a folder that holds the files of several runs.
     """
+    from mdtheory.data.files import is_regular
     from mdtheory.run.folder import check_belongs
 
+    if not path.exists() and "records" in path.parts:
+        raise ValueError(
+            f"{path} must be a checkpoint or the folder of a run or record, got nothing there; the "
+            "ready-made records lie in the project's repository, not in the package: name the "
+            "folder of one in your copy of it, or train a learner ('mdtheory demo', 'mdtheory "
+            "train')"
+        )
     if not path.is_dir():
         return path
     check_belongs(path)
     for name in ("best.pt", "last.pt", "weights.safetensors"):
-        if (path / name).is_file():
+        if is_regular(path / name):
             return path / name
     raise ValueError(
         f"{path} must be a checkpoint or a folder with best.pt or last.pt, got neither; check the "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections import deque
 from pathlib import Path
 
@@ -11,14 +12,16 @@ import torch
 
 import mdtheory
 from mdtheory.config import RunConfig
+from mdtheory.core.atomic import write_atomically
 from mdtheory.core.progress import say
 from mdtheory.core.text import printable
-from mdtheory.meta.checkpoint import write_atomically
 from mdtheory.meta.events import Row, read_metrics
 
 NAME = "summary.md"
 MARK = "<!-- Written by mdtheory train, and written again at every validation; notes of yours "
 MARK += "belong in another file. -->"
+NEEDED = {"train": {"loss", "accuracy"}, "validation": {"loss", "accuracy", "tasks"}}
+"""What an event must say to be told."""
 TAIL = 50
 """Training iterations whose mean is shown."""
 
@@ -55,6 +58,8 @@ class Summary:
         self._training.clear()
         self._validations.clear()
         for row in read_metrics(self.folder / "metrics.jsonl"):
+            if not row.keys() >= NEEDED[row["kind"]]:
+                continue
             if row["iteration"] <= (done if row["kind"] == "train" else validated):
                 self._keep(row)
         self._done = done
@@ -147,9 +152,9 @@ class Summary:
         return lines
 
     def _next(self, folder: str) -> list[str]:
-        name = f'"{folder}"' if " " in folder else folder
+        name, config = shlex.quote(folder), shlex.quote(f"{folder}/config.toml")
         return [
-            f"$ mdtheory train --config {name}/config.toml --out {name} --resume",
+            f"$ mdtheory train --config {config} --out {name} --resume",
             f"$ mdtheory evaluate {name}",
             f"$ mdtheory plot {name}",
             f"$ mdtheory compare {name} another-run",

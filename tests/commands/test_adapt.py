@@ -234,6 +234,25 @@ def test_hostile_names_are_neutralised_everywhere(run, letters, tmp_path):
     assert "<script" not in page and "&lt;script&gt;" in page
 
 
+def test_names_that_read_alike_are_refused(run, letters, tmp_path):
+    """Their probabilities would stand in one column."""
+    (letters / "support" / "alpha").rename(letters / "support" / "a\x1b")
+    (letters / "support" / "beta").rename(letters / "support" / "a\\x1b")
+    assert "names differ in print, got two" in refused(ask(run, letters, tmp_path / "a"))
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_odd_name_is_not_called_wrong(run, letters, tmp_path):
+    """Every class is called so, hence every right answer is in a folder of its own name."""
+    for part in ("support", "query"):
+        for name in NAMES:
+            (letters / part / name).rename(letters / part / f"{name}\x07")
+    report = json.loads(ask(run, letters, tmp_path / "a", "--json").stdout)
+    page = (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
+    wrong = round((1 - report["accuracy"]) * len(report["predictions"]))
+    assert page.count('<figure class="wrong">') == wrong
+
+
 class Links(HTMLParser):
     def __init__(self):
         super().__init__()
@@ -372,9 +391,20 @@ def test_an_export_that_answers_otherwise_is_not_kept(run, letters, tmp_path, mo
     monkeypatch.setattr(
         export, "_write_pt2", lambda made, path, *_: lambda x: torch.zeros(len(x), 3)
     )
-    sentence = refused(ask(run, letters, tmp_path / "a", "--export", "pt2"))
-    assert "must give the same probabilities, got a difference of" in sentence
+    result = ask(run, letters, tmp_path / "a", "--export", "pt2")
+    assert result.exit_code == 1
+    assert "not exported: what is read back from adapted.pt2 must give the same" in result.stderr
     assert not (tmp_path / "a" / "adapted.pt2").exists()
+    assert "report.html" in result.stdout  # the answers are there and said all the same
+
+
+def test_a_missing_package_is_said_before_the_work(run, letters, tmp_path, monkeypatch):
+    from mdtheory.run import export
+
+    monkeypatch.setattr(export, "ONNX_PACKAGES", ("torch", "nosuchonnx"))
+    sentence = refused(ask(run, letters, tmp_path / "a", "--export", "onnx"))
+    assert "got none called nosuchonnx; pip install 'mdtheory[onnx]'" in sentence
+    assert not (tmp_path / "a").exists()
 
 
 def test_sets_cover_what_they_promise(run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import resource
 import shutil
@@ -150,6 +151,61 @@ def test_evaluate_refuses_what_is_no_run(runs, tmp_path):
 
 
 @pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """A run on three classes of four pictures each, and the pictures, of whose test classes one is
+    too small for its tests.
+    """
+    folder, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for name in "abc":
+            place = folder / "images" / split / f"{split}-{name}"
+            place.mkdir(parents=True)
+            for index in range(4 if name < "c" or split != "test" else 3):
+                noise = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(noise).save(place / f"{index}.png")
+    own = {"data.source": "folder", "data.path": folder / "images", "data.image_size": 16}
+    more = [part for key, value in own.items() for part in ("--set", f"{key}={value}")]
+    train(folder / "run", *more, task__eval_n_query="[1, 3]", meta__iterations=1)
+    return folder
+
+
+def test_no_advice_is_impossible_to_follow(photographs, tmp_path):
+    """The sizes of an evaluation's tasks are the run's: nothing there can be lowered."""
+    run, images = photographs / "run", photographs / "images"
+    for command in (["evaluate", run], ["compare", run, run]):
+        said = refused(call(*command, "--tasks", 2))
+        assert "n_shot + n_query = 4 images, got 3 in class 'test-c' of split 'test'; give" in said
+        assert "lower" not in said and "unequal" not in said
+    assert call("evaluate", run, "--tasks", 2, "--split", "validation").exit_code == 0
+    sheet = ("data", "sheet", tmp_path / "x.png", images, "--n-way")
+    assert "; lower --per-class, or give it more" in refused(call(*sheet, 3))
+    assert "; lower --n-way, or divide the classes" in refused(call(*sheet, 5))
+    assert call(*sheet, 3, "--per-class", 4).exit_code == 0
+
+
+def test_scores_that_cannot_be_written_cost_no_numbers(runs, tmp_path, monkeypatch):
+    from mdtheory.core import atomic
+
+    def full(path, data):
+        raise ValueError(f"{path} must be written, but the system says: no space left")
+
+    monkeypatch.setattr(atomic, "write_atomically", full)
+    scores = tmp_path / "scores.json"
+    result = call("evaluate", runs / "maml", "--tasks", 2, "--scores", scores, "--json")
+    assert result.exit_code == 2 and "no space left" in result.stderr
+    assert json.loads(result.stdout)["results"][0]["protocols"]
+    (tmp_path / "file").write_text("")
+    for place in ("file/x.json", "file/y/x.json"):
+        asked = ("evaluate", runs / "maml", "--tasks", 2, "--scores", tmp_path / place)
+        assert "must be in a folder" in refused(call(*asked))
+
+
+def test_no_sentence_moves_the_cursor(tmp_path):
+    said = refused(call("evaluate", tmp_path / "\x1b[2J\u202e"))
+    assert "\\x1b[2J\\u202e" in said
+
+
+@pytest.fixture(scope="module")
 def letters(tmp_path_factory):
     """Three classes of letters as pictures: two examples of each, and four to be told apart."""
     folder, glyphs = tmp_path_factory.mktemp("letters"), GlyphSet(strength=0.5)
@@ -237,6 +293,35 @@ def test_doctor_says_which_kernels_run(monkeypatch, loops, said):
     monkeypatch.setattr("mdtheory.kernels.compile.identity", lambda: loops)
     found = {one["check"]: one["found"] for one in json.loads(call("doctor", "--json").stdout)}
     assert said in found["CPU kernels"]
+
+
+def test_doctor_on_a_card(monkeypatch):
+    """A CPU for the card, and a small network: what it finds, a wrong gradient, a dead driver."""
+    from mdtheory.commands import doctor as command
+    from mdtheory.kernels.precision import tf32
+    from mdtheory.models import conv4
+
+    small, cpu = functools.partial(conv4.Conv4, channels=2), torch.device("cpu")
+    monkeypatch.setattr(command, "_card", lambda: cpu)
+    monkeypatch.setattr(conv4, "Conv4", small)
+    kernels, *precisions = command._precisions()
+    assert kernels["check"] == "GPU kernels" and all(one["ok"] for one in precisions)
+    assert [one["check"] for one in precisions] == ["precision float32", "precision tf32"]
+    assert all("off float64" in one["found"] for one in precisions)
+
+    def gradient(device, dtype):
+        return torch.ones(2, dtype=dtype) * (0 if tf32() and dtype == torch.float32 else 1)
+
+    monkeypatch.setattr(command, "_gradient", gradient)
+    assert [one["ok"] for one in command._precisions()] == [True, True, False]
+
+    def dead(device, dtype):
+        raise RuntimeError("no kernel image\nfor this card")
+
+    monkeypatch.setattr(command, "_gradient", dead)
+    assert command._precisions()[1:] == [
+        command._finding("GPU", "no kernel image for this card", ok=False)
+    ]
 
 
 def test_doctor_finds_a_wrong_gradient_and_lost_data(monkeypatch, tmp_path):

@@ -67,6 +67,9 @@ def test_figures_are_not_replaced_unless_asked(runs, tmp_path):
     assert call(*ask, "--force").exit_code == 0
     (tmp_path / "file").write_text("")
     assert "must be a folder" in refused(call(*ask[:-1], tmp_path / "file"))
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "training.svg").symlink_to(tmp_path / "elsewhere.svg")
+    assert "without these figures" in refused(call(*ask[:-1], tmp_path / "links"))
 
 
 def test_the_comparison_figure_and_the_table_have_one_accuracy(runs, tmp_path, monkeypatch):

@@ -107,7 +107,7 @@ def test_threads_are_recorded_and_compared(tmp_path):
         ("model.options.channels", "1000000000", "must fit in memory"),
         ("device", "cuda:77", "with 0 GPUs"),
         ("task.n_way", "500", "n_way must be at most"),
-        ("task.n_query", "10000", "lower n_shot or n_query"),
+        ("task.n_query", "10000", "lower task.n_shot or task.n_query"),
         ("data.source", "folder", "path must name the image folder"),
         ("data.source", "mini-imagenet", "MDTHEORY_MINI_IMAGENET"),
     ],

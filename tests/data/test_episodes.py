@@ -228,7 +228,7 @@ def test_classes_and_images_are_uniform_and_classes_do_not_decide_images():
     [
         (
             {"n_way": 9},
-            "n_way must be at most 8, the number of classes in split 'train', got 9; lower it",
+            "n_way must be at most 8, the number of classes in split 'train', got 9; lower n_way",
         ),
         (
             {"split": "validation"},

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
-from mdtheory.data.open import open_mini_imagenet
+from mdtheory.data.open import open_class_folders, open_mini_imagenet
 from tests.data import forms
 from tests.data.test_hostile_files import cases, refused
 
@@ -152,3 +153,14 @@ def test_deep_metadata_is_no_metadata(tmp_path):
     table = pq.read_table(train(root)).replace_schema_metadata({b"huggingface": b"[" * 100_000})
     pq.write_table(table, train(root))
     assert len(open_mini_imagenet(root, image_size=8, cache_dir=tmp_path / "cache").files) == 42
+
+
+def test_a_table_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path):
+    """A gigabyte of zeros takes a hundred kilobytes of Parquet."""
+    path = tmp_path / "train.parquet"
+    images, labels = [bytes(4 << 20)] * 2, ["a", "b"]
+    table = pa.table({"image": pa.array(images, pa.binary()), "label": labels})
+    for compression, words in (("zstd", "at most 200 times its size"), ("none", "an image")):
+        pq.write_table(table, path, compression=compression)
+        with pytest.raises(ValueError, match=words):
+            open_class_folders(tmp_path, image_size=8, in_memory=True)

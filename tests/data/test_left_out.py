@@ -209,3 +209,47 @@ def test_postscript_in_a_png_starts_nothing(tmp_path, monkeypatch):
     # the control: without the list of formats it does start
     with pytest.raises(AssertionError), Image.open(tmp_path / "a" / "1.png") as image:
         image.load()
+
+
+TABLES = {
+    "train.csv": (forms.as_csv, "val.csv"),
+    "labels.csv": (forms.as_folders, "labels.csv"),
+    "beside class folders": (forms.as_folders, "test.csv"),
+}
+
+
+def put(path, kind):
+    path.unlink(missing_ok=True)
+    if kind == "a named pipe":
+        os.mkfifo(path)
+    elif kind == "a folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if kind == "a device" else "/nowhere")
+
+
+@pytest.mark.parametrize("kind", ["a named pipe", "a device", "a link to nothing", "a folder"])
+@pytest.mark.parametrize("form", TABLES)
+def test_a_table_that_is_no_file_is_not_passed_over(tmp_path, form, kind):
+    """Without its table a folder would be another data set."""
+    make, name = TABLES[form]
+    root = make(tmp_path / "set")
+    detect(root)
+    put(root / name, kind)
+    with pytest.raises(ValueError, match=rf"{name}' must be a regular file, got {kind}; "):
+        detect(root)
+
+
+def test_pipes_devices_and_broken_links_are_called_so(tmp_path):
+    root = forms.as_folders(tmp_path / "set")
+    names = {"pipe.txt": "a named pipe", "zero": "a device", ".gone": "a link to nothing"}
+    for name, kind in names.items():
+        put(root / "train" / "n01532829" / name, kind)
+    assert told(root) == [
+        f"1 {words} such as 'train/n01532829/{name}'"
+        for words, name in (
+            ("devices", "zero"),
+            ("links to nothing", ".gone"),
+            ("named pipes", "pipe.txt"),
+        )
+    ]

@@ -10,6 +10,7 @@ GALLERY = sorted((DOCS / "gallery").glob("*.py"))
 NOTEBOOKS = [
     *sorted((DOCS / "notebooks").glob("*.py")),
     DOCS / "how-to" / "own-model.py",
+    DOCS / "how-to" / "recipes.py",
     *GALLERY,
 ]
 GUIDES = [

@@ -55,6 +55,15 @@ def test_a_command_is_understood(page, line):
     assert named is None or Path(named).name == "photos.toml" or (DOCS.parent / named).is_file()
 
 
+def test_every_source_and_form_of_the_page_on_benchmark_sets_is_one_that_there_is():
+    from mdtheory.data import data_sources
+
+    text = (DOCS / "how-to" / "benchmark-sets.md").read_text(encoding="utf-8")
+    lines = re.findall(r"`(mdtheory [^`]+)`", text)
+    sources = {context_of(shlex.split(line)[1:]).params["source"] for line in lines} - {None}
+    assert len(lines) > 12 and sources == {"cifar-fs", "fc100"} <= set(data_sources.names())
+
+
 def faults_of(line):
     """What of a command that is not ``mdtheory`` does not exist."""
     words = shlex.split(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -103,3 +104,19 @@ def test_its_checkpoints_are_learners(twice):
     assert checkpoint.load(first / "metamida.pt")["counters"]["iteration"] == 3
     task = build_stream(config, open_data(config.data), split="test", n_query=2)(0)
     assert learner(task.support_x, task.support_y, task.query_x).shape == (10, 5)
+
+
+@pytest.mark.parametrize("name", ["results.json", "table.md", "training.svg", "maml.pt"])
+def test_a_file_of_something_else_is_not_replaced(twice, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=f"got .*{name}, which it did not write"):
+        demo.run(tmp_path, changes=SMALL)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+
+
+def test_the_demo_may_start_over_in_its_own_folder(twice, tmp_path):
+    """Whether it was finished or stopped after its first checkpoint."""
+    configs = {"maml": load_learner(twice[0][0] / "maml.pt")[1]}
+    demo._demand_own(twice[0][0], configs)
+    shutil.copy(twice[0][0] / "maml.pt", tmp_path)
+    demo._demand_own(tmp_path, configs)

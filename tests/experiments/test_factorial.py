@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ import torch
 
 from experiments import factorial, pilot
 from experiments.factorial import OWN, PLAIN, RATES, best_rate, label, of_record, read, verify
-from experiments.records import FOLDER, Record, everything
+from experiments.records import FOLDER, Record, everything, unsealed
+from experiments.reproduce import not_taken_apart
 from experiments.reuse import TEST_IMAGES, tasks_without_reuse, without_reuse
 from experiments.start_or_geometry import CONTRASTS, known
 from experiments.statistics import estimate
+from experiments.status import wanted
 from mdtheory.config import open_data
 from mdtheory.core import tree
 
@@ -23,6 +26,25 @@ NAME = "glyphs-metamida-1shot-seed0"
 @pytest.mark.parametrize("one", read(), ids=lambda one: one.record)
 def test_every_file_in_git_is_sound(one):
     assert verify(one) == []
+
+
+SEALED = [factorial.OUT, pilot.OUT, pilot.FACTORIAL]
+
+
+@pytest.mark.parametrize("folder", SEALED, ids=lambda folder: folder.name)
+def test_what_was_measured_is_as_it_was_written(folder, tmp_path):
+    """One more right answer in one task moves no digit of a page, but its file's digest."""
+    assert unsealed(folder) == []
+    for path in folder.iterdir():
+        if path.is_file():
+            shutil.copy(path, tmp_path)
+    assert unsealed(tmp_path) == []
+    path = next(path for path in tmp_path.iterdir() if path.suffix == ".json")
+    text = path.read_text()
+    at = next(i for i, letter in enumerate(text) if letter.isdigit() and i > len(text) / 2)
+    path.write_text(text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1 :])
+    (problem,) = unsealed(tmp_path)
+    assert path.name in problem and "sha256" in problem
 
 
 @pytest.mark.parametrize("fault", ["score", "rate", "weights", "count"])
@@ -74,6 +96,14 @@ def test_what_has_not_been_taken_apart_is_listed(tmp_path):
     assert NAME in every and NAME not in factorial.missing()
     assert set(every) - set(factorial.missing()) == {one.record for one in read()}
     assert not {name for name in every if Record(FOLDER / name).config.geometry.name == "maml"}
+
+
+def test_records_without_weights_are_told_by_their_tier():
+    runs = wanted(["cpu", "smoke"])
+    text = "\n".join(not_taken_apart(runs))
+    assert "tier cpu kept no weights of" in text and "metakfo" in text and "smoke" not in text
+    assert NAME not in {record.folder.name for record in factorial.without_weights()}
+    assert not_taken_apart([]) == []
 
 
 def test_contrasts_add_up():

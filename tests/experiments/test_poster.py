@@ -109,7 +109,7 @@ def test_answers_say_yes_and_undecided(pages):
     text = answers(pages)
     parts = {part[:3]: part.partition("\n")[2] for part in text.split("\n## ")[1:]}
     a, b, c, d, e, f = (parts[f"({letter})"] for letter in "abcdef")
-    assert list(parts) == [f"({letter})" for letter in "abcdefghijklm"]
+    assert list(parts) == [f"({letter})" for letter in "abcdefghijklmno"]
     assert "`metamida` minus `metasgd`: +2.9" in a or "`metamida` minus `metasgd`: +3.0" in a
     assert "*suggestive: yes* (1 seed)" in a.splitlines()[3] and "undecided" in a.splitlines()[4]
     assert "*suggestive: yes* (1 seed)" in b and "undecided (1 seed)" in d and "**yes**" not in text

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 
 import pytest
 
+from mdtheory.cli import app
 from mdtheory.meta import checkpoint
+from tests.commands.runs import settings
 from tests.faults.__main__ import KINDS, attempt, table
 from tests.faults.inputs import INPUTS
 from tests.faults.process import command, forked
@@ -66,3 +69,30 @@ def test_an_accepted_fault_is_lost(whole, tmp_path, monkeypatch):
     lines = table({"planted": 2}, [("planted", 3, first)]).splitlines()
     assert lines[1].split() == ["planted", "2", "1", "1"]
     assert set(KINDS) >= {*INPUTS, *RUNS}
+
+
+def alone(*arguments):
+    """The command line where no connection can be opened, in a fork."""
+
+    def refuse(event, values):
+        if event in ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto"):
+            raise PermissionError(f"{event} {values}")
+
+    def work():
+        sys.addaudithook(refuse)
+        if not arguments:
+            socket.create_connection(("127.0.0.1", 1))
+        app([str(argument) for argument in arguments], prog_name="mdtheory")
+
+    return forked(work)
+
+
+def test_no_command_opens_a_connection(whole, tmp_path):
+    assert "PermissionError: socket." in alone().fault()
+    for line in (
+        ["train", "--out", tmp_path / "run", *settings(meta__iterations=1)],
+        ["evaluate", whole.folder, "--tasks", 2],
+        ["plot", whole.folder, "--tasks", 2, "--out", tmp_path / "figures"],
+        ["data", "check"],
+    ):
+        assert alone(*line).fault(codes=(0,)) is None

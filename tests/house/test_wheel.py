@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from pathlib import Path
@@ -134,24 +136,55 @@ def installed(wheel, tmp_path_factory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("site")
     wheel.extractall(folder)
     kept = {"HOME": str(folder), "MDTHEORY_CACHE": str(folder / "cache"), "PATH": "/nowhere"}
-    return {**kept, "PYTHONPATH": str(folder), "MYPYPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    seen = os.pathsep.join((str(folder), sysconfig.get_path("purelib")))
+    return {**kept, "PYTHONPATH": seen, "MYPYPATH": str(folder), "OMP_NUM_THREADS": "1"}
 
 
 def run_in(folder: Path, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess:
-    """A program of this Python, which sees the wheel and no checkout."""
-    call = [sys.executable, *words]
+    """A program of this Python, which sees the wheel and, without .pth files, no checkout."""
+    call = [sys.executable, "-S", *words]
     return subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True)
 
 
+def pictures(folder: Path) -> None:
+    """Three classes of two letters each, and two to tell apart."""
+    import numpy as np
+    from PIL import Image
+
+    for place, number in [(f"examples/{name}", 2) for name in "abc"] + [("unknown", 2)]:
+        (folder / place).mkdir(parents=True)
+        for k in range(number):
+            pixels = np.random.default_rng(ord(place[-1]) + k).integers(0, 255, (28, 28))
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / place / f"{k}.png")
+
+
 @pytest.mark.slow
-def test_the_wheel_alone_trains_without_compiler_and_git(installed, tmp_path):
+def test_the_wheel_alone_works_without_compiler_git_and_checkout(installed, tmp_path):
+    """Help, listing, training, adapting with an export, and where the ready-made records lie."""
+
+    def call(*words: str) -> subprocess.CompletedProcess:
+        return run_in(tmp_path, installed, "-m", "mdtheory", *words)
+
+    where = "import mdtheory; print(mdtheory.__file__); import experiments"
+    seen = run_in(tmp_path, installed, "-c", where)
+    assert seen.stdout.startswith(installed["MYPYPATH"]) and "No module named" in seen.stderr
+    assert "demo" in call("--help").stdout
+    listed = call("geometries", "--json")
+    assert "metamida" in listed.stdout, listed.stderr
     tiny = ["model.options.channels=4", "task.n_way=3", "task.n_query=2", "meta.iterations=2"]
     words = [part for one in [*tiny, "validation.enabled=false"] for part in ("--set", one)]
-    done = run_in(tmp_path, installed, "-m", "mdtheory", "train", *words, "--out", "r")
+    done = call("train", *words, "--out", "r")
     assert done.returncode == 0, done.stderr
     assert "finished: True" in done.stdout and (tmp_path / "r" / "summary.md").is_file()
-    where = run_in(tmp_path, installed, "-c", "import mdtheory; print(mdtheory.__file__)")
-    assert where.stdout.startswith(installed["PYTHONPATH"])
+    pictures(tmp_path)
+    asked = ("--support", "examples", "--query", "unknown")
+    done = call("adapt", "r", *asked, "--export", "pt2")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "predictions").iterdir()} == {
+        *("predictions.csv", "sheet.png", "report.html", "adapted.pt2"),
+    }
+    done = call("adapt", "experiments/records/cpu-metasgd-5shot-seed0", *asked)
+    assert done.returncode == 2 and "lie in the project's repository" in done.stderr
     assert not list(Path(installed["MDTHEORY_CACHE"]).rglob("*.so"))
 
 

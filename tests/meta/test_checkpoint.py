@@ -12,7 +12,9 @@ import pickle
 import random
 import resource
 import signal
+import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -339,3 +341,51 @@ def test_a_trainers_state_is_plain(tmp_path):
     assert checkpoint.digest(checkpoint.load(tmp_path / "last.pt")) == checkpoint.digest(
         one.state()
     )
+
+
+CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a weight": lambda state: next(iter(state["weights"].values())).view(-1)[0].add_(1e-3),
+    "an entry of the optimizer": lambda state: state["optimizer"].update(extra=1),
+    "a counter": lambda state: state["counters"].update(extra=1),
+    "the random state": lambda state: state["random"].clear(),
+    "the configuration": lambda state: state.update(config=state["config"] + " "),
+    "the digest of the images": lambda state: state.update(data_digest="0"),
+    "the threads": lambda state: state.update(threads=7),
+    "the numerical path": lambda state: state.update(numerics={"kernels": "others"}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_was_changed_after_it_was_written_is_refused(tmp_path, change):
+    """By any tool that writes sound torch files; without its seal it would be believed."""
+    path = saved(tmp_path)
+    state = torch.load(path, weights_only=True)
+    CHANGES[change](state)
+    torch.save(state, path)
+    with pytest.raises(ValueError, match="something was changed since"):
+        checkpoint.load(path)
+    torch.save({key: value for key, value in state.items() if key != "seal"}, path)
+    checkpoint.load(path)  # of an older release
+    checkpoint.save(state, path)
+    checkpoint.load(path)
+
+
+def test_a_text_that_is_none_is_refused(tmp_path):
+    path = tmp_path / "odd.pt"
+    for change in ({"torch": "\udc80"}, {"random": {"\udc80": 1}}):
+        path.write_bytes(_torch_file(checkpoint.plain(_state(**change))))
+        with pytest.raises(ValueError, match=r"is no text|key that is no text"):
+            checkpoint.load(path)
+
+
+def test_one_flipped_bit_of_exported_weights_is_refused(tmp_path):
+    """The format itself has no checksum."""
+    path = tmp_path / "w.safetensors"
+    checkpoint.export_safetensors(small(), path)
+    assert checkpoint.load_safetensors(path)["weights"]
+    whole = path.read_bytes()
+    start = 8 + struct.unpack_from("<Q", whole)[0]
+    for place in range(start, len(whole), max(1, (len(whole) - start) // 20)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match=r"something was changed since|finite weights"):
+            checkpoint.load_safetensors(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import pickle
 import signal
@@ -175,3 +176,32 @@ def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, cap
     with pytest.raises(ValueError, match="log must be written, but the system says: No space"):
         log.close()
     assert capfd.readouterr().err == "" and threading.excepthook is before
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"iteration": 1.5},
+        {"iteration": True},
+        {"loss": "x"},
+        {"loss": [1]},
+        {"accuracy": {}},
+        {"loss": 10**400},
+        {"loss": float("inf")},
+        {"tasks": False},
+    ],
+    ids=str,
+)
+def test_a_line_that_no_listener_wrote_is_no_event(tmp_path, odd):
+    path = tmp_path / "metrics.jsonl"
+    lines = [row(1) | odd, row(2), row(3) | {"loss": None}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert events.read_metrics(path) == lines[1:]
+
+
+def test_metrics_that_are_no_file_are_not_waited_for(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert events.read_metrics(path) == []
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="must be a regular file, got a named pipe"):
+        events.JsonLines(path).start(done=0, validated=-1, total=1)

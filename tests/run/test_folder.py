@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from mdtheory.data.glyphs import GlyphSet
 from mdtheory.meta import checkpoint
 from mdtheory.meta.events import JsonLines, read_metrics
 from mdtheory.run.folder import RunFolder, check_belongs
+from mdtheory.run.load import find_checkpoint
 
 
 def config(**changes) -> RunConfig:
@@ -176,3 +178,34 @@ def test_lost_lines_of_metrics_are_said_and_end_no_run(tmp_path, capsys):
     (tmp_path / "metrics.jsonl").write_text("damaged\n")
     assert train(tmp_path, config(), resume=True).iteration == 3
     assert "metrics.jsonl lacks 3 of the first 3 iterations" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["best.pt", "config.toml"])
+@pytest.mark.parametrize("kind", ["a link to nothing", "a named pipe", "a folder"])
+def test_a_file_of_a_run_that_is_none_is_not_passed_over(tmp_path, name, kind):
+    """Without best.pt it would be last.pt that is evaluated."""
+    train(tmp_path, config(**VALIDATED))
+    assert find_checkpoint(tmp_path) == tmp_path / "best.pt"
+    (tmp_path / name).unlink()
+    if kind == "a folder":
+        (tmp_path / name).mkdir()
+    elif kind == "a named pipe":
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=f"{name}' must be a regular file, got {kind}; "):
+        find_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"loss": None, "accuracy": None}, {"accuracy": 0.125}])
+def test_a_validation_with_another_score_is_refused(tmp_path, change):
+    train(tmp_path, config(**VALIDATED))
+    best = checkpoint.load(tmp_path / "last.pt")["counters"]["best_iteration"]
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    for row in rows:
+        if row["kind"] == "validation" and row["iteration"] == best:
+            row.update(change)
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "metrics.jsonl").write_text(text)
+    with pytest.raises(ValueError, match=f"its validation after iteration {best} is another"):
+        train(tmp_path, config(**VALIDATED), resume=True)

@@ -45,6 +45,14 @@ def test_the_guide_s_command_tells_five_colours_apart(tmp_path, monkeypatch):
     assert float(re.search(r"classes: ([\d.]+)%", result.output)[1]) >= 80
 
 
+def test_without_the_repository_the_sentence_says_where_the_record_lies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photos(tmp_path / "examples", 2, 0)
+    sentence = refused(call(*LINE.split()[1:]))
+    assert "lie in the project's repository, not in the package" in sentence
+    assert LINE.split()[2] in sentence and "experiments/records" in call("adapt", "--help").output
+
+
 def test_what_the_guide_says_is_what_the_record_holds():
     text = GUIDE.read_text()
     result = json.loads((RECORD / "result.json").read_text())

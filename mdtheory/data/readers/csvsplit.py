@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from mdtheory.data.files import is_regular
 from mdtheory.data.image_index import Found, Item, Payload, stamp
 from mdtheory.data.left_out import Tally
 from mdtheory.data.readers import readers, tables
@@ -24,7 +25,7 @@ def find(path: Path) -> Found | None:
     found = {
         path / f"{word}.csv": split
         for word, split in SPLIT_WORDS.items()
-        if (path / f"{word}.csv").is_file()
+        if is_regular(path / f"{word}.csv")
     }
     folder = path / "images" if (path / "images").is_dir() else path
     if not found:

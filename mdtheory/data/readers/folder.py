@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mdtheory.data.files import is_regular
 from mdtheory.data.image_index import Found, Item, Payload, Stamp, stamp_of
 from mdtheory.data.left_out import DEEPER, Tally, image_suffixes, is_system, subfolders
 from mdtheory.data.readers import readers
@@ -22,10 +23,10 @@ def find(path: Path) -> Found | None:
     """
     tally = Tally(path)
     folders = subfolders(path, tally)
-    if any((path / f"{word}.csv").is_file() for word in (*SPLIT_WORDS, "labels")):
+    if any(is_regular(path / f"{word}.csv") for word in (*SPLIT_WORDS, "labels")):
         folders = [folder for folder in folders if folder.name != "images"]
     parts = [folder for folder in folders if folder.name.lower() in SPLIT_WORDS]
-    if not parts:
+    if not parts or _is_class(parts, folders):
         if not any(images_in(folder) for folder in folders):
             return None
         _count_beside(path, tally)
@@ -60,6 +61,12 @@ def find(path: Path) -> Found | None:
             tally.below(folder, STRAY)
     _count_beside(path, tally)
     return _found(path, classes, tally) if classes else None
+
+
+def _is_class(parts: list[Path], folders: list[Path]) -> bool:
+    """Whether the one folder that is called like a split is a class: CIFAR-100 has trains."""
+    held = [bool(images_in(folder)) for folder in folders]
+    return len(parts) == 1 and len(folders) > 1 and all(held) and not subfolders(parts[0])
 
 
 def images_in(folder: Path) -> list[os.DirEntry[str]]:

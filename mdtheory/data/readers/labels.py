@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from mdtheory.data.files import is_regular
 from mdtheory.data.image_index import Found, Item, Payload, stamp
 from mdtheory.data.left_out import Tally
 from mdtheory.data.readers import readers, tables
@@ -20,13 +21,13 @@ def find(path: Path) -> Found | None:
     in ``path``. None where the table is missing or has other columns.
     """
     table = path / "labels.csv"
-    if not table.is_file():
+    if not is_regular(table):
         return None
     names = {name.strip().lower() for name in tables.header(table)}
     if not (names & set(tables.FILE) and names & set(tables.LABEL)):
         return None
-    folder = path / "images" if (path / "images").is_dir() else path
     items = read(table)
+    folder = tables.folder_of(table, [item.file for item in items])
     missing = [item.file for item in items if not (folder / item.file).is_file()]
     if missing:
         raise ValueError(

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 IMAGE_COLUMNS = ("image", "img")
 CLASS_COLUMNS = ("wnid", "label", "labels")
 DEEPER = "Parquet files in deeper folders than the first"
+LARGEST_RATIO = 200
+"""Of unpacked to stored bytes: a few kilobytes of Parquet can unpack to gigabytes."""
 PATTERNS = ("*.parquet", "*/*.parquet", "*/*/*.parquet")
 
 
@@ -71,6 +73,7 @@ class _Table:
             table = pq.ParquetFile(self.file)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise self.damaged(error) from error
+        self.demand_size(table)
         schema = table.schema_arrow
         twice = [name for name in schema.names if schema.names.count(name) > 1]
         if twice:
@@ -101,6 +104,20 @@ class _Table:
                 "write the image files' bytes into it"
             )
         return table, image, label
+
+    def demand_size(self, table: pq.ParquetFile) -> None:
+        """``ValueError`` for a table that unpacks, by what it says itself, to far more than it is;
+        images are compressed already.
+        """
+        groups = [table.metadata.row_group(k) for k in range(table.metadata.num_row_groups)]
+        sizes = (g.column(k).total_uncompressed_size for g in groups for k in range(g.num_columns))
+        unpacked, stored = sum(sizes), self.file.stat().st_size
+        if unpacked > LARGEST_RATIO * stored:
+            raise ValueError(
+                f"{str(self.file)!r} must unpack to at most {LARGEST_RATIO} times its size, got "
+                f"{unpacked:,} bytes from {stored:,}; do not trust it, or write it anew without "
+                "compression"
+            )
 
     def damaged(self, error: Exception) -> ValueError:
         """The sentence for what Arrow cannot read."""

@@ -1,5 +1,5 @@
-"""The two pickle layouts of miniImageNet in circulation, one file per split, read without running
-anything in them.
+"""The two pickle layouts in which miniImageNet, CIFAR-FS and FC100 circulate, one file per split,
+read without running anything in them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from mdtheory.data.image_index import Found, Item, Payload, Pixels, stamp
 from mdtheory.data.left_out import Tally, is_image, reason_for, walk
 from mdtheory.data.readers import readers
+from mdtheory.data.readers.tiered import pairs
 from mdtheory.data.safepickle import load
 from mdtheory.data.splits import split_word
 
@@ -30,8 +31,9 @@ def find(path: Path) -> Found | None:
     """The pickles directly in ``path``; None where there is none.
 
     Layout 1, ``mini-imagenet-cache-{train,val,test}.pkl``: ``image_data`` (N, 84, 84, 3) uint8 and
-    ``class_dict`` {WordNet id: [rows]}. Layout 2, ``miniImageNet_category_split_*.pickle``:
-    ``data`` or ``images`` and ``labels``; its ids come from ``catname2label`` where that is there,
+    ``class_dict`` {WordNet id: [rows]}. Layout 2,
+    ``miniImageNet_category_split_*.pickle``, ``CIFAR_FS_*.pickle``, ``FC100_*.pickle``: ``data``
+    or ``images`` and ``labels``; its ids come from ``catname2label`` where that is there,
     otherwise a class is known by its split and number only. File names are not kept by either, so
     an image is named by its place within its class, and the digest differs from that of the image
     files.
@@ -43,7 +45,7 @@ def find(path: Path) -> Found | None:
     )
     further = [file for file in files if any(word in file.name for word in OTHER_IMAGES)]
     files = [file for file in files if file not in further]
-    if not files:
+    if not files or pairs(path):
         return None
     tally, used = Tally(path), {*files, *further}
     for file in further:
@@ -120,7 +122,7 @@ def _read(file: Path, split: str) -> tuple[Pixels, dict[str, list[int]]]:
         )
     if "class_dict" in content:
         return pixels, _by_class(file, content["class_dict"], len(pixels))
-    return pixels, _by_label(file, labels, content.get("catname2label"), len(pixels), split)
+    return pixels, by_label(file, labels, content.get("catname2label"), len(pixels), split)
 
 
 def _by_class(file: Path, table: Any, n: int) -> dict[str, list[int]]:
@@ -136,7 +138,10 @@ def _by_class(file: Path, table: Any, n: int) -> dict[str, list[int]]:
     return {name: rows for name, rows in classes.items() if rows is not None}
 
 
-def _by_label(file: Path, labels: Any, names: Any, n: int, split: str) -> dict[str, list[int]]:
+def by_label(file: Path, labels: Any, names: Any, n: int, split: str) -> dict[str, list[int]]:
+    """The rows of every class from one number per image; a class is called by ``names`` or by split
+    and number. ``ValueError`` where they do not belong together.
+    """
     numbers = _whole_numbers(labels)
     if numbers is None or len(numbers) != n:
         got = "something else" if numbers is None else f"{len(numbers)} of them"

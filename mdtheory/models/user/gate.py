@@ -49,6 +49,7 @@ class Gate:
         self._verdicts: dict[Any, Verdict] = {}
         self._stashed: set[attributes.Place] = set()
         self._said: set[str] = set()
+        self._untried: set[int] = set()
 
     @property
     def switched(self) -> bool:
@@ -71,8 +72,15 @@ class Gate:
                 return next(reversed(self._verdicts.values()))
             found = probe(model, x, y, loss=loss, order=order)
             self._follow(model, found)
+            self._untried.add(id(found))
             self._verdicts[key] = self._verdicts[(signature(model), *key[1:])] = found
         return found
+
+    def is_new(self, verdict: Verdict) -> bool:
+        """Whether nothing was computed by this verdict yet; asking makes it old."""
+        new = id(verdict) in self._untried
+        self._untried.discard(id(verdict))
+        return new
 
     def say(self, text: str) -> None:
         """Log a sentence unless it was logged before."""

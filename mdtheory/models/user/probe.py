@@ -18,10 +18,13 @@ from mdtheory.core.types import Episode
 from mdtheory.models.norm import BatchStatNorm
 from mdtheory.models.user import attributes, culprit, glance, residue, targets, truth
 from mdtheory.models.user.case import FAILURES, Case, Loss, drawn, loss_of, random_states
+from mdtheory.models.user.guard import equal
 from mdtheory.models.user.verdict import Verdict
 
-N_ITEMS = 4
-"""Items of the batch that are used; all of them where the model does not take so few."""
+N_ITEMS = 3
+"""Items of the batch that are used; all of them where the model does not take so few. Statistics of
+a batch of two would leave next to nothing to compare.
+"""
 
 REMEDIES = {
     "attention": (
@@ -31,6 +34,10 @@ REMEDIES = {
         "do not checkpoint activations; the estimator `stepwise` saves memory instead"
     ),
     "autograd.Function": "give its autograd.Function a setup_context and a differentiable backward",
+    "inside of a function": (
+        "take derivatives inside of forward by torch.func.grad or jvp, without requires_grad_() or "
+        "retain_grad()"
+    ),
     "data pointer": (
         "packed sequences, extensions and other code that reads raw memory have no derivatives "
         "there; use padded tensors and ordinary torch operations"
@@ -60,14 +67,11 @@ def probe(
     ``ValueError`` that names cause and remedy: an output that is not one floating tensor with
     n_items rows, a changed input, buffer or frozen parameter, any random draw, plain attributes
     that one pass writes and the next one reads, weights that ``functional_call`` does not replace,
-    derivatives that are missing, not finite or not true.
+    functions that are others under ``torch.func``, derivatives that are missing or not true. That
+    second derivatives are finite at the very weights shows in the first result
+    (:func:`refuse_second`).
 
-    Cost, on at most :data:`N_ITEMS` items: a forward pass, and a forward-backward pass by plain
-    autograd and by ``torch.func`` (:mod:`~mdtheory.models.user.glance`). Measured on one CPU thread
-    for Conv4, ResNet-12 and a small vision transformer at 84 x 84: 2.4 to 2.7 forward-backward
-    passes over a support set of 5 images, 0.4 to 0.5 over one of 25. Where that settles nothing,
-    as for second derivatives of uncommon operations, come another one and two to second order, one
-    of them in float64: measured 12 to 22 passes over 5 images, 2.4 to 4.1 over 25.
+    Cost, on :data:`N_ITEMS` items: COST
     """
     x = map_inputs(lambda v: v.detach().clone() if isinstance(v, Tensor) else v, x)
     if n_items(x) <= N_ITEMS:
@@ -87,8 +91,13 @@ def _judge(case: Case, order: int) -> Verdict:
         for part in case.model.modules()
     )
     verdict = Verdict(False, recurrent, stashes, outputs=tuple(outputs.shape))
-    if (found := glance.settled(case, order, verdict)) is not None:
-        return found
+    verdict, settled = glance.look(case, order, verdict)
+    if settled:
+        return verdict
+    with verdict.kernels():
+        comparison = truth.proved(case, order)
+    if comparison is not None:
+        return replace(verdict, unused=comparison.unused(), loss_learns=comparison.of_loss)
     if not all(truth.alike(outputs, case.outputs()) for _ in range(3)):
         raise ValueError(truth.UNEQUAL)
     verdict = _as_it_is(case, order, verdict)
@@ -142,6 +151,7 @@ def _check_outputs(case: Case, outputs: Any) -> None:
         not isinstance(outputs, Tensor)
         or not outputs.is_floating_point()
         or outputs.shape[:1] != (n,)
+        or (outputs.dim() == 1 and not _one_per_item(case))
     ):
         found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise ValueError(
@@ -156,6 +166,8 @@ def _check_outputs(case: Case, outputs: Any) -> None:
     if case.y is not None:
         targets.check(case.loss, outputs, case.y)
     states = random_states(case.x)
+    given = [v for v in leaves(case.y) if isinstance(v, Tensor)]
+    versions = [v._version for v in given]
     try:
         with torch.no_grad():
             values = [loss_of(case.loss, outputs.clone(), case.y) for _ in range(2)]
@@ -163,12 +175,26 @@ def _check_outputs(case: Case, outputs: Any) -> None:
         if "loss(outputs, targets)" in str(error):
             raise
         raise ValueError(cannot_score(case, outputs, error)) from error
-    if drawn(states, random_states(case.x)) is not None or not truth.alike(*values):
+    if (
+        drawn(states, random_states(case.x)) is not None
+        or not truth.alike(*values)
+        or [v._version for v in given] != versions
+    ):
         raise ValueError(
             "the loss must give the same value for the same outputs and targets, but it draws "
             "random numbers, remembers earlier calls or writes to its targets; make it depend on "
             "what it is given alone"
         )
+
+
+def _one_per_item(case: Case) -> bool:
+    """Whether fewer items give fewer outputs: as many outputs as items may be an accident."""
+    fewer = n_items(case.x) - 1
+    try:
+        found = replace(case, x=rows(case.x, slice(fewer))).outputs()
+    except FAILURES:  # the model does not take so few
+        return True
+    return isinstance(found, Tensor) and found.shape == (fewer,)
 
 
 def _as_it_is(case: Case, order: int, verdict: Verdict) -> Verdict:
@@ -212,9 +238,11 @@ def _compared(case: Case, order: int) -> truth.Comparison:
     return comparison
 
 
-def explain(model: nn.Module, loss: Loss, tasks: list[Episode], error: Exception) -> None:
-    """Raise the sentence for the task whose inputs or targets the model or loss does not take, if
-    there is one.
+def explain(
+    model: nn.Module, loss: Loss, tasks: list[Episode], verdict: Verdict | None, error: Exception
+) -> None:
+    """Raise the sentence for the task whose inputs or targets the model or loss does not take, or,
+    with a ``verdict`` on second derivatives, for those that are missing, if there is one.
     """
     if isinstance(error, ValueError):
         return
@@ -236,6 +264,16 @@ def explain(model: nn.Module, loss: Loss, tasks: list[Episode], error: Exception
             except FAILURES as again:
                 said = cannot_score(case, outputs, again)
                 raise ValueError(f"task {index}, {name} set: {said}") from error
+    if verdict is not None:
+        refuse_second(model, loss, tasks, verdict)
+
+
+def refuse_second(model: nn.Module, loss: Loss, tasks: list[Episode], verdict: Verdict) -> None:
+    """Raise the sentence for second derivatives at the model's own weights that are missing or not
+    finite, where that is so on one of these tasks.
+    """
+    for task in tasks:
+        _as_it_is(Case(copy.deepcopy(model), task.support_x, task.support_y, loss), 2, verdict)
 
 
 def missing(case: Case, order: int, error: Exception) -> str:
@@ -265,6 +303,8 @@ def cannot_run(case: Case, error: Exception) -> str:
         if whole
         else "give inputs of the shape, type and device that its forward takes"
     )
+    if "does not require grad" in said:
+        remedy = "take derivatives inside of forward by torch.func.grad or jvp"
     return (
         f"the model must run on the task's inputs, got {', '.join(inputs)} for weights of "
         f"{str(like.dtype).removeprefix('torch.')} on {like.device}; {remedy}. It says: "
@@ -314,7 +354,7 @@ def _check_registered(
             or new is None
             or old[0] is not new[0]
             or old[1] != new[1]
-            or not _equal(old[2], new[2])
+            or not equal(old[2], new[2])
         ):
             kind = "parameter" if old and isinstance(old[0], nn.Parameter) else "buffer"
             raise ValueError(
@@ -322,8 +362,3 @@ def _check_registered(
                 "compute it when the model is built, or keep batch statistics in "
                 "mdtheory.models.BatchStatNorm"
             )
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    """Bit for bit, but NaN equals NaN."""
-    return bool(((one == other) | ((one != one) & (other != other))).all())

@@ -128,7 +128,7 @@ def _by_create_graph(model: nn.Module, task: Episode, loss: Loss, *, prior: bool
             n: w - rate * (g + pulls[n]) for (n, w), g in zip(weights.items(), slopes, strict=True)
         }
     value = loss(functional_call(model, weights, *arguments(model, task.query_x)), task.query_y)
-    slopes = torch.autograd.grad(value, list(start.values()))
+    slopes = torch.autograd.grad(value, list(start.values()), materialize_grads=True)
     v = directions(model)
     return float(sum((g * v[n]).sum() for n, g in zip(start, slopes, strict=True)))
 

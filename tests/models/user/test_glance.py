@@ -13,9 +13,10 @@ from mdtheory.core.inputs import call, map_inputs
 from mdtheory.core.torch_private import TorchDispatchMode
 from mdtheory.meta import MetaLearner
 from mdtheory.models import ResNet12, VisionTransformer
-from mdtheory.models.user import glance, graph, prepare, probe
+from mdtheory.models.user import gate, glance, graph, prepare, probe
 from mdtheory.models.user.case import Case
 from tests.models.user import sweep, zoo
+from tests.models.user.operations import OPERATIONS
 from tests.models.user.rows import draw, learner_of, task
 from tests.models.user.test_sweep import LOSSES, smooth
 from tests.models.user.zoo import NEVER, TO_FIRST_ORDER, ZOO
@@ -69,8 +70,8 @@ def test_an_operation_that_is_not_trusted_gets_the_dear_look(monkeypatch):
     )
     y = task().support_y
     for act, expected in (
-        (lambda m, h: torch.tanh(h), [(1, False)]),
-        (lambda m, h: torch.atan(h), [(2, False), (2, True)]),
+        (lambda m, h: torch.tanh(h), []),
+        (lambda m, h: torch.special.i0(h), [(2, True)]),
     ):
         looks.clear()
         probe(zoo.Doing(act), draw(6, 4, dtype=torch.float32), y, loss=cross_entropy)
@@ -81,9 +82,32 @@ def operations(model, x, loss, y) -> set[str]:
     return {type(node).__name__ for node in graph.nodes(loss(call(model, x), y))}
 
 
-def test_what_is_trusted_occurs_in_the_sweep():
-    """Which compares it with central differences, as nothing else than right is accepted there."""
-    seen = set()
+def some(act):
+    """A scalar of an operation, with a second derivative even where the operation has none."""
+
+    def value(h):
+        out = act(h).reshape(-1)
+        weights = torch.linspace(0.5, 1.5, len(out), dtype=h.dtype)
+        return (weights * (out + 0.3 * out * out)).sum()
+
+    return value
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_second_derivatives_of_an_operation(name):
+    """By ``torch.func`` against central differences of its gradients."""
+    slope = torch.func.grad(some(OPERATIONS[name]))
+    h, v = 0.2 + 0.6 * torch.rand(5, 4, generator=torch.Generator().manual_seed(0)), draw(5, 4)
+    h = h.double()
+    second = torch.func.grad(lambda h: (slope(h) * v).sum())(h)
+    differences = (slope(h + 1e-6 * v) - slope(h - 1e-6 * v)) / 2e-6
+    assert torch.allclose(second, differences, rtol=1e-5, atol=1e-7)
+
+
+def test_what_is_trusted_occurs_in_the_tests():
+    """Which compare it with central differences, as nothing else than right is accepted there."""
+    h = (0.2 + 0.6 * torch.rand(5, 4, dtype=torch.float64)).requires_grad_()
+    seen = {type(node).__name__ for f in OPERATIONS.values() for node in graph.nodes(some(f)(h))}
     for name in ACCEPTED:
         model = MetaLearner(sweep.built(name), dropout="off").network
         one = sweep.episode_of(name)
@@ -101,8 +125,8 @@ def test_single_precision_is_refused_as_double_precision_is(name):
     x = map_inputs(lambda v: v.float() if v.is_floating_point() else v, one.support_x)
 
     def run():
-        learner = MetaLearner(sweep.built(name).float())
-        learner.admit(sweep.Episode(x, one.support_y, x, one.support_y), order=2)
+        learner = MetaLearner(sweep.built(name).float(), n_steps=1)
+        learner.meta_gradient(sweep.Episode(x, one.support_y, x, one.support_y))
 
     if name == "matrix inverse":
         pytest.skip("holds a constant in double precision")
@@ -113,20 +137,19 @@ def test_single_precision_is_refused_as_double_precision_is(name):
         run()
 
 
-@pytest.mark.parametrize(
-    ("trusted", "act"),
-    [
-        ("WeightNormInterfaceBackward0", lambda m, h: torch._weight_norm(
-            m.linear.weight, h.norm(), 0) @ h.T),
-        ("LinalgDetBackward0", None),
-    ],
-)  # fmt: skip
-def test_the_list_matters(monkeypatch, trusted, act):
-    """The mutants: with a wrong operation on the list the sweep goes wrong."""
-    row = "torch._weight_norm by hand" if act else "det at the identity"
+def test_the_list_matters(monkeypatch):
+    """The mutant: with a wrong operation on the list the sweep goes wrong."""
+    row = "torch._weight_norm by hand"
     assert sweep.row(row)["unrolled"][0] == "refused"
-    monkeypatch.setattr(glance, "TRUSTED", glance.TRUSTED | {trusted})
+    monkeypatch.setattr(glance, "TRUSTED", glance.TRUSTED | {"WeightNormInterfaceBackward0"})
     assert sweep.row(row)["unrolled"][0] == "wrong"
+
+
+def test_the_first_result_must_be_finite(monkeypatch):
+    """What is not finite at the very weights: det at the identity, where the truth is finite."""
+    monkeypatch.setattr(gate.Gate, "is_new", lambda *a: False)
+    found = sweep.row("det at the identity")["unrolled"]
+    assert found[0] == "wrong" and found[1].startswith("nan")
 
 
 def test_a_norm_without_a_weight_is_not_trusted(monkeypatch):

@@ -1,0 +1,92 @@
+"""The attempt to win, judged: a geometry of our own against every other row of a tier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from experiments.pilot_page import subjects as pilot_subjects
+from experiments.result_tables import Table
+from experiments.start_or_geometry import contrasts, shown
+from experiments.statistics import ENOUGH_SEEDS, Difference, compare
+
+OWN = "metacurvature-symmetric"
+CHOSEN_ON = "glyphs"
+"""The tier whose validation tasks chose the geometry: its test tasks judge it, other data judge it
+better.
+"""
+WORDS = ("better", "better as far as too few seeds tell", "undecided", "worse")
+
+
+def against_all(table: Table) -> dict[str, Difference]:
+    """:data:`OWN` minus every other row on the same tasks and seeds, as one family."""
+    many = table.protocols[1]
+    rivals = [row for row in table.rows if row != OWN and table.seeds([OWN, row])]
+    return compare({row: table.gaps(OWN, row, many) for row in rivals})
+
+
+def standing(one: Difference) -> str:
+    """One of :data:`WORDS`."""
+    if not one.significant:
+        return WORDS[2]
+    if one.estimate.mean < 0:
+        return WORDS[3]
+    return WORDS[1] if one.suggestive else WORDS[0]
+
+
+def won(found: dict[str, Difference]) -> bool:
+    """Better than every other row, each from at least three seeds."""
+    return bool(found) and all(standing(one) == WORDS[0] for one in found.values())
+
+
+def lines(tables: Sequence[Table]) -> list[str]:
+    """(n) for one tier: against whom it is better, level and worse."""
+    return [
+        verdict(table, found)
+        for table in tables
+        if OWN in table.by_row and (found := against_all(table))
+    ]
+
+
+def tallies(tables: Iterable[Table]) -> list[str]:
+    """One phrase for every tier and number of shots where it was trained as a part of the tier."""
+    phrases = []
+    for table in tables:
+        found = against_all(table) if OWN in table.own_rows else {}
+        if found:
+            words = [standing(one) for one in found.values()]
+            suggested = words.count(WORDS[1])
+            more = f", {suggested} more by fewer seeds" if suggested else ""
+            phrases.append(
+                f"tier `{table.tier.name}`, {table.shot}-shot, {'won' if won(found) else 'not won'}"
+                f" (better than {words.count(WORDS[0])} of {len(words)} rows from three seeds"
+                f"{more}; worse than {words.count(WORDS[3])})"
+            )
+    return phrases
+
+
+def verdict(table: Table, found: dict[str, Difference]) -> str:
+    """``1-shot: not won; better than 10 of 13 rows, ...``."""
+    parts = []
+    for word in WORDS:
+        rows = {row: one for row, one in found.items() if standing(one) == word}
+        if not rows:
+            continue
+        named = ", ".join(f"`{row}` {shown(one)}" for row, one in rows.items())
+        parts.append(f"{word} ({len(rows)} of {len(found)}): {named}")
+    seeds = min(one.seeds for one in found.values())
+    few = "" if seeds >= ENOUGH_SEEDS else f" (seeds in common with some rows: only {seeds})"
+    judge = ", chosen on this tier's validation tasks" if table.tier.name == CHOSEN_ON else ""
+    word = "**won**" if won(found) else "not won"
+    return f"- {table.shot}-shot{judge}{few}: {word}; {'; '.join(parts)}"
+
+
+def of_pilot() -> list[str]:
+    """The pilot as judge: it has no rival but MAML and the poster's method, and one seed."""
+    found = []
+    for one in pilot_subjects():
+        if one.row == OWN:
+            both = contrasts([one])[one.name, "both", "as trained"]
+            found.append(
+                f"- {one.shot}-shot, minus MAML: {shown(both)} ({one.tasks} tasks, 1 seed)"
+            )
+    return found

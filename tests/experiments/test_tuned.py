@@ -1,0 +1,113 @@
+"""Rows at their own rates: the grid is trained as cells are, and the choice is by validation."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import tuned, tuned_page
+from experiments.cells import Cell, cells, tier
+from experiments.records import FOLDER, Record, unsealed
+from experiments.reproduce import not_tuned
+from experiments.result_tables import read
+from experiments.tuned import GRID, Tuned, at, best_pair, verify
+
+SMOKE = Cell("smoke", "maml", 1)
+
+
+@pytest.mark.parametrize("one", tuned.read(), ids=lambda one: one.row)
+def test_every_file_in_git_is_sound(one):
+    assert verify(one) == []
+    assert tuple(one.grid) == GRID and unsealed(tuned.OUT) == []
+
+
+def test_the_pair_is_the_best_on_validation_and_of_equals_the_nearest_to_the_tier_s():
+    assert best_pair([[1, 2, 3], [4, 5, 9], [7, 8, 6]]) == (1.0, 2.0)
+    assert best_pair([[9, 2, 3], [4, 5, 9], [7, 9, 6]]) == (1.0, 2.0)
+    assert best_pair([[9, -1, 9], [4, 5, 8], [9, 7, 9]]) == (0.5, 0.5)
+
+
+def test_what_has_no_rates_of_its_own_is_listed(tmp_path):
+    assert [cell.row for cell in tuned.missing(tmp_path)] == [c.row for c in cells(tuned.TIER)]
+    assert len(tuned.missing()) == len(cells(tuned.TIER)) - len(tuned.read())
+    assert len(not_tuned(["glyphs", "cpu"])) == len(tuned.missing()) and not_tuned(["cpu"]) == []
+
+
+def test_only_the_two_rates_are_other():
+    config = SMOKE.config(0)
+    other = at(config, (2.0, 0.5))
+    assert other.meta.optimizer.meta_lr == 2 * config.meta.optimizer.meta_lr
+    assert other.task.task_lr == 0.5 * config.task.task_lr
+    assert at(other, (0.5, 2.0)).digest == config.digest != other.digest
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """The smoke tier's MAML on a grid that holds the tier's own rates alone."""
+    out = tmp_path_factory.mktemp("tuned")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuned, "GRID", (1.0,))
+        patch.setattr(tuned, "VALIDATION_TASKS", 5)
+        sitting = tuned.Sitting(SMOKE, out=out, until=0)
+        sittings = 1
+        while not sitting.run():
+            sitting = tuned.Sitting(SMOKE, out=out, until=0)
+            sittings += 1
+        assert sittings == 3  # one pair and one test, each saved; then the file
+        yield out
+        (one,) = tuned.read(out)
+        assert verify(one) == [] and unsealed(out) == []
+
+
+def test_at_the_tier_s_rates_it_is_the_tier_s_run(smoke):
+    """A grid's training is a cell's: on the machine of the record, to the last answer."""
+    (one,) = tuned.read(smoke)
+    assert one.best == [1.0, 1.0] and list(one.correct) == ["0"]
+    theirs = Record(FOLDER / SMOKE.record(0)).accuracies(15)
+    mine = np.asarray(one.correct["0"]["15"]) / 75
+    assert len(mine) == len(theirs) and abs(mine.mean() - theirs.mean()) < 0.03
+    assert not list((smoke / "parts").iterdir())
+
+
+@pytest.mark.parametrize("fault", ["best", "task", "seed", "config"])
+def test_a_planted_fault_is_found(smoke, fault):
+    data = json.loads(next(smoke.glob("*.json")).read_text())
+    if fault == "best":
+        data["best"] = [2.0, 1.0]
+    elif fault == "task":
+        data["correct"]["0"]["15"].pop()
+    elif fault == "seed":
+        data["correct"]["1"] = data["correct"].pop("0")
+    else:
+        data["config_digest"] = "0" * 64
+    assert verify(Tuned.model_validate(data))
+
+
+def test_the_page_holds_differences_to_maml_at_its_own_rates_too():
+    table, made = read()["glyphs", 1], []
+    for row, level in (("maml", 40), ("metasgd", 45)):
+        record = table.by_row[row][0]
+        made.append(
+            Tuned(
+                tier="glyphs",
+                row=row,
+                shot=1,
+                config_digest=record.result.config_digest,
+                grid=list(GRID),
+                validation_tasks=100,
+                validation=[[0, 0, 0], [0, 0, 1], [0, 0, 0]],
+                best=[1.0, 2.0],
+                correct={
+                    str(seed): {"1": [3] * 400, "15": [level, level + 2] * 200}
+                    for seed in tier("glyphs").seeds
+                },
+                seconds=1.0,
+            )
+        )
+    text = tuned_page.lines([table], made)
+    (line,) = [line for line in text if line.startswith("| `metasgd`")]
+    assert "| 1, 2 |" in line and line.endswith("**+6.67 ± 0.00** | 3 |")
+    assert "`warpgrad`" in text[-1]
+    assert tuned_page.lines([table], made[1:]) == []
