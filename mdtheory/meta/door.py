@@ -1,9 +1,11 @@
-"""Tasks at the door: one or many, from tensors or arrays, brought to the learner's type and device,
-and refused by one sentence where they cannot be tasks.
+"""At the door: tasks, one or many, from tensors or arrays, brought to the learner's type and
+device; a geometry and a budget of steps; each refused by one sentence where it cannot be one.
 """
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from mdtheory.core.inputs import Inputs, leaves, map_inputs
 from mdtheory.core.types import Episode
+from mdtheory.geometry.base import Geometry, geometries
 
 FORM = "Episode(support_x, support_y, query_x, query_y)"
 
@@ -160,3 +163,38 @@ def floating_type(model: nn.Module) -> torch.dtype | None:
     """
     kinds = {value.dtype for value in model.parameters()}
     return kinds.pop() if len(kinds) == 1 else None
+
+
+def as_geometry(given: Any) -> Geometry:
+    """A geometry, or the one that a slug names."""
+    if isinstance(given, str):
+        return geometries.get(given)()
+    if isinstance(given, Geometry):
+        return given
+    made = isinstance(given, type) and issubclass(given, Geometry)
+    got = f"the class {given.__name__}" if made else f"{given!r}"
+    remedy = f"call it: {given.__name__}()" if made else "'maml' learns the start alone"
+    raise ValueError(f"geometry must be a Geometry or the name of one, got {got}; {remedy}")
+
+
+def whole(name: str, value: Any) -> int:
+    """A number of steps, >= 0, of any integer type."""
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise ValueError(f"{name} must be a whole number >= 0, got {value!r}; 5 is usual")
+    return number
+
+
+def positive(name: str, value: Any) -> float:
+    """A step size, positive and finite, as a number or a tensor of one."""
+    try:
+        number = math.nan if isinstance(value, str | bytes | bool) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        got = " ".join(repr(value).split())[:60]
+        raise ValueError(f"{name} must be a number > 0 and finite, got {got}; 0.01 is usual")
+    return number

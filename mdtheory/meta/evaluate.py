@@ -140,8 +140,15 @@ def evaluate(
     >>> three.accuracy.shape, one.n_query
     (torch.Size([2]), 1)
     """
-    if n_tasks < 1:
-        raise ValueError(f"n_tasks must be at least 1, got {n_tasks}; 600 and 1000 are usual")
+    if isinstance(n_tasks, bool) or not isinstance(n_tasks, int) or n_tasks < 1:
+        raise ValueError(
+            f"n_tasks must be a whole number of at least 1, got {n_tasks!r}; 600 and 1000 are usual"
+        )
+    if not callable(stream):
+        raise ValueError(
+            "stream must be a function from an index to an Episode, such as an EpisodeStream, got "
+            f"{type(stream).__name__}; for a list of episodes pass its __getitem__"
+        )
     problem = learner.problem(n_steps=learner.eval_steps)
     rows: list[Tensor] = []
     done, graph = 0, None
