@@ -74,7 +74,7 @@ def headline(records: dict[str, BenchRecord], cards: dict[str, gpu.Found]) -> st
     """MAML as the README shows it: seconds and memory of every implementation in float32, the
     fastest of each; then the GPU's.
     """
-    rest = f"\n{gpu.headline(cards)}\n"
+    rest = f"\n{gpu.headline(cards)}"
     record = records.get(HEADLINE)
     if record is None:
         return EMPTY + rest
