@@ -122,7 +122,7 @@ def truth(
 def _by_create_graph(model: nn.Module, task: Episode, loss: Loss, *, prior: bool = False) -> float:
     start = {n: p for n, p in model.named_parameters() if p.requires_grad}
     weights: dict[str, Tensor] = dict(start)
-    for _ in range(20 if prior else N_STEPS):
+    for _ in range(60 if prior else N_STEPS):
         value = loss(
             functional_call(model, weights, *arguments(model, task.support_x)), task.support_y
         )

@@ -34,6 +34,7 @@ def test_a_module_is_right_or_refused(name):
     for way, (found, said) in row.items():
         second = way in ("unrolled", "stepwise", "implicit")
         refused = name in NEVER or (second and name in TO_FIRST_ORDER)
+        refused &= (name, way) != ("det at the identity", "implicit")  # its minimiser is another
         kinked = name == "AdaptiveMaxPool2d" and way == "implicit"
         accepted = {"unsolved"} if kinked else {"right", "switched"}
         assert found in ({"refused"} if refused else accepted), (way, said)
