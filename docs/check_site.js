@@ -11,7 +11,18 @@
     const inside = e => e !== null && (scrolls(e) || inside(e.parentElement));
     const wide = all("body *").filter(
       e => e.getBoundingClientRect().right > root.clientWidth + 1 && !inside(e));
-    const small = [];
+    const small = [], plain = [];
+    const quoted = "code, pre, kbd, svg, script, style, .math, .sig, .verdict, nav, aside, footer";
+    const ascii = new RegExp([
+      /[\w)|]\^[-{\w(]/, /_\{/, /(^|\s)(<=|>=|>>|<<)\s/, /\bgrad [a-zA-Z]\b/,
+      /(^|[^\w-])[A-Za-z]_[a-z0-9]\b/, /\b(phi|theta|lambda|alpha|mu|psi|eps)(_\w|\b\s*[=<>])/,
+    ].map(r => r.source).join("|"));
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+      const found = texts.currentNode.data.match(ascii);
+      if (found && !texts.currentNode.parentElement.closest(quoted))
+        plain.push(texts.currentNode.data.slice(Math.max(0, found.index - 25), found.index + 25));
+    }
     // a font's size on the screen; matplotlib draws a label as outlines of 100 units
     const scale = e => {
       const m = e.getScreenCTM();
@@ -39,6 +50,7 @@
         wide.slice(0, 3).map(e => e.tagName + "." + e.className).join(" ") || "something",
       tall: root.scrollHeight,
       small,
+      plain,
     };
     for (const drawing of all("svg:not(mjx-container svg)")) measure(drawing, "a drawing");
     for (const image of document.images) {

@@ -3,11 +3,11 @@
 
 A page is sound if nothing is written to the browser's console as an error, nothing is asked of
 another host, every picture and formula is drawn, no page is wider than a desktop's or a telephone's
-screen, no label of a drawing is smaller than 9 pixels on either, and every internal link leads to a
-page and a place that exist. The ledger's filter is operated. Prints one line per fault; exit code 1
-if there is any. Without a Chromium or Chrome on the machine, or CHROMIUM=/path/to/one, the files
-are read instead, which finds broken links, missing pictures and other hosts, and the last line says
-in capitals what was not looked at.
+screen, no label of a drawing is smaller than 9 pixels on either, no formula stands in the text in
+plain characters, and every internal link leads to a page and a place that exist. The ledger's
+filter is operated. Prints one line per fault; exit code 1 if there is any. Without a Chromium or
+Chrome on the machine, or CHROMIUM=/path/to/one, the files are read instead, which finds broken
+links, missing pictures and other hosts, and the last line says in capitals what was not looked at.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ def faults_of(seen: dict[str, Any], size: str) -> list[str]:
             f"{seen['formulas'] - seen['drawn']} of {seen['formulas']} formulas are not drawn"
         )
     found += [f"a label is small on a {size}: {label} px" for label in seen["small"]]
+    found += [f"a formula in plain characters: {' '.join(text.split())}" for text in seen["plain"]]
     return found + ([f"wider than a {size}: {seen['wide']}"] if seen["wide"] else [])
 
 

@@ -28,6 +28,7 @@ from experiments.status import OutOfTimeError, Run
 from mdtheory.config import RunConfig, open_data
 from mdtheory.core.atomic import write_atomically
 from mdtheory.data.episodes import Source
+from mdtheory.kernels.precision import precision
 from mdtheory.meta import checkpoint
 from mdtheory.meta.evaluate import evaluate
 from mdtheory.meta.events import JsonLines, Lines, read_metrics
@@ -137,15 +138,13 @@ def correct_answers(
     """
     protocols = config.task.eval_n_query
     stream = build_stream(config, source, split="test", n_query=max(protocols))
-    scores = (
-        evaluate(
+    with precision(config.precision):
+        scores = evaluate(
             learner, lambda index: stream(start + index), n_tasks=stop - start, protocols=protocols
         )
-        or []
-    )
     return {
         str(n_query): [round(float(share) * n_query * config.task.n_way) for share in one.accuracy]
-        for n_query, one in zip(protocols, scores, strict=True)
+        for n_query, one in zip(protocols, scores or [], strict=True)
     }
 
 

@@ -31,8 +31,10 @@ learner = MetaLearner(network, "metasgd", n_steps=3, task_lr=0.1)
 optimizer = torch.optim.Adam(learner.parameters(), lr=2e-3)
 for iteration in range(50):
     optimizer.zero_grad()
-    learner.backward([tasks(4 * iteration + j) for j in range(4)])
+    found = learner.backward([tasks(2 * iteration + j) for j in range(2)])
     optimizer.step()
+    if iteration % 10 == 0:
+        print(f"{iteration:2d}: query loss {found.value:.2f}")
 (after,) = evaluate(learner, unseen, n_tasks=30)
 print("untrained:", before.estimate())
 print("after 50 meta-iterations:", after.estimate())

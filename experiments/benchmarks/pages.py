@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.case import Size, Work
+from experiments.benchmarks.gpu import pages as gpu
 from experiments.benchmarks.implementations import OURS
 from experiments.benchmarks.measurements import RECORDS, BenchRecord, Measured, everything
 from experiments.benchmarks.summary import tables, verdict
@@ -49,11 +50,11 @@ MAML, for methods that it does not know) where that is more. `plain-bf16` is the
 autocast; `plain-bf16-factors` rounds to bf16 only the images and weights that convolutions multiply
 and computes in float32, which shows what that rounding alone costs.
 """
-EMPTY = "\nNo record is here yet.\n"
+EMPTY = "No record is here yet.\n"
 
 
-def page(records: dict[str, BenchRecord]) -> str:
-    """All records, one after the other."""
+def page(records: dict[str, BenchRecord], cards: dict[str, gpu.Found]) -> str:
+    """All records, one after the other, those of GPUs last."""
     parts = [NOTE, INTRODUCTION]
     for name, record in records.items():
         parts += [f"## Record `{name}`\n", _where(record)]
@@ -65,16 +66,18 @@ def page(records: dict[str, BenchRecord]) -> str:
         for table in tables(record):
             parts += [f"### {table.title}\n", markdown(table.columns, table.rows)]
             parts += [f"{table.note}\n"] if table.note else []
-    return "\n".join(parts) if records else "\n".join(parts) + EMPTY
+    parts += [] if records else [EMPTY]
+    return "\n".join([*parts, gpu.section(cards)])
 
 
-def headline(records: dict[str, BenchRecord]) -> str:
+def headline(records: dict[str, BenchRecord], cards: dict[str, gpu.Found]) -> str:
     """MAML as the README shows it: seconds and memory of every implementation in float32, the
-    fastest of each.
+    fastest of each; then the GPU's.
     """
+    rest = f"\n{gpu.headline(cards).strip()}\n"
     record = records.get(HEADLINE)
     if record is None:
-        return "No record is here yet.\n"
+        return EMPTY + rest
     (size,) = record.sizes()
     columns = ["implementation", "seconds", "to ours", "MiB", "meta-gradient"]
     measured = [
@@ -103,7 +106,7 @@ def headline(records: dict[str, BenchRecord]) -> str:
         f"{record.machine.cpu.partition(',')[0]}. *Right*: as finite differences in float64 "
         f"(in brackets: rounding). Other sizes, methods and machines: {link}.\n\n"
     )
-    return said + markdown(columns, rows)
+    return said + markdown(columns, rows) + rest
 
 
 def _in_float32(work: Work) -> bool:
@@ -259,11 +262,11 @@ def made(
     """The page, its figures, and the README with its block ``speed`` replaced."""
     import matplotlib
 
-    records = everything(folder)
-    found = {target: page(records).encode()}
+    records, cards = everything(folder), gpu.everything(folder)
+    found = {target: page(records, cards).encode()}
     if readme is not None:
         found[readme] = with_block(
-            readme.read_text(encoding="utf-8"), "speed", headline(records)
+            readme.read_text(encoding="utf-8"), "speed", headline(records, cards)
         ).encode()
     with tempfile.TemporaryDirectory() as drawn:
         for name, record in records.items():

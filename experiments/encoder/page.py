@@ -15,7 +15,13 @@ from mdtheory.core.estimate import estimate, holm, p_value
 RECORD = Path(__file__).parent / "record.json"
 PAGE = ROOT / "docs" / "how-to" / "encoder.md"
 REFERENCE = "nearest centroid"
-SIMPLE = (REFERENCE, "linear probe", "fine-tuning, all weights", "no encoder: prototypical Conv4")
+SIMPLE = (
+    REFERENCE,
+    "linear probe",
+    "prototypical network on features",
+    "no encoder: prototypical Conv4",
+    "fine-tuning, all weights",
+)
 """What needs no loss geometry."""
 
 
@@ -75,20 +81,18 @@ def tables(record: Mapping[str, Any]) -> str:
 
 
 def conclusion(record: Mapping[str, Any]) -> str:
-    """Which row is best of each kind, and whether learning to learn paid."""
+    """The best learned row minus each simple one, on the tasks that both met."""
     lines = []
     for shot in ("1", "5"):
-        means = {name: accuracies(record, name, shot).mean() for name in record["rows"]}
-        simple = max(SIMPLE, key=lambda name: means[name])
-        learned = max((n for n in means if n not in SIMPLE), key=lambda name: means[name])
-        n = min(len(record["rows"][name][shot]["correct"]) for name in (simple, learned))
-        gap = accuracies(record, learned, shot)[:n] - accuracies(record, simple, shot)[:n]
-        one = estimate(gap)
-        clear = abs(one.mean) > one.half_width
-        verdict = "better" if one.mean > 0 else "worse"
-        lines.append(
-            f"- {shot}-shot: the best learned row is *{learned}*, the best simple one *{simple}*; "
-            f"the first minus the second is {100 * one.mean:+.1f} ± {100 * one.half_width:.1f} "
-            f"points on {n} tasks: {f'the learned one is {verdict}' if clear else 'a tie'}."
-        )
+        learned = [name for name in record["rows"] if name not in SIMPLE]
+        best = max(learned, key=lambda name: accuracies(record, name, shot).mean())
+        own, found = accuracies(record, best, shot), []
+        for name in SIMPLE:
+            other = accuracies(record, name, shot)
+            n = min(len(own), len(other))
+            gap = estimate(own[:n] - other[:n])
+            tie = ", a tie" if abs(gap.mean) <= gap.half_width else ""
+            few = f", {n} tasks" if n < len(own) else ""
+            found.append(f"{name} ({100 * gap.mean:+.1f} ± {100 * gap.half_width:.1f}{tie}{few})")
+        lines.append(f"- {shot}-shot: *{best}* minus {'; '.join(found)}.")
     return "\n".join(lines)

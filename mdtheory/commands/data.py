@@ -106,11 +106,12 @@ def sheet(
     ] = 0,
     n_way: Annotated[int, typer.Option("--n-way", min=2, help="Classes.")] = 5,
     per_class: Annotated[
-        int, typer.Option("--per-class", min=2, help="Images of each class.")
-    ] = 10,
+        int | None,
+        typer.Option("--per-class", min=2, help="Images of each class (default: up to 10)."),
+    ] = None,
     force: ForceFlag = False,
 ) -> None:
-    """Draw one task as a picture: a row of images for every class.
+    """Draw one task as a picture: for every class the support image, framed, and its queries.
 
     [bold]Examples[/bold]
 
@@ -120,13 +121,14 @@ def sheet(
     """
     from mdtheory.core.atomic import write_atomically
     from mdtheory.data.episodes import EpisodeStream, TooSmallError
-    from mdtheory.figures.contact_sheet import Card, contact_sheet, pixels_of
+    from mdtheory.figures.contact_sheet import contact_sheet
 
     if out.suffix.lower() != ".png":
         raise ValueError(f"OUT.png must end in .png, got {out}; choose another name")
     demand_new(out, "OUT.png", force=force)
     use_plugins(plugin)
     images = open_place(path, source=source, image_size=image_size)
+    per_class = images_of_each(images, split, per_class)
     try:
         stream = EpisodeStream(
             images, split=split, seed=0, n_way=n_way, n_shot=1, n_query=per_class - 1
@@ -139,10 +141,36 @@ def sheet(
     for (class_index, _), example, others in zip(
         stream.chosen(task), episode.support_x, queries, strict=True
     ):
-        cards = [Card(pixels_of(image.numpy())) for image in (example, *others)]
-        sections.append((names[class_index], cards))
+        sections.append((names[class_index], cards_of(example, others)))
     write_atomically(out, contact_sheet(sections))
     typer.echo(str(out))
+
+
+def cards_of(support: Any, queries: Any) -> list[Any]:
+    """One class's images with the word for the set that each is in. shapes: (C, H, W), (n, C, H,
+    W)
+    """
+    from mdtheory.figures.contact_sheet import Card, pixels_of
+
+    marked = [(support, "support"), *((image, "query") for image in queries)]
+    return [
+        Card(pixels_of(image.numpy()), word, framed=word == "support") for image, word in marked
+    ]
+
+
+def images_of_each(images: Any, split: str, asked: int | None) -> int:
+    """How many images of a class the sheet shows: ``asked``, or up to ten; ``ValueError`` where a
+    class has fewer.
+    """
+    counts = {name: images.count(split, k) for k, name in enumerate(images.classes(split))}
+    name = min(counts, key=counts.__getitem__, default="")
+    least = counts.get(name, 10)
+    if asked is not None and asked > least:
+        raise ValueError(
+            f"--per-class must be at most {least}, the images of class {name!r} in split "
+            f"{split!r}, got {asked}; lower it"
+        )
+    return max(2, min(10, least)) if asked is None else asked
 
 
 def open_place(path: Path | None, *, source: str | None, image_size: int | None) -> Any:

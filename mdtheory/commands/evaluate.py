@@ -115,6 +115,7 @@ def run(
     paths: list[Path], tasks: int | None, split: str, data: Path | None, device: str
 ) -> dict[str, Any]:
     """Everything measured, as plain numbers."""
+    from mdtheory.kernels.precision import precision
     from mdtheory.meta.evaluate import paired
     from mdtheory.run.build import build_stream
 
@@ -126,7 +127,8 @@ def run(
     reference: list[Any] = []
     for path, (learner, config) in zip(paths, loaded, strict=True):
         say(f"{config.geometry.name}: adapting to {n_tasks} tasks with {learner.eval_steps} steps")
-        measured = _measured(learner, stream, n_tasks, protocols, label=config.geometry.name)
+        with precision(config.precision):
+            measured = _measured(learner, stream, n_tasks, protocols, label=config.geometry.name)
         reference = reference or measured
         rows = []
         for mine, theirs in zip(measured, reference, strict=True):

@@ -8,6 +8,7 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+import re
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -22,7 +23,9 @@ PLUGIN_PREFIX = "mdtheory_plugin_"
 
 def unknown(kind: str, name: str, known: list[str]) -> ValueError:
     """The one sentence for a name that does not exist, with the nearest one that does."""
-    near = difflib.get_close_matches(name, known, n=1)
+    spelled = {re.sub(r"[^a-z0-9]", "", one.lower()): one for one in known}
+    same = spelled.get(re.sub(r"[^a-z0-9]", "", str(name).lower()))
+    near = [same] if same else difflib.get_close_matches(str(name), known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
     return ValueError(f"{kind} must be one of the registered names, got {name!r}; {hint}")
 

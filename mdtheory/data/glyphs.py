@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mdtheory.core import seeding
+from mdtheory.data.splits import check_split
 
 FILE = Path(__file__).with_name("glyphset.npz")
 FILE_SHA256 = "ee73155421c2739edb609c9e787671e0eea05deed0501b66345aa9d6fe4d0490"
@@ -266,10 +267,7 @@ class GlyphSet:
         return images.reshape(len(rows), -1, *self.image_shape)
 
     def _of(self, split: str) -> list[int]:
-        if split not in self._members:
-            raise ValueError(
-                f"split must be one of {', '.join(SPLIT_NAMES)}, got {split!r}; choose one of them"
-            )
+        check_split(split)
         return self._members[split]
 
     def _class(self, split: str, class_index: int) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from mdtheory.data.copies import Copies, find_copies
 from mdtheory.data.image_index import Pixels
 from mdtheory.data.left_out import LeftOut
-from mdtheory.data.splits import SPLITS, Division, split_word
+from mdtheory.data.splits import SPLITS, Division, check_split
 from mdtheory.data.stored_pixels import Hashes, StoredPixels, digest_of, hashes_of
 
 if TYPE_CHECKING:  # to look at a data set takes no torch
@@ -136,10 +136,7 @@ class ClassImages:
 
     def classes(self, split: str) -> tuple[str, ...]:
         """The sorted class ids of ``train``, ``validation`` or ``test``."""
-        if split not in SPLITS:
-            near = split_word(split) if isinstance(split, str) else ""
-            remedy = f"did you mean {near!r}?" if near else "correct it"
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}; {remedy}")
+        check_split(split)
         return self.division.splits.get(split, ())
 
     def count(self, split: str, class_index: int) -> int:

@@ -70,6 +70,14 @@ def split_word(text: str) -> str:
     )
 
 
+def check_split(split: object) -> None:
+    """``ValueError`` for what is no split, with the one that was probably meant."""
+    if split not in SPLITS:
+        near = split_word(split) if isinstance(split, str) else ""
+        remedy = f"did you mean {near!r}?" if near else "correct it"
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}; {remedy}")
+
+
 def divide_mini_imagenet(own: Mapping[str, str]) -> Division:
     """miniImageNet's split of the classes in ``own`` (class id -> the source's own split, '' where
     it has none).

@@ -15,7 +15,7 @@ from torch import Tensor
 from mdtheory.core.seeding import seed as address_seed
 from mdtheory.core.types import Episode
 from mdtheory.data.episodes import EpisodeStream, check_whole, permutation
-from mdtheory.data.splits import SPLITS, Division, divide_by_fractions
+from mdtheory.data.splits import SPLIT_WORDS, SPLITS, Division, check_split, divide_by_fractions
 
 By = Literal["class", "group"]
 
@@ -79,6 +79,7 @@ class TaskSet:
             what = "a task of regression is one group" if self.regression else "groups are divided"
             raise ValueError(
                 f"groups must be given where {what}, got none; name one for every item"
+                + (_meant_as_classes(targets) if self.regression else "")
             )
         self._y = _numbers(targets) if self.regression else None
         labels = None if self.regression else _names("y", targets)
@@ -106,8 +107,10 @@ class TaskSet:
         relative to the table's folder or to ``images`` in it. shape of an item: (3, image_size,
         image_size)
 
-        ``file`` may also be called ``FILE_NAME`` and ``label`` ``CATEGORY``, as in Meta-Album.
-        ``ValueError`` for a file that is missing or no image, with its name.
+        ``file`` may also be called ``FILE_NAME`` and ``label`` ``CATEGORY``, as in Meta-Album, and
+        ``group`` ``patient`` or ``subject``. A column ``split`` (train, val, test) takes the place
+        of ``fractions``. Cells are separated by commas, semicolons or tabs. ``ValueError`` for a
+        file that is missing or no image, with its name.
         """
         from mdtheory.data.decode_image import decode
         from mdtheory.data.readers import tables
@@ -117,29 +120,35 @@ class TaskSet:
             rows = tables.rows(
                 path,
                 {"file": tables.FILE, "label": tables.LABEL},
-                optional={"group": tables.GROUP},
+                optional={"group": tables.GROUP, "split": tables.SPLIT},
             )
         except OSError as error:
             raise ValueError(
                 f"{str(path)!r} must be a csv table, got {error.strerror}; check the path"
             ) from error
-        root = path.parent / "images" if (path.parent / "images").is_dir() else path.parent
-        images, labels, groups = [], [], []
+        root = tables.folder_of(path, [row["file"].strip() for _, row in rows])
+        images, labels, groups, words = [], [], [], []
         for line, row in rows:
             name = row["file"].strip()
             if not tables.inside(name) or not all(cell.strip() for cell in row.values()):
                 raise ValueError(
                     f"every row of {str(path)!r} must hold a file below its folder, a label and, "
-                    f"where there is such a column, a group, got {row} in line {line}; correct it"
+                    f"where there are such columns, a group and a split, got {row} in line {line}; "
+                    "correct it"
                 )
             pixels = decode(root / name, image_size=image_size, name=f"line {line}, {name!r}")
             images.append(pixels.transpose(2, 0, 1))
             labels.append(row["label"].strip())
             groups.append(row.get("group", "").strip())
+            words.append(row.get("split", "").strip().lower())
         if not images:
             raise ValueError(f"{str(path)!r} must name at least one image, got none; add rows")
         grouped = groups if any(groups) else None
-        return cls(np.stack(images), labels, groups=grouped, by=by, fractions=fractions)
+        units = labels if by == "class" or grouped is None else groups
+        splits = _splits_of(path, units, words) if any(words) else None
+        return cls(
+            np.stack(images), labels, groups=grouped, by=by, splits=splits, fractions=fractions
+        )
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -148,8 +157,7 @@ class TaskSet:
 
     def classes(self, split: str) -> tuple[str, ...]:
         """The class names (for regression: the groups) of a split, sorted."""
-        if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}; correct it")
+        check_split(split)
         return tuple(self._rows[split])
 
     def count(self, split: str, class_index: int) -> int:
@@ -323,6 +331,15 @@ def _numbers(y: np.ndarray) -> Tensor:
     return torch.from_numpy(y.reshape(len(y), -1).astype(np.float32))
 
 
+def _meant_as_classes(y: np.ndarray) -> str:
+    """A hint where floats look like class numbers or one-hot rows."""
+    if y.ndim == 1 and np.array_equal(y, np.rint(y)):
+        return ", or make y whole numbers if they are classes: y.astype(int)"
+    if y.ndim == 2 and np.array_equal(y.sum(1), np.ones(len(y))) and set(np.unique(y)) <= {0, 1}:
+        return ", or give the class of every item if y is one-hot: y.argmax(1)"
+    return ""
+
+
 def _names(name: str, values: Any) -> list[str]:
     found = _array(name, values)
     if found.ndim != 1 or found.dtype.kind == "f":
@@ -338,6 +355,18 @@ def _names(name: str, values: Any) -> list[str]:
     return [str(value) for value in found.tolist()]
 
 
+def _splits_of(table: Path, units: Sequence[str], words: Sequence[str]) -> dict[str, list[str]]:
+    """The splits that a column of a table names, for the classes or groups ``units``."""
+    found = dict[str, str]()
+    for unit, word in zip(units, words, strict=True):
+        if word not in SPLIT_WORDS or found.setdefault(unit, word) != word:
+            raise ValueError(
+                f"the split in {str(table)!r} must be train, val or test and the same for all "
+                f"items of a class or group, got {word!r} for {unit!r}; correct it"
+            )
+    return {s: [u for u, word in found.items() if SPLIT_WORDS[word] == s] for s in SPLITS}
+
+
 def _division(
     units: Sequence[str],
     splits: Mapping[str, Sequence[Any]] | None,
@@ -345,6 +374,8 @@ def _division(
 ) -> Division:
     if splits is None:
         return divide_by_fractions(dict.fromkeys(units, ""), fractions)
+    for split in splits:
+        check_split(split)
     width = max(map(len, units), default=1)
     given = {
         split: tuple(
@@ -353,7 +384,7 @@ def _division(
         for split in splits
     }
     placed = sorted(unit for names in given.values() for unit in names)
-    if not set(given) <= set(SPLITS) or placed != sorted(units):
+    if placed != sorted(units):
         missing = sorted(set(units) - set(placed)) or sorted(set(placed) - set(units)) or placed
         raise ValueError(
             f"splits must place each of the {len(units)} classes or groups once under "

@@ -15,15 +15,16 @@ from mdtheory.core.text import printable
 CELL, GAP, TEXT, PER_ROW = 84, 8, 15, 10  # pixels, and pictures in a row
 MOST = 500
 """Pictures that one section shows."""
-INK, GREY, PAPER = "#222222", "#666666", "white"
+INK, GREY, PAPER, FRAME = "#222222", "#666666", "white", "#d55e00"
 
 
 @dataclass(frozen=True)
 class Card:
-    """One picture with the words below it. ``pixels``: uint8 (H, W, 3)"""
+    """One picture with the words below it, ``framed`` or not. ``pixels``: uint8 (H, W, 3)"""
 
     pixels: np.ndarray
     caption: str = ""
+    framed: bool = False
 
 
 def contact_sheet(sections: Sequence[tuple[str, Sequence[Card]]]) -> bytes:
@@ -38,7 +39,7 @@ def contact_sheet(sections: Sequence[tuple[str, Sequence[Card]]]) -> bytes:
     columns = max((min(len(cards), PER_ROW) for _, cards in sections), default=1)
     sheet = Image.new("RGB", (max(GAP + columns * (CELL + GAP), 420), height), PAPER)
     draw, top = ImageDraw.Draw(sheet), GAP
-    head, small = _font(12), _font(9)
+    head, small = _font(12), _font(10)
     for (title, cards), n in zip(sections, rows, strict=True):
         draw.text((GAP, top), _drawable(title), fill=INK, font=head)
         top += TEXT + GAP
@@ -48,6 +49,9 @@ def contact_sheet(sections: Sequence[tuple[str, Sequence[Card]]]) -> bytes:
                 Image.fromarray(card.pixels).resize((CELL, CELL), Image.Resampling.BILINEAR),
                 (left, upper),
             )
+            if card.framed:
+                corners = (left - 3, upper - 3, left + CELL + 2, upper + CELL + 2)
+                draw.rectangle(corners, outline=FRAME, width=3)
             words = _shortened(_drawable(printable(card.caption)), small)
             draw.text((left, upper + CELL + 1), words, fill=GREY, font=small)
         top += n * pitch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -25,13 +25,19 @@ def precision(name: str) -> Iterator[None]:
     moment, so this must stand around the whole iteration. Without meaning on a CPU.
     """
     check(name)
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, matmul.allow_tf32
+    cudnn: Any = torch.backends.cudnn
+    matmul = torch.backends.cuda.matmul
+    places = cudnn.conv, cudnn.rnn, matmul
+    before = [place.fp32_precision for place in places]
+    # the old names set both; torch.compile reads them, and they refuse where only new ones were set
     cudnn.allow_tf32 = matmul.allow_tf32 = name == "tf32"
     try:
         yield
     finally:
-        cudnn.allow_tf32, matmul.allow_tf32 = before
+        cudnn.allow_tf32, matmul.allow_tf32 = before[0] == "tf32", before[2] == "tf32"
+        for place, word in zip(places, before, strict=True):
+            if place.fp32_precision != word:
+                place.fp32_precision = word
 
 
 def check(name: str) -> None:
@@ -42,4 +48,5 @@ def check(name: str) -> None:
 
 def tf32() -> bool:
     """Whether convolutions may take TF32 products here and now."""
-    return bool(torch.backends.cudnn.allow_tf32)
+    cudnn: Any = torch.backends.cudnn
+    return bool(cudnn.conv.fp32_precision == "tf32")

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mdtheory.kernels import precision
-from mdtheory.kernels.have_triton import interpreted, jit, tl, triton
+from mdtheory.kernels.have_triton import OPTIONS, interpreted, jit, tl, triton
 from mdtheory.kernels.over_tasks import cut, last
 
 aten = torch.ops.aten
@@ -82,7 +82,7 @@ def weight_gradient(g: Tensor, x: Tensor, like: Tensor) -> Tensor:
 def launch(kernel: Any, grid: tuple[int, ...], first: Tensor, *arguments: Any, **sizes: Any) -> Any:
     """Run a kernel on the card of its first tensor."""
     with torch.cuda.device_of(first):
-        kernel[grid](first, *arguments, **sizes)
+        kernel[grid](first, *arguments, **sizes, **OPTIONS)
 
 
 def _conv(pairs: list[tuple[Tensor, Tensor]], *, flip: bool) -> Tensor:

@@ -10,8 +10,10 @@ iteration itself.
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,26 +60,79 @@ class Recorder(Protocol):
 
 
 class CudaRecorder:
-    """A CUDA graph, captured on a stream of its own after :data:`WARM_UPS` runs there."""
+    """A CUDA graph, captured on a stream of its own after :data:`WARM_UPS` runs there.
+
+    The last of these refuses host reads, as the capture would: one that breaks off leaves torch's
+    random generator and allocator believing that it still goes on.
+    """
 
     def __init__(self, device: torch.device):
         self.device = device
 
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
         """The graph's replay; ``body`` has run :data:`WARM_UPS` times before it is captured."""
-        with torch.cuda.device(self.device):
+        with torch.cuda.device(self.device), warnings.catch_warnings():
+            # a warm-up is no capture, which Adam's remarks on
+            warnings.filterwarnings("ignore", message=".*capturable=True")
             stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
-            stream.wait_stream(current)
-            with torch.cuda.stream(stream):
-                for _ in range(WARM_UPS):
+            try:
+                stream.wait_stream(current)
+                with torch.cuda.stream(stream):
+                    for _ in range(WARM_UPS - 1):
+                        body()
+                    with _refusing_host_reads():
+                        body()
+                torch.cuda.synchronize()
+                gc.collect()
+                torch.cuda.empty_cache()
+                graph = torch.cuda.CUDAGraph()
+                # other threads, of a progress bar say, may do as they like meanwhile
+                with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                     body()
-            current.wait_stream(stream)
-            torch.cuda.synchronize()
-            torch.cuda.empty_cache()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=stream):
-                body()
+            finally:
+                torch.cuda.set_stream(current)  # a capture that breaks off does not
+                current.wait_stream(stream)
         return graph.replay
+
+
+@contextmanager
+def _refusing_host_reads() -> Iterator[None]:
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this mode is a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def recorded(
+    recorder: Recorder, body: Callable[[], None], device: torch.device
+) -> Callable[[], None]:
+    """What ``recorder`` makes of ``body``.
+
+    Errors: :class:`NotCapturableError` with the first thing that went wrong;
+    ``torch.OutOfMemoryError``.
+    """
+    random = _random_states(device)
+    try:
+        replay = recorder.record(body)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # eager iterations go on, or raise it again
+        said = short(_first(error))
+        raise NotCapturableError(f"its operations cannot be recorded ({said})") from error
+    if not all(map(torch.equal, random, _random_states(device))):
+        raise NotCapturableError("the network draws random numbers, anew in each iteration")
+    return replay
+
+
+def _first(error: BaseException) -> BaseException:
+    """What others were raised upon."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return error
 
 
 @dataclass(frozen=True)
@@ -130,6 +185,7 @@ class CapturedIterations:
         self.per_reading = 1
         self.rate = like.detach().new_zeros(())
         self._before = [dict(group) for group in optimizer.param_groups]
+        self._moved: list[tuple[dict[str, Any], str]] = []
         self._hold()
         try:
             self._replay = self._recorded(recorder)
@@ -165,19 +221,16 @@ class CapturedIterations:
         """The replay, with everything that recording moved put back."""
         kept = [(value, value.detach().clone()) for value in self._state()]
         self.feed.load(0)
-        random = _random_states(self.cursor.device)
         estimator = self.learner.estimator
+        chunk = estimator.chunk
         while True:
             try:
-                replay = recorder.record(self._body)
-                break
-            except torch.OutOfMemoryError:
+                return recorded(recorder, self._body, self.cursor.device)
+            except torch.OutOfMemoryError as error:
                 size = min(estimator.chunk or self.n_tasks, self.n_tasks)
                 if size == 1:
-                    raise
-            except (RuntimeError, ValueError) as error:
-                said = short(error.__cause__ or error)
-                raise NotCapturableError(f"its operations cannot be recorded ({said})") from error
+                    estimator.chunk = chunk
+                    raise NotCapturableError("the memory does not suffice for a graph") from error
             finally:
                 with torch.no_grad():
                     for value, before in kept:
@@ -185,9 +238,6 @@ class CapturedIterations:
                     self.cursor.zero_()
             estimator.chunk = size // 2
             log.warning("not enough memory to record %d tasks at once: %d", size, estimator.chunk)
-        if not all(map(torch.equal, random, _random_states(self.cursor.device))):
-            raise NotCapturableError("the network draws random numbers, anew in each iteration")
-        return replay
 
     def _state(self) -> Iterator[Tensor]:
         """Every tensor that an iteration moves."""
@@ -208,6 +258,8 @@ class CapturedIterations:
         for iteration in range(first, first + count):
             try:
                 self.feed.load(iteration)
+                if self._of_groups() != self._constants:
+                    raise NotCapturableError("the scheduler changes more than the learning rate")
             except NotCapturableError:
                 if not rates:
                     raise
@@ -242,13 +294,26 @@ class CapturedIterations:
             if "capturable" in group:
                 group["capturable"] = True
                 group["lr"] = self.rate.clone().fill_(_rate(group))
-        if any("capturable" in group for group in self.optimizer.param_groups):
-            self._move_steps(self.rate.device)
+        self._moved = self._bring(self.optimizer)
+        self._constants = self._of_groups()
 
-    def _move_steps(self, device: torch.device) -> None:
-        for kept in self.optimizer.state.values():
-            if isinstance(kept.get("step"), Tensor):
-                kept["step"] = kept["step"].to(device)
+    @staticmethod
+    def _bring(optimizer: Optimizer) -> list[tuple[dict[str, Any], str]]:
+        """Its counts, which are kept on the host, to their parameters' device; which they were."""
+        moved = []
+        for value, own in optimizer.state.items():
+            for key, count in own.items():
+                if isinstance(count, Tensor) and not count.dim() and count.device != value.device:
+                    own[key] = count.to(value.device)
+                    moved.append((own, key))
+        return moved
+
+    def _of_groups(self) -> list[dict[str, Any]]:
+        """What a replay does not read again of the optimizer's groups."""
+        return [
+            {k: v for k, v in group.items() if k != "params" and not isinstance(v, Tensor)}
+            for group in self.optimizer.param_groups
+        ]
 
     @contextmanager
     def plain(self) -> Iterator[None]:
@@ -286,8 +351,9 @@ class CapturedIterations:
             group["lr"] = rate
             if "capturable" in group:
                 group["capturable"] = before["capturable"]
-        if any(group.get("capturable") is False for group in self.optimizer.param_groups):
-            self._move_steps(torch.device("cpu"))
+        for own, key in self._moved:
+            own[key] = own[key].cpu()
+        self._moved.clear()
 
 
 def why_not(
@@ -301,6 +367,8 @@ def why_not(
     fixed = type(optimizer) is SGD and scheduler is None
     if not fixed and any("capturable" not in group for group in optimizer.param_groups):
         return f"the optimizer {type(optimizer).__name__} reads its rate on the host"
+    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+        return f"the optimizer {type(optimizer).__name__} has a hook on its steps"
     hooked = [
         name
         for name, value in learner.meta().items()

@@ -12,10 +12,9 @@ from torch import Tensor
 from mdtheory.core.types import Episode
 from mdtheory.inner.problem import noise_from
 from mdtheory.inner.task import Task
-from mdtheory.meta.captured import Recorder
+from mdtheory.meta.captured import Recorder, recorded
 from mdtheory.meta.feed import NotCapturableError, TableFeed, feed_for
 from mdtheory.meta.learner import MetaLearner
-from mdtheory.meta.restore import short
 
 READING = 8
 """Replays between two readings."""
@@ -54,10 +53,9 @@ class CapturedScores:
             raise NotCapturableError("its images do not lie on the device")
         self.rows = like.detach().new_zeros(0)
         try:
-            self.replay = recorder.record(self._body)
-        except (RuntimeError, ValueError) as error:
-            said = short(error.__cause__ or error)
-            raise NotCapturableError(f"its operations cannot be recorded ({said})") from error
+            self.replay = recorded(recorder, self._body, like.device)
+        except torch.OutOfMemoryError as error:
+            raise NotCapturableError("the memory does not suffice for a graph") from error
 
     @torch.no_grad()
     def _body(self) -> None:

@@ -1,9 +1,11 @@
-"""Tasks at the door: one or many, from tensors or arrays, brought to the learner's type and device,
-and refused by one sentence where they cannot be tasks.
+"""At the door: tasks, one or many, from tensors or arrays, brought to the learner's type and
+device; a geometry and a budget of steps; each refused by one sentence where it cannot be one.
 """
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from mdtheory.core.inputs import Inputs, leaves, map_inputs
 from mdtheory.core.types import Episode
+from mdtheory.geometry.base import Geometry, geometries
 
 FORM = "Episode(support_x, support_y, query_x, query_y)"
 
@@ -103,11 +106,16 @@ class Fitting:
         return y
 
     def _tensor(self, value: Tensor) -> Tensor:
-        if value.layout != torch.strided or value.device.type == "meta" != self.device.type:
+        if (
+            value.layout != torch.strided
+            or value.is_nested
+            or value.device.type == "meta" != self.device.type
+        ):
             kind = "a tensor without numbers" if value.is_meta else f"{value.layout}"
+            kind = "a nested tensor" if value.is_nested else kind
             raise ValueError(
                 f"a task's inputs and targets must be dense tensors that hold numbers, got {kind}; "
-                "call to_dense(), or load the data"
+                "call to_dense() or to_padded_tensor(), or load the data"
             )
         if value.is_inference() and not torch.is_inference_mode_enabled():
             value = value.clone()
@@ -122,7 +130,9 @@ def _tensor(value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value
     try:
-        return torch.as_tensor(np.asarray(value))
+        array = np.asarray(value)
+        native = np.asarray(array, array.dtype.newbyteorder("="), order="C")
+        return torch.as_tensor(native)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"a task's inputs and targets must be tensors or arrays of numbers, got "
@@ -153,3 +163,38 @@ def floating_type(model: nn.Module) -> torch.dtype | None:
     """
     kinds = {value.dtype for value in model.parameters()}
     return kinds.pop() if len(kinds) == 1 else None
+
+
+def as_geometry(given: Any) -> Geometry:
+    """A geometry, or the one that a slug names."""
+    if isinstance(given, str):
+        return geometries.get(given)()
+    if isinstance(given, Geometry):
+        return given
+    made = isinstance(given, type) and issubclass(given, Geometry)
+    got = f"the class {given.__name__}" if made else f"{given!r}"
+    remedy = f"call it: {given.__name__}()" if made else "'maml' learns the start alone"
+    raise ValueError(f"geometry must be a Geometry or the name of one, got {got}; {remedy}")
+
+
+def whole(name: str, value: Any) -> int:
+    """A number of steps, >= 0, of any integer type."""
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise ValueError(f"{name} must be a whole number >= 0, got {value!r}; 5 is usual")
+    return number
+
+
+def positive(name: str, value: Any) -> float:
+    """A step size, positive and finite, as a number or a tensor of one."""
+    try:
+        number = math.nan if isinstance(value, str | bytes | bool) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        got = " ".join(repr(value).split())[:60]
+        raise ValueError(f"{name} must be a number > 0 and finite, got {got}; 0.01 is usual")
+    return number

@@ -140,15 +140,22 @@ def evaluate(
     >>> three.accuracy.shape, one.n_query
     (torch.Size([2]), 1)
     """
-    if n_tasks < 1:
-        raise ValueError(f"n_tasks must be at least 1, got {n_tasks}; 600 and 1000 are usual")
-    problem, meta = learner.problem(n_steps=learner.eval_steps), tree.detach(learner.meta())
-    like = next(iter(meta.values()))
-    recorder = recorder_for(like.device)
-    size = (1 if recorder is None else CHUNK) if chunk is None else chunk
+    if isinstance(n_tasks, bool) or not isinstance(n_tasks, int) or n_tasks < 1:
+        raise ValueError(
+            f"n_tasks must be a whole number of at least 1, got {n_tasks!r}; 600 and 1000 are usual"
+        )
+    if not callable(stream):
+        raise ValueError(
+            "stream must be a function from an index to an Episode, such as an EpisodeStream, got "
+            f"{type(stream).__name__}; for a list of episodes pass its __getitem__"
+        )
+    problem = learner.problem(n_steps=learner.eval_steps)
     rows: list[Tensor] = []
     done, graph = 0, None
     with learner.evaluating():
+        meta = tree.detach(learner.meta())
+        recorder = recorder_for(next(iter(meta.values())).device)
+        size = (1 if recorder is None else CHUNK) if chunk is None else chunk
         while done < n_tasks:
             if stopping():
                 return None

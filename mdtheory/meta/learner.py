@@ -13,17 +13,26 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mdtheory.core import tree
-from mdtheory.core.inputs import Inputs, call, n_items
+from mdtheory.core.inputs import Inputs, call, leaves, n_items
 from mdtheory.core.objectives import Objective
 from mdtheory.core.registry import unknown
 from mdtheory.core.types import Episode, LossFunction, MetaGradient, Params
-from mdtheory.geometry.base import Geometry, geometries
+from mdtheory.geometry.base import Geometry
 from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import Trace, solve, trace
 from mdtheory.inner.task import EpisodeTask, is_binary, joint_outputs
 from mdtheory.meta.accumulate import accumulate, refuse_wrapped
-from mdtheory.meta.door import Fitting, as_episodes, floating_type, only_support
+from mdtheory.meta.door import (
+    Fitting,
+    as_episodes,
+    as_geometry,
+    floating_type,
+    only_support,
+    positive,
+    whole,
+)
+from mdtheory.meta.finite import demand_finite
 from mdtheory.models.conv_block import fuse
 from mdtheory.models.norm import collecting_statistics
 from mdtheory.models.user.attributes import unwatched
@@ -69,8 +78,20 @@ class AdaptedModel(nn.Module):
         x = named or (inputs[0] if len(inputs) == 1 else inputs)
         own = next(self.network.parameters())
         x = Fitting(own.device, floating_type(self.network)).inputs(x)
+        try:
+            return self._outputs(x)
+        except RuntimeError as error:
+            if any(value.dtype == torch.uint8 for value in leaves(x)):
+                raise ValueError(
+                    "the inputs must be of the type that the support set had, got uint8; give "
+                    "floating inputs, for instance x.float() / 255 for images"
+                ) from error
+            raise
+
+    def _outputs(self, x: Inputs) -> Tensor:
         if self.support is None:
             return call(self.network, x)
+        own = next(self.network.parameters())
         nothing = torch.zeros(n_items(x), dtype=torch.int64, device=own.device)
         episode = Episode(self.support, nothing, x, nothing)
         return joint_outputs(lambda joint: call(self.network, joint), episode)
@@ -137,7 +158,7 @@ class MetaLearner(nn.Module):
         super().__init__()
         _check_options(options)
         eval_steps = options.get("eval_steps")
-        _check_budget(n_steps, eval_steps, task_lr)
+        n_steps = whole("n_steps", n_steps)
         probe = options.get("probe", "on")
         if probe not in PROBE:
             raise unknown("probe", probe, list(PROBE))
@@ -145,14 +166,12 @@ class MetaLearner(nn.Module):
         self._lock = Lock()
         self._n_backward = 0
         self.n_steps = n_steps
-        self.eval_steps = n_steps if eval_steps is None else eval_steps
-        self.task_lr = task_lr
+        self.eval_steps = n_steps if eval_steps is None else whole("eval_steps", eval_steps)
+        self.task_lr = positive("task_lr", task_lr)
         self.loss = options.get("loss", cross_entropy)
         self.inner_loss_scale = options.get("inner_loss_scale", 1.0)
         self.norm = options.get("norm", "transductive")
-        self.geometry: Geometry = (
-            geometries.get(geometry)() if isinstance(geometry, str) else geometry
-        )
+        self.geometry = as_geometry(geometry)
         prepared = prepare(model, norm=self.norm, dropout=options.get("dropout", "refuse"))
         self.network = fuse(self.geometry.wrap(prepared))
         estimator = options.get("estimator", "unrolled")
@@ -190,7 +209,7 @@ class MetaLearner(nn.Module):
         named = list(self.network.named_parameters(remove_duplicate=False))
         first = {id(value): name for name, value in reversed(named)}
         trainable = [name for name, value in named if value.requires_grad and value.numel()]
-        for pattern in patterns:
+        for pattern in patterns or [""]:
             if not any(fnmatchcase(name, pattern) for name in trainable):
                 raise ValueError(
                     f"adapt must match trainable parameters, got {pattern!r}, which matches none; "
@@ -215,9 +234,9 @@ class MetaLearner(nn.Module):
         ``geometry.*``.
         """
         adapted = set(self._adapted)
-        named = [
-            (name, value) for name, value in self.network.named_parameters() if value.requires_grad
-        ]
+        with self._lock:  # while a task is solved, its own weights are in the network
+            named = [(n, value) for n, value in self.network.named_parameters()]
+        named = [(name, value) for name, value in named if value.requires_grad]
         return {
             **{f"anchor.{name}": value for name, value in named if name in adapted},
             **{f"shared.{name}": value for name, value in named if name not in adapted},
@@ -232,7 +251,7 @@ class MetaLearner(nn.Module):
         """How a task is solved, as pure functions of :meth:`meta`."""
         return Problem(
             geometry=self.geometry,
-            n_steps=self.n_steps if n_steps is None else n_steps,
+            n_steps=self.n_steps if n_steps is None else whole("n_steps", n_steps),
             task_lr=self.task_lr,
             inner_loss_scale=self.inner_loss_scale,
             objective=self.objective,
@@ -261,7 +280,8 @@ class MetaLearner(nn.Module):
 
     def backward(self, episodes: Any, *, scale: Any = None) -> MetaGradient:
         """:meth:`meta_gradient`, added into every parameter's ``.grad`` as autograd does it, so
-        that hooks run and any ``torch.optim`` can step.
+        that hooks run and any ``torch.optim`` can step. ``FloatingPointError`` for a nan or inf,
+        with every ``.grad`` as it was.
 
         ``scale``: a ``torch.amp.GradScaler``, or a number that multiplies what is added. In
         training mode the running statistics of norm policy "running" move too
@@ -273,6 +293,8 @@ class MetaLearner(nn.Module):
         with self._at_work():
             tasks = self.fitted(episodes)
             result = self._gradient(tasks)
+            if not hasattr(scale, "unscale_"):  # a GradScaler skips such a step by itself
+                demand_finite("the meta-gradient", [result.value, *result.grads.values()], tasks)
             self.accumulate(result, scale=scale)
             if self.training:
                 self.update_statistics(tasks)
@@ -307,7 +329,8 @@ class MetaLearner(nn.Module):
 
         ``x``: a tensor or array, or a tuple or dictionary of them for a network of several inputs.
         Under the transductive policy a prediction depends on the batch that it is made in. The
-        parameters of what is returned do not require gradients.
+        parameters of what is returned do not require gradients. ``FloatingPointError`` where they
+        are not finite.
         """
         with self._at_work():
             fitting = self._fitting()
@@ -319,6 +342,7 @@ class MetaLearner(nn.Module):
             meta, task = tree.detach(self.meta()), self.task(episode)
             with self.explained([episode]), torch.no_grad():
                 weights = problem.weights(meta, problem.point(meta, solve(problem, meta, task)))
+            demand_finite("the adapted weights", weights.values(), [episode])
             support = episode.support_x if task.joint_query else None
             return AdaptedModel(self.network, weights, support=support)
 
@@ -346,14 +370,19 @@ class MetaLearner(nn.Module):
             set_mode(child, mode)
         return self
 
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As of any module, but not while another thread is at work."""
+        with self._lock:
+            return super().state_dict(*args, **kwargs)
+
     def update_statistics(self, episodes: Any) -> None:
         """Norm policy "running": move the running statistics by one forward pass per task at the
         unadapted point. :meth:`backward` does so by itself.
         """
         if self.norm != "running":
             return
-        problem, meta = self.problem(), tree.detach(self.meta())
         with self._at_work(), collecting_statistics():
+            problem, meta = self.problem(), tree.detach(self.meta())
             for episode in self.fitted(episodes):
                 task = self.task(episode)
                 start = problem.start(meta, problem.noise(meta, task))
@@ -444,18 +473,3 @@ def _keeps_types(geometry: Geometry, anchor: Params) -> bool:
     state = geometry.init(own, anchor, geometry.draw(0))
     weights = geometry.weights(own, geometry.point(own, state))
     return all(weights[name].dtype == value.dtype for name, value in anchor.items())
-
-
-def _check_budget(n_steps: int, eval_steps: int | None, task_lr: float) -> None:
-    for name, value in (("n_steps", n_steps), ("eval_steps", eval_steps)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise ValueError(f"{name} must be a whole number, got {value!r}; 5 is the usual number")
-    if n_steps < 0 or (eval_steps is not None and eval_steps < 0):
-        raise ValueError(
-            f"n_steps and eval_steps must be >= 0, got {n_steps} and {eval_steps}; 5 is the usual "
-            "number"
-        )
-    if not 0 < task_lr < float("inf"):
-        raise ValueError(
-            f"task_lr must be positive and finite, got {task_lr}; 0.01 is the usual rate"
-        )

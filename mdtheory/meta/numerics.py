@@ -26,10 +26,18 @@ def numerical_path(device: torch.device, known: Mapping[str, str] | None = None)
     return {
         "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
         "processor": torch.backends.cpu.get_cpu_capability(),
-        "precision": torch.get_float32_matmul_precision(),
+        "precision": _of_products(),
         "kernels": identity() if used else UNUSED,
         "torch": str(torch.__version__),
     }
+
+
+def _of_products() -> str:
+    """As torch's old name for it says, which refuses where a new one was set."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return str(torch.backends.cuda.matmul.fp32_precision)
 
 
 def difference(stored: Mapping[str, str], here: Mapping[str, str]) -> str | None:

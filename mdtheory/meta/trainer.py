@@ -210,7 +210,8 @@ class MetaTrainer:
 
     def _loop(self, stopping: Callable[[], bool]) -> None:
         while True:
-            completed = self._validate_if_due(stopping)
+            with precision(self.options.precision):
+                completed = self._validate_if_due(stopping)
             finished = self.counters.iteration >= self.options.iterations
             stopped = not completed or (
                 not finished and self.processes.all_reduce_max(stopping()) > 0

@@ -21,6 +21,7 @@ from mdtheory.core import tree
 from mdtheory.core.atomic import write_atomically
 from mdtheory.data.episodes import EpisodeStream
 from mdtheory.figures import plots
+from mdtheory.figures.contact_sheet import Card, contact_sheet, pixels_of
 from mdtheory.inner.solver import trace
 from mdtheory.meta import checkpoint
 from mdtheory.meta.evaluate import estimate, evaluate
@@ -90,8 +91,8 @@ def run(out: Path, *, changes: Mapping[str, Any] | None = None) -> dict[str, Any
     """Train, test and draw in ``out``, in two processes of one thread; what results.json holds.
 
     ``changes``: other values for :data:`RUN`'s tables. Writes results.json (the same bytes on every
-    run on one machine), table.md, ``<method>.pt``, and the figures task_loss, gradient_norm and
-    training as .png and .svg.
+    run on one machine), table.md, ``<method>.pt``, a test task with the last method's predictions
+    as task.png, and the figures task_loss, gradient_norm and training as .png and .svg.
     """
     configs = {
         method: parse(_merged(RUN, {**(changes or {}), "geometry": {"name": method}}))
@@ -132,11 +133,33 @@ def run(out: Path, *, changes: Mapping[str, Any] | None = None) -> dict[str, Any
         plots.training_figure({method: trained[method].events for method in METHODS}),
         out / "training",
     )
+    write_atomically(out / "task.png", task_sheet(out / f"{METHODS[-1]}.pt"))
     write_atomically(out / "table.md", (markdown(report) + "\n").encode())
     write_atomically(
         out / "results.json", (json.dumps(report, indent=1, sort_keys=True) + "\n").encode()
     )
     return report
+
+
+def task_sheet(trained: Path, *, n_query: int = 6) -> bytes:
+    """The first test task as a PNG: for every class the support image, framed, and queries with
+    what the trained learner says of each.
+    """
+    learner, config = load_learner(trained)
+    stream = build_stream(config, open_data(config.data), split="test", n_query=n_query)
+    task, names = stream(0), stream.source.classes("test")
+    adapted = learner.adapt(task.support_x, task.support_y).eval()
+    with torch.no_grad():
+        said = adapted(task.query_x).argmax(-1).tolist()
+    images, sections = task.query_x.numpy(), []
+    for label, (index, _) in enumerate(stream.chosen(0)):
+        own = [k for k, true in enumerate(task.query_y.tolist()) if true == label]
+        words = ["right" if said[k] == label else f"taken for {said[k] + 1}" for k in own]
+        support = task.support_x.numpy()[task.support_y.tolist().index(label)]
+        cards = [Card(pixels_of(support), "support", framed=True)]
+        cards += [Card(pixels_of(images[k]), word) for k, word in zip(own, words, strict=True)]
+        sections.append((f"{label + 1}: {names[index]}", cards))
+    return contact_sheet(sections)
 
 
 def _demand_own(out: Path, configs: Mapping[str, RunConfig]) -> None:
@@ -154,6 +177,7 @@ def _demand_own(out: Path, configs: Mapping[str, RunConfig]) -> None:
     for name in (*FIGURES, "training"):
         _demand_none(out / f"{name}.png")
         _demand_none(out / f"{name}.svg")
+    _demand_none(out / "task.png")
     _demand_none(out / "table.md")
     _demand_none(out / "results.json")
 

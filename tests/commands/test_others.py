@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import resource
 import shutil
@@ -97,6 +98,22 @@ def test_evaluate_compares_on_the_same_tasks_and_keeps_every_score(runs, tmp_pat
             np.mean(first["scores"][n_query])
         )
     assert "scores" not in report["results"][0]
+
+
+def test_the_products_are_of_the_runs_precision(runs, monkeypatch):
+    """Not of torch's own, which is TF32."""
+    from mdtheory.kernels.precision import tf32
+    from mdtheory.meta import evaluate as module
+
+    seen, measure = [], module.evaluate
+
+    def watched(*given, **options):
+        seen.append(tf32())
+        return measure(*given, **options)
+
+    monkeypatch.setattr(module, "evaluate", watched)
+    assert call("evaluate", runs / "maml", "--tasks", 2).exit_code == 0
+    assert seen == [False] and tf32()
 
 
 def test_the_table_names_protocol_and_norm_policy(runs):
@@ -292,6 +309,35 @@ def test_doctor_says_which_kernels_run(monkeypatch, loops, said):
     monkeypatch.setattr("mdtheory.kernels.compile.identity", lambda: loops)
     found = {one["check"]: one["found"] for one in json.loads(call("doctor", "--json").stdout)}
     assert said in found["CPU kernels"]
+
+
+def test_doctor_on_a_card(monkeypatch):
+    """A CPU for the card, and a small network: what it finds, a wrong gradient, a dead driver."""
+    from mdtheory.commands import doctor as command
+    from mdtheory.kernels.precision import tf32
+    from mdtheory.models import conv4
+
+    small, cpu = functools.partial(conv4.Conv4, channels=2), torch.device("cpu")
+    monkeypatch.setattr(command, "_card", lambda: cpu)
+    monkeypatch.setattr(conv4, "Conv4", small)
+    kernels, *precisions = command._precisions()
+    assert kernels["check"] == "GPU kernels" and all(one["ok"] for one in precisions)
+    assert [one["check"] for one in precisions] == ["precision float32", "precision tf32"]
+    assert all("off float64" in one["found"] for one in precisions)
+
+    def gradient(device, dtype):
+        return torch.ones(2, dtype=dtype) * (0 if tf32() and dtype == torch.float32 else 1)
+
+    monkeypatch.setattr(command, "_gradient", gradient)
+    assert [one["ok"] for one in command._precisions()] == [True, True, False]
+
+    def dead(device, dtype):
+        raise RuntimeError("no kernel image\nfor this card")
+
+    monkeypatch.setattr(command, "_gradient", dead)
+    assert command._precisions()[1:] == [
+        command._finding("GPU", "no kernel image for this card", ok=False)
+    ]
 
 
 def test_doctor_finds_a_wrong_gradient_and_lost_data(monkeypatch, tmp_path):

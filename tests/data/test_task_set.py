@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mdtheory.data.episodes import EpisodeStream
 from mdtheory.data.images import ClassImages
+from mdtheory.data.open import open_class_folders
 from mdtheory.data.splits import SPLITS, Division
 from mdtheory.data.task_set import TaskSet
 from tests.data import forms
@@ -135,7 +137,7 @@ def test_what_was_given_may_change_afterwards():
         (lambda: TaskSet(X, Y, by="group"), "groups must be given where groups are divided"),
         (lambda: TaskSet(X, Y, by="patient"), "by must be 'class' or 'group'"),
         (lambda: TaskSet([], []), "x must hold at least one item"),
-        (lambda: TaskSet(X, Y, splits={"val": Y}), "under train, validation, test, got .*'val'"),
+        (lambda: TaskSet(X, Y, splits={"val": Y}), "got 'val'; did you mean"),
         (lambda: TaskSet(X, Y).classes("val"), "split must be one of"),
         (lambda: TaskSet(X, Y).load("train", 0, [99]), "picks must lie between 0 and 9, got 99"),
         (lambda: TaskSet(X, Y).stream("train", seed=0, n_shot=1, n_query=1), "n_way must be given"),
@@ -237,3 +239,68 @@ def test_the_way_out_of_too_few_classes_is_named():
         assert "or use split 'train'" in str(caught.value)
     with pytest.raises(ValueError, match="got 3; lower n_way, or divide the classes yourself"):
         EpisodeStream(images, split="test", seed=0, n_way=3, n_shot=1, n_query=1)
+
+
+def written(folder, header, rows, separator=","):
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [separator.join(row) for row in (header, *rows)]
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return folder / "labels.csv"
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Rows (file, class, patient) of twelve pictures in ``images``."""
+    (tmp_path / "images").mkdir()
+    for k in range(12):
+        Image.new("RGB", (9, 7), (20 * k, 0, 0)).save(tmp_path / "images" / f"{k}.png")
+    return [(f"{k}.png", f"c{k % 4}", f"p{k % 3}") for k in range(12)]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_table_of_a_spreadsheet_is_read_with_its_own_separator(tmp_path, pictures, separator):
+    table = written(tmp_path, ("filepath", "Label", "Patient_ID"), pictures, separator)
+    made = TaskSet.from_csv(table, image_size=8)
+    plain = written(tmp_path, ("file", "label", "group"), pictures)
+    assert made.by == "group" and made.digest == TaskSet.from_csv(plain, image_size=8).digest
+
+
+def test_files_may_be_named_from_the_table_s_folder(tmp_path, pictures):
+    inside = TaskSet.from_csv(written(tmp_path, ("file", "label", "group"), pictures), image_size=8)
+    rows = [(f"images/{a}", b, c) for a, b, c in pictures]
+    table = written(tmp_path, ("file", "label", "group"), rows)
+    assert TaskSet.from_csv(table, image_size=8).digest == inside.digest
+    assert open_class_folders(tmp_path, image_size=8, in_memory=True).class_ids[0] == "c0"
+
+
+def test_a_column_of_splits_is_obeyed_and_must_not_tear_a_class(tmp_path, pictures):
+    of = {"c0": "train", "c1": "train", "c2": "Val", "c3": "test"}
+    rows = [(a, b, of[b]) for a, b, _ in pictures]
+    made = TaskSet.from_csv(written(tmp_path, ("file", "label", "split"), rows), image_size=8)
+    assert made.classes("train") == ("c0", "c1") and made.classes("validation") == ("c2",)
+    rows[0] = (rows[0][0], "c0", "test")
+    with pytest.raises(ValueError, match="the same for all items of a class or group, got 'train'"):
+        TaskSet.from_csv(written(tmp_path, ("file", "label", "split"), rows), image_size=8)
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        ([0.0, 1.0, 2.0], r"whole numbers if they are classes: y\.astype\(int\)"),
+        ([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], r"if y is one-hot: y\.argmax\(1\)"),
+        ([0.5, 1.0, 2.0], "name one for every item$"),
+    ],
+)
+def test_floats_that_look_like_classes_get_a_hint(y, words):
+    with pytest.raises(ValueError, match=words):
+        TaskSet([[1.0], [2.0], [3.0]], y)
+
+
+def test_a_split_by_another_name_is_one_sentence_with_a_hint():
+    made = TaskSet([[float(k)] for k in range(8)], [k % 4 for k in range(8)])
+    for call in (
+        lambda: made.classes("val"),
+        lambda: TaskSet([[1.0]], [0], splits={"val": [0]}),
+    ):
+        with pytest.raises(ValueError, match="got 'val'; did you mean 'validation'"):
+            call()

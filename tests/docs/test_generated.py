@@ -111,10 +111,10 @@ def test_a_claim_s_page_has_statement_proof_checks_and_quantities():
         "[The implicit prior of MAML](/notebooks/07_implicit_prior.py)",
         "/figures/c05_prior.png",
         "*Proof of (quadratic).*",
-        r"s\_1 = alpha \* beta, and \|x\|\_2 \< 1",
+        r"$s_1 = \alpha \, \beta$, and $\vert x\vert _2 < 1$",
         "2 of 2",
         "| quadratic | PROVED | for all | `closed_form` | 3 |",
-        r"| lambda \| K=5 | 2 | `2` |",
+        r"| $\lambda$ \| $K=5$ | 2 | `2` |",
         "literalinclude} /../proofs_check/claims/c05_implicit_prior.py",
     ):
         assert part in page, part
@@ -141,7 +141,7 @@ def test_a_claim_without_a_file_says_so():
 @pytest.mark.parametrize(
     ("text", "safe"),
     [
-        ("the norm |x|_p of s * g", r"the norm \|x\|\_p of s \* g"),
+        ("the norm |x|_p of s * g", r"the norm :math:`\vert x\vert _p` of s \* g"),
         ("*not* this", "*not* this"),
         ("a ``b_c`` and :func:`~m.f`", "a ``b_c`` and :func:`~m.f`"),
         ("one `x_` two_", r"one `x_` two\_"),
@@ -158,8 +158,8 @@ def test_docstrings_become_safe_for_restructured_text(text, safe):
 
 
 def test_keys_become_citations_in_claims_but_not_in_code():
-    text = "a_b by li2017metasgd, `li2017metasgd`"
-    assert ledger.markdown(text) == r"a\_b by {cite}`li2017metasgd`, `li2017metasgd`"
+    text = "a_b by some_name of li2017metasgd, `li2017metasgd`"
+    assert ledger.markdown(text) == r"$a_b$ by some\_name of {cite}`li2017metasgd`, `li2017metasgd`"
     assert ledger.cell("see finn2017maml | eq. (1)") == r"see {cite}`finn2017maml` \| eq. (1)"
 
 

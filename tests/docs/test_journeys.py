@@ -1,10 +1,11 @@
-"""Four journeys, one for each kind of user, and every Python block of the guides: what the pages
-ask for runs, in their order, in a folder that holds what the pages say.
+"""Four journeys, one for each kind of user, and every Python and shell block of the guides: what
+the pages ask for runs, in their order, in a folder that holds what the pages say.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import runpy
 import shlex
@@ -37,8 +38,42 @@ ELSEWHERE = {
     "python -m experiments.cells --check": "tests/experiments/test_cells.py",
     "python -m experiments.benchmarks.pages --check": "tests/experiments/benchmarks",
     "pytest tests/property": "tests/property",
+    "python -m experiments.benchmarks --shot 1 --n-steps 5 --part processes": (
+        "tests/experiments/benchmarks"
+    ),
+    "python -m proofs_check --plugin docs/how-to/w1_means.py": "tests/docs/test_guides.py",
+    "mdtheory demo --out out/demo": "tests/end2end/test_demo.py",
+    "mdtheory doctor": "tests/commands/test_others.py",
+    "pip install -e .": "go.py",
+    "git clone <this repository> && cd mdtheory": "go.py",
 }
 """What other tests run whole."""
+SHELLS = [path for path in GUIDES if commands(path) and path not in JOURNEYS]
+MINI = "export MDTHEORY_MINI_IMAGENET=~/data/mini-imagenet"
+BEFORE = {
+    "gpu.md": [MINI],
+    "ready-made.md": [MINI],
+    "resume.md": [MINI],
+    "own-images.md": ["mdtheory train --config photos.toml --out runs/mini"],
+    "watch.md": ["mdtheory train --set geometry.name=metamida --out runs/metamida"],
+}
+"""What a page takes for granted."""
+MADE = {
+    "gpu.md": ["runs/mini/summary.md", "runs/lean/summary.md"],
+    "index.md": ["runs/maml/summary.md"],
+    "mini-imagenet.md": ["runs/mini/summary.md", "runs/small/summary.md"],
+    "omniglot.md": ["characters.png", "runs/omniglot/summary.md"],
+    "own-geometry.md": ["runs/momentum/summary.md"],
+    "own-images.md": ["answers/predictions.csv", "task.png", "runs/photos-maml/summary.md"],
+    "own-paper.md": [],
+    "ready-made.md": ["predictions/report.html"],
+    "resume.md": ["runs/maml/best.pt", "maml.safetensors", "runs/mini/summary.md"],
+    "several-processes.md": ["runs/two/summary.md"],
+    "watch.md": ["runs/maml/summary.md", "figures/two"],
+    "which-geometry.md": ["runs/metakfo/summary.md"],
+}
+"""What is there when a page has been typed in."""
+LIKE_OMNIGLOT = {"task.n_way": "5", "task.eval_n_query": "[1]"}
 RUN_BY_OTHERS = ("index.md", "from-higher.md", "from-learn2learn.md", "from-torchmeta.md")
 PROGRAMS = [path for path in GUIDES if blocks(path, "python") and path.name not in RUN_BY_OTHERS]
 
@@ -80,6 +115,18 @@ def desk(tmp_path, monkeypatch) -> Path:
     birds(tmp_path)
     (photos,) = blocks(DOCS / "how-to" / "own-images.md", "toml")
     (tmp_path / "photos.toml").write_text(photos)
+    home = tmp_path / "home" / "data"
+    for split in ("train", "val", "test"):
+        for k in range(5):
+            draw(home / "mini-imagenet" / split / f"{split}{k}", 20, 15 * k)
+    alphabets = {f"Made_{k}": 5 for k in range(7)} | {"Angelic": 20}
+    for shade, (alphabet, characters) in enumerate(alphabets.items()):
+        for k in range(characters):
+            draw(home / "omniglot" / alphabet / f"character{k:02d}", 10, 9 * shade + k)
+    monkeypatch.setenv("HOME", str(home.parent))
+    monkeypatch.setenv("MDTHEORY_CACHE", str(tmp_path / "cache"))
+    for name in ("MDTHEORY_MINI_IMAGENET", "MDTHEORY_OMNIGLOT"):
+        monkeypatch.setenv(name, "")
     for name in ("experiments", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
     for name in ("momentum.py", "tracker.py"):
@@ -97,9 +144,23 @@ def type_in(line: str) -> None:
         assert (ROOT / ELSEWHERE[line]).exists()
         return
     first, *words = shlex.split(line)
-    if first == "mdtheory":
+    if first == "torchrun":  # as one process; tests/commands/test_torchrun.py starts several
+        first, *words = words[words.index("mdtheory") :]
+    if first == "export":
+        name, value = words[0].split("=")
+        os.environ[name] = os.path.expanduser(value)  # the desk takes it back
+    elif re.fullmatch(r"\w+=.*", first):
+        type_in(shlex.join(words))
+    elif first == "mdtheory":
         geometries._factories.pop("momentum", None)  # every command is a process of its own
-        small = {**SMALL, "data.image_size": "16"} if "photos.toml" in words else SMALL
+        small = dict(SMALL)
+        if any("photos" in word or "mini" in word for word in words):
+            small["data.image_size"] = "16"
+        if any("omniglot" in word for word in words):
+            small |= LIKE_OMNIGLOT
+        words = [re.sub("cuda", "cpu", word) for word in words]
+        if "--tasks" in words:
+            words[words.index("--tasks") + 1] = "2"
         if words[0] == "train":
             words += [part for key, value in small.items() for part in ("--set", f"{key}={value}")]
         result = call(*words)
@@ -138,6 +199,15 @@ def test_a_journey_ends_where_its_page_says(page, desk, capsys):
         assert (desk / left).exists(), left
     if "reviewers" in page.stem:
         assert re.search(r"C26.*FALSE", capsys.readouterr().out, re.S)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", SHELLS, ids=lambda page: page.stem)
+def test_the_commands_of_a_guide_run_in_their_order(page, desk):
+    for line in [*BEFORE.get(page.name, []), *commands(page)]:
+        type_in(line)
+    for made in MADE[page.name]:
+        assert (desk / made).exists(), made
 
 
 def test_there_are_four_and_a_wrong_command_is_noticed(desk):

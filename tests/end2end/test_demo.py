@@ -33,6 +33,7 @@ def test_results_are_the_same_bytes(twice):
     (first, second), _ = twice
     names = {path.name for path in first.iterdir()}
     assert names >= {"results.json", "table.md", "maml.pt", "metasgd.pt", "metamida.pt"}
+    assert "task.png" in names
     assert names >= {
         f"{name}.{kind}"
         for name in ("task_loss", "gradient_norm", "training")

@@ -30,7 +30,7 @@ def test_a_changed_record_changes_the_page():
         record["rows"]["linear probe"][row]["correct"] = [75] * 400
     after = page.tables(record), page.conclusion(record)
     assert before[0] != after[0] and before[1] != after[1]
-    assert "the learned one is worse" in after[1]
+    assert "linear probe (-11.1" in after[1] and "linear probe (+" in before[1]
 
 
 def test_differences_are_paired_on_the_tasks_that_both_met():

@@ -247,6 +247,18 @@ def _scheduled(values: Any) -> Any:
     return made, lr_scheduler.StepLR(made, step_size=2)
 
 
+def _hooked_gradient() -> Any:
+    own = learner()
+    next(iter(own.meta().values())).register_hook(lambda gradient: gradient / 2)
+    return own
+
+
+def _hooked_steps(values: Any) -> Any:
+    made = adam(values)
+    made.register_step_post_hook(lambda *_: None)
+    return made
+
+
 class TestFallsBackToEager:
     """One sentence, and the run of before."""
 
@@ -257,8 +269,10 @@ class TestFallsBackToEager:
             ({"make": convex}, "estimator Implicit"),
             ({"make": reading}, "cannot be recorded"),
             ({"optimizer": _scheduled}, "optimizer SGD"),
+            ({"make": _hooked_gradient}, "has a hook on its gradient"),
+            ({"optimizer": _hooked_steps}, "has a hook on its steps"),
         ],
-        ids=["geometry", "estimator", "network", "optimizer"],
+        ids=["geometry", "estimator", "network", "optimizer", "own clipping", "steps"],
     )
     def test_with_one_sentence(
         self, options: Any, reason: str, tmp_path: Any, caplog: pytest.LogCaptureFixture
@@ -276,6 +290,18 @@ class TestFallsBackToEager:
 
         recorder = same_run(tmp_path, stream=stream)
         assert recorder.replays == 3 and "differ in shape" in caplog.text
+
+    def test_where_a_scheduler_changes_more_than_the_rate(
+        self, tmp_path: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """One cycle's momenta are constants of the graph: one replay has them right."""
+
+        def make(values: Any) -> Any:
+            made = adam(values)
+            return made, lr_scheduler.OneCycleLR(made, max_lr=0.1, total_steps=10)
+
+        recorder = same_run(tmp_path, optimizer=make)
+        assert recorder.replays == 1 and "more than the learning rate" in caplog.text
 
     def test_where_memory_does_not_suffice_fewer_tasks_are_recorded_at_once(
         self, tmp_path: Any
@@ -300,7 +326,9 @@ def test_the_standin_refuses_what_a_capture_refuses() -> None:
     for bad in (
         lambda: torch.ones(2).sum().item(),
         lambda: bool(torch.ones(()) > 0),
-        lambda: torch.ones(2)[torch.tensor([True, False])],
+        lambda: torch.ones(2)[torch.ones(2, dtype=torch.bool)],
+        lambda: torch.tensor(1.0, device="cpu"),
+        lambda: torch.zeros(2, device="cpu") + torch.arange(2),
     ):
-        with pytest.raises(RuntimeError, match="capturing"):
+        with pytest.raises(RuntimeError, match=r"capturing|meta"):
             recorder.record(bad)

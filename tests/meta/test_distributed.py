@@ -4,6 +4,7 @@ part.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -31,6 +32,7 @@ from mdtheory.meta.trainer import DivergedError
 from tests.meta import fakes
 from tests.meta.fakes import Switch, blobs, last, trainer
 from tests.meta.processes import Scripted, run
+from tests.meta.recorders import Standin
 
 # -- one gradient
 # --------------------------------------------------------------------------------------------------
@@ -111,6 +113,23 @@ def _train_running(processes: Processes, folder: Path) -> str:
     )
 
 
+def _train_recorded(processes: Processes, folder: Path) -> tuple[str, int, list[str]]:
+    """With a recorder, as on a card; how many iterations it replayed, and what was said."""
+    said: list[str] = []
+
+    class Heard(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    recorder, log = Standin(), logging.getLogger("mdtheory.meta.trainer")
+    log.addHandler(heard := Heard())
+    try:
+        state = _run(folder, processes, recorder=recorder)
+    finally:
+        log.removeHandler(heard)
+    return checkpoint.digest(state), recorder.replays, said
+
+
 def _same(folder: Path, other: Path) -> None:
     assert checkpoint.digest(last(folder)) == checkpoint.digest(last(other))
     assert read_metrics(folder / "metrics.jsonl") == read_metrics(other / "metrics.jsonl")
@@ -124,6 +143,16 @@ def test_the_run_has_the_same_bits_and_only_the_first_process_writes(tmp_path, s
     assert run(size, _train, tmp_path / "several", False) == [alone] * size
     _same(tmp_path / "several", tmp_path / "alone")
     assert {path.name for path in tmp_path.iterdir()} == {"alone", "several"}
+
+
+def test_several_processes_record_nothing_and_say_so(tmp_path):
+    """Their gradients meet between iterations, which a graph cannot hold: eager, with gloo here
+    and NCCL on cards.
+    """
+    alone = _train(SINGLE_PROCESS, tmp_path / "alone", False)
+    for digest, replays, said in run(2, _train_recorded, tmp_path / "several"):
+        assert digest == alone and replays == 0
+        assert len(said) == 1 and "several processes share the tasks" in said[0]
 
 
 def test_running_statistics_see_the_tasks_of_all(tmp_path):

@@ -156,7 +156,7 @@ def test_it_stops_when_asked_and_tells_progress():
         is None
     )
     assert done == [1, 2, 3]
-    with pytest.raises(ValueError, match="n_tasks must be at least 1"):
+    with pytest.raises(ValueError, match="n_tasks must be a whole number of at least 1, got 0"):
         evaluate(learner(), blobs, n_tasks=0)
 
 

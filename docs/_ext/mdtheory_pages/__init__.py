@@ -28,12 +28,25 @@ def generate(app: Sphinx) -> None:
     pages.remove_others()
 
 
+def plain_title(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """The name of the browser's tab in plain characters, where the heading has a formula."""
+    title = str(context.get("title", ""))
+    for command, sign in {
+        **{r"\gg": "≫", r"\le": "≤", r"\alpha": "α", r"\varepsilon": "ε", r"\nabla ": "∇"},
+        **{r"\(": "", r"\)": "", "{": "", "}": ""},
+    }.items():
+        title = title.replace(command, sign)
+    context["title"] = title
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Sphinx's entry point."""
     app.add_config_value("mdtheory_ledger", "proofs_check/ledger.json", "env")
     app.connect("builder-inited", generate)
     app.connect("autodoc-process-docstring", api.process)
     app.connect("autodoc-process-signature", api.signature)
+    app.connect("html-page-context", plain_title)
+    app.set_html_assets_policy("always")  # the list of pages has formulas, and it is on every page
     roles.add(app)
     gallery.add(app)
     bibliography.add(app)

@@ -16,6 +16,7 @@ from typing import Any
 
 from mdtheory_pages.bibliography import cited
 from mdtheory_pages.files import Pages
+from mdtheory_pages.typeset import typeset
 
 FACES = ("mdtheory", "proofs_check")
 """What a reader imports; whatever their ``__all__`` does not lead to is private."""
@@ -165,6 +166,11 @@ def _inline(text: str) -> str:
 
 
 def _plain(text: str) -> str:
+    pieces = typeset(text).split("$")
+    return "".join(f":math:`{p}`" if i % 2 else _words(p) for i, p in enumerate(pieces))
+
+
+def _words(text: str) -> str:
     pieces, last = [], 0
     for word in _EMPHASIS.finditer(text):
         pieces += [_escape(text[last : word.start()]), word[0]]

@@ -13,6 +13,7 @@ from typing import Any
 
 from mdtheory_pages.bibliography import cited
 from mdtheory_pages.files import Pages
+from mdtheory_pages.typeset import typeset
 from proofs_check.statement import COVERS, ENOUGH, SCOPES, STRENGTHS
 
 Row = dict[str, Any]
@@ -103,7 +104,8 @@ def overview(rows: list[Row], told: Told) -> str:
         "also runs on *mutants*, "
         "deliberately broken versions on which it must fail. `python -m proofs_check` makes this "
         "table.\n",
-        "- **as printed**: what the statement is, word for word. **amended**: how well the "
+        "- **as printed**: what the statement is, word for word (the project's own, T and R: as "
+        "stated here). **amended**: how well the "
         "corrected one is established.\n"
         "- **killed**: mutants rejected, of all mutants; a check that lets one pass counts for "
         "nothing. **false**: statements with a constant halved, an exponent changed, a relation "
@@ -122,7 +124,7 @@ def overview(rows: list[Row], told: Told) -> str:
         )
         cells = [
             link,
-            html.escape(title_of(row)) + places(row),
+            in_html(title_of(row)) + places(row),
             badge(row["as_printed"]),
             badge(row["amended"]),
             str(len(row["checks"])),
@@ -175,6 +177,29 @@ def title_of(row: Row) -> str:
     return str(row.get("title") or "not yet written down as a file")
 
 
+def own(row: Row) -> bool:
+    """Whether the claim is a theorem (T) or a repair (R) of this project, printed nowhere else."""
+    return str(row["id"])[0] in "TR"
+
+
+def where(row: Row) -> str:
+    """What the line with the claim's source begins with."""
+    if own(row):
+        return "Of this project"
+    return "Where on the poster" if str(row["id"])[0] == "C" else "Where it is printed"
+
+
+def in_html(text: str) -> str:
+    """Plain text for HTML, its formulas as Sphinx marks them for MathJax."""
+    pieces = typeset(text).split("$")
+    return "".join(
+        rf'<span class="math notranslate nohighlight">\({html.escape(piece)}\)</span>'
+        if i % 2
+        else html.escape(piece)
+        for i, piece in enumerate(pieces)
+    )
+
+
 def claim_page(
     row: Row, files: list[Path], told: list[tuple[str, str]], pictures: list[str]
 ) -> str:
@@ -183,7 +208,7 @@ def claim_page(
     facts = " ".join(
         f"{what} {badge(row[key])}"
         for what, key in (
-            ("as printed", "as_printed"),
+            ("as stated" if own(row) else "as printed", "as_printed"),
             ("amended", "amended"),
             ("status", "status"),
         )
@@ -192,14 +217,14 @@ def claim_page(
         f"(claim-{name.lower()})=\n# {name}: {markdown(title_of(row))}\n",
         f"```{{raw}} html\n<p>{facts}</p>\n```\n",
     ]
-    lines += [f"Where on the poster: {markdown(row['source'])}.\n"] if row.get("source") else []
+    lines += [f"{where(row)}: {markdown(row['source'])}.\n"] if row.get("source") else []
     lines += (
         ["**Surprises:** " + "; ".join(markdown(reason) for reason in row["reasons"]) + "\n"]
         if row["reasons"]
         else []
     )
     if row.get("printed"):
-        lines += ["## As printed\n", statement(row["printed"])]
+        lines += ["## Statement\n" if own(row) else "## As printed\n", statement(row["printed"])]
     if row.get("amended_statement"):
         lines += ["## Amended\n", statement(row["amended_statement"])]
     lines += ["## Part by part\n", parts(row["parts"])] if row["parts"] else []
@@ -320,15 +345,16 @@ def proof_text(file: Path) -> str:
     """The file's docstring without the id that it starts with: the proof, in Markdown with TeX."""
     text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
     text = re.sub(r"^\w+(, second file)?: ", "", text)
-    pieces = re.split(r"(`+[^`]+`+)", text[:1].upper() + text[1:])
+    text = typeset(text[:1].upper() + text[1:])
+    pieces = re.split(r"(`+[^`]+`+)", text)
     return "".join(p if i % 2 else cited(p, "{cite}") for i, p in enumerate(pieces)) + "\n"
 
 
 def markdown(text: str) -> str:
-    """Plain text for Markdown: what would be markup is escaped and keys are cited, except inside
-    $...$ and backticks.
+    """Plain text for Markdown: its formulas between dollar signs; what would be markup is escaped
+    and keys are cited, except inside $...$ and backticks.
     """
-    pieces = re.split(r"(\$[^$]+\$|`+[^`]+`+)", text)
+    pieces = re.split(r"(\$[^$]+\$|`+[^`]+`+)", typeset(text))
     return "".join(
         piece if i % 2 else cited(re.sub(r"([\\*_<>\[\]#|~^])", r"\\\1", piece), "{cite}")
         for i, piece in enumerate(pieces)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from mdtheory_pages.files import Pages
+from mdtheory_pages.typeset import typeset
 
 EMPTY = """\
 # Results
@@ -14,6 +15,7 @@ No record is here yet. A record is a finished run with its configuration, its se
 score. The tables on this page are made from records by `python -m experiments.tables --write`,
 never by hand.
 """
+LINKED = re.compile(r"(\]\([^)\s]+\))")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -33,10 +35,22 @@ def write(pages: Pages, experiments: Path) -> None:
             lambda match, path=path: _link(match, path.parent, names, pages),
             path.read_text(encoding="utf-8"),
         )
+        text = typeset_lines(text)
         if path.name == "index.md":
             others = "\n".join(sorted(name.removesuffix(".md") for name in names - {"index.md"}))
             text += f"\n```{{toctree}}\n:hidden:\n\n{others}\n```\n"
         pages.write(f"results/{path.name}", text)
+
+
+def typeset_lines(text: str) -> str:
+    """A page with the formulas of its prose typeset; tables, code and links stay as they are."""
+    fenced, lines = False, []
+    for line in text.split("\n"):
+        fenced ^= line.startswith("```")
+        plain = not fenced and not line.startswith(("|", "    ", "```", "![", "<"))
+        pieces = LINKED.split(line) if plain else [line]
+        lines.append("".join(p if i % 2 or not plain else typeset(p) for i, p in enumerate(pieces)))
+    return "\n".join(lines)
 
 
 def _link(match: re.Match[str], folder: Path, names: set[str], pages: Pages) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
@@ -15,6 +16,7 @@ from mdtheory.kernels import plain
 from mdtheory.meta import MetaLearner
 from mdtheory.meta.captured import CapturedIterations, Recorder
 from mdtheory.meta.clip import Clipping
+from mdtheory.meta.restore import short
 from mdtheory.models import models
 
 ITERATIONS = 3
@@ -54,14 +56,25 @@ def correctness(
     """
     tasks = drawn(size, device, torch.float64)
     for name in names:
-        own = learner(name, size, device, torch.float64)
-        with plain():
-            expected = own.meta_gradient(tasks).grads
-        for way, batched in (("loop", False), ("vmap", True)):
-            own.estimator.batched = batched and own.geometry.vmappable
-            yield f"{name}, {way}", relative(own.meta_gradient(tasks).grads, expected)
-        if own.geometry.capturable:
-            yield f"{name}, recorded", _recorded(name, size, tasks, recorder)
+        try:
+            yield from _of(name, size, tasks, recorder)
+        except Exception as problem:  # noqa: BLE001 - it counts as wrong, and the others go on
+            yield f"{name}: {short(problem)}", math.inf
+
+
+def _of(
+    name: str, size: Size, tasks: list[Episode], recorder: Recorder
+) -> Iterator[tuple[str, float]]:
+    """Of one geometry."""
+    own = learner(name, size, tasks[0].support_x.device, torch.float64)
+    with plain():
+        expected = own.meta_gradient(tasks).grads
+    what = f"{name} of {size.image_size} pixels"
+    for way, batched in (("loop", False), ("vmap", True)):
+        own.estimator.batched = batched and own.geometry.vmappable
+        yield f"{what}, {way}", relative(own.meta_gradient(tasks).grads, expected)
+    if own.geometry.capturable:
+        yield f"{what}, recorded", _recorded(name, size, tasks, recorder)
 
 
 def _recorded(name: str, size: Size, tasks: list[Episode], recorder: Recorder) -> float:

@@ -26,8 +26,8 @@ def find(path: Path) -> Found | None:
     names = {name.strip().lower() for name in tables.header(table)}
     if not (names & set(tables.FILE) and names & set(tables.LABEL)):
         return None
-    folder = path / "images" if (path / "images").is_dir() else path
     items = read(table)
+    folder = tables.folder_of(table, [item.file for item in items])
     missing = [item.file for item in items if not (folder / item.file).is_file()]
     if missing:
         raise ValueError(

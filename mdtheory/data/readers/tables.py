@@ -6,12 +6,16 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO
 
 from mdtheory.data.files import open_regular
 
-FILE = ("file", "filename", "file_name", "path", "image")
+if TYPE_CHECKING:
+    from _csv import Reader
+
+FILE = ("file", "filename", "file_name", "filepath", "file_path", "path", "image", "image_path")
 LABEL = ("label", "category", "class")
-GROUP = ("group",)
+GROUP = ("group", "group_id", "patient", "patient_id", "subject", "subject_id")
 SPLIT = ("split",)
 
 
@@ -19,8 +23,7 @@ def header(table: Path) -> list[str]:
     """The column names of a table as it writes them; empty where it is none."""
     try:
         with open_regular(table) as raw:
-            text = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
-            return next(csv.reader(text, strict=True), [])
+            return next(_cells(raw), [])
     except (csv.Error, UnicodeDecodeError):
         return []
 
@@ -38,15 +41,14 @@ def rows(
     """
     try:
         with open_regular(table) as raw:
-            reader = csv.reader(
-                io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), strict=True
-            )
+            reader = _cells(raw)
             names = next(reader, [])
             places = _places(table, names, {**wanted, **(optional or {})})
             if not set(wanted) <= set(places):
+                known = "; ".join(f"{key}: {', '.join(wanted[key])}" for key in wanted)
                 raise ValueError(
                     f"{str(table)!r} must have the columns {' and '.join(wanted)}, got {names}; "
-                    "correct its first line"
+                    f"correct its first line (known names: {known})"
                 )
             found = []
             for row in reader:
@@ -65,6 +67,16 @@ def rows(
         ) from error
 
 
+def _cells(raw: BinaryIO) -> Reader:
+    """The rows of a table whose first line says by what it is separated: commas, or the semicolons
+    and tabs of a spreadsheet.
+    """
+    text = raw.read().decode("utf-8-sig")
+    first = text.partition("\n")[0]
+    separator = max(",;\t", key=first.count)
+    return csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
+
+
 def _places(
     table: Path, names: Sequence[str], wanted: Mapping[str, Sequence[str]]
 ) -> dict[str, int]:
@@ -79,6 +91,15 @@ def _places(
         if at:
             places[key] = at[0]
     return places
+
+
+def folder_of(table: Path, names: Sequence[str]) -> Path:
+    """What the file names of a table are relative to: ``images`` beside it where the first of them
+    is there, or the table's own folder.
+    """
+    images = table.parent / "images"
+    beside = bool(names) and not (images / names[0]).exists() and (table.parent / names[0]).exists()
+    return images if images.is_dir() and not beside else table.parent
 
 
 def inside(name: str) -> bool:

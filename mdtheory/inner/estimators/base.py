@@ -137,9 +137,11 @@ class Estimator(ABC):
             try:
                 return self._chunked(problem, meta, tasks, size)
             except torch.OutOfMemoryError:
-                if size == 1:
+                if size == 1 or _recording():
                     raise
             except (RuntimeError, ValueError) as error:
+                if _recording():
+                    raise
                 # what torch cannot vmap: recurrent layers, branches on values, writing into zeros
                 result = self._looped(problem, meta, tasks)
                 self.unbatchable = True
@@ -203,3 +205,8 @@ class Estimator(ABC):
 
         value, grads, stats = over_tasks(one, problem, meta, [[task] for task in tasks])
         return MetaGradient(value.mean(), means(grads), stats)
+
+
+def _recording() -> bool:
+    """Whether operations go into a CUDA graph now, where nothing may be tried twice."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
+from mdtheory.core import tree
 from mdtheory.core.types import Params
 from mdtheory.inner.batching import vmapping
 from mdtheory.inner.estimators.base import Estimator, TaskGradient, estimators
@@ -39,6 +40,8 @@ class Unrolled(Estimator):
         with torch.enable_grad():  # frees the graph as it goes back, and records no further one
             own = {name: value.detach().requires_grad_() for name, value in meta.items()}
             value, stats = objective(own)
+            if not value.requires_grad:  # a query loss that no weight reaches
+                return TaskGradient(value, tree.tree_map(torch.zeros_like, own), stats)
             slopes = torch.autograd.grad(value, list(own.values()), materialize_grads=True)
         return TaskGradient(value.detach(), dict(zip(own, slopes, strict=True)), stats)
 

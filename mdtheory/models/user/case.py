@@ -18,7 +18,7 @@ from mdtheory.core import seeding, tree
 from mdtheory.core.functional import functional_call
 from mdtheory.core.inputs import Inputs, arguments, call, leaves, map_inputs
 from mdtheory.core.types import Params
-from mdtheory.models.user.graph import kinds
+from mdtheory.models.user.graph import structure
 
 Loss = Callable[[Tensor, Any], Tensor]
 FAILURES = (
@@ -36,15 +36,15 @@ FAILURES = (
 class Derivatives(NamedTuple):
     """A loss, its gradient, and its Hessian times a direction (empty for order 1).
 
-    Where ``torch.func`` was nested: ``outside``, the loss at the outer level alone, and
-    ``recorded``, the operations that made it at the outer and at the inner level.
+    Where ``torch.func`` was nested: ``outside``, the loss at the outer level alone and of weights
+    that are no leaves; ``recorded``, the operations that made it at the outer and the inner level.
     """
 
     value: Tensor
     gradient: Params
     second: Params
     outside: Tensor | None = None
-    recorded: tuple[Counter[str], ...] = ()
+    recorded: tuple[Counter[tuple[str, ...]], ...] = ()
 
 
 def loss_of(loss: Loss, outputs: Tensor, targets: Any) -> Tensor:
@@ -104,7 +104,8 @@ class Case:
     def derivatives(self, point: Params, order: int, way: Params) -> Derivatives:
         """At ``point``, by ``functional_call`` and ``torch.func`` as the estimators do it."""
         if order < 2:
-            g, total = grad(self._value([]), has_aux=True)(point)
+            value = self._value([])
+            g, total = grad(lambda p: value(_copied(p)), has_aux=True)(point)
             return Derivatives(total.detach(), tree.detach(g), {})
         found, pullback = self._nested(point, way)
         (second,) = pullback(torch.ones_like(found.value))
@@ -116,22 +117,24 @@ class Case:
         """
         return self._nested(point, point)[0]
 
-    def _value(self, recorded: list[Counter[str]]) -> Callable[[Params], tuple[Tensor, Tensor]]:
+    def _value(
+        self, recorded: list[Counter[tuple[str, ...]]]
+    ) -> Callable[[Params], tuple[Tensor, Tensor]]:
         args, kwargs = arguments(self.model, self.x)
 
         def value(p: Params) -> tuple[Tensor, Tensor]:
             total = loss_of(self.loss, functional_call(self.model, p, args, kwargs), self.y)
-            recorded.append(kinds(total))
+            recorded.append(structure(total))
             return total, total
 
         return value
 
     def _nested(self, point: Params, way: Params) -> tuple[Derivatives, Any]:
-        recorded: list[Counter[str]] = []
+        recorded: list[Counter[tuple[str, ...]]] = []
         value = self._value(recorded)
 
         def slope(p: Params) -> tuple[Tensor, tuple[Params, Tensor, Tensor]]:
-            outside = value(p)[0]
+            outside = value(_copied(p))[0]
             g, total = grad(value, has_aux=True)(p)
             return tree.dot(g, way), (g, total, outside)
 
@@ -203,6 +206,11 @@ class Case:
     def again(self, seed: int) -> Case:
         """The same with other random numbers."""
         return replace(self, seed=seed)
+
+
+def _copied(point: Params) -> Params:
+    """The same numbers, which are no leaves."""
+    return {name: value.clone() for name, value in point.items()}
 
 
 def _slopes(value: Tensor, own: list[nn.Parameter], *, create_graph: bool = False) -> list[Tensor]:

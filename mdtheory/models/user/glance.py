@@ -20,7 +20,7 @@ from mdtheory.core import tree
 from mdtheory.core.types import Params
 from mdtheory.models.user import truth
 from mdtheory.models.user.case import FAILURES, Case, Derivatives
-from mdtheory.models.user.graph import graph_leaves, kinds, nodes
+from mdtheory.models.user.graph import graph_leaves, nodes, structure
 from mdtheory.models.user.trusted import TRUSTED
 from mdtheory.models.user.verdict import Verdict
 
@@ -47,7 +47,7 @@ def look(case: Case, order: int, verdict: Verdict) -> tuple[Verdict, bool]:
             return look(case, order, replace(verdict, plain_attention=True))
         if unknown or watch.seen:
             return verdict, False
-        plain = Derivatives(value.detach(), case.slopes(value), {}, recorded=(kinds(value),))
+        plain = Derivatives(value.detach(), case.slopes(value), {}, recorded=(structure(value),))
         case.write(case.weights)
         with verdict.kernels():
             found = case.derivatives(base, 1, {}) if order < 2 else case.nested(base)
@@ -81,7 +81,7 @@ def _alike(case: Case, base: Params, plain: Derivatives, found: Derivatives) -> 
     return _agree(plain, found) and _agree(plain, once)
 
 
-def _frozen(recorded: Counter[str]) -> frozenset[tuple[str, int]]:
+def _frozen(recorded: Counter[tuple[str, ...]]) -> frozenset[Any]:
     return frozenset(recorded.items())
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+LEAF = "AccumulateGrad"
+
 
 def nodes(value: Any) -> Iterator[Any]:
     """Every node, each once."""
@@ -20,12 +22,21 @@ def nodes(value: Any) -> Iterator[Any]:
             stack += [following for following, _ in node.next_functions]
 
 
-def kinds(value: Any) -> Counter[str]:
-    """How often each operation occurs, under the names that plain autograd gives them."""
-    return Counter(
-        type(node).__name__.replace("Generated", "").replace("ReshapeAlias", "View")
-        for node in nodes(value)
-    )
+def structure(value: Any) -> Counter[tuple[str, ...]]:
+    """How often each operation occurs with these before it, under the names of plain autograd and
+    without what is not on the way to a leaf; copies of leaves count as leaves.
+    """
+    found = ((_name(node), *(_name(n) for n, _ in node.next_functions)) for node in nodes(value))
+    return Counter(names for names in found if names[0] != LEAF)
+
+
+def _name(node: Any) -> str:
+    if node is None:
+        return ""
+    name = type(node).__name__.replace("Generated", "").replace("ReshapeAlias", "View")
+    if name == "CloneBackward0" and _name(node.next_functions[0][0]) == LEAF:
+        return LEAF
+    return name
 
 
 def graph_leaves(value: Any) -> list[Tensor]:

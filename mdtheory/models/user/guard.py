@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mdtheory.core.torch_private import is_functorch_wrapped_tensor
@@ -44,7 +45,7 @@ class BufferGuard:
         for name in before.keys() | now.keys():
             old, new = before.get(name), now.get(name)
             same = old is not None and new is old[0] and new._version == old[1]
-            if not same or (name in values and not _equal(values[name], now[name])):
+            if not same or (name in values and not equal(values[name], now[name])):
                 raise ValueError(
                     f"buffer {name!r} must stay constant, but the forward pass changed it; "
                     "compute it when the model is built, or keep batch statistics in "
@@ -53,8 +54,9 @@ class BufferGuard:
         self._modes_seen.add(model.training)
 
 
-def _equal(one: Tensor, other: Tensor) -> bool:
-    """Bit for bit, but NaN equals NaN."""
+def equal(one: Tensor, other: Tensor) -> bool:
+    """Bit for bit, but NaN equals NaN, and where a sparse tensor has no entry it has a zero."""
+    one, other = (v if v.layout is torch.strided else v.to_dense() for v in (one, other))
     return bool(((one == other) | ((one != one) & (other != other))).all())
 
 

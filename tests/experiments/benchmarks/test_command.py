@@ -162,7 +162,7 @@ def test_the_readme_shows_the_fastest_of_each_implementation_of_its_record(tmp_p
 
 
 def test_a_page_without_records_says_so(tmp_path):
-    assert "No record is here yet" in pages.page(store.everything(tmp_path))
+    assert "No record is here yet" in pages.page(store.everything(tmp_path), {})
 
 
 def test_a_measurement_in_a_process_of_its_own(tmp_path):

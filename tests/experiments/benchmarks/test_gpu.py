@@ -6,19 +6,30 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 import torch
 import typer
 from typer.testing import CliRunner
 
+from experiments.benchmarks import pages
 from experiments.benchmarks.__main__ import main
 from experiments.benchmarks.case import Size, episodes
-from experiments.benchmarks.gpu import ceilings, checks, command, compiled, ways
+from experiments.benchmarks.gpu import (
+    ceilings,
+    checks,
+    command,
+    compiled,
+    pages as gpu_pages,
+    ways,
+)
 from experiments.benchmarks.gpu.ways import RECORDED
 from experiments.benchmarks.lower_bound import convolution_bytes
+from mdtheory.meta.captured import CudaRecorder
 from tests.meta.recorders import Standin, capturable_on_a_cpu
 
 CPU = torch.device("cpu")
@@ -117,7 +128,101 @@ def test_a_recorded_iteration_that_is_another_is_seen(
 
     monkeypatch.setattr(checks, "stepping", other)
     found = dict(checks.correctness(CPU, SIZE, ["maml"], Standin()))
-    assert found["maml, vmap"] < 1e-12 and found["maml, recorded"] > 1e-6
+    assert found["maml of 16 pixels, vmap"] < 1e-12
+    assert found["maml of 16 pixels, recorded"] > 1e-6
+
+
+def test_what_breaks_off_is_said_and_the_rest_goes_on(
+    card: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("an illegal\naddress")
+
+    monkeypatch.setattr(checks, "_recorded", broken)
+    found = dict(checks.correctness(CPU, SIZE, ["maml", "metasgd"], Standin()))
+    assert list(found)[2::3] == ["maml: an illegal address", "metasgd: an illegal address"]
+    assert found["maml: an illegal address"] == float("inf")
+
+    monkeypatch.setattr(command, "exact", broken)
+    setting, most = ways.Setting("maml", SIZE, "float32", CPU), command.Ceilings(1.0, {})
+    (row,) = command.measured(setting, Standin(), command.Budget(0.0, 0.0), most)
+    assert (row.way, row.problem) == ("float64", "an illegal address")
+
+
+def test_an_error_beyond_rounding_is_wrong() -> None:
+    """Float32's kernels are judged by nothing else: in float64 others convolve."""
+    plain = asdict(command.Row("plain", "maml", "float32", 1, 1.0, gradient_error=4e-3))
+    for error, right in ((1e-2, True), (2e-2, False), (9e-4, True)):
+        row = command.Row(RECORDED, "metamida", "float32", 1, 1.0, gradient_error=error)
+        assert command.fair(row, {"rows": [plain]}) is right
+        assert command.fair(replace(row, shot=5), {"rows": [plain]})  # nothing to compare with
+
+
+def test_the_lines_that_only_a_card_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With torch's own signatures, and nothing behind them."""
+    first = torch.device("cuda", 0)
+    for name in ("synchronize", "empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, create_autospec(getattr(torch.cuda, name)))
+    held = create_autospec(torch.cuda.max_memory_allocated, return_value=2**31)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", held)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    assert command.card() == first
+    ceilings.wait(first)
+    command._fresh(first)
+    assert command._held(first) == 2.0
+    assert isinstance(command.recorder_for(first), CudaRecorder)
+
+
+def record(card: str, finished: str, *, right: bool = True) -> dict[str, Any]:
+    """As a card's would be; nothing in it was measured."""
+    ours = command.Row(RECORDED, "maml", "float32", 1, 0.01, 1.0, 2.5, 0.3, 0.1, 5e-4)
+    return {
+        "code": {"version": "9.9", "commit": "c" * 40}, "finished": finished, "card": card,
+        "torch": "0.0+cu0", "triton": "0.0", "kernels": "Triton's", "size": SIZE.model_dump(),
+        "checks": {"maml of 16 pixels, vmap": 1e-12 if right else 0.5}, "right": right,
+        "ceilings": {"copy": 3e12, "convolution": {"float32": 5e13, "tf32": 1e14}},
+        "rows": [
+            asdict(row)
+            for row in (
+                ours,
+                replace(ours, way="plain", seconds=0.5, ratio=50.0, gradient_error=6e-4),
+                replace(ours, way="parallel-metalearn", seconds=0.04, gradient_error=0.2),
+                replace(ours, geometry="metamida", seconds=0.025),
+                replace(ours, geometry="certified", seconds=0.125),
+                replace(ours, shot=5, seconds=0.0625),
+                command.Row("jax", "maml", "float32", 1, problem="not installed (jax)"),
+            )
+        ],
+    }  # fmt: skip
+
+
+def test_a_record_is_on_the_page_and_in_the_readme(tmp_path: Path) -> None:
+    folder, readme = tmp_path / "records", tmp_path / "README.md"
+    readme.write_text("<!-- speed:begin -->\nold\n<!-- speed:end -->\n")
+    files = tmp_path / "page.md", tmp_path / "figures"
+    made = pages.made(folder, *files, readme)
+    for text in made.values():
+        assert gpu_pages.NO_RECORD in text.decode() and "--device cuda" in gpu_pages.NO_RECORD
+
+    (folder / "gpu").mkdir(parents=True)
+    for name, one in (
+        ("new", record("Made-up Card", "2999-01-02")),
+        ("old", record("Older Card", "2999-01-01", right=False)),
+    ):
+        (folder / "gpu" / f"{name}.json").write_text(json.dumps(one))
+    made = pages.made(folder, *files, readme)
+    page, short = made[files[0]].decode(), made[readme].decode()
+    assert gpu_pages.NO_RECORD not in page + short
+    assert "Made-up Card" in page and "Older Card" in page and "cccccccccccc" in page
+    assert "a check is WRONG" in page and "Wrong: maml of 16 pixels, vmap" in page
+    assert "| jax | maml | 1 | float32 | not installed (jax) |" in page
+    assert "| ours, recorded | certified | 1 | float32 | 125.0 ms | 8.0 it/s |" in page
+    assert "Made-up Card" in short and "Older Card" not in short
+    assert "| ours, recorded | float32 | 100.0 | 1.00 | 2.5 | right (5.0e-04) |" in short
+    assert "| ours, recorded, metamida | float32 | 40.0 |" in short
+    assert "| parallel-metalearn | float32 | 25.0 | 1.00 | 2.5 | WRONG (2.0e-01) |" in short
+    assert "certified" not in short and "16.0" not in short and "jax" not in short
 
 
 @pytest.mark.slow

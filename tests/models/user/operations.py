@@ -169,6 +169,7 @@ OPERATIONS = {
     "rfft": lambda h: torch.fft.irfft(torch.fft.rfft(h).square(), n=4),
     "complex": lambda h: torch.complex(h, h.exp()).square().abs(),
     "conjugate": conjugate,
+    "cast": lambda h: h.to(torch.complex128).square().real,
     # images
     "upsampled": lambda h: F.interpolate(images(h), scale_factor=2),
     "bilinear": lambda h: F.interpolate(images(h), scale_factor=2, mode="bilinear"),

@@ -1,0 +1,173 @@
+"""What a newcomer passes in is taken where its meaning is clear, and refused by one sentence where
+it is not.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mdtheory import Episode, EpisodeStream, GlyphSet, MetaLearner, evaluate, geometry
+from mdtheory.data import SinusoidStream
+
+X = torch.rand(10, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(5).repeat(2)
+SIZES = {"seed": 0, "n_way": 5, "n_shot": 1, "n_query": 1}
+
+
+class Named(nn.Module):
+    """A network that takes a dictionary."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = network()
+
+    def forward(self, batch):
+        return self.inner(batch["x"])
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 5))
+
+
+def learner(geometry="maml", model=None, **options):
+    return MetaLearner(
+        model or network(), geometry, **{"n_steps": 2, "task_lr": 0.1, "probe": "off"} | options
+    )
+
+
+def backward(*episodes):
+    return float(learner().backward(list(episodes)).value)
+
+
+def task(x=X, y=Y):
+    return Episode(x, y, x, y)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        task(),
+        (X, Y, X, Y),
+        [(X, Y, X, Y)],
+        iter([task()]),
+        [task(X.numpy(), Y.numpy())],
+        (X.numpy(), Y.numpy(), X.numpy(), Y.numpy()),
+        [task(y=Y.int())],
+        [task(y=Y.to(torch.uint8))],
+        [task(X.double())],
+    ],
+)
+def test_what_is_clear_is_taken(given):
+    value = learner().backward(given).value
+    assert torch.equal(value, learner().backward([task()]).value)
+
+
+def test_lists_dictionaries_and_numbers_of_other_types_are_taken():
+    expected = learner().adapt(X, Y)(X)
+    adapted = learner().adapt(X.tolist(), Y.tolist())
+    assert torch.equal(adapted(X), expected) and torch.equal(adapted(X.numpy()), expected)
+    assert torch.equal(learner(model=Named()).adapt({"x": X}, Y)({"x": X}), expected)
+    same = learner(n_steps=np.int64(2), task_lr=torch.tensor(0.1, dtype=torch.float64))
+    assert (same.n_steps, same.task_lr) == (2, 0.1)
+    assert torch.equal(same.adapt(X, Y)(X), expected)
+    torch.testing.assert_close(learner().adapt(X.double(), Y)(X.double()), expected)
+
+
+REFUSED = [
+    (lambda: backward(task(y=Y + 1)), "targets of shape (10,) int64 from 1 to 5; class labels are"),
+    (lambda: learner().adapt(X, Y - 1), "int64 from -1 to 3; class labels are int64 from 0"),
+    (lambda: backward(task(y=Y.float())), "float32; class labels are int64"),
+    (lambda: backward(task((255 * X).to(torch.uint8))), "for instance x.float() / 255"),
+    (lambda: learner().adapt(X, Y)((255 * X).to(torch.uint8)), "for instance x.float() / 255"),
+    (lambda: learner().adapt(X, list("abcdeabcde")), "arrays of numbers, got list"),
+    (lambda: learner().backward({"support_x": X}), "got dict; put tensors into an Episode"),
+    (lambda: learner().backward(None), "got NoneType; put tensors into an Episode"),
+    (lambda: learner().backward([[X]]), "a tuple of these four, got list"),
+    (lambda: learner(None), "geometry must be a Geometry or the name of one, got None"),
+    (lambda: learner(3), "geometry must be a Geometry or the name of one, got 3"),
+    (lambda: learner(geometry.MAML), "got the class MAML; call it: MAML()"),
+    (lambda: learner("MetaMiDA"), "did you mean 'metamida'?"),
+    (lambda: learner("MAML"), "did you mean 'maml'?"),
+    (lambda: learner("Meta-SGD"), "did you mean 'metasgd'?"),
+    (lambda: learner("MetaMiDA published"), "did you mean 'metamida-published'?"),
+    (lambda: learner(norm="Transductive"), "did you mean 'transductive'?"),
+    (lambda: learner(n_steps=1.5), "n_steps must be a whole number >= 0, got 1.5"),
+    (lambda: learner(n_steps=True), "n_steps must be a whole number >= 0, got True"),
+    (lambda: learner(eval_steps="3"), "eval_steps must be a whole number >= 0, got '3'"),
+    (lambda: learner().adapt(X, Y, n_steps=1.5), "n_steps must be a whole number >= 0, got 1.5"),
+    (lambda: learner(task_lr="0.1"), "task_lr must be a number > 0 and finite, got '0.1'"),
+    (lambda: learner(task_lr=-1), "task_lr must be a number > 0 and finite, got -1"),
+    (lambda: learner(task_lr=X), "task_lr must be a number > 0 and finite, got tensor"),
+    (lambda: EpisodeStream(GlyphSet(), split="val", **SIZES), "did you mean 'validation'?"),
+    (lambda: EpisodeStream(GlyphSet(), split="Test", **SIZES), "did you mean 'test'?"),
+    (lambda: EpisodeStream(GlyphSet(), split="other", **SIZES), "correct it"),
+    (lambda: evaluate(learner(), "test", n_tasks=2), "stream must be a function"),
+    (lambda: evaluate(learner(), [task()], n_tasks=1), "pass its __getitem__"),
+    (lambda: evaluate(learner(), lambda k: task(), n_tasks=1.5), "got 1.5; 600 and 1000"),
+]
+
+
+@pytest.mark.parametrize(("call", "said"), REFUSED, ids=[said[:44] for _, said in REFUSED])
+def test_what_is_not_clear_is_one_sentence(call, said):
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_forgotten_loss_and_targets_that_broadcast_are_refused():
+    line, waves = (
+        nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1)),
+        SinusoidStream(seed=0, n_shot=5),
+    )
+    with pytest.raises(ValueError, match="pass loss="):
+        learner("metasgd", line, probe="on").backward([waves(0)])
+    flat = Episode(*(part.squeeze(1) if k % 2 else part for k, part in enumerate(parts(waves(0)))))
+    squares = learner("metasgd", line, loss=nn.functional.mse_loss, probe="on")
+    with pytest.raises(ValueError, match=r"y\[:, None\]"):
+        squares.backward([flat])
+    assert squares.backward([waves(0)]).value > 0
+
+
+def parts(one):
+    return one.support_x, one.support_y, one.query_x, one.query_y
+
+
+def spoilt(value):
+    bad = X.clone()
+    bad[3, 0, 1, 1] = value
+    return bad
+
+
+@pytest.mark.parametrize("estimator", ["unrolled", "stepwise", "first_order"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_one_nan_spoils_neither_gradients_nor_weights(estimator, value):
+    one = learner("metasgd", estimator=estimator)
+    one.backward([task()])
+    before = {name: p.grad.clone() for name, p in one.named_parameters()}
+    bad = Episode(spoilt(value), Y, X, Y)
+    with pytest.raises(FloatingPointError, match="support_x of task 1 holds such a number"):
+        one.backward([task(), bad])
+    assert all(torch.equal(p.grad, before[name]) for name, p in one.named_parameters())
+    with pytest.raises(FloatingPointError, match="support_x of task 0"):
+        one.adapt(spoilt(value), Y)
+
+
+def test_sound_data_that_diverges_names_the_rates():
+    with pytest.raises(FloatingPointError, match="lower task_lr"):
+        learner(task_lr=1e30, n_steps=5).backward([task()])
+
+
+def test_a_gradient_scaler_sees_the_numbers_that_are_none():
+    scaler = torch.amp.GradScaler("cpu")
+    one = learner()
+    optimizer = torch.optim.SGD(one.parameters(), lr=0.1)
+    before = [p.detach().clone() for p in one.parameters()]
+    one.backward([Episode(spoilt(float("nan")), Y, X, Y)], scale=scaler)
+    scaler.step(optimizer)
+    assert all(torch.equal(p, old) for p, old in zip(one.parameters(), before, strict=True))
