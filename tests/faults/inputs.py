@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from mdtheory.config.writing import dump_toml
@@ -131,6 +132,26 @@ def crafted_checkpoint(rng: random.Random, folder: Path, whole: Whole) -> str | 
     return refused_or_harmless(outcome) or (None if outcome.code == 2 else "SILENT: accepted")
 
 
+def edited_checkpoint(rng: random.Random, folder: Path, whole: Whole) -> str | None:
+    """A sound file with one part of another run or another type: refused."""
+    folder.mkdir()
+    state = torch.load(whole.folder / "last.pt", weights_only=True)
+    kind = rng.randrange(4)
+    if kind == 0:
+        name = rng.choice(list(state["weights"]))
+        state["weights"][name].view(-1)[0] += rng.choice([1e-6, -1.0, 1e30])
+    elif kind == 1:
+        kept = rng.choice(list(state["optimizer"]["state"].values()))
+        kept["step"] = rng.choice([torch.tensor(-1.0), torch.tensor(0.5), 3, True])
+    elif kind == 2:
+        state["counters"][rng.choice(["iteration", "extra"])] = rng.choice([0, 1, "x", 2.5])
+    else:
+        state[rng.choice(["config", "data_digest", "torch"])] += rng.choice([" ", "\x1b[2J"])
+    torch.save(state, folder / "last.pt")
+    outcome = command("checkpoint", rng.choice(["digest", "show"]), folder / "last.pt")
+    return refused_or_harmless(outcome) or (None if outcome.code == 2 else "SILENT: accepted")
+
+
 def broken_folder(rng: random.Random, folder: Path, whole: Whole) -> str | None:
     """A run's folder with one damaged file: refused, or resumed to the same digest."""
     shutil.copytree(whole.folder, folder)
@@ -247,7 +268,7 @@ def images(rng: random.Random, folder: Path, whole: Whole) -> str | None:
     """A folder of images with something odd in it."""
     photographs(folder, rng)
     place = folder / "train" / "train-a"
-    kind = rng.randrange(6)
+    kind = rng.randrange(7)
     if kind == 0:
         (place / "0.png").write_bytes(damaged(rng, (place / "0.png").read_bytes()))
     elif kind == 1:
@@ -258,10 +279,24 @@ def images(rng: random.Random, folder: Path, whole: Whole) -> str | None:
         (place / "0.png").write_bytes(rng.randbytes(100))
     elif kind == 4:
         place.rename(place.with_name("a\nb\x1b[2J"))
-    else:
+    elif kind == 5:
         (place / "gone.png").symlink_to(folder / "nowhere")
+    else:
+        return special_file(rng, folder)
     outcome = command("data", "check", folder)
     return refused_or_harmless(outcome)
+
+
+def special_file(rng: random.Random, folder: Path) -> str | None:
+    """A pipe or a link to nothing in the place of a table, a text or a class: named."""
+    name = rng.choice(["train.csv", "labels.csv", "notes.txt", "train/train-z", "val/pipe"])
+    if rng.random() < 0.5:
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).symlink_to(rng.choice(["/nowhere", "/dev/zero"]))
+    outcome = command("data", "check", folder)
+    told = name in outcome.out + outcome.err and "texts and tables" not in outcome.out
+    return refused_or_harmless(outcome) or (None if told else f"SILENT: {name} is not named")
 
 
 def one_cache(rng: random.Random, folder: Path, whole: Whole) -> str | None:
@@ -290,6 +325,7 @@ INPUTS = {
     "configurations": configuration,
     "damaged checkpoints": broken_checkpoint,
     "crafted checkpoints": crafted_checkpoint,
+    "edited checkpoints": edited_checkpoint,
     "damaged run folders": broken_folder,
     "arguments": arguments,
     "plug-ins": plugin,

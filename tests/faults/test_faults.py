@@ -16,7 +16,7 @@ from tests.faults.inputs import INPUTS
 from tests.faults.process import command, forked
 from tests.faults.runs import RUNS, Whole
 
-QUICK = ("damaged checkpoints", "crafted checkpoints")
+QUICK = ("damaged checkpoints", "crafted checkpoints", "edited checkpoints")
 """Without a run: half a second each."""
 
 
