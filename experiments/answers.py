@@ -307,7 +307,7 @@ QUESTIONS: dict[str, Question] = dict(
 )
 TIERS_OF = {
     WIN: ("paper", "own", "glyphs"),
-    START: ("own", "cpu", "omniglot", "glyphs"),
+    START: ("own", "cpu", "controls", "omniglot", "glyphs"),
     CONTROL: ("controls",),
     HAND: ("omniglot",),
     ARTICLE: ("omniglot-b",),

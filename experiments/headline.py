@@ -102,8 +102,8 @@ def of_tier(name: str, results: Results) -> list[Table]:
 
 
 def tally(chosen: Iterable[Subject]) -> str:
-    """In how many of the cases each half gains anything by itself."""
-    chosen = list(chosen)
+    """In how many of the cases each half gains anything by itself; controls are no cases."""
+    chosen = [one for one in chosen if one.tier != "controls"]
     by_tier = [
         contrasts([one for one in chosen if one.tier == tier])
         for tier in sorted({one.tier for one in chosen})

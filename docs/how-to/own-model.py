@@ -84,18 +84,12 @@ assert errors[1] < errors[0]
 #   running averages, which `backward` moves in training mode;
 # - `dropout="off"` switches all dropout off, where the default refuses a model that draws it;
 # - `probe="off"` leaves out the passes on copies by which a model is judged at the first call and
-#   whenever it has changed. They cost 2.4 to 2.7 forward-backward passes over a support set of five
-#   images, 0.4 to 0.5 over one of 25 (Conv4, ResNet-12, a vision transformer). Where the network
-#   holds an operation whose second derivatives need a look of their own, it is 12 to 22 and 2.4 to
-#   4.1.
+#   whenever it has changed. {doc}`What they cost <own-loop>`: 1.6 forward-backward passes over a
+#   support set of five images, 3.0 where the network holds an uncommon operation.
 #
 # A task may also be a tuple of four tensors or arrays; the inputs may be a dictionary or tuple, for
-# a network with several of them. `backward` hands the gradient to autograd, so that hooks on the
-# parameters run and calls accumulate; a `GradScaler` goes in as `scale=scaler`. Threads may share a
-# learner and wait for each other. For several processes see {doc}`several-processes`:
-# `DistributedDataParallel` does not average meta-gradients and is refused.
-# `learner.parameter_groups(geometry_lr=1e-4)` gives an optimizer a rate of its own for each kind of
-# meta-parameter.
+# a network with several of them. Hooks, scalers, accumulation, parameter groups, threads, autocast
+# and what the accuracy counts: {doc}`own-loop`.
 
 # %%
 head_only = MetaLearner(Net(), "maml", adapt="head.*", **how)

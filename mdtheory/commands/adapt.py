@@ -160,6 +160,7 @@ def run(
 
     from mdtheory.core.atomic import write_atomically
     from mdtheory.data.pictures import read_examples, read_queries
+    from mdtheory.kernels.precision import precision
     from mdtheory.meta.calibrate import check_coverage
     from mdtheory.run.answer import answer
     from mdtheory.run.build import image_shape_of, load_learner
@@ -191,7 +192,8 @@ def run(
         for p in (examples, unknown)
     )
     y = torch.tensor([classes.index(name) for name in examples.folders], device=like.device)
-    found = answer(learner, x, y, new, n_steps=steps, coverage=coverage, alone=one_by_one)
+    with precision(config.precision):
+        found = answer(learner, x, y, new, n_steps=steps, coverage=coverage, alone=one_by_one)
     report: dict[str, Any] = {
         "classes": shown,
         "norm": config.norm,

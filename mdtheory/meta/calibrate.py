@@ -86,9 +86,8 @@ def needed(coverage: float) -> int:
 def check_coverage(coverage: float) -> None:
     """``ValueError`` for what is no probability between 0 and 1."""
     if not 0 < coverage < 1:
-        raise ValueError(
-            f"coverage must lie between 0 and 1, got {coverage}; 0.9 promises nine in ten"
-        )
+        meant = f"{coverage / 100:g} is {coverage:g} %" if 1 < coverage < 100 else "0.9 is 90 %"
+        raise ValueError(f"coverage must lie between 0 and 1, got {coverage}; {meant}")
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,22 @@ def test_evaluate_compares_on_the_same_tasks_and_keeps_every_score(runs, tmp_pat
     assert "scores" not in report["results"][0]
 
 
+def test_the_products_are_of_the_runs_precision(runs, monkeypatch):
+    """Not of torch's own, which is TF32."""
+    from mdtheory.kernels.precision import tf32
+    from mdtheory.meta import evaluate as module
+
+    seen, measure = [], module.evaluate
+
+    def watched(*given, **options):
+        seen.append(tf32())
+        return measure(*given, **options)
+
+    monkeypatch.setattr(module, "evaluate", watched)
+    assert call("evaluate", runs / "maml", "--tasks", 2).exit_code == 0
+    assert seen == [False] and tf32()
+
+
 def test_the_table_names_protocol_and_norm_policy(runs):
     result = call("evaluate", runs / "maml", runs / "metasgd", "--tasks", 3)
     assert result.exit_code == 0

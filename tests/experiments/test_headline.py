@@ -10,7 +10,14 @@ import re
 import numpy as np
 import pytest
 
-from experiments import glance, headline, recorded_starts, slopes, step_curves
+from experiments import (
+    glance,
+    headline,
+    recorded_starts,
+    slopes,
+    start_or_geometry,
+    step_curves,
+)
 from experiments.cells import cells
 from experiments.records import FOLDER
 from experiments.result_tables import read
@@ -125,3 +132,13 @@ def test_the_start_of_the_poster_s_method_is_compared_before_any_step(results):
     first = [np.median([task[0] for task in one["own"]["support_loss"]]) for one in (mine, maml)]
     wanted = f"{first[0]:.3f} against {first[1]:.3f} (1-shot)"
     assert wanted in headline.start_sentence(results) and first[0] > first[1]
+
+
+def test_a_control_is_no_case():
+    """A redundant shift can only gain by its start, and is told apart from the methods."""
+    shift = [one for one in start_or_geometry.known() if one.row == "maml-shift"]
+    assert shift
+    methods = [one for one in start_or_geometry.known() if one.tier != "controls"]
+    assert f"of {len(methods)} cases" in headline.tally([*methods, *shift])
+    (gap,) = [one.gap("geometry at the common start", "tuned").mean() for one in shift]
+    assert abs(gap) < 1e-3

@@ -101,7 +101,11 @@ class Standin:
 
 
 def capturable_on_a_cpu(monkeypatch: Any) -> None:
-    """Let torch's optimizers keep their counts as tensors here, as they do on a GPU."""
+    """Let torch's optimizers keep their counts as tensors here, as they do on a GPU, and not remark
+    on it where there is one.
+    """
+    for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):
+        monkeypatch.setattr(torch.optim.Optimizer, name, lambda _: None, raising=False)
     for name in ("adam", "rmsprop"):
         module = importlib.import_module(f"torch.optim.{name}")
         monkeypatch.setattr(

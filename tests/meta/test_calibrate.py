@@ -112,7 +112,7 @@ def test_the_coverage_is_exact_over_exchangeable_examples(n, coverage):
     assert covered((k - 1) / (n + 1)) == k - 1  # the mutant: the rank below covers too few
 
 
-@pytest.mark.parametrize("coverage", [0.0, 1.0, -1, math.nan])
+@pytest.mark.parametrize("coverage", [0.0, 1.0, -1, 95, math.nan])
 def test_a_coverage_that_is_none_is_refused(coverage):
     with pytest.raises(ValueError, match="coverage must lie between 0 and 1"):
         needed(coverage)
@@ -124,3 +124,38 @@ def test_folds_hold_every_example_once_and_every_class_in_turn():
     assert sorted(torch.cat(parts).tolist()) == list(range(10))
     for part in parts:
         assert set(labels[part].tolist()) == {0, 1, 2}
+
+
+@pytest.mark.filterwarnings("ignore")  # mapie's own
+@pytest.mark.parametrize("coverage", [0.8, 0.9])
+def test_sets_are_those_of_mapie(coverage):
+    """Somebody else's split conformal sets (score 1 - p); a wrong k, planted, differs."""
+    mapie = pytest.importorskip("mapie.classification", reason="mapie is not installed")
+    from sklearn.base import BaseEstimator, ClassifierMixin
+
+    class Given(ClassifierMixin, BaseEstimator):
+        classes_, is_fitted_ = np.arange(4), True
+
+        def fit(self, x, y):
+            return self
+
+        def predict_proba(self, x):
+            return np.asarray(x)
+
+        def predict(self, x):
+            return np.asarray(x).argmax(1)
+
+    generator = torch.Generator().manual_seed(3)
+    held, asked = (
+        (2 * torch.randn(n, 4, generator=generator, dtype=torch.float64)).softmax(1)
+        for n in (41, 200)
+    )
+    labels = torch.randint(4, (41,), generator=generator)
+    theirs = mapie.SplitConformalClassifier(
+        estimator=Given(), confidence_level=coverage, conformity_score="lac", prefit=True
+    ).conformalize(held.numpy(), labels.numpy())
+    sets = torch.from_numpy(theirs.predict_set(asked.numpy())[1][:, :, 0])
+    best = asked == asked.max(1, keepdim=True).values  # ours hold the likeliest class besides
+    assert torch.equal(split_conformal(held, labels, coverage=coverage).sets(asked), sets | best)
+    wrong = split_conformal(held, labels, coverage=coverage - 0.05).sets(asked)
+    assert not torch.equal(wrong, sets | best)

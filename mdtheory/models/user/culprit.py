@@ -74,7 +74,7 @@ class _Alone(nn.Module):
 
     def forward(self) -> Tensor:
         """All floating outputs, as one vector. shape: (n,)"""
-        given = iter(self.inputs)
+        given = (value.clone() for value in self.inputs)  # a layer may write to what it is given
         args = [
             next(given) if isinstance(a, Tensor) and a.is_floating_point() else a for a in self.args
         ]

@@ -71,7 +71,13 @@ def probe(
     second derivatives are finite at the very weights shows in the first result
     (:func:`refuse_second`).
 
-    Cost, on :data:`N_ITEMS` items: COST
+    Cost, in floating point operations of forward-backward passes over five items (Conv4,
+    ResNet-12, a vision transformer at 84 x 84): 1.6 where all operations are common
+    (:mod:`~mdtheory.models.user.glance`); 3.0 with another one, whose second derivatives are
+    compared in float64; 4.8 where the declared derivative is not the one of the values; 8.3 where
+    the model does not run in float64; 0.2 more to replace fused attention. By the clock on one CPU
+    thread 2.6 to 3.1, 8 to 15 and 12 to 22. A model that takes no :data:`N_ITEMS` items costs as
+    many passes over all of them: 2.7, or 5.0. A refusal searches for its cause besides.
     """
     x = map_inputs(lambda v: v.detach().clone() if isinstance(v, Tensor) else v, x)
     if n_items(x) <= N_ITEMS:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from mdtheory.core.functional import functional_call
@@ -18,7 +19,9 @@ from mdtheory.core.inputs import arguments, call
 from mdtheory.core.types import Episode
 from mdtheory.geometry.prior import Prior
 from mdtheory.meta import MetaLearner
+from tests.models.user import zoo_libraries
 from tests.models.user.zoo import ZOO
+from tests.models.user.zoo_base import Inputs
 
 WAYS = ("unrolled", "stepwise", "first_order", "implicit", "adapt")
 PAGE = Path(__file__).parents[3] / "docs" / "which-modules.md"
@@ -32,22 +35,25 @@ PLAIN_AUTOGRAD = {
     "no_grad half",
     "Embedding with padding",
     "BERT-like block",
+    "gradient reversal",
+    "constant by .data",
 }
 """Their declared derivative is not the one of their values, so differences cannot be the truth."""
 CLOSE = 1e-5
 Loss = Callable[[Tensor, Tensor], Tensor]
+Row = dict[str, tuple[str, str]]
 
 
-def built(name: str) -> nn.Module:
+def built(make: Callable[[], nn.Module]) -> nn.Module:
     """The module, always with the same weights."""
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        return ZOO[name][0]().double()
+        return make().double()
 
 
-def episode_of(name: str) -> Episode:
+def episode_of(inputs: Inputs) -> Episode:
     draw = torch.Generator().manual_seed(6)
-    x, q = (ZOO[name][1](5, draw) for _ in range(2))
+    x, q = (inputs(5, draw) for _ in range(2))
     y, z = (torch.randint(0, 3, (5,), generator=draw) for _ in range(2))
     return Episode(x, y, q, z)
 
@@ -104,7 +110,8 @@ def truth(
         v = directions(make())
         return float(sum((g * v[n]).sum() for n, g in zip(own, slopes, strict=True)))
     if plain:
-        return _by_create_graph(make(), task, loss, prior=way == "implicit")
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivatives
+            return _by_create_graph(make(), task, loss, prior=way == "implicit")
     up, down = (
         float(query(descended(make(), task, loss, s, prior=way == "implicit"), task, loss).detach())
         for s in (h, -h)
@@ -115,7 +122,7 @@ def truth(
 def _by_create_graph(model: nn.Module, task: Episode, loss: Loss, *, prior: bool = False) -> float:
     start = {n: p for n, p in model.named_parameters() if p.requires_grad}
     weights: dict[str, Tensor] = dict(start)
-    for _ in range(20 if prior else N_STEPS):
+    for _ in range(60 if prior else N_STEPS):
         value = loss(
             functional_call(model, weights, *arguments(model, task.support_x)), task.support_y
         )
@@ -131,6 +138,20 @@ def _by_create_graph(model: nn.Module, task: Episode, loss: Loss, *, prior: bool
     slopes = torch.autograd.grad(value, list(start.values()), materialize_grads=True)
     v = directions(model)
     return float(sum((g * v[n]).sum() for n, g in zip(start, slopes, strict=True)))
+
+
+ABOUT = {
+    "torchvision": (
+        "Small members of its families, 32 x 32, three classes, five images, against plain "
+        "autograd through the loop. Two refusals come of one layer each: Hardsigmoid, and "
+        "stochastic depth in training."
+    ),
+    "peft": (
+        "Adapters at two of three linear layers; they and the head are adapted. DoRA and "
+        "FourierFT against plain autograd. LoHa and LoKr draw a number in training mode even where "
+        "nothing depends on it: call `eval()` on the model first."
+    ),
+}
 
 
 class Unsolved(Exception):
@@ -152,7 +173,7 @@ def ours(make: Callable[[], nn.Module], task: Episode, loss: Loss, way: str) -> 
         return float(loss(adapted(task.query_x), task.query_y).detach()), False
     result = learner.meta_gradient([task])
     grads = result.grads
-    if way == "implicit" and float(result.stats["solve_residual"]) > 1e-4:
+    if way == "implicit" and float(result.stats["solve_residual"]) > 1e-6:
         raise Unsolved
     total = sum(
         float((grads[f"anchor.{n}"] * v).sum())
@@ -184,14 +205,23 @@ def verdict(
     return ("switched" if switched else "right"), ""
 
 
-def row(name: str) -> dict[str, tuple[str, str]]:
+def row(name: str) -> Row:
     """The verdict on one module, by estimator."""
+    return judged(*ZOO[name], plain=name in PLAIN_AUTOGRAD)
+
+
+def judged(make: Callable[[], nn.Module], inputs: Inputs, *, plain: bool) -> Row:
+    """The verdicts on a module, by estimator."""
+    task = episode_of(inputs)
     return {
-        way: verdict(
-            lambda: built(name), episode_of(name), cross_entropy, way, plain=name in PLAIN_AUTOGRAD
-        )
-        for way in WAYS
+        way: verdict(lambda: built(make), task, cross_entropy, way, plain=plain) for way in WAYS
     }
+
+
+def library_row(library: str, name: str) -> Row:
+    """The verdict on a model of another library."""
+    plain = library == "torchvision" or name in zoo_libraries.BY_CREATE_GRAPH
+    return judged(*zoo_libraries.ROWS[library][name], plain=plain)
 
 
 def page(rows: dict[str, dict[str, tuple[str, str]]]) -> str:
@@ -209,7 +239,15 @@ def page(rows: dict[str, dict[str, tuple[str, str]]]) -> str:
         "and remedy; the first one that the row",
         "meets is quoted.",
         "",
-        f"| layer or pattern | {' | '.join(WAYS)} | the sentence |",
+        *table("layer or pattern", rows),
+    ]
+    return "\n".join(text) + "\n"
+
+
+def table(what: str, rows: dict[str, Row]) -> list[str]:
+    """Its lines."""
+    text = [
+        f"| {what} | {' | '.join(WAYS)} | the sentence |",
         f"|---|{'---|' * (len(WAYS) + 1)}",
     ]
     for name, verdicts in rows.items():
@@ -217,7 +255,18 @@ def page(rows: dict[str, dict[str, tuple[str, str]]]) -> str:
         cells = [verdicts[way][0] for way in WAYS]
         quoted = said.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
         text.append(f"| {name} | {' | '.join(cells)} | {quoted} |")
-    return "\n".join(text) + "\n"
+    return text
+
+
+def section(library: str, before: str) -> str:
+    """The rows of another library, with its version; as they were where it is not installed."""
+    if not zoo_libraries.installed(library):
+        _, heading, rest = before.partition(f"\n## {library} ")
+        return heading + rest.partition("\n## ")[0].rstrip() + "\n" if heading else ""
+    rows = {name: library_row(library, name) for name in zoo_libraries.ROWS[library]}
+    found = zoo_libraries.version(library), torch.__version__.partition("+")[0]
+    head = ["", f"## {library} {found[0]}, with torch {found[1]}", "", ABOUT[library], ""]
+    return "\n".join([*head, *table("model", rows)]) + "\n"
 
 
 def main(arguments: list[str]) -> None:
@@ -231,7 +280,9 @@ def main(arguments: list[str]) -> None:
         said = next((s for _, s in rows[name].values() if s), "")
         print(f"{name:45s} {' '.join(f'{k:8s}' for k in kinds)} {said[:230]}", flush=True)
     if arguments[:1] == ["--write"]:
-        PAGE.write_text(page(rows), encoding="utf-8")
+        before = PAGE.read_text(encoding="utf-8")
+        others = [section(library, before) for library in zoo_libraries.LIBRARIES]
+        PAGE.write_text(page(rows) + "".join(others), encoding="utf-8")
 
 
 if __name__ == "__main__":

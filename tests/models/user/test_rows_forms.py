@@ -34,6 +34,8 @@ class TestForms:
             tuple(part.numpy() for part in four),
             Episode(*(part.numpy() for part in four)),
             Episode(*(part.tolist() for part in four)),
+            Episode(*(part.numpy()[::-1].copy()[::-1] for part in four)),
+            Episode(*(part.numpy().astype(part.numpy().dtype.newbyteorder()) for part in four)),
         ):
             assert torch.equal(flat(learner.meta_gradient(given).grads), expected)
         adapted = learner.adapt(four[0].numpy(), four[1].numpy())
@@ -96,6 +98,30 @@ class TestForms:
             evaluate(learner, lambda i: inside, n_tasks=1)
         with torch.no_grad():
             assert torch.equal(flat(learner_of(network()).meta_gradient(one).grads), expected)
+
+    def test_a_nested_tensor_is_one_sentence(self):
+        one = task()
+        given = torch.nested.nested_tensor(list(one.support_x), layout=torch.jagged)
+        given = given, one.support_y, one.query_x, one.query_y
+        with pytest.raises(ValueError, match="got a nested tensor; call to_dense"):
+            learner_of(network()).meta_gradient(given)
+
+    @pytest.mark.parametrize(("option", "value"), [("adapt", []), ("task_lr", "0.1")])
+    def test_options_that_are_none(self, option, value):
+        with pytest.raises(ValueError, match=f"{option} must"):
+            learner_of(network(), **{option: value})
+
+    @pytest.mark.parametrize("estimator", ["unrolled", "stepwise", "first_order"])
+    def test_a_loss_that_no_weight_reaches_has_gradient_zero(self, estimator):
+        learner = learner_of(
+            network(), estimator=estimator, loss=lambda o, t: 1 + 0 * o.detach().sum()
+        )
+        assert not flat(learner.meta_gradient(task()).grads).any()
+
+    def test_a_loss_that_writes_to_its_targets(self):
+        loss = lambda o, t: cross_entropy(o, t.clamp_(0, 1))  # noqa: E731
+        with pytest.raises(ValueError, match="or writes to its targets"):
+            learner_of(network(), loss=loss).meta_gradient(task())
 
 
 class TestSilence:

@@ -93,6 +93,32 @@ class TestTools:
         assert not wrong
         assert torch.equal(flat(learner.meta_gradient(tasks[0]).grads), expected[0])
 
+    def test_evaluation_and_state_wait_for_a_task_at_work(self):
+        """While a task is solved its own weights are in the network, for others to read."""
+        learner = learner_of(network())
+        (expected,) = evaluate(learner, task, n_tasks=1)
+        held = {name: value.clone() for name, value in learner.state_dict().items()}
+        meanwhile = []
+        whole = type(learner.estimator).task_gradient
+
+        def look():
+            meanwhile.append(evaluate(learner, task, n_tasks=1)[0].loss)
+            meanwhile.append(learner.state_dict()["network.head.weight"].clone())
+
+        def gradient(*given):
+            threads.append(threading.Thread(target=look))
+            threads[-1].start()
+            return whole(*given)
+
+        threads: list[threading.Thread] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(learner.estimator), "task_gradient", gradient)
+            for _ in range(5):
+                learner.meta_gradient(task())
+                threads[-1].join()
+        assert all(torch.equal(loss, expected.loss) for loss in meanwhile[::2])
+        assert all(torch.equal(w, held["network.head.weight"]) for w in meanwhile[1::2])
+
     @pytest.mark.parametrize("slug", geometries.names())
     def test_copies_and_pickles_of_a_learner_that_has_worked(self, slug):
         learner, one = learner_of(network(), slug), task()

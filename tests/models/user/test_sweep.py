@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from mdtheory.core.types import Episode
-from tests.models.user import sweep
+from tests.models.user import sweep, zoo_libraries
 from tests.models.user.zoo import NEVER, TO_FIRST_ORDER, ZOO, W
+from tests.models.user.zoo_libraries import LIBRARIES
 
 
 def test_the_zoo_is_large_and_mostly_accepted():
@@ -22,14 +23,40 @@ def test_the_zoo_is_large_and_mostly_accepted():
     assert len(NEVER | TO_FIRST_ORDER) < len(ZOO) / 4
 
 
+PAGE = set(sweep.PAGE.read_text(encoding="utf-8").splitlines())
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_a_module_is_right_or_refused(name):
-    for way, (found, said) in sweep.row(name).items():
+    """And the page says so, word for word."""
+    row = sweep.row(name)
+    assert sweep.table("", {name: row})[-1] in PAGE
+    for way, (found, said) in row.items():
         second = way in ("unrolled", "stepwise", "implicit")
         refused = name in NEVER or (second and name in TO_FIRST_ORDER)
+        refused &= (name, way) != ("det at the identity", "implicit")  # its minimiser is another
         kinked = name == "AdaptiveMaxPool2d" and way == "implicit"
         accepted = {"unsolved"} if kinked else {"right", "switched"}
         assert found in ({"refused"} if refused else accepted), (way, said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("library", "name"), [(one, name) for one in LIBRARIES for name in zoo_libraries.ROWS[one]]
+)
+def test_a_library_s_model_is_right_or_refused(library, name):
+    pytest.importorskip(library, reason=f"{library} is not installed; its rows are recorded")
+    for way, (found, said) in sweep.library_row(library, name).items():
+        assert found in ("right", "switched", "refused", "unsolved"), (way, said)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_rows_of_a_library_that_is_not_installed_stay_as_they_are(library, monkeypatch):
+    monkeypatch.setattr(zoo_libraries, "installed", lambda library: False)
+    text = sweep.PAGE.read_text(encoding="utf-8")
+    kept = sweep.section(library, text)
+    assert kept.startswith(f"\n## {library} ") and kept in text
+    assert all(f"\n| {name} | " in kept for name in zoo_libraries.ROWS[library])
 
 
 def test_a_wrong_gradient_is_noticed(monkeypatch):

@@ -41,6 +41,10 @@ NEVER = {
     "call counter that is read",
     "moving average that is read",
     "own generator",
+    "other at one level of torch.func",
+    "detached at one level",
+    "other for weights that are leaves",
+    "gradient inside by autograd",
 }
 """What has no meta-gradient, or none that torch.func can take: refused."""
 TO_FIRST_ORDER = {
@@ -52,5 +56,9 @@ TO_FIRST_ORDER = {
     "cdist",
     "autograd.Function, once differentiable",
     "det at the identity",
+    "other at two levels of torch.func",
+    "Function that saves an intermediate",
+    "the same behind a zero gate",
+    "constant by .data",
 }
 """What has no right second derivatives in torch: accepted by "first_order" and adapt() alone."""

@@ -327,3 +327,75 @@ add("moving average that is not read", functools.partial(_Average, False), featu
 add("a list of detached means", _Log, features)
 add("own generator", _OwnGenerator, features)
 add("own generator, seeded anew", _Seeded, features)
+
+
+# how deep torch.func is nested, other levels and gradients inside of forward
+def _level():
+    return torch._C._functorch.maybe_current_level() or 0
+
+
+class _SavedTooLate(torch.autograd.Function):
+    """Its backward reads a number that forward computed, which has no derivative there."""
+
+    @staticmethod
+    def forward(x):
+        y = x.exp()
+        return y, y.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+
+    @staticmethod
+    def backward(ctx, g, _):
+        return g * ctx.saved_tensors[0]
+
+
+class _Reversal(Sign):
+    @staticmethod
+    def forward(x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, g):
+        return -0.5 * g
+
+
+def _energy(m, h):
+    z = h.detach().requires_grad_()
+    energy = torch.tanh(z @ m.linear.weight).square().sum()
+    return h - torch.autograd.grad(energy, z, create_graph=True)[0]
+
+
+def _experts(m, h):
+    best, which = h.softmax(1).max(1, keepdim=True)
+    y = torch.zeros_like(h)
+    for i in range(W):
+        mine = which[:, 0] == i
+        y[mine] = best[mine] * torch.tanh(h[mine] * (i + 1))
+    return y
+
+
+for name, act in {
+    "other at two levels of torch.func": lambda m, h: h * (1.1 if _level() >= 2 else 1.0),
+    "other at one level of torch.func": lambda m, h: h * (1.1 if _level() == 1 else 1.0),
+    "detached at one level": lambda m, h: torch.tanh(h) + (h.detach() if _level() == 1 else h),
+    "other for weights that are leaves": lambda m, h: h * (1.1 if m.linear.weight.is_leaf else 1.0),
+    "the same at every level": lambda m, h: h * h.tanh() if _level() == 1 else h.tanh() * h,
+    "Function that saves an intermediate": lambda m, h: _SavedTooLate.apply(torch.tanh(h))[0],
+    "the same behind a zero gate": lambda m, h: h + m.gate * _SavedTooLate.apply(h)[0],
+    "gradient reversal": lambda m, h: torch.tanh(h) + _Reversal.apply(h),
+    "gradient inside by autograd": _energy,
+    "gradient inside by torch.func": lambda m, h: h - torch.func.grad(
+        lambda z: torch.tanh(z @ m.linear.weight).square().sum())(h),
+    "constant by .data": lambda m, h: h @ m.linear.weight.data,
+    "sparse buffer": lambda m, h: torch.sparse.mm(m.graph, h.T).T,
+    "experts by a mask": _experts,
+}.items():  # fmt: skip
+    doing(
+        name,
+        act,
+        gate=lambda: nn.Parameter(torch.zeros(())),
+        graph=lambda: nn.Buffer(torch.eye(W).roll(1, 0).to_sparse()),
+    )
