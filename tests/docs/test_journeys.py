@@ -41,6 +41,7 @@ ELSEWHERE = {
     "python -m experiments.benchmarks --shot 1 --n-steps 5 --part processes": (
         "tests/experiments/benchmarks"
     ),
+    "python -m experiments.benchmarks --device cuda --minutes 4": "tests/experiments/benchmarks",
     "python -m proofs_check --plugin docs/how-to/w1_means.py": "tests/docs/test_guides.py",
     "mdtheory demo --out out/demo": "tests/end2end/test_demo.py",
     "mdtheory doctor": "tests/commands/test_others.py",

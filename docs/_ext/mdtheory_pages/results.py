@@ -15,7 +15,7 @@ No record is here yet. A record is a finished run with its configuration, its se
 score. The tables on this page are made from records by `python -m experiments.tables --write`,
 never by hand.
 """
-LINKED = re.compile(r"(\]\([^)\s]+\))")
+LINKED = re.compile(r"(\]\([^)\s]+\)|^\||\s\|\s|\|$)")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -43,11 +43,11 @@ def write(pages: Pages, experiments: Path) -> None:
 
 
 def typeset_lines(text: str) -> str:
-    """A page with the formulas of its prose typeset; tables, code and links stay as they are."""
+    """A page with the formulas of its prose and cells typeset; code and links stay as they are."""
     fenced, lines = False, []
     for line in text.split("\n"):
         fenced ^= line.startswith("```")
-        plain = not fenced and not line.startswith(("|", "    ", "```", "![", "<"))
+        plain = not fenced and not line.startswith(("|--", "    ", "```", "![", "<"))
         pieces = LINKED.split(line) if plain else [line]
         lines.append("".join(p if i % 2 or not plain else typeset(p) for i, p in enumerate(pieces)))
     return "\n".join(lines)

@@ -68,6 +68,7 @@ OPERATIONS = [
     "dom",
     "prox",
     "meta",
+    "norm",
     "rate",
 ]
 OPERATORS = {
@@ -188,7 +189,7 @@ def _formula(run: list[str]) -> list[str]:
 
 def _article(run: list[str], ends: list[int]) -> bool:
     """Whether an "a" at the end of a run is the word and no symbol."""
-    return bool(ends) and run[ends[0]] in ("a", "A") and run[ends[-1]] not in OPERATORS
+    return bool(ends) and run[ends[0]] == "a" and run[ends[-1]] not in OPERATORS
 
 
 def _compound(word: str) -> str:
