@@ -54,10 +54,10 @@ def test_a_pattern_that_matches_nothing_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_steps": -1}, "n_steps and eval_steps must be >= 0"),
-        ({"eval_steps": -2}, "n_steps and eval_steps must be >= 0"),
-        ({"task_lr": 0.0}, "task_lr must be positive and finite"),
-        ({"task_lr": float("nan")}, "task_lr must be positive and finite"),
+        ({"n_steps": -1}, "n_steps must be a whole number >= 0"),
+        ({"eval_steps": -2}, "eval_steps must be a whole number >= 0"),
+        ({"task_lr": 0.0}, "task_lr must be a number > 0 and finite"),
+        ({"task_lr": float("nan")}, "task_lr must be a number > 0 and finite"),
         ({"geometry": "mamel"}, "did you mean 'maml'"),
         ({"estimator": "unroled"}, "did you mean 'unrolled'"),
         ({"norm": "transductiv"}, "did you mean 'transductive'"),

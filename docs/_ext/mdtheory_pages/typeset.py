@@ -68,7 +68,6 @@ OPERATIONS = [
     "dom",
     "prox",
     "meta",
-    "norm",
     "rate",
 ]
 OPERATORS = {
