@@ -254,4 +254,19 @@ def _show(report: dict[str, Any]) -> None:
         "± 95% interval over tasks; N per class: queries scored together; difference: paired, "
         "to the first row"
     )
-    write_table(title, columns, rows, caption=caption)
+    write_table(title, columns, rows, caption=". ".join([caption, *_like_guessing(report)]))
+
+
+def _like_guessing(report: dict[str, Any]) -> list[str]:
+    """A sentence on the methods whose interval, by some protocol, does not lie above chance."""
+    chance = 1 / report["n_way"]
+    names = [
+        result["geometry"]
+        for result in report["results"]
+        if any(
+            one["accuracy"]["mean"] - one["accuracy"]["half_width"] <= chance
+            for one in result["protocols"]
+        )
+    ]
+    told = f"Not shown to be better than guessing ({100 * chance:.1f}%): {', '.join(names)}"
+    return [told] if names else []

@@ -297,6 +297,19 @@ def test_data_sheet_draws_a_task_once(tmp_path):
     assert "new file" in refused(call("data", "sheet", tmp_path / "s.png"))
 
 
+@pytest.mark.parametrize(("mean", "said"), [(0.26, True), (0.31, False), (0.15, True)])
+def test_evaluate_says_what_is_not_better_than_guessing(capsys, mean, said):
+    from mdtheory.commands import evaluate as command
+
+    found = {"mean": mean, "half_width": 0.1, "n": 9}
+    row = {"geometry": "maml", "norm": "support", "steps": 5}
+    row["protocols"] = [{"n_query": 15, "accuracy": found}]
+    task = {"n_way": 5, "n_shot": 1, "split": "test", "tasks": 9}
+    command._show({**task, "results": [row]})
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ("Not shown to be better than guessing (20.0%): maml" in shown) == said
+
+
 def test_doctor_is_content_and_checks_the_mathematics(monkeypatch):
     monkeypatch.delenv("MDTHEORY_MINI_IMAGENET", raising=False)
     findings = json.loads(call("doctor", "--json").stdout)
