@@ -74,11 +74,13 @@ def sentences(every: Sequence[Setting]) -> list[str]:
         found.append(text + (f"; worse: {named(worse)}." if worse else "."))
     first = leading(every)
     if first:
-        many = len(every)
-        told = [f"{row} ({count} of {many})" for row, count in first.items()]
+        told = [
+            f"{row} ({count} of {sum(row.strip('`') in one.gaps for one in every)})"
+            for row, count in first.items()
+        ]
         found.append(
-            "- So the first to try beside MAML, better in so many of these settings and worse in "
-            f"none: {', '.join(told)}."
+            "- So the first to try beside MAML, better in so many of the settings with a record of "
+            f"it and surely worse in none: {', '.join(told)}."
         )
     return found
 

@@ -73,6 +73,8 @@ def test_what_is_worse_anywhere_is_not_advised(setting):
     worse = replace(better, estimate=Estimate(-0.02, 0.001, 400))
     elsewhere = replace(setting, gaps={"warpgrad": worse, "metasgd": better, "ecml": better})
     assert which.leading([setting, elsewhere]) == {"`metasgd`": 2, "`ecml`": 1}
+    del elsewhere.gaps["metasgd"]  # of the settings that have a row's record
+    assert "`ecml` (1 of 2), `metasgd` (1 of 1)." in which.sentences([setting, elsewhere])[-1]
 
 
 def test_without_records_nothing_is_advised(tmp_path):
