@@ -11,6 +11,9 @@ import pytest
 from mdtheory.core.written import entries
 from tests.docs.pages import DOCS
 
+pytest.importorskip(
+    "sphinxcontrib.bibtex", reason="the pages need Sphinx, which comes with mdtheory[docs]"
+)
 sys.path.insert(0, str(DOCS / "_ext"))
 
 from mdtheory_pages import ledger
