@@ -68,6 +68,7 @@ OPERATIONS = [
     "dom",
     "prox",
     "meta",
+    r"norm(?=[\^(])",  # a word elsewhere
     "rate",
 ]
 OPERATORS = {
