@@ -175,6 +175,14 @@ def type_in(line: str) -> None:
         run_module(words[1], words[2:])
 
 
+def run_in_order(page: str, programs: list[str]) -> dict[str, object]:
+    """The programs of a page, each with the names of those before it; all names at the end."""
+    names: dict[str, object] = {"__name__": "page"}
+    for block in programs:
+        exec(compile(block, page, "exec"), names)
+    return names
+
+
 def run_module(name: str, words: list[str]) -> None:
     """``python -m name words``, in this process."""
     before = sys.argv
@@ -222,11 +230,16 @@ def test_there_are_four_and_a_wrong_command_is_noticed(desk):
 def test_the_programs_of_a_page_run_in_their_order(page, desk):
     if "runs/maml" in "".join(blocks(page, "python")):
         type_in("mdtheory train --out runs/maml")
-    names: dict[str, object] = {"__name__": "page"}
-    for block in blocks(page, "python"):
-        if block.startswith("# peft") and find_spec("peft") is None:
-            continue  # tests/models/user/test_peft_layers.py runs it where peft is installed
-        exec(compile(block, page.name, "exec"), names)
+    programs = blocks(page, "python")
+    if find_spec("peft") is None:  # tests/models/user/test_peft_layers.py runs it where it is
+        programs = [block for block in programs if not block.startswith("# peft")]
+    assert programs and "__builtins__" in run_in_order(page.name, programs)  # exec was there
+
+
+def test_a_program_that_is_wrong_is_noticed():
+    assert run_in_order("page.md", ["here = 1", "there = 1 / here"])["there"] == 1
+    with pytest.raises(ZeroDivisionError):
+        run_in_order("page.md", ["here = 0", "1 / here"])
 
 
 def test_every_guide_with_a_program_is_run_by_somebody():
