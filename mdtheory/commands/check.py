@@ -62,6 +62,11 @@ def check(
 
     use_plugins(plugin)
     kinds = found_in(slug)
+    if path is not None and not {"data", "reader"} & set(kinds):
+        raise ValueError(
+            f"--path must be left out for a {kinds[0]}, which needs no images, got {path}; remove "
+            "it"
+        )
     findings = []
     for kind in kinds:
         prefix = f"{kind} " if len(kinds) > 1 else ""

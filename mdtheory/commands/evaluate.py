@@ -184,9 +184,10 @@ def open_runs(
     images of the first; ``data``: where those are now.
     """
     from mdtheory.config import open_data
-    from mdtheory.run.build import load_learner
+    from mdtheory.run.build import load_trained
 
-    loaded = [load_learner(path, device=device) for path in paths]
+    trained = [load_trained(path, device=device) for path in paths]
+    loaded = [(learner, config) for learner, config, _ in trained]
     _same_problem([config for _, config in loaded], paths)
     first = loaded[0][1]
     if data is not None and not first.data.kind.takes_path:
@@ -196,7 +197,14 @@ def open_runs(
         )
     place = first.data if data is None else first.data.model_copy(update={"path": str(data)})
     like = next(iter(loaded[0][0].parameters()))
-    return loaded, open_data(place, like.device)
+    source = open_data(place, like.device)
+    for path, (_, _, digest) in zip(paths, trained, strict=True):
+        if digest not in ("", source.digest):
+            say(
+                f"caution: {path} was trained on other images, or other classes of them, than are "
+                "tested here: what it was trained on may be among them"
+            )
+    return loaded, source
 
 
 def _same_problem(configs: list[Any], paths: list[Path]) -> None:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import collections.abc
+import copy
 import inspect
+import typing
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from mdtheory.config.complaints import nearest, show
 from mdtheory.config.schema import Component, DataConfig
@@ -34,7 +41,8 @@ def construct(registry: Registry, part: Component | DataConfig, **fixed: Any) ->
         if key not in known and not takes_all:
             hint = nearest(key, [name for name in known if name not in fixed])
             raise ValueError(f"{where}.{key} is not a known key of {part.name!r}; {hint}")
-    given = {key: value for key, value in fixed.items() if takes_all or key in known} | part.options
+    given = {key: value for key, value in fixed.items() if takes_all or key in known}
+    given |= typed_options(factory, where.removesuffix(".options"), part.options, of=part.name)
     required = [
         p.name
         for p in known.values()
@@ -51,6 +59,50 @@ def construct(registry: Registry, part: Component | DataConfig, **fixed: Any) ->
         raise ValueError(
             f"{where} of {part.name!r} must have the right types, got {show(part.options)}: {error}"
         ) from error
+
+
+def typed_options(
+    factory: Any, where: str, options: Mapping[str, Any], *, of: str = "torch"
+) -> dict[str, Any]:
+    """A copy of the options, each of the type with which ``factory`` annotates it (nothing is
+    converted: "5" is no number, true no 1); ``ValueError`` for another type. What has no
+    annotation, or one that cannot be read, is left as it is.
+    """
+    chosen = copy.deepcopy(dict(options))
+    hints = _hints(factory)
+    for key, value in chosen.items():
+        if key not in hints:
+            continue
+        try:
+            adapter = TypeAdapter(hints[key], config=ConfigDict(arbitrary_types_allowed=True))
+        except PydanticUserError:
+            continue
+        given = tuple(value) if isinstance(value, list) else value
+        said = ""
+        try:
+            found = adapter.validate_python(given, strict=True)
+            if isinstance(found, Iterator):  # of an Iterable the items are checked as they are read
+                list(found)
+                said = "" if isinstance(value, list) else "Input should be a list"
+        except ValidationError as error:
+            said = error.errors(include_url=False)[0]["msg"]
+        if said:
+            raise ValueError(
+                f"{where}.options.{key} must be what {of} takes, got {show(value)} ({said}); "
+                "correct it"
+            )
+    return chosen
+
+
+def _hints(factory: Any) -> dict[str, Any]:
+    target = inspect.getattr_static(factory, "__init__") if isinstance(factory, type) else factory
+    names = {name: getattr(collections.abc, name) for name in collections.abc.__all__}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return typing.get_type_hints(target, localns=names)
+        except (NameError, TypeError, AttributeError):
+            return {}
 
 
 def open_data(config: DataConfig, device: str | torch.device = "cpu") -> Source:

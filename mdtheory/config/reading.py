@@ -55,9 +55,10 @@ COMPONENTS = ("model", "geometry", "estimator")
 
 def override(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """A copy of ``data`` with each ``key.sub=value`` set; the value is read as TOML, or as a plain
-    string.
+    string. ``ValueError`` for one that would undo what an earlier one set below its key.
     """
     result = dict(data)
+    done: list[list[str]] = []
     for item in overrides:
         key, equals, text = item.partition("=")
         parts = [part.strip() for part in key.split(".")]
@@ -65,6 +66,12 @@ def override(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any
             raise ValueError(
                 f"--set must look like task.n_way=5, got {show(item)}; write key.sub=value"
             )
+        if any(len(before) > len(parts) and before[: len(parts)] == parts for before in done):
+            raise ValueError(
+                f"--set {show(item)} must come before those of its own keys, which it would undo; "
+                "put it first"
+            )
+        done.append(parts)
         table = result
         for part in parts[:-1]:
             inner = table.get(part, {})

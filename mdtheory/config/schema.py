@@ -71,13 +71,19 @@ def _check_source(name: str) -> str:
     return name
 
 
+def _above_nothing(value: float) -> float:
+    if value < 1e-30:
+        raise ValueError("must be at least 1e-30, below which float32 cannot tell it from 0")
+    return value
+
+
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0), AfterValidator(_above_nothing)]
 NotNegative = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Options = Annotated[dict[str, Any], AfterValidator(_check_options)]

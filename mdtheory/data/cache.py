@@ -20,6 +20,7 @@ import logging
 import os
 import shutil
 import tempfile
+import tokenize
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -232,5 +233,6 @@ _BROKEN = (
     SyntaxError,
     RecursionError,
     MemoryError,
+    tokenize.TokenError,
 )
 """What a damaged cache makes json and numpy raise."""

@@ -28,8 +28,8 @@ class Copies:
 def find_copies(
     hashes: Hashes, class_ids: Sequence[str], files: Sequence[str], division: Division
 ) -> tuple[Copies, ...]:
-    """Images whose pixels are equal though their splits, or their classes, differ. shape of
-    ``hashes``: (N, 16)
+    """Images whose pixels are equal: in two splits, in two classes of one, or in one class, where
+    an example may be asked for as a query. shape of ``hashes``: (N, 16)
     """
     split_of = {name: split for split, names in division.splits.items() for name in names}
     keys = np.ascontiguousarray(hashes).view(np.dtype((np.void, hashes.shape[1])))[:, 0]
@@ -43,6 +43,8 @@ def find_copies(
             found.setdefault(f"in the splits {' and '.join(splits)}", []).append((a, b))
         elif class_ids[a] != class_ids[b]:
             found.setdefault(f"in two classes of split {splits[0]}", []).append((a, b))
+        else:
+            found.setdefault(f"in one class of split {splits[0]}", []).append((a, b))
 
     def name(row: int) -> str:
         return f"{class_ids[row]}/{files[row]}"

@@ -9,13 +9,18 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from mdtheory.data.files import open_regular
 from mdtheory.data.image_index import Payload, Pixels, unreadable
+from mdtheory.data.inspect_bytes import demand_whole, png_depth
 from mdtheory.data.left_out import formats
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused: a few kilobytes of PNG can unpack to gigabytes."""
+
+PHOTOMETRIC = 262
+"""TIFF's tag that says what zero is: 0 for white."""
 
 
 def decode(payload: Payload, *, image_size: int, name: str) -> Pixels:
@@ -24,9 +29,10 @@ def decode(payload: Payload, *, image_size: int, name: str) -> Pixels:
     Turned by its EXIF orientation, transparency laid over white, any mode to RGB, squeezed to a
     square as miniImageNet was made. A whole-number reduction is the exact mean over the boxes,
     anything else Lanczos (antialiased). Greys of more than 8 bits are scaled: white is 65535 for
-    whole numbers, and for floats the first of 1, 255, 65535 that no value exceeds. Only formats
-    that start no other program are tried. ``ValueError`` for what is no image, is truncated, holds
-    values that have no such scale, or is larger than ``MAX_PIXELS``.
+    whole numbers, and for floats the first of 1, 255, 65535 that no value exceeds; what such a
+    scale would make black is refused. Only formats that start no other program are tried.
+    ``ValueError`` for what is no image, is truncated or fails its checksum, has a colour beyond
+    its palette, holds values that have no such scale, or is larger than ``MAX_PIXELS``.
     """
     if isinstance(payload, np.ndarray):
         return _fit(Image.fromarray(payload), image_size)
@@ -94,23 +100,48 @@ def _opened(file: BinaryIO, image_size: int) -> Image.Image:
     with Image.open(file, formats=formats()) as image:
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
+        depth = 8
+        if image.format in ("PNG", "JPEG", "MPO"):
+            file.seek(0)
+            data = file.read()
+            demand_whole(data)
+            depth = png_depth(data)
+            file.seek(0)
         image.draft("RGB", (4 * image_size, 4 * image_size))
         image.load()
-        return _rgb(ImageOps.exif_transpose(image))
+        if image.mode == "P":
+            _demand_palette(image)
+        inverted = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == 0
+        return _rgb(ImageOps.exif_transpose(image), depth, inverted=inverted)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """8 bits, on white where it is transparent."""
+def _demand_palette(image: Image.Image) -> None:
+    most, colours = int(np.asarray(image).max()), len(image.getpalette() or ()) // 3
+    if most >= colours:
+        raise ValueError(f"colour {most} of a palette of {colours}")
+
+
+def _rgb(image: Image.Image, depth: int, *, inverted: bool) -> Image.Image:
+    """8 bits, on white where it is transparent. ``depth``: the bits in which a PNG says which
+    colour is transparent; ``inverted``: white is zero, which Pillow sees to up to 8 bits.
+    """
+    clear = image.info.get("transparency")
     if image.mode[0] in "IF":
-        return _scaled(image).convert("RGB")
-    if "A" in image.getbands() or "transparency" in image.info:
+        return _scaled(image, clear, inverted=inverted).convert("RGB")
+    if depth == 16 and isinstance(clear, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
+    elif depth in (2, 4) and isinstance(clear, int):
+        image.info["transparency"] = clear * 255 // (2**depth - 1)
+    if "A" in image.getbands() or clear is not None:
         over = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
     return image.convert("RGB")
 
 
-def _scaled(image: Image.Image) -> Image.Image:
-    """Whole numbers of 16 bits, or floats, to 8 bits, which Pillow alone would cut off at 255."""
+def _scaled(image: Image.Image, clear: int | None, *, inverted: bool) -> Image.Image:
+    """Whole numbers of 16 bits, or floats, to 8 bits, which Pillow alone would cut off at 255; the
+    ``clear`` ones are white.
+    """
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise _Unscaled("a value that is no number")
@@ -119,7 +150,13 @@ def _scaled(image: Image.Image) -> Image.Image:
     white = next((white for white in scales if high <= white), None)
     if low < 0 or white is None:
         raise _Unscaled(f"values from {low:g} to {high:g}")
-    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+    if white > 1 and 0 < high < 2 * white / 255 and not inverted:
+        raise _Unscaled(f"values from {low:g} to {high:g}, which would be black,")
+    shown = values * (255 / white)
+    shown = 255 - shown if inverted else shown
+    if clear is not None:
+        shown[values == clear] = 255
+    return Image.fromarray(np.rint(shown).astype(np.uint8))
 
 
 def _fit(image: Image.Image, image_size: int) -> Pixels:

@@ -117,6 +117,11 @@ class EpisodeStream:
             ("n_query", n_query, 1),
         ):
             check_whole(name, value, least)
+        if not hasattr(source, "classes"):
+            raise ValueError(
+                f"source must be a Source, such as a GlyphSet, got {type(source).__name__}; make "
+                "one"
+            )
         names = source.classes(split)
         if n_way > len(names):
             raise TooSmallError(

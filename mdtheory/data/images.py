@@ -131,7 +131,7 @@ class ClassImages:
         return self.division.notice
 
     def copies(self) -> tuple[Copies, ...]:
-        """Identical images that lie in two splits, or in two classes of one."""
+        """Identical images that lie in two splits, in two classes of one, or in one class."""
         return find_copies(self.hashes, self.class_ids, self.files, self.division)
 
     def classes(self, split: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,7 +19,18 @@ _READ = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, NotImplementedError)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    KeyError,
+    NotImplementedError,
+    SyntaxError,
+    RecursionError,
+    MemoryError,
+    tokenize.TokenError,
+)
 
 
 def members(path: Path) -> dict[str, int]:
@@ -28,7 +40,10 @@ def members(path: Path) -> dict[str, int]:
             listed = archive.infolist()
     except _DAMAGE as error:
         raise _damaged(path, error) from error
-    return {entry.filename.removesuffix(".npy"): entry.file_size for entry in listed}
+    sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in listed}
+    if len(sizes) < len(listed):
+        raise _damaged(path, ValueError("two members have one name"))
+    return sizes
 
 
 def vector(path: Path, name: str) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from mdtheory.data.image_index import Found, Pixels, unreadable
 from mdtheory.data.images import ClassImages
 from mdtheory.data.left_out import is_image, walk, warn
 from mdtheory.data.readers import readers
-from mdtheory.data.splits import Division, divide_by_fractions, divide_mini_imagenet
+from mdtheory.data.splits import Division, alike, divide_by_fractions, divide_mini_imagenet
 from mdtheory.data.stored_pixels import StoredPixels
 
 MINI_IMAGENET_VARIABLE = "MDTHEORY_MINI_IMAGENET"
@@ -221,6 +221,7 @@ def open_found(
         origin=f"{found.form} in {found.path}",
         left_out=found.left_out,
     )
-    for one in images.copies():
-        log.warning("%s in %r", one, str(found.path))
+    for said in (*images.copies(), alike(listing.own_split)):
+        if said:
+            log.warning("%s in %r", said, str(found.path))
     return images

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -151,10 +152,14 @@ def divide_by_fractions(own: Mapping[str, str], fractions: Sequence[float]) -> D
             f"{min(set(own) - set(named))!r} under none; move the classes into train, validation "
             "and test"
         )
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+    try:
+        right = len(fractions) == 3 and min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6
+    except TypeError:
+        right = False
+    if not right:
         raise ValueError(
             "fractions must be three numbers >= 0 with sum 1 (train, validation, test), got "
-            f"{tuple(fractions)}; correct them"
+            f"{fractions!r}; correct them"
         )
     order = by_digest(own)
     n_test = round(fractions[2] * len(order))
@@ -163,6 +168,22 @@ def divide_by_fractions(own: Mapping[str, str], fractions: Sequence[float]) -> D
     parts = (order[:cut], order[cut : cut + n_validation], order[cut + n_validation :])
     splits = {split: tuple(sorted(part)) for split, part in zip(SPLITS, parts, strict=True)}
     return Division(splits, "sha256 of the class name")
+
+
+def alike(names: Iterable[str]) -> str:
+    """A sentence on the first two class names that differ in case, blanks or the Unicode form of
+    their letters alone, and so may be one class; empty where there are none.
+
+    >>> alike(["cat", "dog", "Cat "])
+    "the classes 'cat' and 'Cat ' may be one: rename or join them if they are"
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        key = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        if seen.setdefault(key, name) != name:
+            pair = f"the classes {seen[key]!r} and {name!r}"
+            return f"{pair} may be one: rename or join them if they are"
+    return ""
 
 
 def by_digest(names: Iterable[str]) -> list[str]:

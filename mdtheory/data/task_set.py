@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,16 @@ from torch import Tensor
 from mdtheory.core.seeding import seed as address_seed
 from mdtheory.core.types import Episode
 from mdtheory.data.episodes import EpisodeStream, check_whole, permutation
-from mdtheory.data.splits import SPLIT_WORDS, SPLITS, Division, check_split, divide_by_fractions
+from mdtheory.data.splits import (
+    SPLIT_WORDS,
+    SPLITS,
+    Division,
+    alike,
+    check_split,
+    divide_by_fractions,
+)
+
+log = logging.getLogger(__name__)
 
 By = Literal["class", "group"]
 
@@ -85,6 +95,8 @@ class TaskSet:
         labels = None if self.regression else _names("y", targets)
         self.by: By = "group" if self.regression else by
         units = self._groups if self.by == "group" else labels
+        if said := alike(dict.fromkeys(labels or ())):
+            log.warning("%s", said)
         self.division = _division(list(dict.fromkeys(units or ())), splits, fractions)
         split_of = {unit: s for s, names in self.division.splits.items() for unit in names}
         self._rows: dict[str, dict[str, list[int]]] = {split: {} for split in SPLITS}
@@ -292,7 +304,11 @@ class GroupStream:
 
 def _array(name: str, values: Any) -> np.ndarray:
     if isinstance(values, Tensor):
+        if values.layout is not torch.strided or values.is_meta or values.is_nested:
+            raise ValueError(f"{name} must be a dense tensor, got another kind; call to_dense()")
         values = values.detach().cpu().numpy()
+    if isinstance(values, np.ma.MaskedArray):
+        raise ValueError(f"{name} must be a plain array, got a masked one; fill it: x.filled(...)")
     try:
         found = np.asarray(values)
     except ValueError as error:
@@ -311,24 +327,30 @@ def _items(x: Any) -> Tensor:
     if found.dtype.kind not in "fiub":
         raise ValueError(f"x must hold numbers, got {found.dtype}; convert them")
     if found.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            found = found.astype(np.float32)
         rows = np.flatnonzero(~np.isfinite(found.reshape(len(found), -1)).all(axis=1))
         if len(rows):
             raise ValueError(
-                f"x must hold finite numbers, got {len(rows)} items with others, the first at "
-                f"{rows[0]}; fill or remove them"
+                f"x must hold finite numbers of float32, got {len(rows)} items with others, the "
+                f"first at {rows[0]}; fill, scale or remove them"
             )
-        return torch.from_numpy(found.astype(np.float32))
+        return torch.from_numpy(found)
+    if found.dtype.kind == "u" and found.max(initial=0) >= 2**63:
+        raise ValueError(f"x must hold numbers below 2^63, got {found.max()}; scale them")
     kept = found if found.dtype == np.uint8 else found.astype(np.int64)
     return torch.from_numpy(kept.copy())
 
 
 def _numbers(y: np.ndarray) -> Tensor:
-    if y.ndim > 2 or not np.isfinite(y).all():
+    with np.errstate(over="ignore"):
+        numbers = y.astype(np.float32)
+    if y.ndim > 2 or not np.isfinite(numbers).all():
         raise ValueError(
-            f"y must hold finite numbers of shape (n,) or (n, d), got shape {y.shape} or others; "
-            "correct them"
+            f"y must hold finite numbers of float32 of shape (n,) or (n, d), got shape {y.shape} "
+            "or others; correct them"
         )
-    return torch.from_numpy(y.reshape(len(y), -1).astype(np.float32))
+    return torch.from_numpy(numbers.reshape(len(y), -1))
 
 
 def _meant_as_classes(y: np.ndarray) -> str:

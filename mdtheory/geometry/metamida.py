@@ -39,10 +39,10 @@ class MetaMiDA(Geometry):
             raise ValueError(
                 f"form must be 'kronecker' or 'mlp', got {form!r}; 'kronecker' is the authors' code"
             )
-        if form == "kronecker":
-            super().__init__(KroneckerIAF(partition, scale=scale or "exp", seed=seed))
-        else:
-            super().__init__(MLPIAF(partition, scale=scale or "bounded", seed=seed))
+        if scale is None:
+            scale = "exp" if form == "kronecker" else "bounded"
+        made = KroneckerIAF if form == "kronecker" else MLPIAF
+        super().__init__(made(partition, scale=scale, seed=seed))
 
 
 @geometries.register("metamida-published")

@@ -129,6 +129,11 @@ class Fitting:
 def _tensor(value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value
+    if isinstance(value, np.ma.MaskedArray):
+        raise ValueError(
+            "a task's inputs and targets must be plain arrays, got a masked one; fill what is "
+            "masked: x.filled(...)"
+        )
     try:
         array = np.asarray(value)
         native = np.asarray(array, array.dtype.newbyteorder("="), order="C")
@@ -141,7 +146,9 @@ def _tensor(value: Any) -> Tensor:
 
 
 def _check(name: str, x: Inputs, y: Any) -> None:
-    """Equal numbers of items, and at least one."""
+    """Equal numbers of items, and at least one; no complex target."""
+    if any(part.is_complex() for part in leaves(y)):
+        raise ValueError(f"{name}_y must be real numbers or classes, got complex ones; take .real")
     parts = [*leaves(x), *leaves(y)]
     sizes = {len(part) if part.dim() else -1 for part in parts}
     if len(sizes) != 1 or sizes & {0, -1}:
@@ -175,6 +182,33 @@ def as_geometry(given: Any) -> Geometry:
     got = f"the class {given.__name__}" if made else f"{given!r}"
     remedy = f"call it: {given.__name__}()" if made else "'maml' learns the start alone"
     raise ValueError(f"geometry must be a Geometry or the name of one, got {got}; {remedy}")
+
+
+def demand_instance(name: str, value: Any, kind: type) -> None:
+    """``ValueError`` where ``value`` is not of the class that an argument takes."""
+    if not isinstance(value, kind):
+        got = " ".join(repr(value).split())[:60]
+        raise ValueError(f"{name} must be of the class {kind.__name__}, got {got}; make one")
+
+
+def patterns(name: str, value: Any) -> list[str]:
+    """Patterns of names: one, or several in any collection."""
+    found = [value] if isinstance(value, str) else value
+    if not isinstance(found, Iterable) or not all(isinstance(one, str) for one in (*found,)):
+        raise ValueError(f"{name} must be a pattern of names or several, got {value!r}; '*' is all")
+    return list(found)
+
+
+def finite(name: str, value: Any) -> float:
+    """A finite number, or a tensor of one."""
+    try:
+        number = math.nan if isinstance(value, str | bytes) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = math.nan
+    if not math.isfinite(number):
+        got = " ".join(repr(value).split())[:60]
+        raise ValueError(f"{name} must be a finite number, got {got}; leave it out for 1")
+    return number
 
 
 def whole(name: str, value: Any) -> int:

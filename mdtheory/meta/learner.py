@@ -27,8 +27,11 @@ from mdtheory.meta.door import (
     Fitting,
     as_episodes,
     as_geometry,
+    demand_instance,
+    finite,
     floating_type,
     only_support,
+    patterns,
     positive,
     whole,
 )
@@ -169,7 +172,7 @@ class MetaLearner(nn.Module):
         self.eval_steps = n_steps if eval_steps is None else whole("eval_steps", eval_steps)
         self.task_lr = positive("task_lr", task_lr)
         self.loss = options.get("loss", cross_entropy)
-        self.inner_loss_scale = options.get("inner_loss_scale", 1.0)
+        self.inner_loss_scale = positive("inner_loss_scale", options.get("inner_loss_scale", 1.0))
         self.norm = options.get("norm", "transductive")
         self.geometry = as_geometry(geometry)
         prepared = prepare(model, norm=self.norm, dropout=options.get("dropout", "refuse"))
@@ -178,9 +181,10 @@ class MetaLearner(nn.Module):
         self.estimator: Estimator = (
             estimators.get(estimator)() if isinstance(estimator, str) else estimator
         )
+        demand_instance("estimator", self.estimator, Estimator)
         self.objective = options.get("objective") or self.geometry.objective
-        patterns = options.get("adapt", "*")
-        self._adapted = self._select([patterns] if isinstance(patterns, str) else list(patterns))
+        demand_instance("objective", self.objective, Objective)
+        self._adapted = self._select(patterns("adapt", options.get("adapt", "*")))
         live = dict(self.network.named_parameters())
         self._frozen_then = {name for name, value in live.items() if not value.requires_grad}
         self._build({name: live[name].detach() for name in self._adapted})
@@ -287,6 +291,8 @@ class MetaLearner(nn.Module):
         training mode the running statistics of norm policy "running" move too
         (:meth:`update_statistics`).
         """
+        if scale is not None and not hasattr(scale, "unscale_"):
+            finite("scale", scale)
         self._n_backward += 1
         if self._n_backward.bit_count() == 1:  # 1, 2, 4, 8, ...: it takes 60 ms
             refuse_wrapped(self)
@@ -315,6 +321,10 @@ class MetaLearner(nn.Module):
         a rate that is left out is the optimizer's own.
         """
         rates = {"anchor": anchor_lr, "shared": shared_lr, "geometry": geometry_lr}
+        rates = {
+            kind: rate if rate is None or rate == 0 else positive(f"{kind}_lr", rate)
+            for kind, rate in rates.items()
+        }
         groups: list[dict[str, Any]] = []
         for kind, rate in rates.items():
             values = [v for name, v in self.meta().items() if name.startswith(f"{kind}.")]

@@ -63,10 +63,14 @@ def restore_optimizer(
 
 
 def _check_numbers(optimizer: Optimizer, stored: dict[int, dict[str, Any]]) -> None:
-    """Every tensor kept for a parameter must be finite and, but for single numbers, of its type:
-    torch would cast it.
+    """The same must be kept for every parameter, and every tensor of it be finite and, but for
+    single numbers, of the parameter's type: torch would cast it.
     """
     parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    names = {name for kept in stored.values() for name in kept}
+    for index, kept in stored.items():
+        if lacking := names - kept.keys():
+            raise ValueError(f"parameter {index} lacks {min(lacking)}")
     for index, kept in stored.items():
         own = parameters[index].dtype
         for name, value in kept.items():

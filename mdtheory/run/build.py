@@ -187,12 +187,19 @@ def load_learner(path: str | Path, *, device: str = "cpu") -> tuple[MetaLearner,
     """The trained learner of a checkpoint, or of an exported .safetensors file, without its images,
     and its configuration; in evaluation mode.
     """
+    return load_trained(path, device=device)[:2]
+
+
+def load_trained(path: str | Path, *, device: str = "cpu") -> tuple[MetaLearner, RunConfig, str]:
+    """As :func:`load_learner`, with the digest of the images that it was trained on; '' where the
+    file does not say it.
+    """
     exported = Path(path).suffix == ".safetensors"
     state = checkpoint.load_safetensors(path) if exported else checkpoint.load(path)
     config = config_of(state, origin=str(path)).model_copy(update={"device": device})
     learner = build_learner(config, image_shape_of(config))
     restore_weights(learner, state)
-    return learner.eval(), config
+    return learner.eval(), config, state.get("data_digest", "")
 
 
 def image_shape_of(config: RunConfig) -> tuple[int, int, int]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import collections.abc
-import copy
 import typing
 import warnings
 from collections.abc import Iterator, Mapping
@@ -11,12 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mdtheory.config import RunConfig
+from mdtheory.config.construction import typed_options
 from mdtheory.core.registry import unknown
 from mdtheory.meta.learner import MetaLearner
 
@@ -35,6 +33,10 @@ UNSUITABLE = frozenset(
 """What needs a closure, sparse gradients, functions or other schedulers."""
 FROM_ZERO = frozenset({"patience", "cooldown", "milestones"})
 """Whole-numbered options of schedulers for which 0 makes sense."""
+ABOVE_ZERO = frozenset({"factor", "start_factor"})
+"""What torch divides by later, though it takes a 0."""
+ANY_SIGN = frozenset({"beta2_decay", "ns_coefficients"})
+"""Options of optimizers that may be negative."""
 ERRORS = (
     TypeError,
     ValueError,
@@ -65,16 +67,25 @@ def build_scheduler(config: RunConfig, optimizer: Optimizer) -> LRScheduler | No
         raise ValueError(
             f"{where}.options must not hold 'last_epoch', which --resume sets; remove it"
         )
-    chosen = _checked(factory, where, options)
+    chosen = typed_options(factory, where, options)
     for key, value in chosen.items():
-        numbers = value if isinstance(value, list | tuple) else [value]
         least = 1 if isinstance(value, int) and key not in FROM_ZERO else 0
-        if any(isinstance(n, int | float) and type(n) is not bool and n < least for n in numbers):
-            raise ValueError(
-                f"{where}.options.{key} must be at least {least}, got {options[key]!r}; correct it"
-            )
+        _demand_least(f"{where}.options.{key}", value, least)
+        if key in ABOVE_ZERO and value == 0:
+            raise ValueError(f"{where}.options.{key} must be above 0, got {value!r}; correct it")
+    if factory is ReduceLROnPlateau and chosen.get("mode", "min") == "max":
+        raise ValueError(
+            f"{where}.options.mode must be 'min', got 'max': what is watched is 1 - accuracy; "
+            "leave it out"
+        )
     with _refusals(where, name, options):
         return typing.cast(LRScheduler, factory(optimizer, **chosen))
+
+
+def _demand_least(where: str, value: Any, least: int) -> None:
+    numbers = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(n, int | float) and type(n) is not bool and n < least for n in numbers):
+        raise ValueError(f"{where} must be at least {least}, got {value!r}; correct it")
 
 
 def rehearse(config: RunConfig, device: torch.device) -> None:
@@ -121,7 +132,10 @@ def _demand_rates(optimizer: Optimizer) -> None:
 def _optimizer(config: RunConfig, values: list[Tensor] | list[nn.Parameter]) -> Optimizer:
     part, where = config.meta.optimizer, "meta.optimizer"
     factory = _find(torch.optim, Optimizer, where, part.name)
-    chosen = _checked(factory, where, part.options)
+    chosen = typed_options(factory, where, part.options)
+    for key, value in chosen.items():
+        if key not in ANY_SIGN:
+            _demand_least(f"{where}.options.{key}", value, 0)
     with _refusals(where, part.name, part.options):
         return typing.cast(
             Optimizer,
@@ -155,34 +169,3 @@ def _refusals(where: str, name: str, options: Mapping[str, Any]) -> Iterator[Non
         raise ValueError(
             f"{where} must suit torch's {name}, got options {dict(options)}: {said}"
         ) from error
-
-
-def _checked(factory: Any, where: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options in the types that torch's annotations demand; ``ValueError`` for another type."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            names = {name: getattr(collections.abc, name) for name in collections.abc.__all__}
-            hints = typing.get_type_hints(factory.__init__, localns=names)
-        except (NameError, TypeError, AttributeError):
-            hints = {}
-    chosen = copy.deepcopy(dict(options))
-    for key, value in chosen.items():
-        if key not in hints:
-            continue
-        try:
-            adapter = TypeAdapter(hints[key], config=ConfigDict(arbitrary_types_allowed=True))
-        except PydanticUserError:
-            continue
-        given = tuple(value) if isinstance(value, list) else value
-        try:
-            found = adapter.validate_python(given, strict=True)
-            if isinstance(found, Iterator):  # of an Iterable the items are checked as they are read
-                list(found)
-        except ValidationError as error:
-            said = error.errors(include_url=False)[0]["msg"]
-            raise ValueError(
-                f"{where}.options.{key} must be what torch takes, got {value!r} ({said}); correct "
-                "it"
-            ) from error
-    return chosen

@@ -185,6 +185,22 @@ def photographs(tmp_path_factory):
     return folder
 
 
+def test_images_that_have_changed_since_the_training_are_said(photographs, tmp_path):
+    """Another class in the folder, and classes of the training may be among those of the test."""
+    images = tmp_path / "images"
+    shutil.copytree(photographs / "images", images)
+    shutil.copytree(images / "train" / "train-a", images / "train" / "more")
+    line = ("evaluate", photographs / "run", "--tasks", 2, "--split", "validation")
+    assert "caution" not in call(*line).stderr
+    said = call(*line, "--data", images)
+    assert said.exit_code == 0
+    assert f"caution: {photographs / 'run' / 'best.pt'} was trained on other images" in said.stderr
+
+
+def test_a_place_that_a_component_does_not_need_is_refused():
+    assert "--path must be left out for a geometry" in refused(call("check", "maml", "--path", "x"))
+
+
 def test_no_advice_is_impossible_to_follow(photographs, tmp_path):
     """The sizes of an evaluation's tasks are the run's: nothing there can be lowered."""
     run, images = photographs / "run", photographs / "images"

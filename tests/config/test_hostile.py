@@ -158,6 +158,28 @@ def test_an_override_is_toml_or_a_plain_string(text, value):
     assert override({}, [f"a.b={text}"]) == {"a": {"b": value}}
 
 
+@pytest.mark.parametrize(
+    "items",
+    [
+        ["model.options.channels=4", "model=conv4"],
+        ["task.n_shot=2", "seed=1", "task={n_way = 3}"],
+        ["a.b.c=1", "a.b=2"],
+    ],
+)
+def test_an_override_does_not_undo_an_earlier_one(items):
+    with pytest.raises(ValueError, match=r"--set .* must come before those of its own keys"):
+        override({"model": {"name": "conv4"}}, items)
+    assert override({}, [items[-1], *items[:-1]]) if "=conv4" in items[-1] else True
+    assert override({"a": {"b": {"c": 1}}}, ["a.b=2"]) == {"a": {"b": 2}}
+
+
+@pytest.mark.parametrize("key", ["task.task_lr", "meta.clip_norm", "meta.optimizer.meta_lr"])
+def test_a_rate_that_float32_cannot_tell_from_zero_is_refused(key):
+    with pytest.raises(ValueError, match=r"must be at least 1e-30, .* got 1e-60"):
+        parse(override({}, [f"{key}=1e-60"]))
+    assert parse(override({}, [f"{key}=1e-12"]))
+
+
 def test_overrides_leave_the_original_alone_and_the_last_one_wins():
     data = {"task": {"n_way": 5, "n_shot": 1}}
     assert override(data, ["task.n_way=3", "task.n_way=4"]) == {"task": {"n_way": 4, "n_shot": 1}}

@@ -191,3 +191,25 @@ def test_the_cache_folder_of_the_platform(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_cache_dir() == tmp_path / ".cache" / "mdtheory"
+
+
+@pytest.mark.parametrize("name", ["images.npy", "hashes.npy"])
+def test_every_damaged_byte_of_a_header_is_decoded_anew(tmp_path, name):
+    """Some bytes end inside a bracket, over which numpy raises an error of its own kind."""
+    root = forms.as_folders(tmp_path / "set")
+
+    def opened():
+        return open_mini_imagenet(root, image_size=8, cache_dir=tmp_path / "cache")
+
+    whole = opened().pixels_digest
+    (path,) = (tmp_path / "cache").glob(f"*/{name}")
+    data = path.read_bytes()
+    for at in range(75, 100):
+        for drop in (False, True):
+            damaged = bytearray(data)
+            if drop:
+                del damaged[at]
+            else:
+                damaged[at] ^= 1 << at % 8
+            path.write_bytes(damaged)
+            assert opened().pixels_digest == whole

@@ -111,6 +111,19 @@ PARQUET = {
         labelled([0] * 9 + [1] * 9, ["cat", "dog", "cat"]),
         "metadata of .* must differ, got 'cat' for several labels",
     ),
+    "class names that are no text": (
+        labelled([0] * 9 + [1] * 9, ["cat", None]),
+        "class names in the metadata of .* must be texts, got None",
+    ),
+    "a split that is none": (
+        lambda root: pq.write_table(
+            forms.table("train", label=pa.array(["a"] * N)).append_column(
+                "split", pa.array(["train"] * (N - 1) + ["dev"])
+            ),
+            train(root),
+        ),
+        f"column 'split' of .* must say train, val or test, got 'dev' in row {N - 1}",
+    ),
     "an empty class": (with_table(wnid=pa.array([""] * N)), "got an empty name in row 0"),
     "two label columns": (
         lambda root: pq.write_table(
@@ -164,3 +177,33 @@ def test_a_table_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path):
         pq.write_table(table, path, compression=compression)
         with pytest.raises(ValueError, match=words):
             open_class_folders(tmp_path, image_size=8, in_memory=True)
+
+
+def test_a_column_of_splits_decides_before_the_name_of_the_file(tmp_path):
+    images = [forms.encoded(forms.picture(str(k), k)) for k in range(8)]
+    table = pa.table(
+        {
+            "image": pa.array(images, pa.binary()),
+            "label": list("aabbccdd"),
+            "split": ["Train", "train", "val", "validation", "test", "test", "train", "train"],
+        }
+    )
+    pq.write_table(table, tmp_path / "train.parquet")
+    images = open_class_folders(tmp_path, image_size=8, in_memory=True)
+    assert images.classes("train") == ("a", "d")
+    assert images.classes("validation") == ("b",)
+    assert images.classes("test") == ("c",)
+
+
+def test_a_page_that_fails_its_checksum_is_refused(tmp_path):
+    """BMP has no checksum of its own."""
+    images = [forms.encoded(forms.picture(str(k), k), "BMP") for k in range(4)]
+    table = pa.table({"image": pa.array(images, pa.binary()), "label": list("aabb")})
+    path = tmp_path / "train.parquet"
+    pq.write_table(table, path, compression="none", write_page_checksum=True)
+    open_class_folders(tmp_path, image_size=8, in_memory=True)
+    data = bytearray(path.read_bytes())
+    data[data.index(images[2]) + 100] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="must be a whole Parquet file, got a damaged one"):
+        open_class_folders(tmp_path, image_size=8, in_memory=True)

@@ -253,3 +253,25 @@ def test_pipes_devices_and_broken_links_are_called_so(tmp_path):
             ("named pipes", "pipe.txt"),
         )
     ]
+
+
+@pytest.mark.parametrize(
+    "twin",
+    ["Cat", "cat ", "CAT", "\uff43at", "ca  t"],
+    ids=["case", "blank", "capitals", "wide", "no"],
+)
+def test_classes_that_differ_in_case_blanks_or_form_alone_are_named(tmp_path, twin, caplog):
+    """Different folders, and most likely one class: trained and tested on."""
+    write(tmp_path, "train/cat/1.png", f"test/{twin}/2.png", "val/dog/3.png")
+    with caplog.at_level(logging.WARNING):
+        open_class_folders(tmp_path, image_size=8, in_memory=True)
+    assert ("may be one: rename or join them" in caplog.text) == (twin != "ca  t")
+    assert (repr(twin) in caplog.text) == (twin != "ca  t")
+
+
+def test_a_row_that_is_there_twice_is_refused_at_its_line(tmp_path):
+    """A table of millions of such rows is not read to its end first."""
+    write(tmp_path, "images/1.png", "images/2.png")
+    (tmp_path / "labels.csv").write_text("file,label\n1.png,a\n./1.png,a\n2.png,b\n")
+    with pytest.raises(ValueError, match=r"got '1\.png' twice in class 'a', in line 3 of"):
+        open_class_folders(tmp_path, image_size=8, in_memory=True)

@@ -158,14 +158,16 @@ def test_stored_pixels_read_like_an_array(opened):
 
 def test_identical_images_across_splits_and_classes_are_named(root, opened, caplog):
     first = root / "train" / "n01532829" / "n0153282900000000.png"
-    for place in ("test/n01930112/copy.png", "train/n01558993/copy.png"):
+    places = ("test/n01930112/copy.png", "train/n01558993/copy.png", "train/n01532829/copy.png")
+    for place in places:
         (root / place).write_bytes(first.read_bytes())
     with caplog.at_level(logging.WARNING):
         found = opened().summary()["copies"]
-    assert len(found) == 2
+    assert len(found) == 3
     said = " ".join(found)
     assert "1 image is there twice, in the splits test and train" in said
     assert "in two classes of split train" in said
+    assert "in one class of split train" in said
     assert "n01532829/n0153282900000000.png" in said
     assert all(one in caplog.text for one in found)
 
@@ -185,11 +187,14 @@ def test_copies_agree_with_a_comparison_of_all_pairs():
             division=Division({"train": ("a", "b"), "test": ("c",)}, "hand"),
         )
         across = {
-            "splits" if split[classes[i]] != split[classes[j]] else "classes"
+            "in the splits test and train"
+            if split[classes[i]] != split[classes[j]]
+            else f"in {'one class' if classes[i] == classes[j] else 'two classes'} of split "
+            f"{split[classes[i]]}"
             for i in range(6)
             for j in range(i)
-            if classes[i] != classes[j] and np.array_equal(pixels[i], pixels[j])
+            if np.array_equal(pixels[i], pixels[j])
         }
-        found = {"splits" if "splits" in one.where else "classes" for one in source.copies()}
+        found = {one.where for one in source.copies()}
         assert found <= across
         assert bool(found) == bool(across)

@@ -289,6 +289,15 @@ def test_an_optimizer_s_state_that_torch_would_fail_on_is_refused(tmp_path, part
     assert "\n" not in str(caught.value)
 
 
+def test_one_parameter_s_state_that_lacks_a_number_is_refused(tmp_path):
+    """Not the first one, with which a step is tried."""
+    unbroken(tmp_path / "a")
+    found = last(tmp_path / "a")
+    del found["optimizer"]["state"][1]["exp_avg_sq"]
+    with pytest.raises(ValueError, match="must fit this run, but parameter 1 lacks exp_avg_sq"):
+        trainer(tmp_path / "a").resume(found)
+
+
 def test_more_iterations_than_the_run_has_are_refused(tmp_path):
     unbroken(tmp_path / "a")
     state = last(tmp_path / "a")

@@ -38,6 +38,13 @@ WRONG = [
     ("scheduler", "ReduceLROnPlateau", {"mode": "x"}),
     ("scheduler", "OneCycleLR", {"max_lr": 0.1, "total_steps": 10}),
     ("scheduler", "ConstantLR", {"factor": 2.0}),
+    ("scheduler", "ConstantLR", {"factor": 0.0, "total_iters": 30}),
+    ("scheduler", "MultiStepLR", {"milestones": ""}),
+    ("scheduler", "MultiStepLR", {"milestones": {}}),
+    ("scheduler", "ReduceLROnPlateau", {"mode": "max"}),
+    ("optimizer", "SGD", {"dampening": -1.0}),
+    ("optimizer", "Muon", {"ns_steps": -1}),
+    ("optimizer", "ASGD", {"t0": -1.0}),
 ]
 RIGHT = [
     ("optimizer", "Adam", {"betas": [0.9, 0.99], "amsgrad": True}),
@@ -47,7 +54,9 @@ RIGHT = [
     ("scheduler", "MultiStepLR", {"milestones": [10, 20]}),
     ("scheduler", "CosineAnnealingLR", {"T_max": 60}),
     ("scheduler", "CyclicLR", {"base_lr": 0.1, "max_lr": 0.2, "cycle_momentum": False}),
-    ("scheduler", "ReduceLROnPlateau", {"patience": 0, "mode": "max"}),
+    ("scheduler", "ReduceLROnPlateau", {"patience": 0, "mode": "min"}),
+    ("scheduler", "LinearLR", {"end_factor": 0.0}),
+    ("optimizer", "Adafactor", {"beta2_decay": -0.5}),
     ("scheduler", "OneCycleLR", {"max_lr": 0.1, "total_steps": 60}),
     ("scheduler", "CosineAnnealingWarmRestarts", {"T_0": 5}),
 ]

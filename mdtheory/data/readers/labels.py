@@ -48,6 +48,7 @@ def read(table: Path) -> list[Item]:
     """One item per row; ``split`` is '' where the table has no such column."""
     wanted = {"file": tables.FILE, "label": tables.LABEL}
     items = []
+    seen = set[tuple[str, str]]()
     for line, row in tables.rows(table, wanted, optional={"split": tables.SPLIT}):
         name, label = row["file"].strip(), row["label"].strip()
         word = row.get("split", "").strip().lower()
@@ -61,5 +62,12 @@ def read(table: Path) -> list[Item]:
                 f"the split in {str(table)!r} must be train, val or test, got {word!r} in line "
                 f"{line}; correct it"
             )
-        items.append(Item(label, Path(name).as_posix(), SPLIT_WORDS.get(word, "")))
+        item = Item(label, Path(name).as_posix(), SPLIT_WORDS.get(word, ""))
+        if item[:2] in seen:
+            raise ValueError(
+                f"image names must be unique within a class, got {item.file!r} twice in class "
+                f"{label!r}, in line {line} of {str(table)!r}; remove the copy"
+            )
+        seen.add(item[:2])
+        items.append(item)
     return items

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from mdtheory.data.image_index import Found, Item, Payload, stamp
 from mdtheory.data.left_out import Tally, is_system, reason_for, walk
 from mdtheory.data.readers import readers
-from mdtheory.data.splits import WNID, split_word
+from mdtheory.data.splits import SPLIT_WORDS, WNID, split_word
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 IMAGE_COLUMNS = ("image", "img")
 CLASS_COLUMNS = ("wnid", "label", "labels")
+SPLIT_COLUMN = "split"
 DEEPER = "Parquet files in deeper folders than the first"
 LARGEST_RATIO = 200
 """Of unpacked to stored bytes: a few kilobytes of Parquet can unpack to gigabytes."""
@@ -33,7 +34,8 @@ def find(path: Path) -> Found | None:
     The image column is a struct of ``bytes`` and ``path``, or plain binary. The class id is, in
     this order: a text column; the class names in the Hugging Face schema metadata where they are
     WordNet ids; the WordNet ids in the file paths; those class names whatever they are; the number
-    with the split before it, since numbers often start anew in every file.
+    with the split before it, since numbers often start anew in every file. A text column ``split``
+    (train, val, test) decides before the names of files do.
     """
     files = next((f for f in (sorted(path.glob(pattern)) for pattern in PATTERNS) if f), [])
     files = [file for file in files if not is_system(file.name)]
@@ -70,7 +72,7 @@ class _Table:
         import pyarrow.parquet as pq
 
         try:
-            table = pq.ParquetFile(self.file)
+            table = pq.ParquetFile(self.file, page_checksum_verification=True)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise self.damaged(error) from error
         self.demand_size(table)
@@ -135,7 +137,9 @@ class _Table:
         kind = table.schema_arrow.field(image).type
         with_paths = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
         try:
-            columns = table.read(columns=[label, f"{image}.path"] if with_paths else [label])
+            wanted = [label, *([f"{image}.path"] if with_paths else [])]
+            wanted += [SPLIT_COLUMN] if SPLIT_COLUMN in table.schema_arrow.names else []
+            columns = table.read(columns=wanted)
             labels = columns[label].to_pylist()
             paths = (
                 [row and row["path"] for row in columns[image].to_pylist()]
@@ -151,6 +155,12 @@ class _Table:
                 f"{labels.index(None)}; fill it in"
             )
         names = _hub_names(table.schema_arrow, label)
+        if names is not None and not all(isinstance(name, str) for name in names):
+            odd = next(name for name in names if not isinstance(name, str))
+            raise ValueError(
+                f"the class names in the metadata of {str(self.file)!r} must be texts, got "
+                f"{odd!r}; correct the names, or remove the metadata"
+            )
         if names is not None and len(set(names)) < len(names):
             again = next(name for name in names if names.count(name) > 1)
             raise ValueError(
@@ -166,7 +176,21 @@ class _Table:
         files = [
             Path(p).name if p else f"{self.file.stem}-{row:08d}" for row, p in enumerate(paths)
         ]
-        return [Item(class_id, file, self.split) for class_id, file in zip(ids, files, strict=True)]
+        splits = [self.split] * len(ids)
+        if SPLIT_COLUMN in wanted:
+            splits = self.splits(columns[SPLIT_COLUMN].to_pylist())
+        return [Item(*item) for item in zip(ids, files, splits, strict=True)]
+
+    def splits(self, words: list[Any]) -> list[str]:
+        """The split of every row by the table's own column."""
+        found = [SPLIT_WORDS.get(w.strip().lower()) if isinstance(w, str) else None for w in words]
+        if None in found:
+            row = found.index(None)
+            raise ValueError(
+                f"column {SPLIT_COLUMN!r} of {str(self.file)!r} must say train, val or test, got "
+                f"{words[row]!r} in row {row}; correct it, or rename the column"
+            )
+        return [split or "" for split in found]
 
     def class_ids(
         self, labels: list[Any], paths: list[str | None], names: list[str] | None
@@ -238,7 +262,7 @@ def _hub_names(schema: Any, label: str) -> list[str] | None:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         names = features[label]["names"]
-        return [str(name) for name in names] if isinstance(names, list) else None
+        return names if isinstance(names, list) else None
     except (LookupError, TypeError, ValueError, RecursionError):
         return None
 
