@@ -117,11 +117,9 @@ class EpisodeStream:
             ("n_query", n_query, 1),
         ):
             check_whole(name, value, least)
-        if not hasattr(source, "classes"):
-            raise ValueError(
-                f"source must be a Source, such as a GlyphSet, got {type(source).__name__}; make "
-                "one"
-            )
+        if isinstance(source, type) or not hasattr(source, "classes"):
+            got = source.__name__ if isinstance(source, type) else type(source).__name__
+            raise ValueError(f"source must be a Source, such as GlyphSet(), got {got}; make one")
         names = source.classes(split)
         if n_way > len(names):
             raise TooSmallError(

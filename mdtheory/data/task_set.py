@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -306,7 +306,7 @@ def _array(name: str, values: Any) -> np.ndarray:
     if isinstance(values, Tensor):
         if values.layout is not torch.strided or values.is_meta or values.is_nested:
             raise ValueError(f"{name} must be a dense tensor, got another kind; call to_dense()")
-        values = values.detach().cpu().numpy()
+        values = values.detach().resolve_conj().resolve_neg().cpu().numpy()
     if isinstance(values, np.ma.MaskedArray):
         raise ValueError(f"{name} must be a plain array, got a masked one; fill it: x.filled(...)")
     try:
@@ -315,6 +315,8 @@ def _array(name: str, values: Any) -> np.ndarray:
         raise ValueError(
             f"{name} must hold items of one shape, got several; pad or cut them to one"
         ) from error
+    if found.dtype.kind == "U" and found.ndim == 1 and isinstance(values, list | tuple):
+        found = np.array(values, dtype=object)  # a missing value is no text "nan"
     if found.shape[:1] == (0,):
         raise ValueError(f"{name} must hold at least one item, got none; give some")
     if found.ndim == 0:
@@ -396,6 +398,13 @@ def _division(
 ) -> Division:
     if splits is None:
         return divide_by_fractions(dict.fromkeys(units, ""), fractions)
+    if not isinstance(splits, Mapping) or not all(
+        isinstance(names, Iterable) for names in splits.values()
+    ):
+        raise ValueError(
+            f"splits must map train, validation and test to the names in them, got {splits!r}; "
+            "give a dictionary of lists"
+        )
     for split in splits:
         check_split(split)
     width = max(map(len, units), default=1)

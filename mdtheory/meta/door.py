@@ -207,7 +207,7 @@ def finite(name: str, value: Any) -> float:
         number = math.nan
     if not math.isfinite(number):
         got = " ".join(repr(value).split())[:60]
-        raise ValueError(f"{name} must be a finite number, got {got}; leave it out for 1")
+        raise ValueError(f"{name} must be a finite number, got {got}; leave it out, or correct it")
     return number
 
 

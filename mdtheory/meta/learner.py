@@ -321,10 +321,9 @@ class MetaLearner(nn.Module):
         a rate that is left out is the optimizer's own.
         """
         rates = {"anchor": anchor_lr, "shared": shared_lr, "geometry": geometry_lr}
-        rates = {
-            kind: rate if rate is None or rate == 0 else positive(f"{kind}_lr", rate)
-            for kind, rate in rates.items()
-        }
+        for kind, rate in rates.items():
+            if rate is not None and finite(f"{kind}_lr", rate) != 0:
+                positive(f"{kind}_lr", rate)
         groups: list[dict[str, Any]] = []
         for kind, rate in rates.items():
             values = [v for name, v in self.meta().items() if name.startswith(f"{kind}.")]

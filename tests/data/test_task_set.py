@@ -116,6 +116,12 @@ def test_bytes_are_scaled_and_whole_numbers_kept():
     assert words.load("train", 1, [1]).dtype == torch.int64
 
 
+def test_a_view_that_torch_negates_later_is_taken():
+    x = torch.tensor(X)
+    plain, view = (TaskSet(one, Y, fractions=(1, 0, 0)) for one in (x, torch._neg_view(x)))
+    assert torch.equal(view.load("train", 0, [0, 1]), -plain.load("train", 0, [0, 1]))
+
+
 def test_what_was_given_may_change_afterwards():
     x = X.copy()
     tasks = TaskSet(x, Y, fractions=(1, 0, 0))
@@ -140,6 +146,12 @@ def test_what_was_given_may_change_afterwards():
         (lambda: TaskSet(X, Y, fractions=(np.nan, 0.5, 0.5)), "fractions must be three numbers"),
         (lambda: TaskSet(X, Y, fractions="abc"), "fractions must be three numbers"),
         (lambda: TaskSet(X, Y, fractions=None), "fractions must be three numbers"),
+        (
+            lambda: TaskSet(X, Y, splits=3),
+            "splits must map train, validation and t",
+        ),
+        (lambda: TaskSet(X, Y, splits={"train": None}), "splits must map train, validation and t"),
+        (lambda: TaskSet(X, ["a"] * 9 + [np.nan] * (N - 9)), "y must name every item"),
         (lambda: TaskSet(X, [None] * N), "y must name every item, got an empty name"),
         (lambda: TaskSet(X, [np.inf] * N, groups=PATIENT), "y must hold finite numbers"),
         (lambda: TaskSet(X, Y, by="group"), "groups must be given where groups are divided"),

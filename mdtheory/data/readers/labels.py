@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def find(path: Path) -> Found | None:
         return None
     items = read(table)
     folder = tables.folder_of(table, [item.file for item in items])
-    missing = [item.file for item in items if not (folder / item.file).is_file()]
+    missing = [item.file for item in items if not os.path.isfile(os.path.join(folder, item.file))]
     if missing:
         raise ValueError(
             f"every file that {str(table)!r} names must be in {str(folder)!r}, got {len(missing)} "
@@ -62,7 +63,7 @@ def read(table: Path) -> list[Item]:
                 f"the split in {str(table)!r} must be train, val or test, got {word!r} in line "
                 f"{line}; correct it"
             )
-        item = Item(label, Path(name).as_posix(), SPLIT_WORDS.get(word, ""))
+        item = Item(label, tables.normal(name), SPLIT_WORDS.get(word, ""))
         if item[:2] in seen:
             raise ValueError(
                 f"image names must be unique within a class, got {item.file!r} twice in class "

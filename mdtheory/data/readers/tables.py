@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from mdtheory.data.files import open_regular
@@ -104,5 +105,17 @@ def folder_of(table: Path, names: Sequence[str]) -> Path:
 
 def inside(name: str) -> bool:
     """Whether a file name of a table stays in its folder: relative, and no step upwards."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    return bool(parts) and not Path(name).is_absolute() and parts[0] != "/" and ".." not in parts
+    # not pathlib: over a million rows it takes a minute longer
+    steps = name.replace("\\", "/").split("/")
+    return (
+        steps[0] != ""
+        and ".." not in steps
+        and {*steps} > {*steps} & {"", "."}
+        and not (os.path.isabs(name))
+    )
+
+
+def normal(name: str) -> str:
+    """A file name of a table without steps that go nowhere, with slashes."""
+    plain = "//" not in name and "./" not in name and "\\" not in name and name[-1:] not in "/."
+    return name if plain else Path(name).as_posix()
