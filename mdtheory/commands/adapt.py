@@ -160,6 +160,7 @@ def run(
 
     from mdtheory.core.atomic import write_atomically
     from mdtheory.data.pictures import read_examples, read_queries
+    from mdtheory.data.splits import alike
     from mdtheory.kernels.precision import precision
     from mdtheory.meta.calibrate import check_coverage
     from mdtheory.run.answer import answer
@@ -194,6 +195,7 @@ def run(
     y = torch.tensor([classes.index(name) for name in examples.folders], device=like.device)
     with precision(config.precision):
         found = answer(learner, x, y, new, n_steps=steps, coverage=coverage, alone=one_by_one)
+    told_apart = [said] if (said := alike(shown)) else []
     report: dict[str, Any] = {
         "classes": shown,
         "norm": config.norm,
@@ -203,7 +205,7 @@ def run(
         "held_out": _held_out(found),
         "predictions": _rows(unknown, classes, found),
         "accuracy": _accuracy(unknown, classes, found),
-        "cautions": list(found.cautions) + _of_copies(examples, unknown),
+        "cautions": [*found.cautions, *_of_copies(examples, unknown), *told_apart],
         "unread": [
             {"file": printable(str(one.file)), "why": printable(one.why)}
             for one in (*examples.unread, *unknown.unread)

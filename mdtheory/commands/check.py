@@ -136,4 +136,9 @@ def examined(kind: str, slug: str, device: torch.device, path: Path | None) -> I
             )
         return contract.check_reader(make, path)
     source = make()
+    if path is not None and not source.takes_path:
+        raise ValueError(
+            f"--path must be left out for the source {slug!r}, which needs no folder, got {path}; "
+            "remove it"
+        )
     return contract.check_source(source.open(path, image_size=source.image_size, device=device))

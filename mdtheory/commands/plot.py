@@ -21,7 +21,7 @@ from mdtheory.commands.console import (
     use_threads,
     write_json,
 )
-from mdtheory.commands.evaluate import DataOption, DeviceOption, SplitOption
+from mdtheory.commands.evaluate import MOST_TASKS, DataOption, DeviceOption, SplitOption
 from mdtheory.core.progress import say
 from mdtheory.run.load import find_checkpoint
 
@@ -44,7 +44,10 @@ def plot(
         Path, typer.Option("--out", metavar="DIR", help="Folder for the figures.")
     ] = Path("figures"),
     tasks: Annotated[
-        int, typer.Option("--tasks", min=2, help="Tasks that are adapted to, for the figures.")
+        int,
+        typer.Option(
+            "--tasks", min=2, max=MOST_TASKS, help="Tasks that are adapted to, for the figures."
+        ),
     ] = 100,
     split: SplitOption = "test",
     data: DataOption = None,

@@ -171,15 +171,16 @@ def divide_by_fractions(own: Mapping[str, str], fractions: Sequence[float]) -> D
 
 
 def alike(names: Iterable[str]) -> str:
-    """A sentence on the first two class names that differ in case, blanks or the Unicode form of
-    their letters alone, and so may be one class; empty where there are none.
+    """A sentence on the first two class names that differ in case, blanks, invisible characters or
+    the Unicode form of their letters alone, and so may be one class; empty where there are none.
 
     >>> alike(["cat", "dog", "Cat "])
     "the classes 'cat' and 'Cat ' may be one: rename or join them if they are"
     """
     seen: dict[str, str] = {}
     for name in names:
-        key = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        seen_as = (c for c in name if unicodedata.category(c) != "Cf")  # Cf: takes no room
+        key = " ".join(unicodedata.normalize("NFKC", "".join(seen_as)).casefold().split())
         if seen.setdefault(key, name) != name:
             pair = f"the classes {seen[key]!r} and {name!r}"
             return f"{pair} may be one: rename or join them if they are"

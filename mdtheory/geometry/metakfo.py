@@ -40,11 +40,10 @@ class KroneckerStep(StepRule):
 
     def __init__(self, hidden: int = 0):
         super().__init__()
-        if hidden < 0:
+        if not 0 <= hidden <= 100:
             raise ValueError(
-                f"hidden must be >= 0 layers, got {hidden}; 0 is the linear transform of the "
-                "public "
-                "code"
+                f"hidden must be >= 0 layers, and at most 100, got {hidden}; 0 is the linear "
+                "transform of the public code"
             )
         self.hidden = hidden
 

@@ -46,8 +46,10 @@ class UnrolledProx(StepRule):
 
     def __init__(self, steps: int = 1):
         super().__init__()
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}; 1 serves all task steps")
+        if not 1 <= steps <= 1000:
+            raise ValueError(
+                f"steps must be at least 1 and at most 1000, got {steps}; 1 serves all task steps"
+            )
         self.steps = steps
 
     def build(self, anchor: Params) -> None:

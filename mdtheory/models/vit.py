@@ -89,6 +89,8 @@ class VisionTransformer(nn.Module):
         }
         for name, value in sizes.items():
             at_least(name, value, 1)
+        if depth > 1000:
+            raise ValueError(f"depth must be at most 1000 blocks, got {depth}; 3 is usual")
         if image_size < patch or image_size % patch:
             raise ValueError(
                 f"patch must divide image_size, got {patch} and {image_size}; choose e.g. "

@@ -326,6 +326,12 @@ def test_alone_is_the_loop_over_single_items():
     torch.testing.assert_close(found, torch.stack(expected))
 
 
+def test_classes_that_may_be_one_are_said(run, letters, tmp_path):
+    (letters / "support" / "beta").rename(letters / "support" / "Alpha")
+    report = json.loads(ask(run, letters, tmp_path / "a", "--json").stdout)
+    assert "the classes 'Alpha' and 'alpha' may be one" in " ".join(report["cautions"])
+
+
 def test_copies_of_examples_are_said(run, letters, tmp_path):
     shutil.copy(letters / "support" / "alpha" / "0.png", letters / "query" / "alpha" / "9.png")
     report = json.loads(ask(run, letters, tmp_path / "a", "--json").stdout)

@@ -198,7 +198,14 @@ def test_images_that_have_changed_since_the_training_are_said(photographs, tmp_p
 
 
 def test_a_place_that_a_component_does_not_need_is_refused():
-    assert "--path must be left out for a geometry" in refused(call("check", "maml", "--path", "x"))
+    for slug, words in (("maml", "a geometry"), ("conv4", "a model"), ("glyphs", "the source")):
+        said = refused(call("check", slug, "--path", "x"))
+        assert f"--path must be left out for {words}" in said
+
+
+def test_more_tasks_than_a_life_has_are_refused(runs, tmp_path):
+    result = call("plot", runs / "maml", "--tasks", 10**12, "--out", tmp_path / "figures")
+    assert result.exit_code == 2 and not (tmp_path / "figures").exists()
 
 
 def test_no_advice_is_impossible_to_follow(photographs, tmp_path):

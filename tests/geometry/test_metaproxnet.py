@@ -70,3 +70,5 @@ def test_sizes_on_conv4_64():
     assert sum(value.numel() for value in own.values()) == 30 * 121_093
     with pytest.raises(ValueError, match="steps must be at least 1"):
         MetaProxNet(steps=0)
+    with pytest.raises(ValueError, match="at most 1000, got 10000000"):
+        MetaProxNet(steps=10**7)

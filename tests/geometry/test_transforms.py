@@ -97,9 +97,12 @@ def test_hidden_layers_are_not_linear():
     assert not torch.allclose(opposite["a.weight"], -rule.transformed(xi, g)["a.weight"])
 
 
-def test_negative_hidden_is_refused():
-    with pytest.raises(ValueError, match="hidden must be >= 0 layers, got -1"):
-        MetaKFO(hidden=-1)
+@pytest.mark.parametrize("hidden", [-1, 10**7])
+def test_an_impossible_number_of_hidden_layers_is_refused(hidden):
+    with pytest.raises(
+        ValueError, match=f"hidden must be >= 0 layers, and at most 100, got {hidden}"
+    ):
+        MetaKFO(hidden=hidden)
 
 
 def with_eigenvalues(values):

@@ -261,6 +261,7 @@ class TestVisionTransformer:
             "activation must be one of the registered names, got 'thanh'; did you mean 'tanh'",
         ),
         ("mlp", {"hidden": (4, 0)}, "hidden must be at least 1, got 0"),
+        ("vit", {"depth": 10**7}, "depth must be at most 1000 blocks"),
         ("linear", {"in_features": 0}, "in_features must be at least 1, got 0"),
         ("vit", {"patch": 4}, "patch must divide image_size, got 4 and 6"),
         ("vit", {"heads": 3}, "heads must divide width, got 3 and 4"),
