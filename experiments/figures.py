@@ -229,40 +229,54 @@ def intervals(table: Table) -> Any:
     return figure
 
 
+TURN = 2.0  # points, from which the axis of the factorial is logarithmic
+
+
 def start_and_geometry(chosen: Sequence[Subject]) -> Any:
     """The contrasts of the factorial, tuned (filled) and as trained (open), a line a row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 0.55 * len(chosen) + 1.5))
+    figure = Figure(figsize=(5.4, 0.62 * len(chosen) + 1.5))  # a telephone shows its labels
     FigureCanvasAgg(figure)
     axis = figure.subplots()
-    for y, one in enumerate(chosen):
-        found = contrasts([one])
+    each = [contrasts([one]) for one in chosen]  # apart: two tiers may share a name
+    every = [one.estimate for found in each for one in found.values()]
+    limit = 130 * max(abs(one.mean) + one.half_width for one in every)
+    for y, (one, found) in enumerate(zip(chosen, each, strict=True)):
+        seeds = f"{len(one.by_seed)} seed{'s' * (len(one.by_seed) != 1)}"
+        name = f"{one.tier} {one.shot}-shot {one.row} ({seeds}, {one.tasks} tasks)"
+        paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axis.text(-0.95 * limit, y - 0.42, name, fontsize=9, va="center", bbox=paper)
         for offset, (head, colour) in enumerate(zip(HEADS, plots.COLOURS, strict=False)):
             for rate, filling in (("as trained", "white"), ("tuned", colour)):
                 mean = found[one.name, head, rate].estimate
-                place = y - 0.3 + 0.25 * offset + (0.1 if rate == "as trained" else 0)
+                place = y - 0.2 + 0.22 * offset + (0.09 if rate == "as trained" else 0)
                 look = {"fmt": "o", "capsize": 2, "color": colour, "markersize": 4}
                 text = head if rate == "tuned" else f"{head}, as trained"
                 half = 100 * mean.half_width
                 bar = axis.errorbar(100 * mean.mean, place, xerr=half, label=text, **look)
                 bar.lines[0].set_markerfacecolor(filling)
     axis.axvline(0, color="black", linewidth=0.8)
-    names = [
-        f"{one.tier} {one.shot}-shot {one.row}\n{len(one.by_seed)} seed(s), {one.tasks} tasks"
-        for one in chosen
-    ]
-    axis.set_yticks(range(len(chosen)), names, fontsize=7)
-    axis.set(ylim=(len(chosen) - 0.4, -0.6), xlabel="difference of accuracies, percentage points")
+    axis.set_xscale("symlog", linthresh=TURN)
+    ticks = [tick for tick in (-50, -20, -5, -2, -1, 0, 1, 2, 5, 20, 50) if abs(tick) < limit]
+    axis.set_xticks(ticks, [f"{tick:+g}" if tick else "0" for tick in ticks])
+    axis.set_yticks([y + 0.5 for y in range(len(chosen))], [""] * len(chosen))
+    axis.tick_params(axis="y", length=0)
+    axis.minorticks_off()
+    axis.set(xlim=(-limit, limit), ylim=(len(chosen) - 0.4, -0.65))
+    axis.set_xlabel("difference of accuracies, percentage points", fontsize=front.LABELS - 1)
     height = figure.get_size_inches()[1]
-    figure.subplots_adjust(left=0.27, right=0.985, top=1 - 0.15 / height, bottom=1.05 / height)
+    figure.subplots_adjust(left=0.03, right=0.97, top=1 - 0.1 / height, bottom=1.25 / height)
     handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-    shown = {head: handles[head] for head in HEADS}
-    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.3 / height)}
-    figure.legend(shown.values(), shown.keys(), ncols=len(shown), fontsize=8, **place)
-    note = "filled: every cell at its best task rate on validation tasks; open: at that of training"
-    figure.text(0.5, 0.12 / height, note, ha="center", va="bottom", fontsize=8, color="#555555")
+    words = {"geometry at the common start": "geometry, MAML's start"}
+    words["geometry at the own start"] = "geometry, own start"
+    shown = {words.get(head, head): handles[head] for head in HEADS}
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.33 / height), "columnspacing": 1}
+    place |= {"handletextpad": 0.3, "frameon": False}
+    figure.legend(shown.values(), shown.keys(), ncols=len(shown), fontsize=9, **place)
+    note = f"filled: task rates tuned; open: as trained; linear to ±{TURN:g}, then logarithmic"
+    figure.text(0.5, 0.12 / height, note, ha="center", va="bottom", fontsize=9, color="#555555")
     return figure
 
 
