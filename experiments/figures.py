@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ import numpy as np
 import typer
 
 from experiments import front
+from experiments.cause_figure import start_and_geometry
 from experiments.generated import ROOT, WriteOrCheck, report, settle
 from experiments.headline import subjects
 from experiments.intervals import KINDS, around
 from experiments.records import FOLDER
 from experiments.result_tables import Table, filled, read
-from experiments.start_or_geometry import HEADS, Subject, contrasts
 from experiments.tables import OUT, POSTER_TIERS, poster
 from mdtheory.figures import plots
 
@@ -31,6 +31,7 @@ STYLES = list(
 )
 """Line and marker filling, then colour and marker: fourteen rows are told apart."""
 FRONT = ROOT / "docs" / "figures" / f"{front.PICTURE}.svg"
+CAUSE = ROOT / front.CAUSE
 WINDOWS = 50  # training points in a curve
 
 
@@ -229,57 +230,6 @@ def intervals(table: Table) -> Any:
     return figure
 
 
-TURN = 2.0  # points, from which the axis of the factorial is logarithmic
-
-
-def start_and_geometry(chosen: Sequence[Subject]) -> Any:
-    """The contrasts of the factorial, tuned (filled) and as trained (open), a line a row."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.4, 0.62 * len(chosen) + 1.5))  # a telephone shows its labels
-    FigureCanvasAgg(figure)
-    axis = figure.subplots()
-    each = [contrasts([one]) for one in chosen]  # apart: two tiers may share a name
-    every = [one.estimate for found in each for one in found.values()]
-    limit = 130 * max(abs(one.mean) + one.half_width for one in every)
-    for y, (one, found) in enumerate(zip(chosen, each, strict=True)):
-        seeds = f"{len(one.by_seed)} seed{'s' * (len(one.by_seed) != 1)}"
-        name = f"{one.tier} {one.shot}-shot {one.row} ({seeds}, {one.tasks} tasks)"
-        paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-        axis.text(-0.95 * limit, y - 0.42, name, fontsize=9, va="center", bbox=paper)
-        for offset, (head, colour) in enumerate(zip(HEADS, plots.COLOURS, strict=False)):
-            for rate, filling in (("as trained", "white"), ("tuned", colour)):
-                mean = found[one.name, head, rate].estimate
-                place = y - 0.2 + 0.22 * offset + (0.09 if rate == "as trained" else 0)
-                look = {"fmt": "o", "capsize": 2, "color": colour, "markersize": 4}
-                text = head if rate == "tuned" else f"{head}, as trained"
-                half = 100 * mean.half_width
-                bar = axis.errorbar(100 * mean.mean, place, xerr=half, label=text, **look)
-                bar.lines[0].set_markerfacecolor(filling)
-    axis.axvline(0, color="black", linewidth=0.8)
-    axis.set_xscale("symlog", linthresh=TURN)
-    ticks = [tick for tick in (-50, -20, -5, -2, -1, 0, 1, 2, 5, 20, 50) if abs(tick) < limit]
-    axis.set_xticks(ticks, [f"{tick:+g}" if tick else "0" for tick in ticks])
-    axis.set_yticks([y + 0.5 for y in range(len(chosen))], [""] * len(chosen))
-    axis.tick_params(axis="y", length=0)
-    axis.minorticks_off()
-    axis.set(xlim=(-limit, limit), ylim=(len(chosen) - 0.4, -0.65))
-    axis.set_xlabel("difference of accuracies, percentage points", fontsize=front.LABELS - 1)
-    height = figure.get_size_inches()[1]
-    figure.subplots_adjust(left=0.03, right=0.97, top=1 - 0.1 / height, bottom=1.25 / height)
-    handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-    words = {"geometry at the common start": "geometry, MAML's start"}
-    words["geometry at the own start"] = "geometry, own start"
-    shown = {words.get(head, head): handles[head] for head in HEADS}
-    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.33 / height), "columnspacing": 1}
-    place |= {"handletextpad": 0.3, "frameon": False}
-    figure.legend(shown.values(), shown.keys(), ncols=len(shown), fontsize=9, **place)
-    note = f"filled: task rates tuned; open: as trained; linear to ±{TURN:g}, then logarithmic"
-    figure.text(0.5, 0.12 / height, note, ha="center", va="bottom", fontsize=9, color="#555555")
-    return figure
-
-
 FIGURES: dict[str, Callable[[Table], Any]] = {
     "differences": differences,
     "intervals": intervals,
@@ -300,6 +250,8 @@ def made(records: Path = FOLDER, out: Path = OUT) -> dict[Path, bytes]:
     if records == FOLDER and (chosen := subjects()):
         drawings["start-or-geometry"] = partial(start_and_geometry, chosen)
     found = {out / f"{stem}.svg": drawn(draw) for stem, draw in drawings.items()}
+    if records == FOLDER and (real := [one for one in subjects() if one.tier in front.REAL]):
+        found[CAUSE] = drawn(partial(start_and_geometry, real, rates=("tuned",)))
     if records == FOLDER:
         found[FRONT] = drawn(partial(front.picture, read(records)["glyphs", 1]))
     return found

@@ -17,6 +17,9 @@ from mdtheory.figures import plots
 
 Results = dict[tuple[str, int], Table]
 PICTURE = "readme"
+CAUSE = "docs/figures/start-or-geometry.svg"
+REAL = ("pilot", "own", "cpu", "omniglot", "paper")
+"""The tiers of real images that the figure of the README shows."""
 ROWS = ("maml", "metasgd", "metacurvature", "metamida-published", "metacurvature-symmetric")
 """The baseline, two rivals of the poster, the poster's method, and this project's own."""
 ON_PICTURE = ("maml", "metasgd", "warpgrad", "metamida-published")
@@ -72,8 +75,7 @@ def answer(results: Results, base: str) -> list[str]:
     full = sum(one.tier == "paper" for one in known())
     where = f"{full or 'None'} of these cases has the poster's size and length."
     sentences = [question, tally(known()), where, control_sentence(results)]
-    said = "each without the other, minus MAML, with its seeds and tasks"
-    figure = f"![Start and geometry, {said}]({base}start-or-geometry.svg)"
+    figure = f"![Start and geometry on real images, each without the other]({CAUSE})"
     return [" ".join(filter(None, sentences)) + "\n", figure + "\n"]
 
 
