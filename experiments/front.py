@@ -73,7 +73,7 @@ def answer(results: Results, base: str) -> list[str]:
         return []
     question = "**Does the gain come from the geometry, or from the start learned with it?**"
     full = sum(one.tier == "paper" for one in known())
-    where = f"{full or 'None'} of these cases has the poster's size and length."
+    where = f"{full or 'None'} of them has the poster's size and length."
     sentences = [question, tally(known()), where, control_sentence(results)]
     figure = f"![Start and geometry on real images, each without the other]({CAUSE})"
     return [" ".join(filter(None, sentences)) + "\n", figure + "\n"]

@@ -141,7 +141,7 @@ def test_a_control_is_no_case():
     shift = [one for one in start_or_geometry.known() if one.row == "maml-shift"]
     assert shift
     methods = [one for one in start_or_geometry.known() if one.tier != "controls"]
-    assert f"of {len(methods)} cases" in headline.tally([*methods, *shift])
+    assert f"Of {len(methods)} trained rows" in headline.tally([*methods, *shift])
     (gap,) = [one.gap("geometry at the common start", "tuned").mean() for one in shift]
     assert abs(gap) < 1e-3
 
