@@ -169,7 +169,10 @@ def _build(
             text.flush()
             os.fsync(text.fileno())
         part.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder, ignore_errors=True)
+        else:  # a file, or a link, of this name
+            folder.unlink(missing_ok=True)
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -18,7 +18,7 @@ from mdtheory.core.types import Episode
 from mdtheory.kernels import compile
 from mdtheory.meta import checkpoint, numerics
 from mdtheory.meta.events import read_metrics
-from mdtheory.meta.interrupt import InterruptedRunError
+from mdtheory.meta.interrupt import SIGNALS, InterruptedRunError, StopRequest
 from mdtheory.meta.trainer import RunInfo, Validation
 from tests.meta.fakes import (
     Switch,
@@ -149,7 +149,7 @@ def test_time_up_saves_and_goes_on_later(tmp_path):
     assert checkpoint.digest(resumed(tmp_path / "short")) == checkpoint.digest(whole)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize("signum", SIGNALS)
 @pytest.mark.parametrize("during", ["step", "validation"])
 def test_a_signal_finishes_saves_and_leaves(tmp_path, signum, during):
     whole = unbroken(tmp_path / "whole")
@@ -177,6 +177,18 @@ def test_a_signal_finishes_saves_and_leaves(tmp_path, signum, during):
     assert state["counters"]["validated"] == (3 if during == "step" else -1)
     assert checkpoint.digest(resumed(folder)) == checkpoint.digest(whole)
     assert read_metrics(folder / "metrics.jsonl") == read_metrics(tmp_path / "whole/metrics.jsonl")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXCPU"), reason="no limits of processor time")
+def test_the_end_of_the_processor_time_is_told_every_second():
+    """Only the first asks; a second one, that nobody meant, killed a run that was being saved."""
+    with StopRequest() as stop:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGXCPU)
+        assert stop.signum == signal.SIGXCPU
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert stop.signum == signal.SIGHUP
+    assert signal.getsignal(signal.SIGXCPU) is signal.SIG_DFL
 
 
 def test_another_configuration_is_refused(tmp_path):
