@@ -188,11 +188,15 @@ class RunFolder:
             return None
         return status.st_dev, status.st_ino
 
-    def demand_same(self) -> None:
-        """``ValueError`` where the folder is no longer the one that was locked: deleted, or
+    def intact(self) -> bool:
+        """Whether the folder is still the one that was locked; otherwise it was deleted, or
         replaced by another, in which somebody else may be at work.
         """
-        if self._identity() != self._locked:
+        return self._identity() == self._locked
+
+    def demand_intact(self) -> None:
+        """``ValueError`` unless the folder is :meth:`intact`."""
+        if not self.intact():
             raise ValueError(
                 f"--out must stay in place during a run, but {self.path} was replaced, or its "
                 f"{LOCK} deleted; nothing more is written there, put it back and go on with "
@@ -201,7 +205,7 @@ class RunFolder:
 
     def _unlock(self) -> None:
         if self._lock is not None:
-            if self._identity() == self._locked:  # else it is another process's
+            if self.intact():  # else it is another process's
                 with contextlib.suppress(OSError):
                     (self.path / LOCK).unlink()
             self._lock.release()
@@ -217,11 +221,11 @@ class _Guard:
         self._folder = folder
 
     def start(self, *, done: int, validated: int, total: int) -> None:
-        self._folder.demand_same()
+        self._folder.demand_intact()
         self._state = state()
 
     def record(self, row: Row) -> None:
-        self._folder.demand_same()
+        self._folder.demand_intact()
         demand_state(self._state, "one of this run")
 
     def close(self) -> None:

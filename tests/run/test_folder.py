@@ -15,6 +15,7 @@ from mdtheory.meta import checkpoint
 from mdtheory.meta.events import JsonLines, read_metrics
 from mdtheory.run.folder import RunFolder, check_belongs
 from mdtheory.run.load import find_checkpoint
+from mdtheory.run.summary import Summary
 
 
 def config(**changes) -> RunConfig:
@@ -156,9 +157,11 @@ def test_a_folder_that_is_replaced_during_a_run_is_left_alone(tmp_path, what):
         RunFolder(out) as folder,
         pytest.raises(ValueError, match=f"--out must stay in place during a run, but {out} was"),
     ):
-        folder.trainer(config(), GlyphSet(), listeners=[Meddling(replace)]).fit()
+        summary = Summary(out, config(), intact=folder.intact)
+        folder.trainer(config(), GlyphSet(), listeners=[Meddling(replace), summary]).fit()
     if what == "another run":
         assert checkpoint.load(out / "last.pt")["counters"]["iteration"] == 0
+        assert not (out / "summary.md").exists()
         with pytest.raises(ValueError, match="in use by"):
             train(out, config(seed=1), resume=True)
         other.__exit__(None, None, None)
