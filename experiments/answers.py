@@ -11,6 +11,7 @@ from experiments.cells import cells, rows
 from experiments.result_tables import Curve, Table
 from experiments.start_or_geometry import lines as factorial_lines
 from experiments.statistics import Difference, compare, p_text
+from experiments.step_curves import number
 
 Results = dict[tuple[str, int], Table]
 Question = Callable[[list[Table]], list[str]]
@@ -259,7 +260,7 @@ def curve_cells(mine: Curve, theirs: Curve, trained: int) -> str:
     best = int(mine.accuracy.argmax())
     cells = [f"{100 * mine.accuracy[best]:.1f}", str(best)]
     cells += [f"k = {reached[0]}" if len(reached) else "never"]
-    cells += [f"{mine.loss[0]:.3f}", f"{mine.gradient[trained] / mine.gradient[0]:.2f}"]
+    cells += [f"{mine.loss[0]:.3f}", number("{:.2f}", mine.gradient[trained] / mine.gradient[0])]
     return " | ".join([*cells, str(mine.seeds)])
 
 

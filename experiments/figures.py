@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ import numpy as np
 import typer
 
 from experiments import front
+from experiments.cause_figure import start_and_geometry
 from experiments.generated import ROOT, WriteOrCheck, report, settle
 from experiments.headline import subjects
 from experiments.intervals import KINDS, around
 from experiments.records import FOLDER
 from experiments.result_tables import Table, filled, read
-from experiments.start_or_geometry import HEADS, Subject, contrasts
 from experiments.tables import OUT, POSTER_TIERS, poster
 from mdtheory.figures import plots
 
@@ -31,6 +31,7 @@ STYLES = list(
 )
 """Line and marker filling, then colour and marker: fourteen rows are told apart."""
 FRONT = ROOT / "docs" / "figures" / f"{front.PICTURE}.svg"
+CAUSE = ROOT / front.CAUSE
 WINDOWS = 50  # training points in a curve
 
 
@@ -229,43 +230,6 @@ def intervals(table: Table) -> Any:
     return figure
 
 
-def start_and_geometry(chosen: Sequence[Subject]) -> Any:
-    """The contrasts of the factorial, tuned (filled) and as trained (open), a line a row."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 0.55 * len(chosen) + 1.5))
-    FigureCanvasAgg(figure)
-    axis = figure.subplots()
-    for y, one in enumerate(chosen):
-        found = contrasts([one])
-        for offset, (head, colour) in enumerate(zip(HEADS, plots.COLOURS, strict=False)):
-            for rate, filling in (("as trained", "white"), ("tuned", colour)):
-                mean = found[one.name, head, rate].estimate
-                place = y - 0.3 + 0.25 * offset + (0.1 if rate == "as trained" else 0)
-                look = {"fmt": "o", "capsize": 2, "color": colour, "markersize": 4}
-                text = head if rate == "tuned" else f"{head}, as trained"
-                half = 100 * mean.half_width
-                bar = axis.errorbar(100 * mean.mean, place, xerr=half, label=text, **look)
-                bar.lines[0].set_markerfacecolor(filling)
-    axis.axvline(0, color="black", linewidth=0.8)
-    names = [
-        f"{one.tier} {one.shot}-shot {one.row}\n{len(one.by_seed)} seed(s), {one.tasks} tasks"
-        for one in chosen
-    ]
-    axis.set_yticks(range(len(chosen)), names, fontsize=7)
-    axis.set(ylim=(len(chosen) - 0.4, -0.6), xlabel="difference of accuracies, percentage points")
-    height = figure.get_size_inches()[1]
-    figure.subplots_adjust(left=0.27, right=0.985, top=1 - 0.15 / height, bottom=1.05 / height)
-    handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-    shown = {head: handles[head] for head in HEADS}
-    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.3 / height)}
-    figure.legend(shown.values(), shown.keys(), ncols=len(shown), fontsize=8, **place)
-    note = "filled: every cell at its best task rate on validation tasks; open: at that of training"
-    figure.text(0.5, 0.12 / height, note, ha="center", va="bottom", fontsize=8, color="#555555")
-    return figure
-
-
 FIGURES: dict[str, Callable[[Table], Any]] = {
     "differences": differences,
     "intervals": intervals,
@@ -286,6 +250,8 @@ def made(records: Path = FOLDER, out: Path = OUT) -> dict[Path, bytes]:
     if records == FOLDER and (chosen := subjects()):
         drawings["start-or-geometry"] = partial(start_and_geometry, chosen)
     found = {out / f"{stem}.svg": drawn(draw) for stem, draw in drawings.items()}
+    if records == FOLDER and (real := [one for one in subjects() if one.tier in front.REAL]):
+        found[CAUSE] = drawn(partial(start_and_geometry, real, rates=("tuned",)))
     if records == FOLDER:
         found[FRONT] = drawn(partial(front.picture, read(records)["glyphs", 1]))
     return found

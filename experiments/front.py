@@ -17,6 +17,9 @@ from mdtheory.figures import plots
 
 Results = dict[tuple[str, int], Table]
 PICTURE = "readme"
+CAUSE = "docs/figures/start-or-geometry.svg"
+REAL = ("pilot", "own", "cpu", "omniglot", "paper")
+"""The tiers of real images that the figure of the README shows."""
 ROWS = ("maml", "metasgd", "metacurvature", "metamida-published", "metacurvature-symmetric")
 """The baseline, two rivals of the poster, the poster's method, and this project's own."""
 ON_PICTURE = ("maml", "metasgd", "warpgrad", "metamida-published")
@@ -58,14 +61,22 @@ def block(results: Results, base: str) -> str:
         "%, difference to MAML on the same tasks and seeds in points, ± 95% interval (bold: other "
         "than zero, from three seeds; slanted: from fewer, which only suggests):\n"
     )
-    answers = [tally(known()) if known() else "", control_sentence(results)]
-    if any(answers):
-        question = "Does the gain come from the geometry, or from the start learned with it?"
-        answers.insert(0, question)
     links = {"all results": "index.md", "the questions, answered": "answers.md"}
     linked = ", ".join(f"[{words}]({base}{page})" for words, page in links.items())
-    last = " ".join(filter(None, [*answers, f"More: {linked}."]))
-    return "\n".join([said, "\n".join(small_table(tables)) + "\n", last + "\n"])
+    parts = [said, "\n".join(small_table(tables)) + "\n", f"More: {linked}.\n"]
+    return "\n".join([*answer(results, base), *parts])
+
+
+def answer(results: Results, base: str) -> list[str]:
+    """The question of cause, its answer and its figure; nothing where no row was taken apart."""
+    if not known():
+        return []
+    question = "**Does the gain come from the geometry, or from the start learned with it?**"
+    full = sum(one.tier == "paper" for one in known())
+    where = f"{full or 'None'} of them has the poster's size and length."
+    sentences = [question, tally(known()), where, control_sentence(results)]
+    figure = f"![Start and geometry on real images, each without the other]({CAUSE})"
+    return [" ".join(filter(None, sentences)) + "\n", figure + "\n"]
 
 
 def small_table(tables: Sequence[Table]) -> list[str]:

@@ -109,18 +109,21 @@ def tally(chosen: Iterable[Subject]) -> str:
         for tier in sorted({one.tier for one in chosen})
     ]
     gains = {
-        head: sum(
-            one.significant and one.estimate.mean > 0
+        head: [
+            f"{' '.join(reversed(name.split(', ')))} {shown(one)}"
             for found in by_tier
-            for (_, its, rate), one in found.items()
-            if (its, rate) == (head, "tuned")
-        )
+            for (name, its, rate), one in found.items()
+            if (its, rate) == (head, "tuned") and one.significant and one.estimate.mean > 0
+        ]
         for head in ("geometry at the common start", "start alone")
     }
-    geometry, start = gains.values()
+    counts = [
+        f"{len(found)}" + (f" ({', '.join(found)})" if found else "") for found in gains.values()
+    ]
     return (
-        f"In {geometry} of {len(chosen)} cases the geometry gains under MAML's start; in {start} "
-        "the start gains without the geometry."
+        f"Of {len(chosen)} trained rows the geometry gains under MAML's start in {counts[0]}; the "
+        f"start gains without the geometry in {counts[1]}. Points, slanted where fewer than three "
+        "seeds were trained."
     )
 
 

@@ -4,6 +4,7 @@ from a row's own start and from MAML's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from experiments.cells import TIERS
@@ -45,6 +46,11 @@ def section(table: Table) -> str:
     return "\n".join(parts)
 
 
+def number(form: str, value: float) -> str:
+    """A number, or the word for a path that left every number behind."""
+    return form.format(value) if math.isfinite(value) else "diverged"
+
+
 def lines(title: str, what: str, curves: dict[str, Curve], steps: int) -> list[str]:
     """One table: a line a row, a column a step."""
     form, scale, values = WHAT[what]
@@ -52,6 +58,6 @@ def lines(title: str, what: str, curves: dict[str, Curve], steps: int) -> list[s
     found = [head, "|---|" + "---:|" * (steps + 1)]
     for row, curve in curves.items():
         counted = "1 seed" if curve.seeds == 1 else f"{curve.seeds} seeds"
-        cells = " | ".join(form.format(scale * float(value)) for value in values(curve))
+        cells = " | ".join(number(form, scale * float(value)) for value in values(curve))
         found.append(f"| `{row}` ({counted}) | {cells} |")
     return [*found, ""]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from experiments.benchmarks.case import Section, Size, Work
 from experiments.benchmarks.correctness import RIGHT
 from experiments.benchmarks.implementations import OURS, PLAIN
-from experiments.records import Code, Machine
+from experiments.records import Code, Machine, seal
 
 RECORDS = Path(__file__).with_name("records")
 Part = Literal["iterations", "evaluation", "feeding", "start", "processes"]
@@ -261,13 +261,14 @@ class BenchRecord(Section):
 
 
 def save(record: BenchRecord, file: Path) -> None:
-    """Write it whole or not at all."""
+    """Write it whole or not at all, and its digest into the folder's SHA256SUMS."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
     partial.write_text(
         json.dumps(record.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8"
     )
     os.replace(partial, file)
+    seal(file.parent)
 
 
 def load(file: Path) -> BenchRecord:

@@ -15,7 +15,7 @@ from experiments.benchmarks.case import Size, Work
 from experiments.benchmarks.gpu import pages as gpu
 from experiments.benchmarks.implementations import OURS
 from experiments.benchmarks.measurements import RECORDS, BenchRecord, Measured, everything
-from experiments.benchmarks.summary import tables, verdict
+from experiments.benchmarks.summary import tables, title, verdict
 from experiments.figures import STYLES
 from experiments.generated import ROOT, report, settle, with_block
 from experiments.tables import markdown
@@ -56,14 +56,14 @@ EMPTY = "No record is here yet.\n"
 def page(records: dict[str, BenchRecord], cards: dict[str, gpu.Found]) -> str:
     """All records, one after the other, those of GPUs last."""
     parts = [NOTE, INTRODUCTION]
-    for name, record in records.items():
-        parts += [f"## Record `{name}`\n", _where(record)]
+    for name, record in sorted(records.items(), key=lambda item: item[0] != HEADLINE):
+        parts += [f"## {title(record)}\n", f"Record `{name}`: {_where(record)}"]
         if drawable(record):
             parts.append(
                 "![Time and memory against the number of task steps, and "
                 f"ratios]({_picture(name)})\n"
             )
-        for table in tables(record):
+        for table in (one.narrow() for one in tables(record)):
             parts += [f"### {table.title}\n", markdown(table.columns, table.rows)]
             parts += [f"{table.note}\n"] if table.note else []
     parts += [] if records else [EMPTY]

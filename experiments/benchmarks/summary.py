@@ -26,6 +26,19 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[str]]
     note: str = ""
 
+    def narrow(self) -> Table:
+        """A column of the ``SHARED`` that says the same in every row goes into the title."""
+        said = {name: {row[at] for row in self.rows} for at, name in enumerate(self.columns)}
+        shared = [name for name in SHARED if len(said.get(name, ())) == 1]
+        kept = [at for at, name in enumerate(self.columns) if name not in shared]
+        same = [min(said[name]).replace("maml", "MAML") for name in shared]
+        title = ", ".join([self.title, *filter(None, same)])
+        rows = [[row[at] for at in kept] for row in self.rows]
+        return Table(title, [self.columns[at] for at in kept], rows, self.note)
+
+
+SHARED = ("method", "precision", "estimator", "reason")
+
 
 class Line(NamedTuple):
     """seconds = a + b K by least squares, ``r2`` of the fit; memory growth a step in units of the
@@ -48,6 +61,25 @@ def tables(record: BenchRecord) -> list[Table]:
         _truths(record),
     ]
     return [table for table in found if table.rows]
+
+
+def title(record: BenchRecord) -> str:
+    """What was measured, as a heading: methods, shots, steps, and how many implementations."""
+    timed = [one.work for one in record.measured if one.work.size.n_steps > 0]
+    if not timed:
+        return "Evaluation" if record.evaluated else "Around the step"
+    methods = sorted({work.method for work in timed})
+    steps = sorted({work.size.n_steps for work in timed})
+    shots = " and ".join(f"{shot}-shot" for shot in sorted({work.size.shot for work in timed}))
+    span = f"{steps[0]}" if len(steps) == 1 else f"{steps[0]} to {steps[-1]}"
+    what = methods[0].upper() if len(methods) == 1 else f"{len(methods)} methods"
+    peers = len({work.implementation for work in timed} - {OURS})
+    beside = "ours alone" if not peers else f"ours and {_count(peers, 'other')}"
+    return f"{what}, {shots}, {span} steps: {beside}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _number(value: float | None, form: str) -> str:
@@ -94,7 +126,7 @@ def _iterations(record: BenchRecord, size: Size) -> Table:
     columns = ["implementation", "method", "precision", "seconds (least, spread)"]
     columns += ["to ours", "to plain MAML", "peak MiB", "share of floor", "meta-gradient"]
     title = (
-        f"{size.n_way}-way {size.shot}-shot, {size.n_steps} steps, {size.n_tasks} tasks, "
+        f"{size.n_way}-way {size.shot}-shot, {_count(size.n_steps, 'step')}, {size.n_tasks} tasks, "
         f"Conv4-{size.channels}, "
         f"{size.image_size} x {size.image_size}, {record.settings.threads} threads"
     )
@@ -155,7 +187,7 @@ def _verdicts(record: BenchRecord) -> Table:
             if peer is not None and peer.seconds and peer.peak_mib and one.seconds and one.peak_mib:
                 rows.append(
                     [
-                        f"{size.shot}-shot, {size.n_steps} steps",
+                        f"{size.shot}-shot, {_count(size.n_steps, 'step')}",
                         _name(one.work) + f", {one.work.precision}",
                         peer.work.implementation,
                         f"{peer.seconds / one.seconds:.2f} x",
@@ -254,7 +286,11 @@ def _additions(record: BenchRecord) -> Table:
                 and plain is not None
                 and plain.seconds
             ):
-                head = [f"{size.shot}-shot, {size.n_steps} steps", one.work.method, _name(one.work)]
+                head = [
+                    f"{size.shot}-shot, {_count(size.n_steps, 'step')}",
+                    one.work.method,
+                    _name(one.work),
+                ]
                 added = one.seconds - ground
                 rows.append([*head, f"{added:+.3g}", f"{100 * added / plain.seconds:+.0f}%"])
     columns = ["size", "method", "ours", "seconds over our MAML", "share of the plain loop's MAML"]
@@ -300,7 +336,7 @@ def _others(record: BenchRecord) -> Table:
     for one in record.evaluated:
         size = one.work.size
         what = (
-            f"evaluation of {one.n_tasks} tasks, {size.shot}-shot, {size.n_steps} steps: "
+            f"evaluation of {one.n_tasks} tasks, {size.shot}-shot, {_count(size.n_steps, 'step')}: "
             f"{_name(one.work)}"
         )
         rows.append(

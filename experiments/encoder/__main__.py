@@ -19,6 +19,7 @@ from experiments.encoder import methods, page
 from experiments.encoder.features import SIZE, Few, Lite0, features
 from experiments.encoder.methods import ROWS, Solver
 from experiments.generated import WriteOrCheck, report, settle
+from experiments.records import seal
 from mdtheory import EpisodeStream
 from mdtheory.core.progress import say
 from mdtheory.data.episodes import Source
@@ -158,7 +159,9 @@ def _measure(path: Path) -> None:
         },
         "rows": rows,
     }
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(record) + "\n")
+    seal(path.parent)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables of the guide to a pretrained encoder, from ``record.json``."""
+"""The tables of the guide to a pretrained encoder, from ``record/encoder.json``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from experiments.generated import ROOT, with_block
 from mdtheory.core.estimate import estimate, holm, p_value
 
-RECORD = Path(__file__).parent / "record.json"
+RECORD = Path(__file__).parent / "record" / "encoder.json"
 PAGE = ROOT / "docs" / "how-to" / "encoder.md"
 REFERENCE = "nearest centroid"
 SIMPLE = (

@@ -101,25 +101,26 @@ def gap(found: dict[Cell, list[int]], first: Cell, second: Cell) -> tuple[float,
 
 @claim.check("experiment", part="cause")
 def start_by_geometry(run: Run, *, start: Cell = ("own start", "identity")) -> None:
-    """The four cells of cpu, 1-shot, metamida: the start alone is above MAML by more than its
-    interval; the learned geometry gains nothing, neither at MAML's start nor at its own.
+    """The four cells of cpu, metamida, 1-shot and 5-shot: the start alone is above MAML by more
+    than its interval; the learned geometry gains nothing, neither at MAML's start nor at its own.
     """
-    found = cells("cpu-metamida-1shot-seed0")
-    mean, half = gap(found, start, MAML)
-    run.above(mean, half, what="the start alone")
-    effects = {"start alone": (mean, half)}
-    for where in ("common start", "own start"):
-        effects[f"geometry at the {where}"] = gap(found, (where, "learned"), (where, "identity"))
-        mean, half = effects[f"geometry at the {where}"]
-        run.at_most(mean - half, 0.0, what=f"the geometry's gain at the {where}")
-        run.at_most(half, 0.25, what="its half width")
-    for name, (mean, half) in effects.items():
-        run.quantity(
-            f"factorial, 1-shot, metamida: {name}",
-            mean,
-            tolerance=1e-9,
-            meaning=f"points, paired over {len(found[OWN])} tasks, 95 % half width {half:.2f}",
-        )
+    for n_shot in (1, 5):
+        found = cells(f"cpu-metamida-{n_shot}shot-seed0")
+        mean, half = gap(found, start, MAML)
+        run.above(mean, half, what=f"{n_shot}-shot, the start alone")
+        effects = {"start alone": (mean, half)}
+        for where in ("common start", "own start"):
+            mean, half = gap(found, (where, "learned"), (where, "identity"))
+            run.at_most(mean - half, 0.0, what=f"{n_shot}-shot, geometry's gain at the {where}")
+            run.at_most(half, 0.25, what="its half width")
+            effects[f"geometry at the {where}"] = mean, half
+        for name, (mean, half) in effects.items():
+            run.quantity(
+                f"factorial, {n_shot}-shot, metamida: {name}",
+                mean,
+                tolerance=1e-9,
+                meaning=f"points, paired over {len(found[OWN])} tasks, 95 % half width {half:.2f}",
+            )
 
 
 start_by_geometry.mutant("the learned geometry for the start", start=("common start", "learned"))
@@ -136,9 +137,13 @@ def stated_points(run: Run, *, stated: Formula) -> None:
     low, high = (float(stated.terms[name]) for name in ("low", "high"))
     run.that(low <= min(own) <= low + 0.4, f"least difference from the own start {min(own)}")
     run.that(high - 0.4 <= max(own) <= high, f"largest difference from the own start {max(own)}")
-    found = cells("cpu-metamida-1shot-seed0")
     geometry = [
-        abs(gap(found, (start, "learned"), (start, "identity"))[0])
+        abs(
+            gap(cells(f"cpu-metamida-{n_shot}shot-seed0"), (start, "learned"), (start, "identity"))[
+                0
+            ]
+        )
+        for n_shot in (1, 5)
         for start in ("common start", "own start")
     ]
     rest = float(stated.terms["rest"])

@@ -71,9 +71,10 @@ CAUSE = Formula(
     left=sp.Symbol(r"|\Delta|", nonnegative=True),
     relation="<=",
     right=sp.Rational(1, 5),
-    text=r"\text{in this project's records the learned map changes accuracy from MAML's start by "
-    r"}{formula}\text{ points, from its own start by }{low}\text{ to }{high}\text{; in the "
-    r"factorial (start by geometry, tuned rates) by at most }{rest}\text{ from either start}",
+    text=r"\text{in the records of tier cpu (MetaMiDA, two forms, seed 0) the learned map changes "
+    r"accuracy from MAML's start by }{formula}\text{ points, from its own start by }{low}"
+    r"\text{ to }{high}\text{; in the factorial of one form (start by geometry, tuned rates) by at "
+    r"most }{rest}\text{ from either start}",
     terms={"low": sp.Integer(1), "high": sp.Float("3.1", 2), "rest": sp.Rational(1, 5)},
 )
 RESNET = Formula(

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from experiments import factorial, pilot
+from experiments.benchmarks.measurements import RECORDS
+from experiments.encoder.page import RECORD
 from experiments.factorial import OWN, PLAIN, RATES, best_rate, label, of_record, read, verify
 from experiments.records import FOLDER, Record, everything, unsealed
 from experiments.reproduce import not_taken_apart
@@ -28,7 +30,8 @@ def test_every_file_in_git_is_sound(one):
     assert verify(one) == []
 
 
-SEALED = [factorial.OUT, pilot.OUT, pilot.FACTORIAL]
+SEALED = [factorial.OUT, pilot.OUT, pilot.FACTORIAL, RECORDS, RECORD.parent]
+SEALED += [folder for folder in [RECORDS / "gpu"] if folder.is_dir()]
 
 
 @pytest.mark.parametrize("folder", SEALED, ids=lambda folder: folder.name)

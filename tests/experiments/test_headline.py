@@ -5,6 +5,7 @@ the files they are made from.
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import numpy as np
@@ -19,6 +20,7 @@ from experiments import (
     step_curves,
 )
 from experiments.cells import cells
+from experiments.generated import ROOT
 from experiments.records import FOLDER
 from experiments.result_tables import read
 from experiments.statistics import estimate
@@ -139,6 +141,14 @@ def test_a_control_is_no_case():
     shift = [one for one in start_or_geometry.known() if one.row == "maml-shift"]
     assert shift
     methods = [one for one in start_or_geometry.known() if one.tier != "controls"]
-    assert f"of {len(methods)} cases" in headline.tally([*methods, *shift])
+    assert f"Of {len(methods)} trained rows" in headline.tally([*methods, *shift])
     (gap,) = [one.gap("geometry at the common start", "tuned").mean() for one in shift]
     assert abs(gap) < 1e-3
+
+
+def test_a_path_that_diverges_is_called_so():
+    assert step_curves.number("{:.1f}", 1.25) == "1.2"
+    found = {step_curves.number("{:.1f}", bad) for bad in (math.inf, -math.inf, math.nan)}
+    assert found == {"diverged"}
+    text = "".join(path.read_text() for path in (ROOT / "experiments/results").glob("*.md"))
+    assert "| diverged |" in text and "| inf |" not in text and "| nan |" not in text

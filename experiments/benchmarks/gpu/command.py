@@ -27,6 +27,7 @@ from experiments.benchmarks.gpu.checks import correctness, drawn, learner, relat
 from experiments.benchmarks.gpu.ways import RECORDED, Setting, Way, ways
 from experiments.benchmarks.lower_bound import convolution_bytes, convolution_flops
 from experiments.benchmarks.summary import Table
+from experiments.records import seal
 from mdtheory.core.types import Params
 from mdtheory.kernels import have_triton, plain
 from mdtheory.kernels.precision import PRECISIONS, precision
@@ -319,6 +320,7 @@ def main(
         folder.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[^a-z0-9]+", "-", found["card"].lower()).strip("-")
         (folder / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        seal(folder)
 
     found = report(
         device, minutes=minutes, size=size, recorder=recorder_for(device), say=say, names=names,

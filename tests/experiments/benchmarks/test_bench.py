@@ -10,7 +10,7 @@ import pytest
 
 from experiments.benchmarks import bench, measurements as store, worker
 from experiments.benchmarks.measurements import KEYS, BenchRecord
-from experiments.benchmarks.summary import fastest_right_peer, fit, tables
+from experiments.benchmarks.summary import Table, fastest_right_peer, fit, tables, title
 from mdtheory.core.registry import load_plugin
 from tests.experiments.benchmarks import tiny
 
@@ -304,3 +304,17 @@ def test_feeding_draws_glyphs_where_there_are_no_images(jobs, monkeypatch):
         "no meta-gradient is measured, so none is judged"
     )
     assert fed.source == "glyphs" and len(fed.seconds) == 10 and min(fed.seconds) > 0
+
+
+def test_a_column_that_says_the_same_in_every_row_goes_into_the_title(jobs):
+    table = Table("Size", ["who", "method", "precision"], [["a", "maml", "x"], ["b", "maml", "y"]])
+    assert table.narrow() == Table(
+        "Size, MAML", ["who", "precision"], [["a", "x"], ["b", "y"]], table.note
+    )
+    differs = [["a", "maml", "x"], ["b", "metasgd", "y"]]
+    assert table._replace(rows=differs).narrow() == table._replace(rows=differs)
+    record = tiny.run(tiny.believed(tiny.settings(steps=(1, 2, 3))))
+    others = {one.work.implementation for one in record.measured} - {"ours"}
+    counted = f"{len(others)} other{'s' * (len(others) != 1)}" if others else ""
+    beside = f"ours and {counted}" if others else "ours alone"
+    assert title(record) == f"MAML, 1-shot, 1 to 3 steps: {beside}"
