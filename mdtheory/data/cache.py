@@ -9,7 +9,7 @@ decoded anew and the old cache is left for the user to remove. A source whose fi
 and mtime but were written to since (their ctime differs) is decoded anew in place.
 
 Nothing in a cache is believed: a wrong index or wrong hashes are decoded anew, pixels are compared
-with their hashes when they are first read (those of a small cache at once).
+with their hashes whenever they are read (those of a small cache at once, too).
 """
 
 from __future__ import annotations

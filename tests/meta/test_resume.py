@@ -205,6 +205,20 @@ def test_other_images_are_refused(tmp_path):
         one.resume(last(tmp_path / "a"))
 
 
+@pytest.mark.parametrize("before", ["", "mine", "other"])
+def test_other_pixels_under_the_same_names_are_refused(tmp_path, before):
+    """Also by other processes of a run; what says nothing of its pixels is no change."""
+    mine = {"config_digest": "d", "data_digest": "i"}
+    state = checkpoint.plain(trainer(info=RunInfo(**mine, pixels_digest=before)).state())
+    one = trainer(info=RunInfo(**mine, pixels_digest="mine"))
+    if before == "other":
+        with pytest.raises(ValueError, match="must be those that the run began with"):
+            one.resume(state)
+    else:
+        one.resume(state)
+    assert (checkpoint.digests(state) == checkpoint.digests(one.state())) == (before == "mine")
+
+
 def test_another_number_of_threads_is_refused_unless_asked_for(tmp_path):
     unbroken(tmp_path / "a")
     state = last(tmp_path / "a") | {"threads": torch.get_num_threads() + 1}
