@@ -92,7 +92,7 @@ class RunFolder:
             config,
             source,
             out=self.path,
-            listeners=[*listeners, _Guard(self)] if self._first else (),
+            listeners=[_Guard(self), *listeners, _Guard(self)] if self._first else (),
             processes=self.processes,
         )
         if self.state is not None:
@@ -213,8 +213,9 @@ class RunFolder:
 
 
 class _Guard:
-    """A listener, the last one before a checkpoint is written, that ends a run whose folder is not
-    its own any more, or in whose middle a plug-in changed how torch computes.
+    """A listener, before what writes and again as the last one before a checkpoint is written, that
+    ends a run whose folder is not its own any more, or in whose middle a plug-in changed how torch
+    computes.
     """
 
     def __init__(self, folder: RunFolder):
