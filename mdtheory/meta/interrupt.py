@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -57,11 +58,11 @@ class StopRequest:
         self._restore()
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if signum == CPU_TIME and self.signum is not None:
-            return
-        self.signum = signum
-        if signum != CPU_TIME:
-            self._restore()
+        if self.signum is None:
+            self.signum = signum
+        elif signum != CPU_TIME:
+            self._restore()  # only now: a signal that waits for its handler must find one
+            os.kill(os.getpid(), signum)
 
     def _restore(self) -> None:
         for signum, handler in self._before.items():

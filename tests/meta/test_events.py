@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from mdtheory.meta import events
 from mdtheory.meta.interrupt import InterruptedRunError, StopRequest
+from tests.faults.process import forked
 from tests.meta.fakes import trainer
 
 
@@ -104,6 +105,24 @@ def test_a_second_signal_acts_as_it_would_outside():
             os.kill(os.getpid(), signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, outside)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals are not held back")
+def test_two_signals_at_once_are_a_first_and_a_second():
+    """The second, whose handler was gone by then, was dropped with a traceback."""
+
+    def work() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        both = {signal.SIGINT, signal.SIGTERM}
+        with StopRequest():
+            signal.pthread_sigmask(signal.SIG_BLOCK, both)
+            for signum in both:
+                os.kill(os.getpid(), signum)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+
+    outcome = forked(work)
+    assert outcome.code == -signal.SIGTERM
+    assert outcome.err == ""
 
 
 def test_a_hang_up_that_was_ignored_stays_ignored():
