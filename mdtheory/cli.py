@@ -61,6 +61,7 @@ class Guarded(TyperGroup):
             handling_ctrl_c,
             in_use,
             lacks_memory,
+            lacks_threads,
             one_line,
             plugin_failure,
         )
@@ -83,6 +84,11 @@ class Guarded(TyperGroup):
                 complain(
                     f"the run must fit in memory, but {one_line(error)}; choose a smaller model, "
                     "or fewer tasks or steps"
+                )
+            elif lacks_threads(error):
+                complain(
+                    f"the system must allow a few threads, but {one_line(error)}; raise the limit "
+                    "of processes (ulimit -u)"
                 )
             else:
                 raise

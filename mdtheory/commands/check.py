@@ -11,10 +11,10 @@ import typer
 from mdtheory.commands.console import (
     JsonFlag,
     PluginOption,
-    plugin_limit,
     use_plugins,
     write_findings,
 )
+from mdtheory.core.limit import plugin_limit
 
 if TYPE_CHECKING:
     import torch

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import re
@@ -14,13 +15,12 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, TextIO, cast
 
 import typer
 
+from mdtheory.core import limit
 from mdtheory.core.progress import SafeStream, say
 from mdtheory.core.text import printable
 
@@ -46,6 +46,17 @@ def complain(text: str) -> None:
     say(f"mdtheory: {printable(text)}")
 
 
+class Words(logging.Handler):
+    """Log records on the error stream: what they quote (a path, a compiler's answer) moves no
+    cursor.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record, line by line."""
+        for line in self.format(record).splitlines():
+            say(printable(line))
+
+
 def one_line(error: BaseException) -> str:
     """The message of an error without line breaks; the system's own words where it is an
     ``OSError``.
@@ -53,6 +64,11 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def lacks_threads(error: BaseException) -> bool:
+    """Whether the system refused a thread (Python says so in words only)."""
+    return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
 
 
 def lacks_memory(error: BaseException) -> bool:
@@ -78,7 +94,17 @@ def prepare_streams() -> SafeStream:
     results = SafeStream(sys.stdout, errors)
     sys.stderr = cast(TextIO, errors)
     sys.stdout = cast(TextIO, results)
+    logging.lastResort = Words(logging.WARNING)
+    threading.excepthook = _say_of_thread
     return results
+
+
+def _say_of_thread(failed: threading.ExceptHookArgs) -> None:
+    """A thread of somebody else's has failed: one sentence with its place; the work goes on."""
+    places = traceback.extract_tb(failed.exc_traceback)
+    where = f" in {places[-1].filename}, line {places[-1].lineno}" if places else ""
+    error = failed.exc_value or failed.exc_type()
+    complain(f"a thread ended with {failed.exc_type.__name__}: {one_line(error)}{where}")
 
 
 def demand_arguments(arguments: Sequence[str]) -> None:
@@ -102,7 +128,7 @@ def use_plugins(paths: Iterable[Path] | None) -> None:
     for path in paths or ():
         in_use.append(path)
         try:
-            with contextlib.redirect_stdout(sys.stderr), plugin_limit():
+            with limit.plugin_limit():
                 load_plugin(path)
         except KeyboardInterrupt:
             raise
@@ -133,40 +159,6 @@ def handling_ctrl_c(handler: Any) -> Iterator[None]:
 
 in_use: list[Path] = []
 """The plug-ins of the command that runs."""
-PLUGIN_SECONDS = 50.0
-"""What importing a plug-in may take, and any one examination of it."""
-
-
-def plugin_limit() -> AbstractContextManager[None]:
-    """:func:`time_limit` of :data:`PLUGIN_SECONDS`."""
-    return time_limit(PLUGIN_SECONDS)
-
-
-class LateError(BaseException):
-    """The time is up; no ``except Exception`` of what is late may swallow it."""
-
-
-@contextlib.contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """:class:`LateError` after so many seconds inside, where there are such alarms (not on Windows,
-    nor in another thread than the main one).
-    """
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not (
-        threading.main_thread()
-    ):
-        yield
-        return
-
-    def late(signum: int, frame: FrameType | None) -> None:
-        raise LateError(f"it must end within {seconds:g} seconds, and has not")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def plugin_failure(error: BaseException) -> str | None:
@@ -181,7 +173,7 @@ def plugin_failure(error: BaseException) -> str | None:
     place, last, own = None, "", False
     for frame, line in traceback.walk_tb(error.__traceback__):
         name = frame.f_globals.get("__name__", "")
-        if name == __name__:
+        if name in (__name__, limit.__name__):
             continue  # the alarm of time_limit rings inside any other frame
         last = f"{frame.f_code.co_filename}, line {line}"
         if name.startswith(PLUGIN_PREFIX):
@@ -201,7 +193,8 @@ def plugin_failure(error: BaseException) -> str | None:
 
 def expected(error: BaseException) -> bool:
     """Whether an error is of input or machine, or a command's own end: nobody's bug."""
-    return isinstance(error, (*EXPECTED, typer.Exit, typer.Abort)) or lacks_memory(error)
+    own = (*EXPECTED, typer.Exit, typer.Abort)
+    return isinstance(error, own) or lacks_memory(error) or lacks_threads(error)
 
 
 def write_findings(findings: Sequence[dict[str, Any]], *, json_: bool) -> None:

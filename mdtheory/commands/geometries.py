@@ -16,11 +16,11 @@ import typer
 from mdtheory.commands.console import (
     JsonFlag,
     PluginOption,
-    plugin_limit,
     use_plugins,
     write_json,
     write_table,
 )
+from mdtheory.core.limit import plugin_limit
 from mdtheory.core.progress import progress_bar
 from mdtheory.core.written import Entry, entries, first_paragraph
 

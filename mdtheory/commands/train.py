@@ -165,7 +165,7 @@ def prepare(
             listeners=[
                 *events.for_run(folder.path, config.geometry.name),
                 *events.of_plugins(folder.path, config.model_dump(mode="json")),
-                Summary(folder.path, config),
+                Summary(folder.path, config, intact=folder.intact),
             ],
             other_bits=other_bits,
         )

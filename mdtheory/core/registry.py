@@ -14,6 +14,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from mdtheory.core.foreign import foreign
+from mdtheory.core.limit import plugin_limit
+
 T = TypeVar("T")
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
@@ -88,8 +91,11 @@ class Registry(Generic[T]):
             importlib.import_module(module.name)
         for entry in entry_points(group=self.package):
             try:
-                entry.load()
-            except Exception as error:
+                with plugin_limit(), foreign(entry.value):
+                    entry.load()
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 said = " ".join(str(error).split())
                 raise ValueError(
                     f"an installed package must be importable, but the {self.kind} {entry.name!r} "
@@ -110,4 +116,5 @@ def load_plugin(path: str | Path) -> None:
         raise ValueError(
             f"--plugin must name a Python file, got {str(path)!r}; its name must end in .py"
         )
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    with foreign(str(path)):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))

@@ -9,7 +9,7 @@ decoded anew and the old cache is left for the user to remove. A source whose fi
 and mtime but were written to since (their ctime differs) is decoded anew in place.
 
 Nothing in a cache is believed: a wrong index or wrong hashes are decoded anew, pixels are compared
-with their hashes when they are first read (those of a small cache at once).
+with their hashes whenever they are read (those of a small cache at once, too).
 """
 
 from __future__ import annotations
@@ -170,7 +170,10 @@ def _build(
             text.flush()
             os.fsync(text.fileno())
         part.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder, ignore_errors=True)
+        else:  # a file, or a link, of this name
+            folder.unlink(missing_ok=True)
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)

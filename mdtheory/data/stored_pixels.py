@@ -50,9 +50,9 @@ class DamagedPixelsError(ValueError):
 class StoredPixels:
     """uint8 images (N, H, W, C) in a ``.npy`` file, as far as reading goes like an array.
 
-    Each image is compared with its hash when it is first read (about 10 microseconds for 84 x 84 in
-    colour) and not again. ``DamagedPixelsError`` where they differ or the file was cut; the message
-    names the file and says what to do.
+    Each image is compared with its hash whenever it is read (about 10 microseconds for 84 x 84 in
+    colour): the file may change while it is in use. ``DamagedPixelsError`` where they differ or the
+    file was cut; the message names the file and says what to do.
     """
 
     dtype = np.dtype(np.uint8)
@@ -78,7 +78,6 @@ class StoredPixels:
                 f"{str(path)!r} must hold whole uint8 images, got something else"
             )
         self.shape = cast(tuple[int, int, int, int], shape)
-        self._checked = np.zeros(len(hashes), dtype=bool)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -102,7 +101,6 @@ class StoredPixels:
 
     def check(self) -> None:
         """Read every image; ``DamagedPixelsError`` for the first that is not as it was written."""
-        self._checked[:] = False
         for start in range(0, len(self), 1024):
             self._read(range(start, min(start + 1024, len(self))))
 
@@ -117,10 +115,8 @@ class StoredPixels:
                 raise self._damaged(f"cannot be read ({error.strerror})") from error
             if found != size:
                 raise self._damaged("was cut while it was in use")
-            if not self._checked[row]:
-                if hash_of(room) != self._hashes[row].tobytes():
-                    raise self._damaged(f"holds other pixels than were written (image {row})")
-                self._checked[row] = True
+            if hash_of(room) != self._hashes[row].tobytes():
+                raise self._damaged(f"holds other pixels than were written (image {row})")
         return images
 
     def _fill(self, room: NDArray[np.uint8], offset: int) -> int:

@@ -8,6 +8,7 @@ ordinary torch operations do the work.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -15,6 +16,7 @@ import logging
 import os
 import platform
 import re
+import shlex
 import shutil
 import signal
 import stat
@@ -47,8 +49,8 @@ def library() -> ctypes.CDLL | None:
     The file's name is a digest of the source, the compiler's version and the processor: what is
     found is what would be built.
     """
-    compiler = next(filter(None, map(shutil.which, [os.environ.get("CXX", ""), *COMPILERS])), None)
-    if compiler is None:
+    compiler = _compiler()
+    if not compiler:
         log.warning(
             "no C++ compiler found: Conv4 runs on ordinary torch operations, about half as fast; "
             "install g++ or clang++"
@@ -69,7 +71,7 @@ def library() -> ctypes.CDLL | None:
                     _compile(compiler, kept, deadline)
                     loaded = _load(kept)
         if loaded is None:
-            raise ValueError(f"what {compiler} made is no library of these loops")
+            raise ValueError(f"what {shlex.join(compiler)} made is no library of these loops")
         vars(loaded)["identity"] = kept.stem
         return loaded
     except (OSError, ValueError, RuntimeError) as error:
@@ -85,6 +87,21 @@ def identity() -> str:
     """The name of the loops in use, a digest of source, compiler and processor; "plain" without."""
     loaded = library()
     return "plain" if loaded is None else str(vars(loaded)["identity"])
+
+
+def _compiler() -> list[str]:
+    """The command in ``CXX``, a path or a program with options, else the first of
+    :data:`COMPILERS`; empty for none.
+    """
+    if named := os.environ.get("CXX", "").strip():
+        if whole := shutil.which(named):
+            return [whole]
+        with contextlib.suppress(ValueError):  # a quotation mark without its other half
+            program, *options = shlex.split(named)
+            if found := shutil.which(program):
+                return [found, *options]
+        log.warning("CXX must name a compiler, got %r, which is none; another is used", named)
+    return [found for found in map(shutil.which, COMPILERS) if found][:1]
 
 
 def _folder() -> Path:
@@ -117,16 +134,16 @@ def _demand_own(path: Path, status: os.stat_result) -> None:
 def _load(kept: Path) -> ctypes.CDLL | None:
     """The library where it is whole; ``None`` where it is missing or not what was written."""
     try:
-        flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        file = os.open(kept, os.O_RDONLY | flags | getattr(os, "O_BINARY", 0))
+        file = _open(kept)
     except OSError:
         return None
     try:
         _demand_own(kept, os.fstat(file))
         with open(file, "rb", closefd=False) as opened:
             content = opened.read()
-        said = _digest_file(kept).read_text(encoding="ascii", errors="replace").strip()
-        if hashlib.sha256(content).hexdigest() != said:
+        with open(_open(_digest_file(kept)), "rb") as opened:
+            said = opened.read(64)
+        if hashlib.sha256(content).hexdigest().encode() != said:
             return None
         # by its descriptor where that has a name: what was read is what is loaded. The loader knows
         # it by this name from now on, so a descriptor that was used stays open.
@@ -144,15 +161,22 @@ def _load(kept: Path) -> ctypes.CDLL | None:
             os.close(file)
 
 
+def _open(path: Path) -> int:
+    """A file that is no link, opened such that a named pipe keeps nobody waiting."""
+    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return os.open(path, os.O_RDONLY | flags | getattr(os, "O_BINARY", 0))
+
+
 def _digest_file(kept: Path) -> Path:
     return kept.with_suffix(".sha256")
 
 
-def _digest(compiler: str, deadline: float) -> str:
-    version = _run([compiler, "--version"], min(deadline, time.monotonic() + 10))[1]
+def _digest(compiler: list[str], deadline: float) -> str:
+    version = _run([*compiler, "--version"], min(deadline, time.monotonic() + 10))[1]
     parts = [
         SOURCE.read_text(encoding="utf-8"),
         version,
+        *compiler[1:],
         *FLAGS,
         *(flag for tuning in TUNINGS for flag in tuning),
         platform.machine(),
@@ -172,21 +196,21 @@ def _processor() -> str:
     )
 
 
-def _compile(compiler: str, kept: Path, deadline: float) -> None:
+def _compile(compiler: list[str], kept: Path, deadline: float) -> None:
     """Build beside the place, write the digest, flush, rename: another process sees a whole library
     or none.
     """
     for left in kept.parent.glob("part-*"):
-        if time.time() - left.stat().st_mtime > 3600:  # of a process that was killed
+        if time.time() - left.lstat().st_mtime > 3600:  # of a process that was killed
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=kept.parent, prefix="part-") as folder:
         made = Path(folder) / kept.name
         for tuning in TUNINGS:
-            code, said = _run([compiler, *FLAGS, *tuning, str(SOURCE), "-o", str(made)], deadline)
+            code, said = _run([*compiler, *FLAGS, *tuning, str(SOURCE), "-o", str(made)], deadline)
             if code == 0 and made.is_file():
                 break
         else:
-            raise ValueError(f"{compiler} failed with exit code {code}: {said[-400:]}")
+            raise ValueError(f"{shlex.join(compiler)} failed with exit code {code}: {said[-400:]}")
         digest = _digest_file(made)
         digest.write_text(hashlib.sha256(made.read_bytes()).hexdigest(), encoding="ascii")
         for path in (made, digest):

@@ -32,13 +32,14 @@ KINDS: dict[str, tuple[type, ...]] = {
     "config": (str,),
     "config_digest": (str,),
     "data_digest": (str,),
+    "pixels_digest": (str,),
     "threads": (int,),
     "torch": (str,),
     "mdtheory": (str,),
     "numerics": (dict,),
     "seal": (str,),
 }
-LATER: dict[str, Any] = {"numerics": {}, "seal": ""}
+LATER: dict[str, Any] = {"numerics": {}, "pixels_digest": "", "seal": ""}
 """Parts that a checkpoint from before them is read with."""
 DTYPES = frozenset(
     {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8}
@@ -138,8 +139,11 @@ def digest(state: Mapping[str, Any]) -> str:
 
 
 def _sealed(content: Mapping[str, Any]) -> str:
-    """What ``seal`` must be beside this content."""
-    return _sha256(LATER | dict(content), KINDS.keys() - {"seal"})
+    """What ``seal`` must be beside this content; one that says nothing of pixels is sealed as
+    before there was a word for them.
+    """
+    silent = {"seal"} if content.get("pixels_digest") else {"seal", "pixels_digest"}
+    return _sha256(LATER | dict(content), KINDS.keys() - silent)
 
 
 def _sha256(content: Mapping[str, Any], parts: Iterable[str]) -> str:
@@ -158,8 +162,8 @@ def digests(state: Mapping[str, Any]) -> dict[str, str]:
     """
     leaves = (
         entry
-        for part in (*STATE, "config_digest", "data_digest")
-        for entry in _entries(part, state[part])
+        for part in (*STATE, "config_digest", "data_digest", "pixels_digest")
+        for entry in _entries(part, {**LATER, **state}[part])
     )
     return {
         name: hashlib.sha256(f"{kind}\x1f{shape}\x1f".encode() + data).hexdigest()[:16]

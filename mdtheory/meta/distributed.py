@@ -11,6 +11,8 @@ loop), and a gradient per own task. Sent per iteration: ``n_tasks`` gradients.
 from __future__ import annotations
 
 import os
+import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,6 +21,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from mdtheory.core.progress import say
 from mdtheory.core.types import Episode, MetaGradient
 from mdtheory.inner.batching import at_once
 from mdtheory.meta.evaluate import evaluate
@@ -27,6 +30,8 @@ from mdtheory.meta.learner import MetaLearner
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=5)
 """How long a process waits for one that is silent; one that has died is noticed at once."""
+PATIENCE = 10.0
+"""Seconds of waiting for the others at the start, until that is said."""
 OWN_ERRORS = (ValueError, ArithmeticError, OSError, RuntimeError, MemoryError)
 """What can go wrong on one rank alone, and then stops all of them."""
 
@@ -111,7 +116,21 @@ class _Group(Processes):
         self._dist = dist
         self._lost = False
         backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
-        self._send(lambda: dist.init_process_group(backend, timeout=timeout))
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        waiting = threading.Timer(
+            PATIENCE, say, [f"waiting for the other processes of this run at {where}"]
+        )
+        waiting.start()
+        try:
+            dist.init_process_group(backend, timeout=timeout)
+        except (RuntimeError, ValueError) as error:
+            raise PeerLostError(
+                f"the processes of this run must meet at MASTER_ADDR and MASTER_PORT, got {where}, "
+                "where they do not; start all of them, with a port that no other program uses "
+                f"(torch says: {_words(error)})"
+            ) from error
+        finally:
+            waiting.cancel()
         self.rank = dist.get_rank()
         self.size = dist.get_world_size()
 
@@ -144,12 +163,17 @@ class _Group(Processes):
             collective()
         except RuntimeError as error:
             self._lost = True
-            said = " ".join(str(error).split()).removeprefix("[").split("] ", 1)[-1].split(". ")[0]
             raise PeerLostError(
                 "another process of this run has died or does not answer; the last checkpoint is "
                 "intact: start again with "
-                f"--resume, with any number of processes (torch says: {said[:200]})"
+                f"--resume, with any number of processes (torch says: {_words(error)})"
             ) from error
+
+
+def _words(error: Exception) -> str:
+    """The first sentence of torch's message, without the place in its source."""
+    said = " ".join(str(error).split())
+    return said.removeprefix("[").split("] ", 1)[-1].split(". ")[0][:200]
 
 
 SINGLE_PROCESS = Processes()
@@ -161,11 +185,16 @@ def process_group(device: torch.device, *, timeout: timedelta = TIMEOUT) -> Iter
     MASTER_PORT, or :data:`SINGLE_PROCESS`.
 
     Every process of a machine takes its own GPU where ``device`` is one. ``ValueError`` if it
-    cannot, :class:`PeerLostError` if the others are not to be found.
+    cannot, and for variables that make no sense; :class:`PeerLostError` if the others are not to be
+    found.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
+    if "RANK" not in os.environ or _whole("WORLD_SIZE", 1, 2**20) == 1:
         yield SINGLE_PROCESS
         return
+    _whole("RANK", 0, _whole("WORLD_SIZE", 1, 2**20) - 1)
+    _whole("MASTER_PORT", 0, 2**16 - 1)
+    if not os.environ.get("MASTER_ADDR"):
+        raise ValueError("MASTER_ADDR must name rank 0's machine, got none; start with torchrun")
     if device.type == "cuda":
         _take_own_gpu(device)
     processes = _Group(device, timeout)
@@ -173,6 +202,17 @@ def process_group(device: torch.device, *, timeout: timedelta = TIMEOUT) -> Iter
         yield processes
     finally:
         processes.destroy()
+
+
+def _whole(variable: str, least: int, most: int) -> int:
+    """The whole number in an environment variable; an unset WORLD_SIZE is 1."""
+    said = os.environ.get(variable, "1" if variable == "WORLD_SIZE" else "")
+    if not re.fullmatch(r"[0-9]{1,9}", said) or not least <= int(said) <= most:
+        raise ValueError(
+            f"{variable} must be a whole number from {least} to {most}, got {said!r}; unset it, or "
+            "start with torchrun"
+        )
+    return int(said)
 
 
 def _take_own_gpu(device: torch.device) -> None:

@@ -50,11 +50,12 @@ class JsonLines:
     def __init__(self, path: Path):
         self.path = path
         self._file: TextIO | None = None
+        self._size = 0
 
     def start(self, *, done: int, validated: int, total: int) -> None:
         """Open the file, without the lines that the run will write again."""
         truncate_metrics(self.path, iteration=done, validated=validated)
-        self._file = self.path.open("a", encoding="utf-8")
+        self._open()
 
     def record(self, row: Row) -> None:
         """Write and hand over to the system at once, so that a killed process loses no line."""
@@ -65,8 +66,33 @@ class JsonLines:
         if self._file is None:
             raise ValueError("metrics must be started before an event, got one; call start first")
         with _written(self.path):
+            if not self._intact():
+                say(
+                    f"note: {self.path} was deleted or changed by another program; the lines that "
+                    "it lacks are lost, the run itself goes on as it was"
+                )
+                self._file.close()
+                self._open()
+                if self.path.read_bytes()[-1:] not in (b"", b"\n"):
+                    self._file.write("\n")  # the half line that is left stays alone
             self._file.write(json.dumps(plain) + "\n")
             self._file.flush()
+            self._size = os.fstat(self._file.fileno()).st_size
+
+    def _intact(self) -> bool:
+        """Whether the file is as this process left it, under its name."""
+        if self._file is None:
+            return False
+        mine = os.fstat(self._file.fileno())
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(mine, there) and mine.st_size == self._size
+
+    def _open(self) -> None:
+        self._file = self.path.open("a", encoding="utf-8")
+        self._size = os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
         """Close the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -9,11 +10,14 @@ from typing import Any
 
 SIGNALS = tuple(
     getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGXCPU")
     if hasattr(signal, name)
 )
-"""What asks a run to stop: Ctrl-C, kill, the end of the terminal, and Ctrl-backslash."""
+"""What asks a run to stop: Ctrl-C, kill, the end of the terminal, Ctrl-backslash, and the end of
+the processor time that was allowed.
+"""
 HANGUP = getattr(signal, "SIGHUP", None)
+CPU_TIME = getattr(signal, "SIGXCPU", None)
 
 
 class InterruptedRunError(Exception):
@@ -33,7 +37,8 @@ class InterruptedRunError(Exception):
 
 class StopRequest:
     """Inside the context, the :data:`SIGNALS` only set ``signum``; a second one acts as it would
-    outside. A hang-up that was ignored before (as by ``nohup``) stays ignored.
+    outside. A hang-up that was ignored before (as by ``nohup``) stays ignored. Of the end of its
+    processor time the system tells every second: one more changes nothing.
 
     Python delivers signals to the main thread alone; in another thread the context does nothing.
     """
@@ -53,8 +58,11 @@ class StopRequest:
         self._restore()
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        self.signum = signum
-        self._restore()
+        if self.signum is None:
+            self.signum = signum
+        elif signum != CPU_TIME:
+            self._restore()  # only now: a signal that waits for its handler must find one
+            os.kill(os.getpid(), signum)
 
     def _restore(self) -> None:
         for signum, handler in self._before.items():

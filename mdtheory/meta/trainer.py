@@ -66,11 +66,12 @@ class Validation:
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """What a checkpoint says about its run: configuration, its digest, and that of the images."""
+    """What a checkpoint says about its run: configuration, digests of it, of images and pixels."""
 
     config: str = "{}"
     config_digest: str = ""
     data_digest: str = ""
+    pixels_digest: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -447,9 +448,8 @@ class MetaTrainer:
     def resume(self, state: dict[str, Any], *, other_bits: bool = False) -> None:
         """Continue from a checkpoint's state.
 
-        ``ValueError`` if it belongs to another configuration or other images. Also if it was
-        computed with another number of threads, other kernels, on another device or by another
-        torch (the bits would then differ), unless ``other_bits`` allows that.
+        ``ValueError`` if it is of another configuration or other images, or was computed with other
+        threads, kernels, device or torch (other bits), unless ``other_bits`` allows the latter.
         """
         mine, theirs = self.options.info.config_digest, state["config_digest"]
         if theirs != mine:
@@ -457,11 +457,11 @@ class MetaTrainer:
                 "the checkpoint must come from this configuration, but its digest is "
                 f"{theirs[:12]}, not {mine[:12]}; choose another --out, or the old configuration"
             )
-        if state["data_digest"] != self.options.info.data_digest:
+        pixels = {"", state["pixels_digest"], self.options.info.pixels_digest}
+        if state["data_digest"] != self.options.info.data_digest or len(pixels) > 2:
             raise ValueError(
                 "the images must be those that the run began with, but the set has another digest; "
-                "restore them, or start "
-                "again in another folder"
+                "restore them, or start again in another folder"
             )
         if not other_bits:
             self._demand_same_bits(state)

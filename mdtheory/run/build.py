@@ -144,7 +144,10 @@ def build_trainer(
             seed=config.seed,
             precision=config.precision,
             info=RunInfo(
-                config=config.to_json(), config_digest=config.digest, data_digest=source.digest
+                config=config.to_json(),
+                config_digest=config.digest,
+                data_digest=source.digest,
+                pixels_digest=getattr(source, "pixels_digest", ""),
             ),
         ),
         optimizer=optimizer,

@@ -8,8 +8,12 @@ import contextlib
 import json
 import multiprocessing
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -101,20 +105,15 @@ def run(out: Path, *, changes: Mapping[str, Any] | None = None) -> dict[str, Any
     shared = configs[METHODS[0]]
     _demand_own(out, configs)
     out.mkdir(parents=True, exist_ok=True)
-    with multiprocessing.get_context("spawn").Pool(
-        PROCESSES, initializer=keep_freed_memory
-    ) as pool:
-        trained = dict(
-            zip(
-                BY_COST,
-                pool.starmap(_train, [(configs[m], out) for m in BY_COST], chunksize=1),
-                strict=True,
-            )
+    jobs = [(start, method) for start in (OWN, COMMON) for method in BY_COST]
+    with _workers() as pool:
+        found = pool.map(_train, [configs[method] for method in BY_COST], repeat(out))
+        trained = dict(zip(BY_COST, found, strict=True))
+        paths = dict(
+            zip(jobs, pool.map(_paths, *zip(*jobs, strict=True), repeat(out)), strict=True)
         )
-        jobs = [(start, method, out) for start in (OWN, COMMON) for method in BY_COST]
-        paths = dict(zip(jobs, pool.starmap(_paths, jobs, chunksize=1), strict=True))
     panels = {
-        start: {method: paths[start, method, out] for method in METHODS} for start in (OWN, COMMON)
+        start: {method: paths[start, method] for method in METHODS} for start in (OWN, COMMON)
     }
     report = {
         "data": {"source": "glyphs", "digest": open_data(shared.data).digest},
@@ -141,6 +140,35 @@ def run(out: Path, *, changes: Mapping[str, Any] | None = None) -> dict[str, Any
     return report
 
 
+@contextlib.contextmanager
+def _workers() -> Iterator[ProcessPoolExecutor]:
+    """:data:`PROCESSES` processes, which end with this one however it ends; ``ChildProcessError``
+    where one of them is killed.
+    """
+    pool = ProcessPoolExecutor(
+        PROCESSES, mp_context=multiprocessing.get_context("spawn"), initializer=_begin
+    )
+    try:
+        with pool:
+            yield pool
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            "the demo's processes must live to its end, but one was killed, perhaps for lack of "
+            "memory; start it again"
+        ) from error
+
+
+def _begin() -> None:
+    keep_freed_memory()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
 def task_sheet(trained: Path, *, n_query: int = 6) -> bytes:
     """The first test task as a PNG: for every class the support image, framed, and queries with
     what the trained learner says of each.
@@ -164,16 +192,20 @@ def task_sheet(trained: Path, *, n_query: int = 6) -> bytes:
 
 def _demand_own(out: Path, configs: Mapping[str, RunConfig]) -> None:
     """``ValueError`` for a folder with files that the demo would replace and did not write: those
-    beside a results.json of its own, or checkpoints of its own, are.
+    beside a results.json of its own, or beside all checkpoints of its own, are.
     """
     with contextlib.suppress(OSError, ValueError, TypeError, LookupError):
         if set(json.loads((out / "results.json").read_bytes())["methods"]) == set(METHODS):
             return
+    own = 0
     for method, config in configs.items():
         with contextlib.suppress(ValueError):
             if checkpoint.load(out / f"{method}.pt")["config_digest"] == config.digest:
+                own += 1
                 continue
         _demand_none(out / f"{method}.pt")
+    if own == len(configs):
+        return  # killed while it wrote what follows the last checkpoint
     for name in (*FIGURES, "training"):
         _demand_none(out / f"{name}.png")
         _demand_none(out / f"{name}.svg")

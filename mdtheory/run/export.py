@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import io
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mdtheory.core.atomic import write_atomically
 from mdtheory.meta.learner import AdaptedModel
 from mdtheory.models.norm import statistics_over_first
 from mdtheory.run.answer import Alone
@@ -90,31 +91,27 @@ def export(
     def original(x: Tensor) -> Tensor:
         return (model(x.to(device)) / temperature).softmax(-1).cpu()
 
-    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     batch = images[:1] if one_at_a_time else _at_least_two(images)
     shapes = None if one_at_a_time else {"images": {0: torch.export.Dim("n", min=2, max=1 << 20)}}
     try:
         with torch.no_grad():
             made = torch.export.export(whole, (batch,), dynamic_shapes=shapes, strict=False)
-            read_back = writers[kind](made, part, json.dumps(list(classes)), shapes)
+            content, read_back = writers[kind](made, json.dumps(list(classes)))
             asked = [image[None] for image in images] if one_at_a_time else [batch]
             pairs = [(original(x), read_back(x)) for x in asked]
         worst = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
-        if worst <= TOLERANCE:
-            os.replace(part, path)
     except (RuntimeError, TypeError, LookupError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
             f"the adapted model must be exportable to {kind}, got {type(error).__name__}: "
             f"{reason}; choose the other format"
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
     if not worst <= TOLERANCE:
         raise ValueError(
             f"what is read back from {path.name} must give the same probabilities, got a "
             f"difference of {worst:.2g}; nothing was kept, choose the other format"
         )
+    write_atomically(path, content)
     return worst
 
 
@@ -132,12 +129,20 @@ def _at_least_two(images: Tensor) -> Tensor:
     return images if len(images) > 1 else images.repeat(2, 1, 1, 1)
 
 
-def _write_pt2(made: Any, path: Path, classes: str, shapes: Any) -> Callable[[Tensor], Tensor]:
-    torch.export.save(made, path, extra_files={"classes.json": classes})
-    return torch.export.load(path).module()
+Written = tuple[bytes, Callable[[Tensor], Tensor]]
+"""A file's content, made in memory (torch's own writer ends the process where a disk is full), and
+what is read back from it. The function's shapes: (N, C, H, W) -> (N, n_classes)
+"""
 
 
-def _write_onnx(made: Any, path: Path, classes: str, shapes: Any) -> Callable[[Tensor], Tensor]:
+def _write_pt2(made: Any, classes: str) -> Written:
+    content = io.BytesIO()
+    torch.export.save(made, content, extra_files={"classes.json": classes})
+    content.seek(0)
+    return content.getvalue(), torch.export.load(content).module()
+
+
+def _write_onnx(made: Any, classes: str) -> Written:
     runtime: Any = importlib.import_module("onnxruntime")
     onnx = torch.onnx.export(
         made, (), dynamo=True, verbose=False, output_names=["probabilities"], external_data=False
@@ -145,11 +150,11 @@ def _write_onnx(made: Any, path: Path, classes: str, shapes: Any) -> Callable[[T
     if onnx is None:
         raise RuntimeError("torch wrote no ONNX program")
     onnx.model.metadata_props["classes"] = classes
-    onnx.save(str(path), external_data=False)
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    content = onnx.model_proto.SerializeToString()
+    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
     def run(images: Tensor) -> Tensor:
         return torch.from_numpy(session.run(None, {name: images.numpy()})[0])
 
-    return run
+    return content, run

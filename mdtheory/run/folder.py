@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import socket
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +16,13 @@ from filelock import FileLock, Timeout
 
 from mdtheory.config import RunConfig, load
 from mdtheory.core.atomic import write_atomically
+from mdtheory.core.foreign import demand_state, state
 from mdtheory.core.progress import say
 from mdtheory.data.episodes import Source
 from mdtheory.data.files import is_regular
 from mdtheory.meta import checkpoint
 from mdtheory.meta.distributed import SINGLE_PROCESS, Processes
-from mdtheory.meta.events import Listener, metrics_up_to
+from mdtheory.meta.events import Listener, Row, metrics_up_to
 from mdtheory.meta.trainer import MetaTrainer
 from mdtheory.run.build import build_trainer
 from mdtheory.run.summary import NAME as SUMMARY
@@ -52,6 +54,7 @@ class RunFolder:
         self.processes = processes
         self.state: dict[str, Any] | None = None
         self._lock: FileLock | None = None
+        self._locked: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -89,7 +92,7 @@ class RunFolder:
             config,
             source,
             out=self.path,
-            listeners=listeners if self._first else (),
+            listeners=[_Guard(self), *listeners, _Guard(self)] if self._first else (),
             processes=self.processes,
         )
         if self.state is not None:
@@ -152,28 +155,82 @@ class RunFolder:
                 )
 
     def _acquire(self) -> None:
-        """Lock the folder; ``ValueError`` with the holder's process and host if it is locked."""
+        """Lock the folder; ``ValueError`` with the holder's process and host if it is locked, and
+        for a file in the lock's place that is none.
+        """
         file = self.path / LOCK
+        with contextlib.suppress(FileNotFoundError):
+            status = file.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                raise ValueError(
+                    f"--out must be a folder whose {LOCK} is a file of its own, got {file}, "
+                    "which is a link or no file; remove it"
+                )
         lock = FileLock(file, timeout=0, thread_local=False)
         try:
             lock.acquire()
         except Timeout:
             holder = "another process"
             with contextlib.suppress(OSError, UnicodeDecodeError):
-                holder = file.read_text(encoding="ascii") or holder
+                holder = file.read_text(encoding="ascii")[:200] or holder
             raise ValueError(
                 f"--out must be a folder of this process alone, but {self.path} is in use by "
                 f"{holder}; wait for it, or choose another folder"
             ) from None
-        self._lock = lock
+        self._lock, self._locked = lock, self._identity()
         file.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="ascii")
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Which file the lock's name leads to; ``None`` where there is none."""
+        try:
+            status = (self.path / LOCK).lstat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def intact(self) -> bool:
+        """Whether the folder is still the one that was locked; otherwise it was deleted, or
+        replaced by another, in which somebody else may be at work.
+        """
+        return self._identity() == self._locked
+
+    def demand_intact(self) -> None:
+        """``ValueError`` unless the folder is :meth:`intact`."""
+        if not self.intact():
+            raise ValueError(
+                f"--out must stay in place during a run, but {self.path} was replaced, or its "
+                f"{LOCK} deleted; nothing more is written there, put it back and go on with "
+                "--resume"
+            )
 
     def _unlock(self) -> None:
         if self._lock is not None:
-            with contextlib.suppress(OSError):
-                (self.path / LOCK).unlink()
+            if self.intact():  # else it is another process's
+                with contextlib.suppress(OSError):
+                    (self.path / LOCK).unlink()
             self._lock.release()
             self._lock = None
+
+
+class _Guard:
+    """A listener, before what writes and again as the last one before a checkpoint is written, that
+    ends a run whose folder is not its own any more, or in whose middle a plug-in changed how torch
+    computes.
+    """
+
+    def __init__(self, folder: RunFolder):
+        self._folder = folder
+
+    def start(self, *, done: int, validated: int, total: int) -> None:
+        self._folder.demand_intact()
+        self._state = state()
+
+    def record(self, row: Row) -> None:
+        self._folder.demand_intact()
+        demand_state(self._state, "one of this run")
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def check_belongs(folder: Path) -> None:
@@ -183,9 +240,9 @@ def check_belongs(folder: Path) -> None:
     digests, counters = {}, {}
     for name in (LAST, BEST):
         if is_regular(folder / name):
-            state = checkpoint.load(folder / name)
-            digests[name] = state["config_digest"], state["data_digest"]
-            counters[name] = state["counters"]
+            found = checkpoint.load(folder / name)
+            digests[name] = found["config_digest"], found["data_digest"]
+            counters[name] = found["counters"]
     if digests and is_regular(folder / CONFIG):
         data = next(iter(digests.values()))[1]
         digests[CONFIG] = load(folder / CONFIG).digest, data

@@ -6,6 +6,7 @@ import math
 import os
 import shlex
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -41,12 +42,16 @@ def is_ours(path: Path) -> bool:
 
 class Summary:
     """A listener that keeps ``summary.md`` in a run's folder up to date; a file of that name that
-    no run wrote stays as it is, and no run ends because it cannot be written.
+    no run wrote stays as it is, and no run ends because it cannot be written. Nothing is written
+    where ``intact()`` says that the folder is another one now.
     """
 
-    def __init__(self, folder: Path, config: RunConfig):
+    def __init__(
+        self, folder: Path, config: RunConfig, *, intact: Callable[[], bool] = lambda: True
+    ):
         self.folder = folder
         self.config = config
+        self._intact = intact
         self._training: deque[Row] = deque(maxlen=TAIL)
         self._validations: list[Row] = []
         self._done = 0
@@ -74,7 +79,7 @@ class Summary:
 
     def close(self) -> None:
         """The last word."""
-        if self._started:
+        if self._started and self._intact():
             self._write()
 
     def _keep(self, row: Row) -> None:

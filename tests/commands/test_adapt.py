@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mdtheory.cli import app
 from mdtheory.data import left_out
 from mdtheory.data.glyphs import GlyphSet
 from mdtheory.figures.contact_sheet import pixels_of
@@ -24,6 +25,7 @@ from mdtheory.meta.calibrate import temperature
 from mdtheory.run.answer import Alone, answer
 from mdtheory.run.build import load_learner
 from tests.commands.runs import call, refused, train
+from tests.faults.process import forked
 
 NAMES = ("alpha", "beta", "gamma")
 
@@ -395,13 +397,33 @@ def test_an_export_that_answers_otherwise_is_not_kept(run, letters, tmp_path, mo
     from mdtheory.run import export
 
     monkeypatch.setattr(
-        export, "_write_pt2", lambda made, path, *_: lambda x: torch.zeros(len(x), 3)
+        export, "_write_pt2", lambda made, classes: (b"", lambda x: torch.zeros(len(x), 3))
     )
     result = ask(run, letters, tmp_path / "a", "--export", "pt2")
     assert result.exit_code == 1
     assert "not exported: what is read back from adapted.pt2 must give the same" in result.stderr
     assert not (tmp_path / "a" / "adapted.pt2").exists()
     assert "report.html" in result.stdout  # the answers are there and said all the same
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")
+def test_an_export_that_finds_no_room_is_said(run, letters, tmp_path):
+    """Torch's own writer ended the process, without a word of ours, where the disk was full."""
+    import resource
+
+    answers = tmp_path / "a"
+    assert ask(run, letters, answers).exit_code == 0
+    room = max(file.stat().st_size for file in answers.iterdir())
+
+    def work() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+        line = ["adapt", run, "--support", letters / "support", "--query", letters / "query"]
+        app([str(part) for part in [*line, "--out", answers, "--force", "--export", "pt2"]])
+
+    outcome = forked(work)
+    assert outcome.code == 1, outcome.err
+    assert f"not exported: {answers / 'adapted.pt2'} must be written" in outcome.err
+    assert not list(answers.glob("*adapted*")) and not list(answers.glob(".*"))
 
 
 def test_a_missing_package_is_said_before_the_work(run, letters, tmp_path, monkeypatch):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +17,12 @@ from pathlib import Path
 import pytest
 
 from mdtheory.commands import check, console
+from mdtheory.core import limit
 from mdtheory.core.progress import SafeStream
 from mdtheory.core.registry import load_plugin
 from mdtheory.geometry import geometries
 from tests.commands.runs import call, process, refused, settings, train
-from tests.faults.process import shell
+from tests.faults.process import forked, shell
 
 FAILING = {
     "imported": "1 / 0",
@@ -104,7 +107,7 @@ def test_an_error_of_the_library_is_not_the_plugins(tmp_path):
 
 
 def test_a_plugin_that_never_ends_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr(console, "PLUGIN_SECONDS", 0.2)
+    monkeypatch.setattr(limit, "PLUGIN_SECONDS", 0.2)
     plugin = tmp_path / "mine.py"
     plugin.write_text("while True:\n try:\n  while True: pass\n except Exception: pass")
     assert "LateError: it must end within 0.2 seconds" in refused(
@@ -113,13 +116,41 @@ def test_a_plugin_that_never_ends_is_ended(tmp_path, monkeypatch):
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize("how", ["pass", "signal.signal(signal.SIGALRM, signal.SIG_IGN)"])
+def test_a_plugin_that_catches_its_end_ends_with_the_process(tmp_path, how):
+    """``except:`` without a name, or the alarm switched off: it ran for ever."""
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        f"import signal\n{how}\nfrom time import sleep\n"
+        "while True:\n try:\n  while True: sleep(0.01)\n except: pass"
+    )
+
+    def work() -> None:
+        limit.PLUGIN_SECONDS, limit.GRACE = 1.0, 0.2
+        console.use_plugins([plugin])
+
+    outcome = forked(work)
+    assert outcome.code == 2
+    assert "mdtheory: a plug-in must end within 1 seconds, got one" in outcome.err
+
+
+def test_what_the_log_quotes_moves_no_cursor(capsys):
+    """A compiler's answer or a path went to the terminal as it was."""
+    console.prepare_streams()
+    logging.lastResort.emit(
+        logging.makeLogRecord({"msg": "the compiler says: %s", "args": ("\x1b[2J\nno",)})
+    )
+    assert capsys.readouterr().err == "the compiler says: \\x1b[2J\nno\n"
+    assert logging.lastResort.level == logging.WARNING
+
+
 def test_a_plugin_that_never_ends_later_is_ended(tmp_path, monkeypatch):
     plugin = tmp_path / "mine.py"
     plugin.write_text(LATE.format(slug="endless", wrong="while True: pass"))
     load_plugin(plugin)
     monkeypatch.setattr(geometries, "names", lambda: ["maml"])
     assert call("geometries", "--time").exit_code == 0  # all that a step imports is there now
-    monkeypatch.setattr(console, "PLUGIN_SECONDS", 1)
+    monkeypatch.setattr(limit, "PLUGIN_SECONDS", 1)
     monkeypatch.setattr(geometries, "names", lambda: ["endless"])
     assert f"{plugin}, line 10 ends with LateError" in refused(call("geometries", "--time"))
 
@@ -130,12 +161,33 @@ def test_every_property_of_a_component_is_examined_in_time(monkeypatch):
         while True:
             pass
 
-    monkeypatch.setattr(console, "PLUGIN_SECONDS", 0.2)
+    monkeypatch.setattr(limit, "PLUGIN_SECONDS", 0.2)
     found = check.in_time(findings())
     assert [next(found), next(found)] == ["holds", "holds"]
-    with pytest.raises(console.LateError):
+    with pytest.raises(limit.LateError):
         next(found)
     assert list(check.in_time(iter(["holds"]))) == ["holds"]
+
+
+def test_a_failing_thread_is_one_sentence(capsys):
+    """A plug-in's, or tensorboard's: its traceback stood among the words of the run."""
+    console.prepare_streams()
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("mdtheory: a thread ended with ZeroDivisionError: division by zero in ")
+
+
+def test_a_refused_thread_is_one_sentence(monkeypatch, tmp_path):
+    """As under ``ulimit -u``."""
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    sentence = refused(call("train", "--out", tmp_path / "run", *settings()))
+    assert "the system must allow a few threads, but can't start new thread; raise" in sentence
 
 
 def test_only_what_says_so_is_called_lack_of_memory():

@@ -191,6 +191,19 @@ def test_the_cache_folder_of_the_platform(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_cache_dir() == tmp_path / ".cache" / "mdtheory"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, by its specification
+    assert default_cache_dir() == tmp_path / ".cache" / "mdtheory"
+
+
+@pytest.mark.parametrize("variable", ["MDTHEORY_CACHE", "HOME"])
+@pytest.mark.parametrize("named", ["cache", "  ", "$HOME/cache", '"/cache"'])
+def test_a_cache_is_not_made_below_the_current_folder(variable, named, monkeypatch):
+    """Nobody means it, and every folder in which a command was started had one."""
+    for name in ("MDTHEORY_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, named)
+    with pytest.raises(ValueError, match=f"{variable} must name a folder by its whole path, got"):
+        default_cache_dir()
 
 
 @pytest.mark.parametrize("name", ["images.npy", "hashes.npy"])

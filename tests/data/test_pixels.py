@@ -87,6 +87,19 @@ def test_a_cache_that_is_cut_while_it_is_used_is_one_sentence(opened, folder):
     assert len(opened().pixels[:]) == 42
 
 
+def test_pixels_that_are_altered_while_they_are_used_are_one_sentence(opened, folder):
+    """A small cache was checked when it was opened, and never again: a run went on with black
+    images.
+    """
+    source = opened()
+    source.load("test", 1, [0])
+    size = (folder / "images.npy").stat().st_size
+    with (folder / "images.npy").open("r+b") as file:
+        file.write(bytes(size))
+    with pytest.raises(DamagedPixelsError, match="holds other pixels than were written"):
+        source.load("test", 1, [0])
+
+
 def test_an_index_of_many_brackets_is_built_again(opened, folder):
     opened()
     (folder / "index.json").write_text("[" * 100_000)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import signal
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,3 +126,47 @@ def test_the_demo_may_start_over_in_its_own_folder(twice, tmp_path):
     demo._demand_own(twice[0][0], configs)
     shutil.copy(twice[0][0] / "maml.pt", tmp_path)
     demo._demand_own(tmp_path, configs)
+    (tmp_path / "task_loss.png").write_text("killed between the figures and results.json")
+    demo._demand_own(tmp_path, configs)
+    with pytest.raises(ValueError, match=r"task_loss\.png, which it did not write"):
+        demo._demand_own(tmp_path, {**configs, "metasgd": configs["maml"]})
+
+
+def _end_one() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _write_number(path: Path) -> None:
+    path.write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def test_a_killed_process_of_the_demo_is_one_sentence():
+    """The pool waited for its answer for ever."""
+    with (
+        pytest.raises(ChildProcessError, match="live to its end, but one was killed"),
+        demo._workers() as pool,
+    ):
+        pool.submit(_end_one).result(timeout=60)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
+def test_the_demo_s_processes_end_with_it(tmp_path):
+    import multiprocessing
+
+    def parent() -> None:
+        with demo._workers() as pool:
+            pool.submit(_write_number, tmp_path / "pid").result()
+
+    process = multiprocessing.get_context("fork").Process(target=parent)
+    process.start()
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    worker = Path("/proc", (tmp_path / "pid").read_text(), "stat")
+    while worker.exists() and worker.read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

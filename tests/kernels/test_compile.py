@@ -60,8 +60,45 @@ def said_once(caplog):
     return found[0]
 
 
+@pytest.mark.parametrize(
+    ("named", "command"),
+    [
+        ("", ["/bin/c++"]),
+        ("  ", ["/bin/c++"]),
+        ("g++", ["/bin/g++"]),
+        ("ccache g++ -O1", ["/bin/ccache", "g++", "-O1"]),
+        ("/my tools/cc", ["/my tools/cc"]),
+        ("'/my tools/cc' -O1", ["/my tools/cc", "-O1"]),
+    ],
+)
+def test_cxx_is_a_path_or_a_command(named, command, monkeypatch, caplog):
+    """Its options were dropped without a word, and another compiler taken."""
+    there = {"/my tools/cc": "/my tools/cc"}
+    there |= {name: f"/bin/{name}" for name in ("c++", "g++", "ccache")}
+    monkeypatch.setattr(compile.shutil, "which", there.get)
+    monkeypatch.setenv("CXX", named)
+    assert compile._compiler() == command
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("named", ["nothing -O1", "/tmp", "g++'", "''", "\x1b[2J"])
+def test_a_cxx_that_is_no_compiler_is_said(named, monkeypatch, caplog):
+    monkeypatch.setattr(compile.shutil, "which", {"c++": "/bin/c++", "g++": "/bin/g++"}.get)
+    monkeypatch.setenv("CXX", named)
+    assert compile._compiler() == ["/bin/c++"]
+    assert said_once(caplog).startswith(f"CXX must name a compiler, got {named!r}")
+
+
+def test_the_options_of_cxx_are_part_of_the_name(monkeypatch):
+    monkeypatch.setattr(compile, "_run", lambda command, deadline: (0, "a version"))
+    assert compile._digest(["c++"], 0.0) == compile._digest(["g++"], 0.0)
+    assert compile._digest(["c++", "-O1"], 0.0) != compile._digest(["c++"], 0.0)
+
+
 @needs_compiler
-@pytest.mark.parametrize("damage", ["truncated", "emptied", "one bit", "no digest", "a pipe"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "emptied", "one bit", "no digest", "a pipe", "digest a pipe"]
+)
 def test_a_damaged_library_is_built_again(fresh, kept, damage, caplog):
     """A truncated one killed every later start by SIGBUS."""
     whole = kept.read_bytes()
@@ -75,14 +112,27 @@ def test_a_damaged_library_is_built_again(fresh, kept, damage, caplog):
         content = {"truncated": whole[:5000], "emptied": b"", "one bit": bytes(data)}
         kept.write_bytes(content.get(damage, whole))
         kept.chmod(0o700)
-    if damage == "no digest":
+    if damage.endswith("digest") or damage.startswith("digest"):
         kept.with_suffix(".sha256").unlink()
+    if damage == "digest a pipe":  # it kept every later start waiting for ever
+        os.mkfifo(kept.with_suffix(".sha256"), 0o600)
     caplog.clear()
     assert fresh() is not None
     assert "once on this machine" in said_once(caplog)
     assert stat.S_ISREG(kept.stat().st_mode) and kept.stat().st_size == len(whole)
     caplog.clear()
     assert fresh() is not None and caplog.text == ""
+
+
+@needs_compiler
+def test_what_others_left_there_does_not_stop_a_build(fresh, kept):
+    """A link to nothing of a leftover's name did, at every start."""
+    kept.unlink()
+    (kept.parent / "part-link").symlink_to("/nowhere")
+    (kept.parent / "part-old").mkdir()
+    os.utime(kept.parent / "part-old", (0, 0))
+    assert fresh() is not None
+    assert [path.name for path in kept.parent.glob("part-*")] == ["part-link"]
 
 
 @needs_compiler

@@ -350,6 +350,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "the random state": lambda state: state["random"].clear(),
     "the configuration": lambda state: state.update(config=state["config"] + " "),
     "the digest of the images": lambda state: state.update(data_digest="0"),
+    "the digest of the pixels": lambda state: state.update(pixels_digest="0"),
     "the threads": lambda state: state.update(threads=7),
     "the numerical path": lambda state: state.update(numerics={"kernels": "others"}),
 }
@@ -368,6 +369,20 @@ def test_what_was_changed_after_it_was_written_is_refused(tmp_path, change):
     checkpoint.load(path)  # of an older release
     checkpoint.save(state, path)
     checkpoint.load(path)
+
+
+def test_the_seal_of_a_release_without_digests_of_pixels_holds(tmp_path):
+    path = saved(tmp_path)
+    state = torch.load(path, weights_only=True)
+    parts = checkpoint.KINDS.keys() - {"seal", "pixels_digest"}
+    assert state["seal"] == checkpoint._sha256(checkpoint.LATER | state, parts)
+    assert checkpoint.load(path)["pixels_digest"] == ""
+    checkpoint.save(small() | {"pixels_digest": "p"}, path)
+    state = torch.load(path, weights_only=True)
+    del state["pixels_digest"]
+    torch.save(state, path)
+    with pytest.raises(ValueError, match="something was changed since"):
+        checkpoint.load(path)
 
 
 def test_a_text_that_is_none_is_refused(tmp_path):

@@ -8,8 +8,10 @@ import logging
 import math
 import os
 import signal
+import socket
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ import torch
 
 from mdtheory.core.types import Episode
 from mdtheory.inner.estimators import estimators
-from mdtheory.meta import checkpoint
+from mdtheory.meta import checkpoint, distributed
 from mdtheory.meta.distributed import (
     SINGLE_PROCESS,
+    PeerLostError,
     Processes,
     meta_gradient,
     process_group,
@@ -351,7 +354,47 @@ def test_without_others_there_are_no_messages(monkeypatch, variables):
 )
 def test_every_process_takes_its_own_gpu(monkeypatch, device, said):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}.items():
+    for name, value in (MEETING | {"RANK": "1", "LOCAL_RANK": "1"}).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=said), process_group(torch.device(device)):
         pass
+
+
+MEETING = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    {
+        "WORLD_SIZE": ["", "x", "0", "-1", "1.5", "9" * 20],
+        "RANK": ["", "x", "-1", "2"],
+        "MASTER_PORT": ["", "x", "65536"],
+        "MASTER_ADDR": [""],
+    }.items(),
+)
+def test_variables_that_make_no_sense_are_one_sentence(monkeypatch, name, values):
+    for other, value in MEETING.items():
+        monkeypatch.setenv(other, value)
+    for value in values:
+        monkeypatch.setenv(name, value)
+        with (
+            pytest.raises(ValueError, match=rf"^{name} must .*torchrun$"),
+            process_group(torch.device("cpu")),
+        ):
+            pass
+
+
+def test_a_port_in_use_is_one_sentence_that_names_it(monkeypatch, capsys):
+    monkeypatch.setattr(distributed, "PATIENCE", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        for name, value in (MEETING | {"MASTER_PORT": port}).items():
+            monkeypatch.setenv(name, value)
+        with (
+            pytest.raises(PeerLostError, match=rf"must meet at .* got 127\.0\.0\.1:{port}, "),
+            process_group(torch.device("cpu"), timeout=timedelta(seconds=1)),
+        ):
+            pass
+    assert f"waiting for the other processes of this run at 127.0.0.1:{port}" in (
+        capsys.readouterr().err
+    )

@@ -8,12 +8,14 @@ import os
 import pickle
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from mdtheory.meta import events
 from mdtheory.meta.interrupt import InterruptedRunError, StopRequest
+from tests.faults.process import forked
 from tests.meta.fakes import trainer
 
 
@@ -105,6 +107,24 @@ def test_a_second_signal_acts_as_it_would_outside():
         signal.signal(signal.SIGINT, outside)
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals are not held back")
+def test_two_signals_at_once_are_a_first_and_a_second():
+    """The second, whose handler was gone by then, was dropped with a traceback."""
+
+    def work() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        both = {signal.SIGINT, signal.SIGTERM}
+        with StopRequest():
+            signal.pthread_sigmask(signal.SIG_BLOCK, both)
+            for signum in both:
+                os.kill(os.getpid(), signum)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+
+    outcome = forked(work)
+    assert outcome.code == -signal.SIGTERM
+    assert outcome.err == ""
+
+
 def test_a_hang_up_that_was_ignored_stays_ignored():
     """As by ``nohup``."""
     outside = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -154,8 +174,9 @@ def test_a_disk_without_room_is_a_sentence_that_names_the_file(tmp_path, capfd):
     lines = events.JsonLines(tmp_path / "metrics.jsonl")
     lines.start(done=0, validated=-1, total=1)
     lines._file.close()
-    lines._file = open("/dev/full", "a")  # noqa: SIM115
-    with pytest.raises(ValueError, match=r"metrics.jsonl must be written, but the system says: No"):
+    lines.path = Path("/dev/full")
+    lines._open()
+    with pytest.raises(ValueError, match=r"^/dev/full must be written, but the system says: No"):
         lines.record({"kind": "train", "iteration": 1})
     lines.close()
 
@@ -176,6 +197,33 @@ def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, cap
     with pytest.raises(ValueError, match="log must be written, but the system says: No space"):
         log.close()
     assert capfd.readouterr().err == "" and threading.excepthook is before
+
+
+HARM = {
+    "deleted": lambda path: path.unlink(),
+    "cut": lambda path: os.truncate(path, 10),
+    "emptied": lambda path: path.write_text(""),
+    "added to": lambda path: path.write_bytes(path.read_bytes() + b"mine\n"),
+    "replaced": lambda path: os.replace(path.with_name("other"), path),
+    "moved": lambda path: path.rename(path.with_name("moved")),
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_metrics_that_somebody_changes_meanwhile_are_said(tmp_path, capsys, harm):
+    """Every later line went to a file without a name, or behind a gap, without a word."""
+    path = tmp_path / "metrics.jsonl"
+    (tmp_path / "other").write_text("other\n")
+    lines = events.JsonLines(path)
+    lines.start(done=0, validated=-1, total=4)
+    lines.record(row(1))
+    assert capsys.readouterr().err == ""
+    HARM[harm](path)
+    for iteration in (2, 3):
+        lines.record(row(iteration))
+    lines.close()
+    assert capsys.readouterr().err.count(f"note: {path} was deleted or changed by another") == 1
+    assert [one["iteration"] for one in events.read_metrics(path)][-2:] == [2, 3]
 
 
 @pytest.mark.parametrize(

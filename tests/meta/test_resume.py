@@ -18,7 +18,7 @@ from mdtheory.core.types import Episode
 from mdtheory.kernels import compile
 from mdtheory.meta import checkpoint, numerics
 from mdtheory.meta.events import read_metrics
-from mdtheory.meta.interrupt import InterruptedRunError
+from mdtheory.meta.interrupt import SIGNALS, InterruptedRunError, StopRequest
 from mdtheory.meta.trainer import RunInfo, Validation
 from tests.meta.fakes import (
     Switch,
@@ -149,7 +149,7 @@ def test_time_up_saves_and_goes_on_later(tmp_path):
     assert checkpoint.digest(resumed(tmp_path / "short")) == checkpoint.digest(whole)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize("signum", SIGNALS)
 @pytest.mark.parametrize("during", ["step", "validation"])
 def test_a_signal_finishes_saves_and_leaves(tmp_path, signum, during):
     whole = unbroken(tmp_path / "whole")
@@ -179,6 +179,16 @@ def test_a_signal_finishes_saves_and_leaves(tmp_path, signum, during):
     assert read_metrics(folder / "metrics.jsonl") == read_metrics(tmp_path / "whole/metrics.jsonl")
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGXCPU"), reason="no limits of processor time")
+def test_the_end_of_the_processor_time_is_told_every_second():
+    """Only the first asks; a second one, that nobody meant, killed a run that was being saved."""
+    with StopRequest() as stop:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGXCPU)
+        assert stop.signum == signal.SIGXCPU
+    assert signal.getsignal(signal.SIGXCPU) is signal.SIG_DFL
+
+
 def test_another_configuration_is_refused(tmp_path):
     unbroken(tmp_path / "a")
     one = trainer(tmp_path / "a", info=RunInfo(config_digest="other"))
@@ -191,6 +201,20 @@ def test_other_images_are_refused(tmp_path):
     one = trainer(tmp_path / "a", info=RunInfo(config_digest="d", data_digest="other"))
     with pytest.raises(ValueError, match="must be those that the run began with"):
         one.resume(last(tmp_path / "a"))
+
+
+@pytest.mark.parametrize("before", ["", "mine", "other"])
+def test_other_pixels_under_the_same_names_are_refused(tmp_path, before):
+    """Also by other processes of a run; what says nothing of its pixels is no change."""
+    mine = {"config_digest": "d", "data_digest": "i"}
+    state = checkpoint.plain(trainer(info=RunInfo(**mine, pixels_digest=before)).state())
+    one = trainer(info=RunInfo(**mine, pixels_digest="mine"))
+    if before == "other":
+        with pytest.raises(ValueError, match="must be those that the run began with"):
+            one.resume(state)
+    else:
+        one.resume(state)
+    assert (checkpoint.digests(state) == checkpoint.digests(one.state())) == (before == "mine")
 
 
 def test_another_number_of_threads_is_refused_unless_asked_for(tmp_path):

@@ -15,6 +15,7 @@ from mdtheory.meta import checkpoint
 from mdtheory.meta.events import JsonLines, read_metrics
 from mdtheory.run.folder import RunFolder, check_belongs
 from mdtheory.run.load import find_checkpoint
+from mdtheory.run.summary import Summary
 
 
 def config(**changes) -> RunConfig:
@@ -100,6 +101,73 @@ def test_a_lock_is_gone_with_its_process(tmp_path):
     train(tmp_path, config(), minutes=0)
     (tmp_path / ".mdtheory.lock").write_text("process 1 on nowhere")
     assert train(tmp_path, config(), resume=True).iteration == 3
+
+
+@pytest.mark.parametrize("how", ["hard link", "link", "link to nowhere", "pipe", "folder"])
+def test_what_stands_in_the_place_of_the_lock_is_not_written_to(tmp_path, how):
+    """A link's target was emptied."""
+    out, lock, precious = tmp_path / "run", tmp_path / "run" / ".mdtheory.lock", tmp_path / "mine"
+    out.mkdir()
+    precious.write_text("precious")
+    {
+        "hard link": lambda: os.link(precious, lock),
+        "link": lambda: lock.symlink_to(precious),
+        "link to nowhere": lambda: lock.symlink_to(tmp_path / "nowhere"),
+        "pipe": lambda: os.mkfifo(lock),
+        "folder": lock.mkdir,
+    }[how]()
+    with pytest.raises(ValueError, match=r"whose \.mdtheory\.lock is a file of its own"):
+        train(out, config())
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / "nowhere").exists()
+
+
+class Meddling:
+    """A listener that does something to the folder after the second iteration."""
+
+    def __init__(self, action):
+        self.action = action
+
+    def start(self, *, done, validated, total):
+        pass
+
+    def record(self, row):
+        if row["iteration"] == 2:
+            self.action()
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("what", ["nothing", "a folder", "another run"])
+def test_a_folder_that_is_replaced_during_a_run_is_left_alone(tmp_path, what):
+    """The run went on in the new one: over another run's checkpoints, and took its lock away."""
+    out, moved, other = tmp_path / "run", tmp_path / "moved", RunFolder(tmp_path / "run")
+
+    def replace():
+        out.rename(moved)
+        if what == "a folder":
+            out.mkdir()
+        elif what == "another run":
+            train(out, config(seed=1), minutes=0)
+            other.resume = True
+            other.__enter__()
+
+    with (
+        RunFolder(out) as folder,
+        pytest.raises(ValueError, match=f"--out must stay in place during a run, but {out} was"),
+    ):
+        summary = Summary(out, config(), intact=folder.intact)
+        folder.trainer(config(), GlyphSet(), listeners=[Meddling(replace), summary]).fit()
+    if what == "another run":
+        assert checkpoint.load(out / "last.pt")["counters"]["iteration"] == 0
+        assert not (out / "summary.md").exists()
+        with pytest.raises(ValueError, match="in use by"):
+            train(out, config(seed=1), resume=True)
+        other.__exit__(None, None, None)
+    else:
+        assert not out.exists() or not list(out.iterdir())
+    assert train(moved, config(), resume=True).iteration == 3
 
 
 @pytest.mark.parametrize("name", ["config.toml", "metrics.jsonl", "best.pt"])
