@@ -11,7 +11,7 @@ from mdtheory.figures import plots
 
 TURN = 2.0  # points, from which the axis is logarithmic
 TICKS = (-50, -20, -5, -2, -1, 0, 1, 2, 5, 20, 50)
-SMALL = front.LABELS - 2
+SMALL = front.LABELS - 1
 NAMES = {
     "geometry at the common start": "geometry, MAML's start",
     "geometry at the own start": "geometry, own start",
@@ -40,7 +40,7 @@ def start_and_geometry(chosen: Sequence[Subject], rates: Sequence[str] = RATES) 
     handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     shown = {NAMES.get(head, head): handles[head] for head in HEADS}
     place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.28 / height), "columnspacing": 1}
-    place |= {"handletextpad": 0.3, "frameon": False}
+    place |= {"handletextpad": 0.3, "frameon": False, "handlelength": 1.2}
     figure.legend(shown.values(), shown.keys(), ncols=len(shown), fontsize=SMALL, **place)
     fillings = [FILLED[rate] for rate in FILLED if rate in rates]
     said = f"filled: {fillings[0]}; open: {fillings[1]}" if len(fillings) == 2 else fillings[0]

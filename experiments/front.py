@@ -59,15 +59,15 @@ def block(results: Results, base: str) -> str:
         f"which ranks how fast methods learn. At the poster's own size {done} of {len(every)} "
         "cells are finished, so its accuracies are neither confirmed nor refuted here. Accuracy in "
         "%, difference to MAML on the same tasks and seeds in points, ± 95% interval (bold: other "
-        "than zero, from three seeds; slanted: from fewer, which only suggests):\n"
+        "than zero, from three seeds; slanted: from fewer, which only suggests)."
     )
     links = {"all results": "index.md", "the questions, answered": "answers.md"}
     linked = ", ".join(f"[{words}]({base}{page})" for words, page in links.items())
-    parts = [said, "\n".join(small_table(tables)) + "\n", f"More: {linked}.\n"]
-    return "\n".join([*answer(results, base), *parts])
+    parts = [f"{said} More: {linked}.\n", "\n".join(small_table(tables)) + "\n"]
+    return "\n".join([*answer(results), *parts])
 
 
-def answer(results: Results, base: str) -> list[str]:
+def answer(results: Results) -> list[str]:
     """The question of cause, its answer and its figure; nothing where no row was taken apart."""
     if not known():
         return []

@@ -71,8 +71,8 @@ CAUSE = Formula(
     left=sp.Symbol(r"|\Delta|", nonnegative=True),
     relation="<=",
     right=sp.Rational(1, 5),
-    text=r"\text{in the records of tier cpu (MetaMiDA, two forms, seed 0) the learned map changes "
-    r"accuracy from MAML's start by }{formula}\text{ points, from its own start by }{low}"
+    text=r"\text{in the records of tier cpu (MetaMiDA, two forms, one seed) the learned map "
+    r"changes accuracy from MAML's start by }{formula}\text{ points, from its own start by }{low}"
     r"\text{ to }{high}\text{; in the factorial of one form (start by geometry, tuned rates) by at "
     r"most }{rest}\text{ from either start}",
     terms={"low": sp.Integer(1), "high": sp.Float("3.1", 2), "rest": sp.Rational(1, 5)},

@@ -77,7 +77,7 @@ def test_tables_a_record_and_its_page(jobs, tmp_path):
         == []
     )
     text = (tmp_path / "page.md").read_text()
-    assert "| plain | maml | float32 |" in text and record.machine.torch in text
+    assert "MAML, float32" in text and "| plain |" in text and record.machine.torch in text
     assert "right (" in text and "WRONG" not in text
 
 
