@@ -79,7 +79,7 @@ class Summary:
 
     def close(self) -> None:
         """The last word."""
-        if self._started and self._intact():
+        if self._started:
             self._write()
 
     def _keep(self, row: Row) -> None:
@@ -90,6 +90,8 @@ class Summary:
             self._validations.append(row)
 
     def _write(self) -> None:
+        if not self._intact():
+            return
         path = self.folder / NAME
         if os.path.lexists(path) and not is_ours(path):
             self._complain(f"{path} is something else, and stays as it is")

@@ -170,6 +170,18 @@ def test_a_folder_that_is_replaced_during_a_run_is_left_alone(tmp_path, what):
     assert train(moved, config(), resume=True).iteration == 3
 
 
+def test_no_event_writes_a_summary_into_another_folder(tmp_path):
+    for intact in (True, False):
+        summary = Summary(tmp_path, config(), intact=lambda intact=intact: intact)
+        summary.start(done=0, validated=0, total=3)
+        summary.record(
+            {"kind": "validation", "iteration": 1, "loss": 1.0, "accuracy": 0.5, "tasks": 3}
+        )
+        summary.close()
+        assert (tmp_path / "summary.md").exists() is intact
+        (tmp_path / "summary.md").unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize("name", ["config.toml", "metrics.jsonl", "best.pt"])
 @pytest.mark.parametrize("resume", [True, False])
 def test_a_file_of_something_else_is_not_replaced_without_force(tmp_path, name, resume):
