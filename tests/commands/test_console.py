@@ -21,6 +21,7 @@ from mdtheory.core import limit
 from mdtheory.core.progress import SafeStream
 from mdtheory.core.registry import load_plugin
 from mdtheory.geometry import geometries
+from mdtheory.meta.trainer import MetaTrainer
 from tests.commands.runs import call, process, refused, settings, train
 from tests.faults.process import forked, shell
 
@@ -179,13 +180,18 @@ def test_a_failing_thread_is_one_sentence(capsys):
     assert line.startswith("mdtheory: a thread ended with ZeroDivisionError: division by zero in ")
 
 
+def _no_thread(*_):
+    raise RuntimeError("can't start new thread")
+
+
 def test_a_refused_thread_is_one_sentence(monkeypatch, tmp_path):
-    """As under ``ulimit -u``."""
+    """As under ``ulimit -u``, wherever in the run a thread is begun."""
 
-    def refuse(self):
-        raise RuntimeError("can't start new thread")
+    def refuse(self, **_):
+        threading.Thread().start()
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(threading, "_start_new_thread", _no_thread)
+    monkeypatch.setattr(MetaTrainer, "fit", refuse)
     sentence = refused(call("train", "--out", tmp_path / "run", *settings()))
     assert "the system must allow a few threads, but can't start new thread; raise" in sentence
 
