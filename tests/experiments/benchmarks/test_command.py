@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from experiments.benchmarks import bench, measurements as store, pages, training, worker
 from experiments.benchmarks.__main__ import main
 from experiments.generated import ROOT, settle
+from experiments.records import unsealed
 from tests.experiments.benchmarks import tiny
 
 SMALLER = [
@@ -65,6 +66,8 @@ def test_tables_a_record_and_its_page(jobs, tmp_path):
     found = call(*ONE, *SMALLER, "--name", "one", "--records", str(tmp_path / "records"))
     assert found.exit_code == 0
     assert "Conv4-2, 16 x 16" in found.stdout and "Ours and the fastest right peer" in found.stdout
+    assert "one.json" in (tmp_path / "records" / "SHA256SUMS").read_text()
+    assert unsealed(tmp_path / "records") == []
     record = store.load(tmp_path / "records" / "one.json")
     made = pages.made(tmp_path / "records", tmp_path / "page.md", tmp_path / "figures", None)
     assert set(made) == {tmp_path / "page.md", tmp_path / "figures" / "benchmarks-one.svg"}
