@@ -26,10 +26,11 @@ from mdtheory.figures import plots
 
 STYLES = list(
     itertools.product(
-        (("-", "full"), ((0, (4, 1.5)), "none")), zip(plots.COLOURS, plots.MARKERS, strict=True)
+        (("-", "full"), ((0, (4, 1.5)), "none"), ((0, (6, 1.5, 1, 1.5)), "full")),
+        zip(plots.COLOURS, plots.MARKERS, strict=True),
     )
 )
-"""Line and marker filling, then colour and marker: fourteen rows are told apart."""
+"""Line and marker filling, then colour and marker: twenty-one rows are told apart."""
 FRONT = ROOT / "docs" / "figures" / f"{front.PICTURE}.svg"
 CAUSE = ROOT / front.CAUSE
 WINDOWS = 50  # training points in a curve

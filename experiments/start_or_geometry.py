@@ -12,7 +12,8 @@ import numpy as np
 from experiments import factorial
 from experiments.factorial import Factorial, label
 from experiments.records import FOLDER, Record
-from experiments.statistics import Difference, Estimate, compare
+from experiments.statistics import Difference, compare
+from mdtheory.core.estimate import Estimate
 
 OWN, COMMON = factorial.OWN[0], factorial.PLAIN[0]
 CONTRASTS = {
@@ -129,7 +130,8 @@ def table(chosen: Sequence[Subject]) -> list[str]:
 READING = (
     "Percentage points, 15 queries a class. *Common start*: MAML's of the same tier, shots and "
     "seed; *identity*: plain gradient descent. *As trained*: at the task rate of training; "
-    "*tuned*: at the multiple of it, out of {rates}, that is best on validation tasks, chosen for "
+    "*tuned*: at the multiple of it, out of {rates} and on by doubling while the largest is the "
+    "best, that is best on validation tasks, chosen for "
     "every cell by itself (the column gives them: own start learned / identity, common start "
     "learned / identity). Slanted: other than zero after Holm's correction, but from fewer than "
     "three seeds, so only suggestive; bold: from three or more.\n"
