@@ -122,7 +122,8 @@ def table(chosen: Sequence[Subject]) -> list[str]:
     lines.append("|---|" + "---:|" * (len(heads) + 3))
     for one in chosen:
         cells = [shown(found[one.name, head, rate]) for head in HEADS for rate in RATES]
-        cells += [one.rates(), str(one.tasks), str(len(one.by_seed))]
+        behind = min(its.validation_tasks for its in one.by_seed.values())
+        cells += [one.rates(), f"{one.tasks} ({behind})", str(len(one.by_seed))]
         lines.append(f"| {one.name} | " + " | ".join(cells) + " |")
     return lines
 
@@ -133,7 +134,8 @@ READING = (
     "*tuned*: at the multiple of it, out of {rates} and on by doubling while the largest is the "
     "best, that is best on validation tasks, chosen for "
     "every cell by itself (the column gives them: own start learned / identity, common start "
-    "learned / identity). Slanted: other than zero after Holm's correction, but from fewer than "
+    "learned / identity). *Tasks*: of the test, in brackets of the validation behind a rate. "
+    "Slanted: other than zero after Holm's correction, but from fewer than "
     "three seeds, so only suggestive; bold: from three or more.\n"
 ).format(rates=", ".join(f"{rate:g}" for rate in factorial.RATES))
 
