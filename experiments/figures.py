@@ -34,6 +34,7 @@ STYLES = list(
 FRONT = ROOT / "docs" / "figures" / f"{front.PICTURE}.svg"
 CAUSE = ROOT / front.CAUSE
 WINDOWS = 50  # training points in a curve
+FAR = 100.0
 
 
 def adaptation(table: Table) -> Any:
@@ -72,10 +73,14 @@ def adaptation(table: Table) -> Any:
 
 
 def _logarithmic(axis: Any) -> None:
-    """A logarithmic y-axis with plain numbers, as many as can be read."""
+    """A logarithmic y-axis with plain numbers, as many as can be read; a path that diverges leaves
+    it at :data:`FAR` times the largest first value.
+    """
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axis.set_yscale("log")
+    far = FAR * max(line.get_ydata()[0] for line in axis.lines if len(line.get_ydata()) > 2)
+    axis.set_ylim(top=min(far, axis.get_ylim()[1]))
     low, high = axis.get_ylim()
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
     axis.yaxis.set_major_formatter("{x:g}")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from experiments import recorded_starts
 from experiments.cells import TIERS
+from experiments.glance import listed
 from experiments.pilot_page import subjects as pilot_subjects, training as pilot_training
 from experiments.result_tables import Table
 from experiments.start_or_geometry import Subject, contrasts, known, shown
@@ -130,13 +131,30 @@ def tally(chosen: Iterable[Subject]) -> str:
         for one, gap in found[head]
         if gap.significant and not gap.suggestive
     ]
+    gained = {
+        head: {one.tier + one.name for one, gap in cases if gains(gap)}
+        for head, cases in found.items()
+    }
+    halves = gained["geometry at the common start"] | gained["start alone"]
+    pairs = [
+        f"`{one.row}` {one.shot}-shot in tier `{one.tier}` {shown(gap)}"
+        for one, gap in found["both"]
+        if one.tier + one.name in gained["both"] - halves
+    ]
     tasks, seeds = [one.tasks for one in chosen], [len(one.by_seed) for one in chosen]
     return (
         f"Gains and losses among {len(chosen)} cases (a row, number of shots and tier; "
         f"{span(seeds)} seeds, {span(tasks)} test tasks, every task rate tuned): by "
         f"{'; by '.join(said)}; the rest is "
-        f"undecided. Settled by three seeds or more: {'; '.join(settled) or 'none of them'}."
+        "undecided. The pair gains where neither half does, under MAML's start or without the "
+        f"geometry, in {len(pairs)}{f' ({listed(pairs)})' if pairs else ''}. Settled by three "
+        f"seeds or more: {'; '.join(settled) or 'none of them'}."
     )
+
+
+def gains(gap: Difference) -> bool:
+    """Whether it is surely above zero, for these networks at least."""
+    return gap.significant and gap.estimate.mean > 0
 
 
 def span(numbers: list[int]) -> str:

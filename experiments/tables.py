@@ -263,7 +263,8 @@ def tier_page(name: str, results: dict[tuple[str, int], Table]) -> str:
 FIGURES = {
     "differences": "Accuracy minus MAML's on the same tasks",
     "intervals": "The same differences with intervals that license different claims",
-    "adaptation": "Task loss, gradient norm and accuracy at every task step",
+    "adaptation": "Task loss, gradient norm and accuracy at every task step; a curve that leaves "
+    "its axes diverges",
     "training": "Meta-training",
     "cost": "Accuracy against time and memory",
 }

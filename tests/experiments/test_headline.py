@@ -159,8 +159,18 @@ def test_the_tally_counts_losses_too_and_names_what_is_settled():
         signs = [gap.estimate.mean > 0 for key, gap in sure.items() if key[2] == head]
         assert f"by {words} {sum(signs)} and {len(signs) - sum(signs)}" in text
     assert any(gap.estimate.mean < 0 for gap in sure.values())
+    up = {key[:3] for key, gap in sure.items() if gap.estimate.mean > 0}
+    halves = ("geometry at the common start", "start alone")
+    pairs = [
+        f"`{one.row}` {one.shot}-shot in tier `{one.tier}`"
+        for one in every
+        if (one.tier, one.name, "both") in up
+        and not any((one.tier, one.name, head) in up for head in halves)
+    ]
+    assert pairs and f"in {len(pairs)} (" in text and all(one in text for one in pairs)
     settled = [start_or_geometry.shown(gap) for gap in sure.values() if not gap.suggestive]
-    assert text.count("**") == 2 * len(settled) and all(one in text for one in settled)
+    _, named = text.split("Settled by")
+    assert named.count("**") == 2 * len(settled) and all(one in named for one in settled)
 
 
 def test_a_tier_is_done_with_every_seed_only(results):
