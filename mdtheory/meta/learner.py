@@ -459,8 +459,10 @@ class MetaLearner(nn.Module):
     @contextmanager
     def explained(self, tasks: list[Episode], second: Verdict | None = None) -> Iterator[None]:
         """What goes wrong in foreign code inside is said in one sentence that names the task, or
-        the ``second`` derivatives where such are taken.
+        the ``second`` derivatives where such are taken; targets that the loss would broadcast are
+        refused before.
         """
+        self.gate.demand_pairs(self.network, tasks, loss=self.loss)
         try:
             yield
         except FAILURES as error:
