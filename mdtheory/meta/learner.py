@@ -130,8 +130,9 @@ class MetaLearner(nn.Module):
     task.
 
     ``model``: any ``nn.Module`` (copied, never changed); ``geometry``: a slug or a
-    :class:`Geometry`; ``n_steps``: steps of the task solver; ``task_lr``: its rate. All further
-    keywords are the fields of :class:`LearnerOptions`.
+    :class:`Geometry` (copied too: what is trained is ``learner.geometry``); ``n_steps``: steps of
+    the task solver; ``task_lr``: its rate. All further keywords are the fields of
+    :class:`LearnerOptions`.
 
     Several threads may use one learner: they wait for each other.
 
@@ -174,7 +175,7 @@ class MetaLearner(nn.Module):
         self.loss = options.get("loss", cross_entropy)
         self.inner_loss_scale = positive("inner_loss_scale", options.get("inner_loss_scale", 1.0))
         self.norm = options.get("norm", "transductive")
-        self.geometry = as_geometry(geometry)
+        self.geometry = copy.deepcopy(as_geometry(geometry))
         prepared = prepare(model, norm=self.norm, dropout=options.get("dropout", "refuse"))
         self.network = fuse(self.geometry.wrap(prepared))
         estimator = options.get("estimator", "unrolled")

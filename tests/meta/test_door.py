@@ -190,3 +190,15 @@ def test_a_gradient_scaler_sees_the_numbers_that_are_none():
     one.backward([Episode(spoilt(float("nan")), Y, X, Y)], scale=scaler)
     scaler.step(optimizer)
     assert all(torch.equal(p, old) for p, old in zip(one.parameters(), before, strict=True))
+
+
+def test_learners_from_one_geometry_do_not_share_it():
+    given = geometry.MetaSGD()
+    first = learner(given)
+    before = {name: value.detach().clone() for name, value in first.meta().items()}
+    other = learner(given, nn.Sequential(nn.Flatten(), nn.Linear(12, 5)))
+    assert first.geometry is not other.geometry
+    assert not list(given.parameters())
+    first.backward(task())
+    assert all(value.grad is not None for value in first.geometry.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in first.meta().items())
