@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mdtheory.core import tree
-from mdtheory.core.inputs import Inputs, call, leaves, n_items
 from mdtheory.core.objectives import Objective
 from mdtheory.core.registry import unknown
 from mdtheory.core.types import Episode, LossFunction, MetaGradient, Params
@@ -21,8 +20,9 @@ from mdtheory.geometry.base import Geometry
 from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import Trace, solve, trace
-from mdtheory.inner.task import EpisodeTask, is_binary, joint_outputs
+from mdtheory.inner.task import EpisodeTask, is_binary
 from mdtheory.meta.accumulate import accumulate, refuse_wrapped
+from mdtheory.meta.adapted import AdaptedModel
 from mdtheory.meta.door import (
     Fitting,
     as_episodes,
@@ -38,66 +38,12 @@ from mdtheory.meta.door import (
 from mdtheory.meta.finite import demand_finite
 from mdtheory.models.conv_block import fuse
 from mdtheory.models.norm import collecting_statistics
-from mdtheory.models.user.attributes import unwatched
 from mdtheory.models.user.case import FAILURES
 from mdtheory.models.user.gate import PROBE, Gate, Lock
 from mdtheory.models.user.modes import set_mode
 from mdtheory.models.user.prepare import prepare
 from mdtheory.models.user.probe import explain, refuse_second
 from mdtheory.models.user.verdict import Verdict
-
-
-class AdaptedModel(nn.Module):
-    """A network with a task's own weights, to call on new inputs. ``support`` is kept where its
-    statistics normalise them.
-
-    shapes: those of the network, (n_items, ...) -> (n_items, ...).
-
-    >>> import torch, mdtheory
-    >>> learner = mdtheory.MetaLearner(torch.nn.Linear(2, 3), n_steps=1)
-    >>> adapted = learner.adapt(torch.eye(2), torch.tensor([0, 2]))
-    >>> adapted(torch.eye(2)).shape
-    torch.Size([2, 3])
-    """
-
-    def __init__(self, network: nn.Module, weights: Params, *, support: Inputs = None):
-        super().__init__()
-        self.network = unwatched(copy.deepcopy(network))
-        own = dict(self.network.named_parameters())
-        with torch.no_grad():
-            for name, value in weights.items():
-                own[name].copy_(value)
-        self.network.requires_grad_(False)
-        self.support: Inputs
-        if support is None or isinstance(support, Tensor):
-            self.register_buffer("support", support)
-        else:
-            self.support = support
-
-    def forward(self, *inputs: Any, **named: Any) -> Tensor:
-        """The outputs for inputs of shape (n_items, ...), given as the network takes them, or as
-        one tuple or dictionary. shape: (n_items, ...)
-        """
-        x = named or (inputs[0] if len(inputs) == 1 else inputs)
-        own = next(self.network.parameters())
-        x = Fitting(own.device, floating_type(self.network)).inputs(x)
-        try:
-            return self._outputs(x)
-        except RuntimeError as error:
-            if any(value.dtype == torch.uint8 for value in leaves(x)):
-                raise ValueError(
-                    "the inputs must be of the type that the support set had, got uint8; give "
-                    "floating inputs, for instance x.float() / 255 for images"
-                ) from error
-            raise
-
-    def _outputs(self, x: Inputs) -> Tensor:
-        if self.support is None:
-            return call(self.network, x)
-        own = next(self.network.parameters())
-        nothing = torch.zeros(n_items(x), dtype=torch.int64, device=own.device)
-        episode = Episode(self.support, nothing, x, nothing)
-        return joint_outputs(lambda joint: call(self.network, joint), episode)
 
 
 class LearnerOptions(TypedDict, total=False):
