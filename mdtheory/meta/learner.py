@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, TypedDict, Unpack
 
@@ -135,6 +136,8 @@ class MetaLearner(nn.Module):
         live = dict(self.network.named_parameters())
         self._frozen_then = {name for name, value in live.items() if not value.requires_grad}
         self._build({name: live[name].detach() for name in self._adapted})
+        self._moving = frozenset(name for name in self.meta() if not name.startswith("shared."))
+        self._thawed: list[Tensor] = []
 
     def _build(self, anchor: Params) -> None:
         """The geometry's parameters, of the adapted tensors' device and type, name by name."""
@@ -182,20 +185,19 @@ class MetaLearner(nn.Module):
 
     def meta(self) -> Params:
         """The live meta-parameters: ``anchor.*`` (adapted), ``shared.*`` (not adapted) and
-        ``geometry.*``.
+        ``geometry.*``, without those that are frozen (``requires_grad=False``): these are not
+        meta-learned, and tasks are solved with them as before.
         """
-        adapted = set(self._adapted)
         with self._lock:  # while a task is solved, its own weights are in the network
-            named = [(n, value) for n, value in self.network.named_parameters()]
-        named = [(name, value) for name, value in named if value.requires_grad]
+            return {name: value for name, value in self._all_meta().items() if value.requires_grad}
+
+    def _all_meta(self) -> Params:
+        adapted = set(self._adapted)
+        named = list(self.network.named_parameters())
         return {
             **{f"anchor.{name}": value for name, value in named if name in adapted},
             **{f"shared.{name}": value for name, value in named if name not in adapted},
-            **{
-                f"geometry.{name}": value
-                for name, value in self.geometry.named_parameters()
-                if value.requires_grad
-            },
+            **tree.prefixed("geometry.", dict(self.geometry.named_parameters())),
         }
 
     def problem(self, *, n_steps: int | None = None) -> Problem:
@@ -254,8 +256,17 @@ class MetaLearner(nn.Module):
         return result
 
     def accumulate(self, result: MetaGradient, *, scale: Any = None) -> None:
-        """Add a meta-gradient into every parameter's ``.grad`` as autograd does it: hooks run."""
-        accumulate(self.meta(), result.grads, scale)
+        """Add a meta-gradient into every parameter's ``.grad`` as autograd does it: hooks run.
+
+        Errors: ``ValueError`` where every meta-parameter is frozen.
+        """
+        meta = self._unfrozen(self.meta())
+        if not meta:
+            raise ValueError(
+                "a meta-parameter must require a gradient, got a learner whose are all frozen; "
+                "call requires_grad_() on it, or meta_gradient for the value alone"
+            )
+        accumulate(meta, result.grads, scale)
 
     def parameter_groups(
         self,
@@ -358,9 +369,26 @@ class MetaLearner(nn.Module):
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
-        """One thread at a time, with gradients possible."""
+        """One thread at a time, with gradients possible, and with everything in :meth:`meta` that a
+        task is solved by, though it was frozen since the learner was built.
+        """
         with self._lock, torch.inference_mode(False):
-            yield
+            named = self._all_meta()
+            frozen = [v for n, v in named.items() if n in self._moving and not v.requires_grad]
+            before, self._thawed = self._thawed, self._thawed + frozen
+            try:
+                for value in frozen:
+                    value.requires_grad_(True)
+                yield
+            finally:
+                self._thawed = before
+                for value in frozen:
+                    value.requires_grad_(False)
+
+    def _unfrozen(self, meta: Params) -> Params:
+        """Those that are to be meta-learned."""
+        thawed = {id(value) for value in self._thawed}
+        return {name: value for name, value in meta.items() if id(value) not in thawed}
 
     def _fitting(self) -> Fitting:
         return Fitting(
@@ -397,10 +425,14 @@ class MetaLearner(nn.Module):
                 "episodes must hold at least one task, got none; draw n_tasks >= 1 from a stream"
             )
         verdict = self.admit(tasks[0], order=2 if second else 1)
+        meta = self.meta()
         with verdict.kernels(), self.explained(tasks, verdict if second else None):
-            result = self.estimator(self.problem(), self.meta(), [self.task(one) for one in tasks])
+            result = self.estimator(self.problem(), meta, [self.task(one) for one in tasks])
         if self.gate.is_new(verdict) and second and not tree.finite(result.grads):
             refuse_second(self.network, self.loss, tasks, verdict)
+        if self._thawed:
+            grads = {name: result.grads[name] for name in self._unfrozen(meta)}
+            return replace(result, grads=grads)
         return result
 
     @contextmanager

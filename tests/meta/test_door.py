@@ -13,6 +13,7 @@ from torch import nn
 
 from mdtheory import Episode, EpisodeStream, GlyphSet, MetaLearner, evaluate, geometry
 from mdtheory.data import SinusoidStream
+from mdtheory.inner import solve
 
 X = torch.rand(10, 3, 2, 2, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(5).repeat(2)
@@ -202,3 +203,30 @@ def test_learners_from_one_geometry_do_not_share_it():
     first.backward(task())
     assert all(value.grad is not None for value in first.geometry.parameters())
     assert all(torch.equal(value, before[name]) for name, value in first.meta().items())
+
+
+@pytest.mark.parametrize("part", ["", "geometry", "network"])
+@pytest.mark.parametrize("slug", ["maml", "metasgd", "mtnet"])
+def test_a_learner_that_was_frozen_solves_tasks_as_before(slug, part):
+    whole, frozen = (learner(slug, probe="on") for _ in range(2))
+    frozen.get_submodule(part).requires_grad_(False)
+    expected, found = whole.meta_gradient(task()).grads, frozen.meta_gradient(task()).grads
+    assert set(found) == set(frozen.meta())
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+    assert torch.equal(frozen.adapt(X, Y)(X), whole.adapt(X, Y)(X))
+    one, other = (evaluate(own, lambda i: task(), n_tasks=1)[0] for own in (frozen, whole))
+    assert torch.equal(one.loss, other.loss)
+    assert not any(value.requires_grad for value in frozen.get_submodule(part).parameters())
+    if found:
+        frozen.backward(task())
+        assert all(value.grad is not None for value in frozen.meta().values())
+    else:
+        with pytest.raises(ValueError, match=r"must require a gradient.*call requires_grad_\(\)"):
+            frozen.backward(task())
+
+
+def test_a_problem_without_an_anchor_is_one_sentence():
+    own = learner()
+    own.network.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"meta must hold .* anchor.*call requires_grad_\(\)"):
+        solve(own.problem(), own.meta(), own.task(task()))
