@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mdtheory.core.inputs import Inputs, call, leaves, n_items
+from mdtheory.core.inputs import Inputs, call, leaves, map_inputs, n_items
 from mdtheory.core.types import Episode, Params
 from mdtheory.inner.task import joint_outputs
 from mdtheory.meta.door import Fitting, floating_type
@@ -16,8 +16,8 @@ from mdtheory.models.user.attributes import unwatched
 
 
 class AdaptedModel(nn.Module):
-    """A network with a task's own weights, to call on new inputs. ``support`` is kept where its
-    statistics normalise them.
+    """A network with a task's own weights, to call on new inputs. A copy of ``support`` is kept, as
+    buffers, where its statistics normalise them.
 
     shapes: those of the network, (n_items, ...) -> (n_items, ...).
 
@@ -36,11 +36,15 @@ class AdaptedModel(nn.Module):
             for name, value in weights.items():
                 own[name].copy_(value)
         self.network.requires_grad_(False)
-        self.support: Inputs
-        if support is None or isinstance(support, Tensor):
-            self.register_buffer("support", support)
-        else:
-            self.support = support
+        parts = [] if support is None else [part.detach().clone() for part in leaves(support)]
+        alone = isinstance(support, Tensor)
+        self.support: Tensor | None
+        self.register_buffer("support", None)
+        names = ["support"] if alone else [f"support_{i}" for i in range(len(parts))]
+        for name, part in zip(names, parts, strict=True):
+            self.register_buffer(name, part)
+        rest = iter(names)
+        self._form = None if support is None else map_inputs(lambda _: next(rest), support)
 
     def forward(self, *inputs: Any, **named: Any) -> Tensor:
         """The outputs for inputs of shape (n_items, ...), given as the network takes them, or as
@@ -60,9 +64,10 @@ class AdaptedModel(nn.Module):
             raise
 
     def _outputs(self, x: Inputs) -> Tensor:
-        if self.support is None:
+        if self._form is None:
             return call(self.network, x)
         own = next(self.network.parameters())
         nothing = torch.zeros(n_items(x), dtype=torch.int64, device=own.device)
-        episode = Episode(self.support, nothing, x, nothing)
+        support = map_inputs(lambda name: getattr(self, name), self._form)
+        episode = Episode(support, nothing, x, nothing)
         return joint_outputs(lambda joint: call(self.network, joint), episode)

@@ -4,6 +4,7 @@ it is not.
 
 from __future__ import annotations
 
+import copy
 import re
 
 import numpy as np
@@ -230,3 +231,41 @@ def test_a_problem_without_an_anchor_is_one_sentence():
     own.network.requires_grad_(False)
     with pytest.raises(ValueError, match=r"meta must hold .* anchor.*call requires_grad_\(\)"):
         solve(own.problem(), own.meta(), own.task(task()))
+
+
+class Normalised(nn.Module):
+    """A network with a batch normalisation, of one input or of two."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.norm, self.last = nn.Linear(12, 8), nn.BatchNorm1d(8), nn.Linear(8, 5)
+
+    def forward(self, x, shift=None):
+        shift = 0 if shift is None else shift
+        return self.last(self.norm(self.first(x.flatten(1)) + shift).tanh())
+
+
+SHIFT = torch.linspace(-3, 3, 10)[:, None]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [lambda x: x, lambda x: (x, SHIFT), lambda x: {"x": x}, lambda x: {"x": x, "shift": SHIFT}],
+)
+def test_an_adapted_model_owns_its_support_set(form):
+    own, given = learner(model=Normalised(), norm="support"), X.clone()
+    adapted, other = own.adapt(form(given), Y), own.adapt(form(1 - X.square()), Y)
+    before = adapted(form(X))
+    assert not torch.equal(other(form(X)), before)
+    given.zero_()
+    assert torch.equal(adapted(form(X)), before)
+    other.load_state_dict(adapted.state_dict())
+    assert torch.equal(other(form(X)), before)
+    assert adapted.double()(form(X)).dtype == torch.float64
+
+
+def test_an_adapted_model_does_not_keep_the_graph_of_its_support_set():
+    given = (2 * X).requires_grad_() * 1
+    adapted = learner(model=Normalised(), norm="support").adapt(given, Y)
+    assert torch.equal(copy.deepcopy(adapted)(X), adapted(X))
