@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+import inspect
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,21 +49,32 @@ class AdaptedModel(nn.Module):
         self._form = None if support is None else map_inputs(lambda _: next(rest), support)
 
     def forward(self, *inputs: Any, **named: Any) -> Tensor:
-        """The outputs for inputs of shape (n_items, ...), given as the network takes them, or as
-        one tuple or dictionary. shape: (n_items, ...)
+        """The outputs for inputs of shape (n_items, ...), given as the network takes them, by
+        position and by name, or as one tuple or dictionary. shape: (n_items, ...)
         """
-        x = named or (inputs[0] if len(inputs) == 1 else inputs)
         own = next(self.network.parameters())
-        x = Fitting(own.device, floating_type(self.network)).inputs(x)
+        fit = Fitting(own.device, floating_type(self.network)).inputs
+        args, kwargs = tuple(map(fit, inputs)), {name: fit(x) for name, x in named.items()}
         try:
-            return self._outputs(x)
+            if args and kwargs and self._form is None:
+                return cast(Tensor, self.network(*args, **kwargs))
+            return self._outputs(self._together(args, kwargs))
         except RuntimeError as error:
-            if any(value.dtype == torch.uint8 for value in leaves(x)):
+            if any(value.dtype == torch.uint8 for value in leaves([args, kwargs])):
                 raise ValueError(
                     "the inputs must be of the type that the support set had, got uint8; give "
                     "floating inputs, for instance x.float() / 255 for images"
                 ) from error
             raise
+
+    def _together(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
+        """All inputs as one, in the form that the support set has if there is one."""
+        if kwargs and (args or isinstance(self._form, str | tuple | list)):
+            bound = inspect.signature(self.network.forward).bind(*args, **kwargs)
+            if isinstance(self._form, Mapping):
+                return bound.arguments
+            args, kwargs = bound.args, bound.kwargs
+        return kwargs or (args[0] if len(args) == 1 else args)
 
     def _outputs(self, x: Inputs) -> Tensor:
         if self._form is None:

@@ -269,3 +269,13 @@ def test_an_adapted_model_does_not_keep_the_graph_of_its_support_set():
     given = (2 * X).requires_grad_() * 1
     adapted = learner(model=Normalised(), norm="support").adapt(given, Y)
     assert torch.equal(copy.deepcopy(adapted)(X), adapted(X))
+
+
+@pytest.mark.parametrize("norm", ["transductive", "support"])
+@pytest.mark.parametrize("form", [lambda x: (x, SHIFT), lambda x: {"x": x, "shift": SHIFT}])
+def test_an_adapted_model_takes_inputs_by_position_and_by_name(form, norm):
+    adapted = learner(model=Normalised(), norm=norm).adapt(form(X), Y)
+    expected = adapted(form(X))
+    assert torch.equal(adapted(X, shift=SHIFT), expected)
+    assert torch.equal(adapted(x=X, shift=SHIFT), expected)
+    assert not torch.equal(adapted(X, shift=SHIFT.flip(0)), expected)
