@@ -40,7 +40,7 @@ from mdtheory.meta.finite import demand_finite
 from mdtheory.models.conv_block import fuse
 from mdtheory.models.norm import collecting_statistics
 from mdtheory.models.user.case import FAILURES
-from mdtheory.models.user.gate import PROBE, Gate, Lock
+from mdtheory.models.user.gate import PROBE, Gate, Lock, demand_uncached
 from mdtheory.models.user.modes import set_mode
 from mdtheory.models.user.prepare import prepare
 from mdtheory.models.user.probe import explain, refuse_second
@@ -373,6 +373,7 @@ class MetaLearner(nn.Module):
         task is solved by, though it was frozen since the learner was built.
         """
         with self._lock, torch.inference_mode(False):
+            demand_uncached(self.network)
             named = self._all_meta()
             frozen = [v for n, v in named.items() if n in self._moving and not v.requires_grad]
             before, self._thawed = self._thawed, self._thawed + frozen

@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from mdtheory.core.inputs import Inputs, leaves
+from mdtheory.core.torch_private import is_caching
 from mdtheory.core.types import Episode
 from mdtheory.models.user import attributes, targets
 from mdtheory.models.user.case import FAILURES, Case, Loss
@@ -141,6 +143,15 @@ class Gate:
                 "the loss has trainable tensors of its own, which are not meta-learned; put them "
                 "into the model, or freeze them"
             )
+
+
+def demand_uncached(model: nn.Module) -> None:
+    """Refuse to replace weights inside ``parametrize.cached()``, which keeps what others gave."""
+    if is_caching() and any(map(is_parametrized, model.modules())):
+        raise ValueError(
+            "a parametrized model must compute its weights anew for every task, got a call inside "
+            "torch.nn.utils.parametrize.cached(), which would keep those of the first; leave it"
+        )
 
 
 def _paired(case: Case, where: str) -> bool:
