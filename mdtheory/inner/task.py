@@ -188,6 +188,8 @@ class EpisodeTask(Task):
         outputs = self.query_outputs(meta, weights)
         loss = self.loss(outputs, self.episode.query_y)
         outputs, y = outputs.detach(), self.episode.query_y
+        if not isinstance(y, Tensor):
+            return loss, torch.full_like(loss.detach(), float("nan"))
         if is_binary(self.loss):
             return loss, binary_accuracy(outputs, y)
         return loss, accuracy(outputs, y, ignore_index=ignored(self.loss))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from mdtheory import Episode, EpisodeStream, GlyphSet, MetaLearner, evaluate, geometry
 from mdtheory.data import SinusoidStream
@@ -279,3 +280,29 @@ def test_an_adapted_model_takes_inputs_by_position_and_by_name(form, norm):
     assert torch.equal(adapted(X, shift=SHIFT), expected)
     assert torch.equal(adapted(x=X, shift=SHIFT), expected)
     assert not torch.equal(adapted(X, shift=SHIFT.flip(0)), expected)
+
+
+@pytest.mark.parametrize("probe", ["on", "off"])
+@pytest.mark.parametrize(
+    ("form", "parts"),
+    [
+        (lambda y, w: {"y": y, "w": w}, lambda t: (t["y"], t["w"])),
+        (lambda y, w: (y, w), lambda t: t),
+    ],
+)
+def test_targets_of_several_parts(form, parts, probe):
+    def weighted(outputs, targets):
+        y, w = parts(targets)
+        return (w * cross_entropy(outputs, y, reduction="none")).mean()
+
+    plain = learner(probe=probe)
+    own = learner(probe=probe, loss=weighted)
+    one, y = task(), form(Y, torch.ones(len(Y)))
+    given = task(y=y)
+    assert torch.allclose(own.adapt(X, y)(X), plain.adapt(X, Y)(X))
+    assert torch.allclose(own.meta_gradient(given).value, plain.meta_gradient(one).value)
+    found, expected = own.trace(given), plain.trace(one)
+    assert torch.allclose(found.query_loss, expected.query_loss)
+    assert found.query_accuracy.isnan().all()
+    (scores,) = evaluate(own, lambda i: given, n_tasks=2)
+    assert torch.allclose(scores.loss, evaluate(plain, lambda i: one, n_tasks=2)[0].loss)
