@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mdtheory.core.atomic import write_atomically
-from mdtheory.meta.learner import AdaptedModel
+from mdtheory.meta.adapted import AdaptedModel
 from mdtheory.models.norm import statistics_over_first
 from mdtheory.run.answer import Alone
 
