@@ -135,8 +135,9 @@ def joint_outputs(forward: Callable[[Inputs], Tensor], episode: Episode) -> Tens
     shape: (n_query, ...)
     """
     n_support = n_items(episode.support_x)
-    with statistics_over_first(n_support):
-        return forward(joined(episode.support_x, episode.query_x))[n_support:]
+    both = joined(episode.support_x, episode.query_x)
+    with statistics_over_first(n_support, of=n_items(both)):
+        return forward(both)[n_support:]
 
 
 @dataclass(frozen=True, kw_only=True)

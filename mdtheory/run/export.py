@@ -48,8 +48,9 @@ class _Beside(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         n = self.examples.shape[0]
-        with statistics_over_first(n):
-            return self.network(torch.cat([self.examples, images]))[n:]
+        both = torch.cat([self.examples, images])
+        with statistics_over_first(n, of=both.shape[0]):
+            return self.network(both)[n:]
 
 
 def _bare(model: nn.Module) -> nn.Module:
