@@ -10,12 +10,12 @@ from experiments import contest, recorded_starts, slopes, tuned_page
 from experiments.cells import cells, rows
 from experiments.result_tables import Curve, Table
 from experiments.start_or_geometry import lines as factorial_lines
-from experiments.statistics import Difference, compare, p_text
+from experiments.statistics import Difference, compare, counted_seeds, p_text
 from experiments.step_curves import number
 
 Results = dict[tuple[str, int], Table]
 Question = Callable[[list[Table]], list[str]]
-TIERS = ("paper", "cpu", "glyphs")
+TIERS = ("paper", "cpu", "omniglot", "glyphs")
 OWN = contest.OWN
 WIN = f"(g) Does a geometry of our own, `{OWN}`, win on the same backbone, data and protocol?"
 START = "(h) Start or geometry?"
@@ -36,8 +36,9 @@ def answers(results: Results) -> str:
         "The questions, their statistics and what was expected stand in "
         "[QUESTIONS.md](../QUESTIONS.md), written before the runs. Differences are paired, in "
         "percentage points ± 95% interval; p is Holm's over the comparisons of a question in a "
-        "tier. With three seeds or more, seed and task are random effects of one mixed model; with "
-        "fewer the interval is over test tasks alone, and the answer is only *suggestive*.\n",
+        "tier. With three seeds or more the interval is the wider of two, that of a mixed model "
+        "with random seeds and tasks, and Student's over the seeds; with fewer it is over test "
+        "tasks alone, and the answer is only *suggestive*.\n",
     ]
     for title, question in QUESTIONS.items():
         parts.append(f"## {title}\n")
@@ -94,7 +95,7 @@ def said(one: Difference) -> str:
     detectable = (
         ""
         if one.significant
-        else f"; {100 * one.detectable:.2f} would have been seen with 80% power"
+        else f"; by itself {100 * one.detectable:.2f} would be seen with 80% power"
     )
     return f"{shown(one)}, {equals(one.corrected)}: {decided(one)}{detectable}"
 
@@ -103,7 +104,7 @@ def decided(one: Difference) -> str:
     """Whether the first of the two is better, and by how many seeds; with few of them, what they
     suggest.
     """
-    counted = "1 seed" if one.seeds == 1 else f"{one.seeds} seeds"
+    counted = counted_seeds(one.seeds)
     if not one.significant:
         return f"undecided ({counted})"
     word = "yes" if one.estimate.mean > 0 else "no"
@@ -135,7 +136,8 @@ def protocol(results: list[Table]) -> list[str]:
                     )
                     gaps[name] = table.by_seed_and_task(row, n_query) - support
     return [
-        f"- {name}: {shown(one)}, {equals(one.corrected)}" for name, one in compare(gaps).items()
+        f"- {name}: {shown(one)}, {equals(one.corrected)} ({counted_seeds(one.seeds)})"
+        for name, one in compare(gaps).items()
     ]
 
 
@@ -151,9 +153,9 @@ def fewer_steps(results: list[Table]) -> list[str]:
             heading = (
                 f"| {table.shot}-shot, from {kind} | "
                 + " | ".join(f"k = {k}" for k in steps)
-                + " | reaches MAML's |"
+                + " | reaches MAML's | seeds |"
             )
-            found += [heading, "|---|" + "---:|" * (len(steps) + 1)]
+            found += [heading, "|---|" + "---:|" * (len(steps) + 2)]
             for row in table.rows:
                 if not (seeds := table.seeds([row, "maml"])):
                     continue
@@ -164,9 +166,8 @@ def fewer_steps(results: list[Table]) -> list[str]:
                 means, goal = mine.mean(axis=0), theirs.mean(axis=0)[trained]
                 reached = np.flatnonzero(means >= goal)
                 cells = " | ".join(f"{100 * means[k]:.1f}" for k in steps)
-                found.append(
-                    f"| `{row}` | {cells} | {f'k = {reached[0]}' if len(reached) else 'never'} |"
-                )
+                when = f"k = {reached[0]}" if len(reached) else "never"
+                found.append(f"| `{row}` | {cells} | {when} | {len(seeds)} |")
             found.append("")
     return found
 
@@ -308,7 +309,7 @@ QUESTIONS: dict[str, Question] = dict(
 )
 TIERS_OF = {
     WIN: ("paper", "own", "glyphs"),
-    START: ("own", "cpu", "controls", "omniglot", "glyphs"),
+    START: ("paper", "own", "cpu", "controls", "omniglot", "glyphs"),
     CONTROL: ("controls",),
     HAND: ("omniglot",),
     ARTICLE: ("omniglot-b",),

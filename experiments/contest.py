@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from experiments.pilot_page import subjects as pilot_subjects
-from experiments.result_tables import Table
+from experiments.result_tables import Table, table_order
 from experiments.start_or_geometry import contrasts, shown
 from experiments.statistics import ENOUGH_SEEDS, Difference, compare
 
@@ -33,9 +33,15 @@ def standing(one: Difference) -> str:
     return WORDS[1] if one.suggestive else WORDS[0]
 
 
-def won(found: dict[str, Difference]) -> bool:
-    """Better than every other row, each from at least three seeds."""
-    return bool(found) and all(standing(one) == WORDS[0] for one in found.values())
+def won(found: dict[str, Difference], left: Sequence[str]) -> bool:
+    """Better than every other row, each from at least three seeds, and none is ``left``."""
+    return bool(found) and not left and all(standing(one) == WORDS[0] for one in found.values())
+
+
+def unmet(table: Table, found: dict[str, Difference]) -> list[str]:
+    """The rows of the tier that it could not be held against."""
+    every = dict.fromkeys(c.row for c in table_order(table.tier.name) if c.shot == table.shot)
+    return [row for row in every if row != OWN and row not in found]
 
 
 def lines(tables: Sequence[Table]) -> list[str]:
@@ -57,7 +63,8 @@ def tallies(tables: Iterable[Table]) -> list[str]:
             suggested = words.count(WORDS[1])
             more = f", {suggested} more by fewer seeds" if suggested else ""
             phrases.append(
-                f"tier `{table.tier.name}`, {table.shot}-shot, {'won' if won(found) else 'not won'}"
+                f"tier `{table.tier.name}`, {table.shot}-shot, "
+                f"{'won' if won(found, unmet(table, found)) else 'not won'}"
                 f" (better than {words.count(WORDS[0])} of {len(words)} rows from three seeds"
                 f"{more}; worse than {words.count(WORDS[3])})"
             )
@@ -76,7 +83,9 @@ def verdict(table: Table, found: dict[str, Difference]) -> str:
     seeds = min(one.seeds for one in found.values())
     few = "" if seeds >= ENOUGH_SEEDS else f" (seeds in common with some rows: only {seeds})"
     judge = ", chosen on this tier's validation tasks" if table.tier.name == CHOSEN_ON else ""
-    word = "**won**" if won(found) else "not won"
+    left = [f"`{row}`" for row in unmet(table, found)]
+    word = "**won**" if won(found, left) else "not won"
+    parts += [f"no seed in common yet: {', '.join(left)}"] if left else []
     return f"- {table.shot}-shot{judge}{few}: {word}; {'; '.join(parts)}"
 
 

@@ -4,9 +4,10 @@
 ``own start``: the point phi_0 = g(z_0) that the row has learned to start at; ``common start``:
 MAML's of the same tier, shots and seed. ``learned``: the row's own geometry; ``identity``: plain
 gradient descent, phi <- phi - task_lr grad. Start and geometry are fitted to each other, so every
-cell is tested at the rate of training and at the multiple of it, out of :data:`RATES`, that is best
-on validation tasks. One file for every record, ``factorial/<record>.json``, holds the correct
-answers on every test task; it can be stopped at any moment, and the next call goes on.
+cell is tested at the rate of training and at the multiple of it that is best on validation tasks:
+out of :data:`RATES`, and on by doubling while the largest is the best (up to :data:`LARGEST`).
+One file for every record, ``factorial/<record>.json``, holds the correct answers on every test
+task; it can be stopped at any moment, and the next call goes on.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 OUT = ROOT / "experiments" / "factorial"
 RATES = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
+LARGEST = 64.0
 VALIDATION_TASKS = 50
 OWN, PLAIN = ("own start", "learned"), ("common start", "identity")
 REPEATED = 40  # tasks of a recorded score that are tested again
@@ -51,11 +53,12 @@ PIECE = 100  # tasks between two savings
 
 
 class Tested(Section):
-    """One cell: ``validation``, correct answers at every rate; ``best``, the rate with the most;
-    ``correct``, multiple of the rate -> queries a class -> correct answers by test task.
+    """One cell: ``validation``, correct answers at every rate of :func:`tried`; ``best``, the rate
+    with the most; ``correct``, multiple of the rate -> queries a class -> correct answers by test
+    task.
     """
 
-    validation: Annotated[list[Count], Field(min_length=len(RATES), max_length=len(RATES))]
+    validation: Annotated[list[Count], Field(min_length=len(RATES))]
     best: float
     correct: dict[str, dict[str, list[Count]]]
 
@@ -82,15 +85,29 @@ def label(start: str, geometry: str) -> str:
     return f"{start}, {geometry}"
 
 
+def tried(count: int) -> tuple[float, ...]:
+    """The first multiples of the rate: :data:`RATES`, then twice the one before."""
+    more = (RATES[-1] * 2.0**power for power in range(1, count - len(RATES) + 1))
+    return (*RATES, *more)[:count]
+
+
+def next_rate(validation: list[int]) -> float | None:
+    """The multiple to try next; ``None`` where the best is not the largest, or is at the limit."""
+    rate = tried(len(validation) + 1)[-1]
+    if len(validation) < len(RATES):
+        return rate
+    return rate if rate <= LARGEST and best_rate(validation) == rate / 2 else None
+
+
 def best_rate(validation: list[int]) -> float:
     """The multiple with the most correct answers; of equals, the one nearest to 1 (in logarithm),
     then the smaller.
     """
     from math import log
 
-    most = max(validation)
+    most, rates = max(validation), tried(len(validation))
     return min(
-        (rate for rate, right in zip(RATES, validation, strict=True) if right == most),
+        (rate for rate, right in zip(rates, validation, strict=True) if right == most),
         key=lambda rate: (abs(log(rate)), rate),
     )
 
@@ -142,11 +159,14 @@ class Subject:
 
 
 def subjects(records: Path = FOLDER) -> list[tuple[Record, Subject]]:
-    """The records with kept weights and a geometry to learn, whose MAML has kept its own."""
+    """The records with kept weights and a geometry to learn, whose MAML has kept its own; without
+    the rows that have layers of their own, and so no start in common with MAML.
+    """
     return [
         (record, of_record(record))
         for record in everything(records)
         if record.config.geometry.name != "maml"
+        and record.adaptation.common is not None
         and shards.pieces(record.folder / WEIGHTS)
         and shards.pieces(partner(record).folder / WEIGHTS)
     ]
@@ -261,16 +281,22 @@ class Sitting:
         self.validation = build_stream(
             config, self.source, split="validation", n_query=config.task.n_query
         )
+        self.begun: dict[str, Any] = {"seconds": 0.0, "cells": {}}
+        if self.out.exists():
+            before = Factorial.model_validate_json(self.out.read_text())
+            self.tasks, self.validated = before.tasks, before.validation_tasks
+            self.begun = before.model_dump(include={"seconds", "cells"})
 
     def run(self) -> bool:
         """Whether everything is done; what is done is kept below ``parts/`` until then."""
         kept = self.part / self.out.name
-        found = json.loads(kept.read_text()) if kept.exists() else {"seconds": 0.0, "cells": {}}
+        found = json.loads(kept.read_text()) if kept.exists() else self.begun
         began = time.monotonic()
         for place, learner in self.subject.learners(self.source).items():
-            if place == PLAIN and label(*place) not in found["cells"] and (made := self.shared()):
-                found["cells"][label(*place)] = made
-            cell = found["cells"].setdefault(label(*place), {})
+            cell = found["cells"].setdefault(label(*place), {"validation": []})
+            unsettled = next_rate(cell["validation"]) is not None
+            if place == PLAIN and unsettled and (made := self.shared()):
+                cell = found["cells"][label(*place)] = made
             known = {OWN: self.subject.scores, PLAIN: self.subject.maml_scores}.get(place)
             for _ in self.pieces(cell, learner, known):
                 found["seconds"] += time.monotonic() - began
@@ -280,7 +306,7 @@ class Sitting:
                 if time.time() >= self.until:
                     return False
         self.write(found)
-        kept.unlink()
+        kept.unlink(missing_ok=True)
         return True
 
     def pieces(
@@ -290,17 +316,19 @@ class Sitting:
         1 that a record has already.
         """
         n_query = self.subject.config.task.n_query
-        done = cell.setdefault("validation", [])
-        for rate in RATES[len(done) :]:
+        done = cell["validation"]
+        while (rate := next_rate(done)) is not None:
             right = count(learner, self.validation, rate, 0, self.validated, (n_query,))
             done.append(sum(right[str(n_query)]))
             yield
         cell["best"] = best_rate(done)
-        for rate in dict.fromkeys((1.0, cell["best"])):
-            found = cell.setdefault("correct", {})
+        wanted = {f"{rate:g}": rate for rate in (1.0, cell["best"])}
+        before = cell.get("correct", {})
+        found = cell["correct"] = {name: before[name] for name in wanted if name in before}
+        for name, rate in wanted.items():
             if rate == 1.0 and known is not None and "1" not in found:
                 found["1"] = self.recorded(known, learner)
-            by_query = found.setdefault(f"{rate:g}", {str(n): [] for n in self.protocols})
+            by_query = found.setdefault(name, {str(n): [] for n in self.protocols})
             while (start := len(next(iter(by_query.values())))) < self.tasks:
                 stop = min(start + PIECE, self.tasks)
                 part = count(learner, self.test, rate, start, stop, self.protocols)
@@ -323,8 +351,10 @@ class Sitting:
         """MAML's cell, where the file of another row with the same MAML has it."""
         mine = (self.subject.maml, self.tasks, self.validated)
         for other in read(self.out.parent):
-            if (other.maml, other.tasks, other.validation_tasks) == mine:
-                return other.cells[label(*PLAIN)].model_dump()
+            cell = other.cells[label(*PLAIN)]
+            its = (other.maml, other.tasks, other.validation_tasks)
+            if its == mine and next_rate(cell.validation) is None:
+                return cell.model_dump()
         return None
 
     def write(self, found: dict[str, Any]) -> None:
@@ -346,6 +376,14 @@ class Sitting:
         seal(self.out.parent)
 
 
+def finished(path: Path) -> bool:
+    """Whether a file is there and no cell's best rate is the largest that was tried."""
+    if not path.exists():
+        return False
+    cells = Factorial.model_validate_json(path.read_text()).cells.values()
+    return all(next_rate(cell.validation) is None for cell in cells)
+
+
 def read(folder: Path = OUT) -> list[Factorial]:
     """All finished ones, by name."""
     found = sorted(folder.glob("*.json"))
@@ -362,6 +400,8 @@ def verify(one: Factorial, records: Path = FOLDER) -> list[str]:
         found.append("must come from the kept weights")
     n_way, wanted = record.config.task.n_way, {str(n) for n in record.config.task.eval_n_query}
     for name, cell in one.cells.items():
+        if next_rate(cell.validation) is not None:
+            found.append(f"{name} must be tried at larger rates while the largest is the best")
         if cell.best != best_rate(cell.validation):
             found.append(f"{name} must be tested at the rate that validation prefers")
         if set(cell.correct) != {"1", f"{cell.best:g}"}:
@@ -388,7 +428,7 @@ def main(
     tasks: Annotated[int, typer.Option(min=100, help="Test tasks.")] = 1000,
     minutes: Annotated[float, typer.Option(min=0, help="Stop; the next call goes on.")] = 1e9,
 ) -> None:
-    """Test whatever has kept weights and no file yet."""
+    """Test whatever has kept weights and no finished file yet."""
     import torch
 
     from experiments import controls
@@ -399,7 +439,7 @@ def main(
     for record, subject in subjects():
         its = (record.result.tier, record.result.row, record.result.shot, record.result.seed)
         other = any(one not in (None, mine) for one, mine in zip(wanted, its, strict=True))
-        if other or (OUT / f"{subject.name}.json").exists():
+        if other or finished(OUT / f"{subject.name}.json"):
             continue
         sitting = Sitting(subject, tasks=tasks, validation=VALIDATION_TASKS, out=OUT, until=until)
         done = sitting.run()

@@ -26,13 +26,15 @@ from mdtheory.figures import plots
 
 STYLES = list(
     itertools.product(
-        (("-", "full"), ((0, (4, 1.5)), "none")), zip(plots.COLOURS, plots.MARKERS, strict=True)
+        (("-", "full"), ((0, (4, 1.5)), "none"), ((0, (6, 1.5, 1, 1.5)), "full")),
+        zip(plots.COLOURS, plots.MARKERS, strict=True),
     )
 )
-"""Line and marker filling, then colour and marker: fourteen rows are told apart."""
+"""Line and marker filling, then colour and marker: twenty-one rows are told apart."""
 FRONT = ROOT / "docs" / "figures" / f"{front.PICTURE}.svg"
 CAUSE = ROOT / front.CAUSE
 WINDOWS = 50  # training points in a curve
+FAR = 100.0
 
 
 def adaptation(table: Table) -> Any:
@@ -71,10 +73,14 @@ def adaptation(table: Table) -> Any:
 
 
 def _logarithmic(axis: Any) -> None:
-    """A logarithmic y-axis with plain numbers, as many as can be read."""
+    """A logarithmic y-axis with plain numbers, as many as can be read; a path that diverges leaves
+    it at :data:`FAR` times the largest first value.
+    """
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axis.set_yscale("log")
+    far = FAR * max(line.get_ydata()[0] for line in axis.lines if len(line.get_ydata()) > 2)
+    axis.set_ylim(top=min(far, axis.get_ylim()[1]))
     low, high = axis.get_ylim()
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
     axis.yaxis.set_major_formatter("{x:g}")

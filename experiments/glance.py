@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import Counter
 
 from experiments import contest
-from experiments.cells import TIERS, Cell, cells, rows
+from experiments.cells import TIERS, Cell, cells, rows, tier
 from experiments.result_tables import Table
 
 Results = dict[tuple[str, int], Table]
@@ -50,13 +50,26 @@ def seeds_of(cell: Cell, results: Results) -> int:
     return len(table.by_row.get(cell.row, {})) if table else 0
 
 
+def runs(cell: Cell, results: Results) -> list[bool]:
+    """For every seed that the tier asks for, whether it has a record."""
+    table = results.get((cell.tier, cell.shot))
+    known = table.by_row.get(cell.row, {}) if table else {}
+    return [seed in known for seed in tier(cell.tier).seeds_of(cell)]
+
+
 def verdict(results: Results) -> list[str]:
     """What follows, in words."""
-    state = {name: [bool(seeds_of(cell, results)) for cell in cells(name)] for name in TIERS}
+    state = {
+        name: [present for cell in cells(name) for present in runs(cell, results)] for name in TIERS
+    }
     whole = [f"`{name}`" for name, done in state.items() if all(done)]
     part = [f"`{name}`" for name, done in state.items() if any(done) and not all(done)]
     none = [f"`{name}`" for name, done in state.items() if not any(done)]
-    found = [f"- **Done**: every cell of {listed(whole)}."] if whole else []
+    found = (
+        [f"- **Done**: every cell of {listed(whole)}, with the seeds that the tier asks for."]
+        if whole
+        else []
+    )
     found += [f"- **Begun**: {listed(part)}."] if part else []
     found += [f"- **Missing**: every cell of {listed(none)}."] if none else []
     found += [published_line(name, whose, results) for name, whose in FULL.items()]

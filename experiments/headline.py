@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 from experiments import recorded_starts
 from experiments.cells import TIERS
-from experiments.pilot_page import subjects as pilot_subjects
+from experiments.glance import listed
+from experiments.pilot_page import subjects as pilot_subjects, training as pilot_training
 from experiments.result_tables import Table
 from experiments.start_or_geometry import Subject, contrasts, known, shown
-from experiments.statistics import Difference
+from experiments.statistics import Difference, counted_seeds
 
 Results = dict[tuple[str, int], Table]
 
@@ -19,6 +20,13 @@ FAMILIES = {
     "the mirror maps": ("metamida-published", "metamida", "potential", "certified"),
     "the Kronecker preconditioners": ("metacurvature", "metakfo", "metacurvature-symmetric"),
 }
+HALVES = {
+    "geometry at the common start": "the geometry under MAML's start",
+    "start alone": "the start without the geometry",
+    "geometry at the own start": "the geometry at its own start",
+    "both": "both together",
+}
+LARGE = 10.0  # points; cases that lose more are named apart
 COLUMNS = {
     ("geometry at the common start", "tuned"): "its geometry under MAML's start",
     ("start alone", "tuned"): "its start under plain descent",
@@ -102,29 +110,57 @@ def of_tier(name: str, results: Results) -> list[Table]:
 
 
 def tally(chosen: Iterable[Subject]) -> str:
-    """In how many of the cases each half gains anything by itself; controls are no cases."""
+    """In how many of the cases each half gains or loses anything by itself, and what three seeds
+    settle; controls are no cases.
+    """
     chosen = [one for one in chosen if one.tier != "controls"]
-    by_tier = [
-        contrasts([one for one in chosen if one.tier == tier])
-        for tier in sorted({one.tier for one in chosen})
+    found: dict[str, list[tuple[Subject, Difference]]] = {head: [] for head in HALVES}
+    for tier in sorted({one.tier for one in chosen}):
+        own = [one for one in chosen if one.tier == tier]
+        by_key = contrasts(own)
+        for head, cases in found.items():
+            cases += [(one, by_key[one.name, head, "tuned"]) for one in own]
+    said = []
+    for head, words in HALVES.items():
+        signs = [gap.estimate.mean > 0 for _, gap in found[head] if gap.significant]
+        said.append(f"{words} {sum(signs)} and {len(signs) - sum(signs)}")
+    settled = [
+        f"{HALVES[head]}, of `{one.row}`, {one.shot}-shot in tier `{one.tier}` "
+        f"{shown(gap)} ({counted_seeds(gap.seeds)}, {one.tasks} tasks)"
+        for head in HALVES
+        for one, gap in found[head]
+        if gap.significant and not gap.suggestive
     ]
-    gains = {
-        head: [
-            f"{' '.join(reversed(name.split(', ')))} {shown(one)}"
-            for found in by_tier
-            for (name, its, rate), one in found.items()
-            if (its, rate) == (head, "tuned") and one.significant and one.estimate.mean > 0
-        ]
-        for head in ("geometry at the common start", "start alone")
+    gained = {
+        head: {one.tier + one.name for one, gap in cases if gains(gap)}
+        for head, cases in found.items()
     }
-    counts = [
-        f"{len(found)}" + (f" ({', '.join(found)})" if found else "") for found in gains.values()
+    halves = gained["geometry at the common start"] | gained["start alone"]
+    pairs = [
+        f"`{one.row}` {one.shot}-shot in tier `{one.tier}` {shown(gap)}"
+        for one, gap in found["both"]
+        if one.tier + one.name in gained["both"] - halves
     ]
+    tasks, seeds = [one.tasks for one in chosen], [len(one.by_seed) for one in chosen]
     return (
-        f"Of {len(chosen)} trained rows the geometry gains under MAML's start in {counts[0]}; the "
-        f"start gains without the geometry in {counts[1]}. Points, slanted where fewer than three "
-        "seeds were trained."
+        f"Gains and losses among {len(chosen)} cases (a row, number of shots and tier; "
+        f"{span(seeds)} seeds, {span(tasks)} test tasks, every task rate tuned): by "
+        f"{'; by '.join(said)}; the rest is "
+        "undecided. The pair gains where neither half does, under MAML's start or without the "
+        f"geometry, in {len(pairs)}{f' ({listed(pairs)})' if pairs else ''}. Settled by three "
+        f"seeds or more: {'; '.join(settled) or 'none of them'}."
     )
+
+
+def gains(gap: Difference) -> bool:
+    """Whether it is surely above zero, for these networks at least."""
+    return gap.significant and gap.estimate.mean > 0
+
+
+def span(numbers: list[int]) -> str:
+    """``1 to 3``, or the one number."""
+    low, high = min(numbers), max(numbers)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def family_sentences(results: Results) -> str:
@@ -135,10 +171,16 @@ def family_sentences(results: Results) -> str:
         found |= recorded_starts.contrasts(of_tier(name, results))["geometry at the common start"]
     parts = []
     for family, rows in FAMILIES.items():
-        means = [100 * one.estimate.mean for (_, _, row), one in found.items() if row in rows]
-        if means:
-            low, high = min(means), max(means)
-            parts.append(f"{low:+.2f} to {high:+.2f} points for {family} ({len(means)} cases)")
+        means = {key: 100 * gap.estimate.mean for key, gap in found.items() if key[2] in rows}
+        near = [mean for mean in means.values() if mean >= -LARGE]
+        far = [
+            f"{mean:+.2f} with `{row}` {shot}-shot in tier `{tier}`"
+            for (tier, shot, row), mean in means.items()
+            if mean < -LARGE
+        ]
+        if near:
+            text = f"{min(near):+.2f} to {max(near):+.2f} points for {family} ({len(near)} cases"
+            parts.append(text + (f"; apart from {', '.join(far)})" if far else ")"))
     if not parts:
         return ""
     return (
@@ -155,7 +197,8 @@ def start_sentence(results: Results) -> str:
         curves = [table.curve(row, seeds=seeds) for row in (POSTERS, "maml")] if seeds else []
         losses = [curve.loss[0] for curve in curves if curve is not None]
         if len(losses) == 2:
-            parts.append(f"{losses[0]:.3f} against {losses[1]:.3f} ({table.shot}-shot)")
+            counted = f"{table.shot}-shot, {counted_seeds(len(seeds))}"
+            parts.append(f"{losses[0]:.3f} against {losses[1]:.3f} ({counted})")
     if not parts:
         return ""
     return (
@@ -170,13 +213,28 @@ def control_sentence(results: Results) -> str:
     for one in of_tier("controls", results):
         found = one.differences("maml", one.protocols[1], list(CONTROLS))
         for row, difference in found.items():
-            counted = "1 seed" if difference.seeds == 1 else f"{difference.seeds} seeds"
-            parts.append(f"{CONTROLS[row]} {shown(difference)} ({one.shot}-shot, {counted})")
+            counted = f"{one.shot}-shot, {counted_seeds(difference.seeds)}"
+            parts.append(f"{CONTROLS[row]} {shown(difference)} ({counted})")
         if TWICE in one.by_row:
             rivals = one.differences(TWICE, one.protocols[1], RIVALS)
-            said = [f"`{row}` {shown(difference)}" for row, difference in rivals.items()]
+            said = [
+                f"`{row}` {shown(gap)} ({counted_seeds(gap.seeds)})" for row, gap in rivals.items()
+            ]
             minus = f"minus {CONTROLS[TWICE]}, {one.shot}-shot"
             parts.append(f"{minus}: {', '.join(said)}")
     if not parts:
         return ""
     return "Controls without any geometry, minus MAML: " + "; ".join(parts) + "."
+
+
+def pilot_sentence() -> str:
+    """What the pilot says of the poster's method."""
+    for one in pilot_subjects():
+        if one.row == POSTERS:
+            both = contrasts([one])[one.name, "both", "as trained"]
+            iterations = pilot_training()["maml"].iterations
+            return (
+                f"A pilot at the poster's size, one seed, {iterations:,} of its 60,000 iterations: "
+                f"`{POSTERS}` minus MAML {shown(both)} ({one.shot}-shot, {one.tasks} tasks)."
+            )
+    return ""

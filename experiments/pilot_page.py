@@ -9,7 +9,7 @@ import json
 from experiments import factorial, pilot
 from experiments.factorial import label
 from experiments.start_or_geometry import READING, Subject, table
-from experiments.statistics import estimate
+from mdtheory.core.estimate import estimate
 
 HEAD = """# A pilot at the poster's size
 

@@ -34,8 +34,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from experiments import shards
 from experiments.cells import Cell, cells
 from experiments.generated import ROOT
-from experiments.statistics import estimate
 from mdtheory.config import RunConfig, load
+from mdtheory.core.estimate import estimate
 
 FOLDER = ROOT / "experiments" / "records"
 SUMS = "SHA256SUMS"

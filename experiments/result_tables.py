@@ -10,7 +10,8 @@ import numpy as np
 
 from experiments.cells import Tier, cells, tier
 from experiments.records import FOLDER, Paths, Record, everything
-from experiments.statistics import Difference, Estimate, compare, estimate
+from experiments.statistics import Difference, compare
+from mdtheory.core.estimate import Estimate, estimate
 
 
 @dataclass(frozen=True)

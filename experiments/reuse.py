@@ -12,8 +12,8 @@ import math
 
 import numpy as np
 
-from experiments.statistics import Estimate, estimate
 from mdtheory.config import RunConfig
+from mdtheory.core.estimate import Estimate, estimate
 
 TEST_IMAGES = {"mini-imagenet": 20 * 600, "omniglot": 659 * 20}
 """Source -> images of the test split, classes times images of each. Glyphs are drawn anew for every

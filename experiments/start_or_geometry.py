@@ -12,7 +12,8 @@ import numpy as np
 from experiments import factorial
 from experiments.factorial import Factorial, label
 from experiments.records import FOLDER, Record
-from experiments.statistics import Difference, Estimate, compare
+from experiments.statistics import Difference, compare
+from mdtheory.core.estimate import Estimate
 
 OWN, COMMON = factorial.OWN[0], factorial.PLAIN[0]
 CONTRASTS = {
@@ -121,7 +122,8 @@ def table(chosen: Sequence[Subject]) -> list[str]:
     lines.append("|---|" + "---:|" * (len(heads) + 3))
     for one in chosen:
         cells = [shown(found[one.name, head, rate]) for head in HEADS for rate in RATES]
-        cells += [one.rates(), str(one.tasks), str(len(one.by_seed))]
+        behind = min(its.validation_tasks for its in one.by_seed.values())
+        cells += [one.rates(), f"{one.tasks} ({behind})", str(len(one.by_seed))]
         lines.append(f"| {one.name} | " + " | ".join(cells) + " |")
     return lines
 
@@ -129,9 +131,11 @@ def table(chosen: Sequence[Subject]) -> list[str]:
 READING = (
     "Percentage points, 15 queries a class. *Common start*: MAML's of the same tier, shots and "
     "seed; *identity*: plain gradient descent. *As trained*: at the task rate of training; "
-    "*tuned*: at the multiple of it, out of {rates}, that is best on validation tasks, chosen for "
+    "*tuned*: at the multiple of it, out of {rates} and on by doubling while the largest is the "
+    "best, that is best on validation tasks, chosen for "
     "every cell by itself (the column gives them: own start learned / identity, common start "
-    "learned / identity). Slanted: other than zero after Holm's correction, but from fewer than "
+    "learned / identity). *Tasks*: of the test, in brackets of the validation behind a rate. "
+    "Slanted: other than zero after Holm's correction, but from fewer than "
     "three seeds, so only suggestive; bold: from three or more.\n"
 ).format(rates=", ".join(f"{rate:g}" for rate in factorial.RATES))
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from experiments.cells import TIERS
 from experiments.result_tables import Curve, Table
+from experiments.statistics import counted_seeds
 
 PAGE = "steps.md"
 HEAD = """# Along the task steps
@@ -34,10 +35,12 @@ def text(tables: Iterable[Table]) -> str:
 def section(table: Table) -> str:
     """One tier and number of shots."""
     steps, tasks = table.first.adaptation.steps, table.first.adaptation.tasks
-    trained = table.first.config.task.n_steps
+    every = [next(iter(table.by_row[row].values())).config.task for row in table.own_rows]
+    trained = " or ".join(str(number) for number in sorted({task.n_steps for task in every}))
+    rates = " or ".join(f"{rate:g}" for rate in sorted({task.task_lr for task in every}))
     title = f"## Tier `{table.tier.name}`, {table.shot}-shot"
-    said = f"{tasks} test tasks; {trained} steps in training, at rate "
-    parts = [f"{title}\n", f"{said}{table.first.config.task.task_lr}.\n"]
+    said = f"{tasks} test tasks; {trained} steps in training, at rate {rates}."
+    parts = [f"{title}\n", f"{said}\n"]
     for start, common in (("its own start", False), ("MAML's start", True)):
         found = {row: table.curve(row, common=common) for row in table.own_rows}
         curves = {row: curve for row, curve in found.items() if curve is not None}
@@ -57,7 +60,7 @@ def lines(title: str, what: str, curves: dict[str, Curve], steps: int) -> list[s
     head = f"| {title} | " + " | ".join(f"k = {k}" for k in range(steps + 1)) + " |"
     found = [head, "|---|" + "---:|" * (steps + 1)]
     for row, curve in curves.items():
-        counted = "1 seed" if curve.seeds == 1 else f"{curve.seeds} seeds"
+        counted = counted_seeds(curve.seeds)
         cells = " | ".join(number(form, scale * float(value)) for value in values(curve))
         found.append(f"| `{row}` ({counted}) | {cells} |")
     return [*found, ""]

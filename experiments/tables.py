@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from experiments.intervals import interval_table, licence
 from experiments.records import FOLDER
 from experiments.result_tables import Table, read, table_order
 from experiments.start_or_geometry import shown
-from experiments.statistics import Estimate, p_text
+from experiments.statistics import p_text
+from mdtheory.config import RunConfig
+from mdtheory.core.estimate import Estimate
 
 OUT = ROOT / "experiments" / "results"
 README = ROOT / "README.md"
@@ -162,38 +165,53 @@ def seed_note(table: Table) -> str:
     return (
         f"{table.shot}-shot: from seed to seed the differences to MAML (15 queries a class) have a "
         "standard deviation of "
-        f"**{100 * spread:.2f} points**, pooled over the rows with several seeds. The intervals do "
-        "not contain it: a "
-        "difference from one seed that is not well above it may turn with another.\n"
+        f"**{100 * spread:.2f} points**, pooled over the rows with several seeds. The intervals of "
+        "rows with fewer than three do not contain it: such a difference that is not well above it "
+        "may turn with another seed.\n"
     )
 
 
 def settings(table: Table) -> str:
-    """What all rows of a table share."""
+    """What the rows of a table share, and where a row differs."""
     config = table.first.config
-    side, task, meta = config.data.image_size, config.task, config.meta
-    norm = config.norm
-    data, strength = config.data.kind.title, config.data.strength
-    data += "" if strength is None else f" (strength {strength})"
+    side, norm, data = config.data.image_size, config.norm, config.data
+    strength = "" if data.strength is None else f" (strength {data.strength})"
+    by_row = {row: varied(next(iter(its.values())).config) for row, its in table.by_row.items()}
+    common = [Counter(said).most_common(1)[0][0] for said in zip(*by_row.values(), strict=True)]
+    others = [
+        f"`{row}`: {', '.join(one for one in said if one not in common)}"
+        for row, said in by_row.items()
+        if any(one not in common for one in said)
+    ]
     return (
-        f"{task.n_way}-way {task.n_shot}-shot on {data}, {side} x {side} pixels, Conv4 with "
-        f"{config.model.options['channels']} channels, {task.n_steps} task steps at rate "
-        f"{task.task_lr}, norm policy {norm}; "
-        f"{meta.iterations:,} iterations of {meta.n_tasks} tasks with {task.n_query} queries a "
-        f"class, {meta.optimizer.name} at "
-        f"{meta.optimizer.meta_lr} for every row, the checkpoint with the best validation; "
-        f"{config.test.tasks} test tasks, "
-        "the same for all. Literal rows differ where their sources do."
+        f"{table.shot}-shot on {data.kind.title}{strength}, {side} x {side} pixels, Conv4 with "
+        f"{config.model.options['channels']} channels, norm policy {norm}: {', '.join(common)}; "
+        f"the checkpoint with the best validation; {config.test.tasks} test tasks, the same for "
+        "all. " + (f"Otherwise: {'; '.join(others)}. " if others else "") + "Literal rows differ "
+        "where their sources do."
     )
+
+
+def varied(config: RunConfig) -> list[str]:
+    """The settings of training that a row may change."""
+    task, meta = config.task, config.meta
+    return [
+        f"{task.n_way}-way",
+        f"{task.n_steps} task steps at rate {task.task_lr:g}",
+        f"{meta.iterations:,} iterations of {meta.n_tasks} tasks",
+        f"{task.n_query} queries a class",
+        f"{meta.optimizer.name} at {meta.optimizer.meta_lr:g}",
+    ]
 
 
 READING = (
     "Accuracy in % ± the half-width of its 95% interval over test tasks (the trained networks are "
     "taken as given; several seeds are averaged task by task). Differences of rows with three "
-    "seeds or more have the interval of a mixed model of seeds and tasks. Bold: other than zero at "
+    "seeds or more have the wider of two intervals, of a mixed model of seeds and tasks and "
+    "Student's over seeds. Bold: other than zero at "
     "5% after Holm's correction over the rows of a column, from at least three seeds; slanted: the "
-    "same from fewer, which only suggests. *Detectable*: the smallest difference that a single "
-    "comparison would have seen with 80% power.\n"
+    "same from fewer, which only suggests. *Detectable*: the true difference that this "
+    "comparison by itself would see with 80% power.\n"
 )
 
 
@@ -205,8 +223,8 @@ def last_best(table: Table) -> str:
     if 2 * last <= len(runs):
         return found + ".\n"
     return found + (
-        ": they were still learning when they were stopped, so the table ranks *speed of "
-        "meta-learning*.\n"
+        ": they were still learning when they were stopped, so what the table ranks, if anything, "
+        "is *speed of meta-learning*.\n"
     )
 
 
@@ -245,7 +263,8 @@ def tier_page(name: str, results: dict[tuple[str, int], Table]) -> str:
 FIGURES = {
     "differences": "Accuracy minus MAML's on the same tasks",
     "intervals": "The same differences with intervals that license different claims",
-    "adaptation": "Task loss, gradient norm and accuracy at every task step",
+    "adaptation": "Task loss, gradient norm and accuracy at every task step; a curve that leaves "
+    "its axes diverges",
     "training": "Meta-training",
     "cost": "Accuracy against time and memory",
 }

@@ -36,8 +36,9 @@ Pair = tuple[float, float]
 
 
 class Tuned(Section):
-    """One row. ``validation``: meta-rate x task rate -> correct answers, -1 where it diverged;
-    ``correct``: seed -> queries a class -> correct answers by test task, at ``best``.
+    """One row. ``validation``: meta-rate x task rate -> correct answers, -1 where it diverged
+    with any seed; ``correct``: seed -> queries a class -> correct answers by test task, at
+    ``best``.
     """
 
     tier: str
@@ -112,6 +113,8 @@ class Sitting:
 
     def step(self, found: dict[str, Any]) -> bool:
         """One training with what follows it; ``True`` where nothing is left."""
+        from mdtheory.meta.trainer import DivergedError
+
         done: list[int] = found["validation"]
         if len(done) < len(pairs()):
             done.append(self.validated(pairs()[len(done)]))
@@ -119,7 +122,10 @@ class Sitting:
         best = best_pair(table_of(done))
         for seed in tier_of(self.cell.tier).seeds:
             if str(seed) not in found["correct"]:
-                found["correct"][str(seed)] = self.tested(seed, best)
+                try:
+                    found["correct"][str(seed)] = self.tested(seed, best)
+                except DivergedError:  # with a seed of the tier: not the best after all
+                    done[pairs().index(best)], found["correct"] = -1, {}
                 return False
         return True
 

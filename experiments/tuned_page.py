@@ -10,8 +10,9 @@ import numpy as np
 from experiments import tuned
 from experiments.result_tables import Table
 from experiments.start_or_geometry import shown
-from experiments.statistics import compare, estimate
+from experiments.statistics import compare
 from experiments.tuned import Tuned
+from mdtheory.core.estimate import estimate
 
 HEAD = (
     "meta-rate, task rate",
@@ -31,8 +32,18 @@ def known() -> tuple[Tuned, ...]:
 
 def accuracies(one: Tuned, n_query: int, n_way: int) -> np.ndarray:
     """At its own rates. shape: (n_seeds, n_tasks)"""
-    by_seed = sorted(one.correct.items(), key=lambda item: int(item[0]))
-    return np.asarray([right[str(n_query)] for _, right in by_seed]) / (n_query * n_way)
+    correct = [one.correct[str(seed)][str(n_query)] for seed in seeds(one)]
+    return np.asarray(correct) / (n_query * n_way)
+
+
+def seeds(one: Tuned) -> list[int]:
+    """Those that it was tested with."""
+    return sorted(int(seed) for seed in one.correct)
+
+
+def at_tier_s(table: Table, row: str, chosen: list[int], n_query: int) -> np.ndarray:
+    """At the tier's rates, the same seeds. shape: (n_seeds, n_tasks)"""
+    return np.stack([table.by_row[row][seed].accuracies(n_query) for seed in chosen])
 
 
 def lines(tables: Sequence[Table], found: Sequence[Tuned] | None = None) -> list[str]:
@@ -42,7 +53,8 @@ def lines(tables: Sequence[Table], found: Sequence[Tuned] | None = None) -> list
         here = {
             one.row: one
             for one in every
-            if (one.tier, one.shot) == (table.tier.name, table.shot) and one.row in table.by_row
+            if (one.tier, one.shot) == (table.tier.name, table.shot)
+            and set(seeds(one)) <= set(table.by_row.get(one.row, {}))
         }
         if len(here) > 1 and "maml" in here:
             text += of_table(table, here)
@@ -57,7 +69,8 @@ def of_table(table: Table, here: dict[str, Tuned]) -> list[str]:
     rivals = [row for row in rows if row != "maml"]
     after = compare({row: at_own[row] - at_own["maml"] for row in rivals})
     before = table.differences("maml", many, rivals)
-    gained = compare({row: at_own[row] - table.by_seed_and_task(row, many) for row in rows})
+    gaps = {row: at_own[row] - at_tier_s(table, row, seeds(here[row]), many) for row in rows}
+    gained = compare(gaps)
     text = [f"| {table.shot}-shot | " + " | ".join(HEAD) + " |", "|---|" + "---:|" * len(HEAD)]
     for row in rows:
         mean = estimate(at_own[row].mean(axis=0))

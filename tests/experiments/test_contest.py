@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -38,13 +40,24 @@ def differences(seeds, *, undecided=False, worse=False):
 
 
 def test_it_is_won_by_three_seeds_against_every_row_only():
-    assert contest.won(differences(3))
-    assert not contest.won(differences(2))
-    assert not contest.won(differences(3, undecided=True))
-    assert not contest.won(differences(3, worse=True))
-    assert not contest.won({})
+    assert contest.won(differences(3), [])
+    assert not contest.won(differences(3), ["c"])
+    assert not contest.won(differences(2), [])
+    assert not contest.won(differences(3, undecided=True), [])
+    assert not contest.won(differences(3, worse=True), [])
+    assert not contest.won({}, [])
     words = [contest.standing(differences(3, worse=True)[row]) for row in "ab"]
     assert words == ["better", "worse"]
+
+
+def test_a_row_without_a_record_is_named_and_not_beaten(results):
+    table = results["glyphs", 1]
+    fewer = replace(table, by_row={k: v for k, v in table.by_row.items() if k != "warpgrad"})
+    found = contest.against_all(fewer)
+    assert contest.unmet(fewer, found) == ["warpgrad"] and not contest.unmet(
+        table, found | {"warpgrad": 0}
+    )
+    assert "no seed in common yet: `warpgrad`" in contest.verdict(fewer, found)
 
 
 def test_the_pilot_is_a_judge():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -17,10 +18,10 @@ from experiments.records import FOLDER, Record, everything, unsealed
 from experiments.reproduce import not_taken_apart
 from experiments.reuse import TEST_IMAGES, tasks_without_reuse, without_reuse
 from experiments.start_or_geometry import CONTRASTS, known
-from experiments.statistics import estimate
 from experiments.status import wanted
 from mdtheory.config import open_data
 from mdtheory.core import tree
+from mdtheory.core.estimate import estimate
 
 NAME = "glyphs-metamida-1shot-seed0"
 
@@ -70,6 +71,52 @@ def test_the_rate_is_the_best_on_validation_and_of_equals_the_nearest_to_one():
     assert best_rate([1, 2, 3, 9, 4, 5]) == 1.0
     assert best_rate([9, 2, 9, 3, 9, 5]) == 0.5
     assert best_rate([9, 2, 3, 3, 4, 5]) == 0.1
+
+
+def test_the_rates_go_on_while_the_largest_is_the_best():
+    """By doubling, up to a limit; the best of equals is not the largest."""
+    assert factorial.tried(8) == (*RATES, 8.0, 16.0) and factorial.tried(2) == RATES[:2]
+    assert factorial.next_rate([]) == RATES[0] and factorial.next_rate([1, 2, 3, 4, 5]) == 4.0
+    assert factorial.next_rate([1, 2, 3, 9, 4, 5]) is None
+    assert factorial.next_rate([1, 2, 3, 4, 5, 6]) == 8.0
+    assert factorial.next_rate([1, 2, 3, 4, 5, 6, 7]) == 16.0
+    assert factorial.next_rate([1, 2, 3, 4, 5, 6, 6]) is None
+    assert factorial.next_rate(list(range(10))) is None and factorial.tried(10)[-1] == 64.0
+    assert best_rate([1, 2, 3, 4, 5, 6, 7]) == 8.0
+
+
+def test_a_file_whose_best_rate_is_the_largest_is_taken_up_again(tmp_path, monkeypatch):
+    """With its own numbers of tasks; the cells that are settled stay as they are."""
+    data = json.loads((factorial.OUT / f"{NAME}.json").read_text())
+    cell = data["cells"][label(*OWN)]
+    one = cell["correct"]["1"]
+    cell |= {"validation": [0, 0, 0, 0, 0, 10], "best": 4.0, "correct": {"1": one, "4": one}}
+    path = tmp_path / f"{NAME}.json"
+    path.write_text(json.dumps(data))
+    assert not factorial.finished(path)
+
+    def count(learner, stream, rate, start, stop, protocols):
+        return {str(n): [1] * (stop - start) for n in protocols}
+
+    monkeypatch.setattr(factorial, "count", count)
+    subject = of_record(Record(FOLDER / NAME))
+    assert factorial.Sitting(subject, tasks=7, validation=3, out=tmp_path, until=math.inf).run()
+    (after,) = read(tmp_path)
+    its, tasks = after.cells.pop(label(*OWN)), data["validation_tasks"]
+    assert factorial.finished(path) and after.tasks == data["tasks"]
+    assert its.validation == [0, 0, 0, 0, 0, 10, tasks, tasks] and its.best == 8.0
+    assert its.correct["1"] == one and set(its.correct) == {"1", "8"}
+    assert {name: cell.model_dump() for name, cell in after.cells.items()} == {
+        name: cell for name, cell in data["cells"].items() if name != label(*OWN)
+    }
+
+
+def test_a_row_with_layers_of_its_own_is_not_taken_apart():
+    """MT-net keeps weights in tier omniglot, and has no start in common with MAML."""
+    name = "omniglot-mtnet-1shot-seed0"
+    assert Record(FOLDER / name).adaptation.common is None
+    assert (FOLDER / name / "weights.safetensors").exists()
+    assert name not in factorial.missing() and name not in {one.record for one in read()}
 
 
 @pytest.fixture(scope="module")

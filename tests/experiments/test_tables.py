@@ -184,4 +184,4 @@ def test_without_records_every_question_is_open(tmp_path):
 
 
 def test_more_rows_than_colours_are_still_told_apart():
-    assert len({str(style) for style in figures.STYLES}) == 14
+    assert len({str(style) for style in figures.STYLES}) == 21

@@ -11,8 +11,9 @@ import pytest
 from experiments import which
 from experiments.records import FOLDER
 from experiments.result_tables import read
-from experiments.statistics import Difference, Estimate
+from experiments.statistics import Difference
 from experiments.tables import GUIDE
+from mdtheory.core.estimate import Estimate
 from mdtheory.geometry import geometries
 
 TEXT = GUIDE.read_text(encoding="utf-8")
