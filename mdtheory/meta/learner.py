@@ -374,7 +374,8 @@ class MetaLearner(nn.Module):
         """
         with self._lock, torch.inference_mode(False):
             demand_uncached(self.network)
-            named = self._all_meta()
+            whole = all(value.requires_grad for value in self.parameters())
+            named = {} if whole else self._all_meta()
             frozen = [v for n, v in named.items() if n in self._moving and not v.requires_grad]
             before, self._thawed = self._thawed, self._thawed + frozen
             try:
@@ -405,11 +406,8 @@ class MetaLearner(nn.Module):
 
     def admit(self, episode: Episode, *, order: int) -> Verdict:
         """Have the network judged, and say what has become of its parameters since the start."""
-        late = [
-            name
-            for name, value in self.network.named_parameters()
-            if value.requires_grad and name in self._frozen_then
-        ]
+        live = dict(self.network.named_parameters()) if self._frozen_then else {}
+        late = [name for name, v in live.items() if v.requires_grad and name in self._frozen_then]
         if late:
             self.gate.say(
                 f"{late[0]!r} was frozen when the learner was built: it is meta-learned now but "

@@ -98,7 +98,7 @@ class Gate:
                 if not isinstance(y, Tensor) or len(y) < 2:
                     continue
                 key = id(loss), targets.layout(y)
-                if key in self._paired or self._undecided >= MOST:
+                if key in self._paired or self._undecided >= MOST or _recording():
                     continue
                 if _paired(Case(copy.deepcopy(model), x, y, loss), f"task {index}, {name} set"):
                     self._paired.add(key)
@@ -152,6 +152,11 @@ def demand_uncached(model: nn.Module) -> None:
             "a parametrized model must compute its weights anew for every task, got a call inside "
             "torch.nn.utils.parametrize.cached(), which would keep those of the first; leave it"
         )
+
+
+def _recording() -> bool:
+    """Whether operations go into a CUDA graph now, where no value can be looked at."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 def _paired(case: Case, where: str) -> bool:
