@@ -12,6 +12,7 @@ from torch.autograd import forward_ad
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.modules.dropout import _DropoutNd as Dropout
 from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNorm
+from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _WeightNorm as WeightNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -28,6 +29,7 @@ __all__ = [
     "foreach_norm",  # instead: torch.linalg.vector_norm in a loop, one launch per tensor
     "forward_mode",
     "gradient_levels",
+    "is_caching",
     "is_compiled",
     "is_functorch_wrapped_tensor",  # instead: an is_batched of torch.func, which it does not have
 ]
@@ -60,6 +62,14 @@ def is_compiled(module: nn.Module) -> bool:
     Instead: a predicate of ``torch.compiler``, which has one for the time of compiling alone.
     """
     return "_orig_mod" in module._modules or module._compiled_call_impl is not None
+
+
+def is_caching() -> bool:
+    """Whether this runs inside ``torch.nn.utils.parametrize.cached()``.
+
+    Instead: reading a parametrized weight twice and comparing the objects, at its cost.
+    """
+    return parametrize._cache_enabled > 0
 
 
 def _transforms() -> list[TransformType]:

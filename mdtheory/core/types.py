@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from mdtheory.core.inputs import map_inputs
+
 Params = dict[str, Tensor]
 """A flat, ordered dictionary from dotted parameter names to tensors."""
 
@@ -38,17 +40,19 @@ class Episode:
     seed: int = 0
 
     def to(self, *args: Any, **kwargs: Any) -> Episode:
-        """Move (``device``) or cast (a floating ``dtype``; integer labels keep theirs)."""
+        """Move (``device``) or cast (a floating ``dtype``; integer labels keep theirs); inputs of
+        several parts too.
+        """
 
         def move(value: Tensor) -> Tensor:
             moved = value.to(*args, **kwargs)
             return moved if value.is_floating_point() else moved.to(value.dtype)
 
         return Episode(
-            move(self.support_x),
-            move(self.support_y),
-            move(self.query_x),
-            move(self.query_y),
+            map_inputs(move, self.support_x),
+            map_inputs(move, self.support_y),
+            map_inputs(move, self.query_x),
+            map_inputs(move, self.query_y),
             self.seed,
         )
 

@@ -23,15 +23,15 @@ GUARD = 1e-12  # keeps the slope of the square root finite where an item's loss 
 
 
 def residuals(outputs: Tensor, targets: Tensor, kind: Residual = "root") -> Tensor:
-    """The residuals r of the least-squares form 1/2 ||r||^2 of the support loss. shape: (n_items,),
-    or (n_items * n_out,)
+    """The residuals r of the least-squares form 1/2 ||r||^2 of the support loss. shape:
+    (n_losses,), or (n_items * n_out,)
 
     Classes: l_i is the cross-entropy of item i; "root" is r_i = sqrt(2 l_i + 1e-12), "loss" is r_i
     = l_i. Float targets: r = outputs - targets, entry by entry, whichever the kind.
     """
     if targets.is_floating_point():
         return (outputs - targets).flatten()
-    losses = cross_entropy(outputs, targets, reduction="none")
+    losses = cross_entropy(outputs, targets, reduction="none").flatten()
     return losses if kind == "loss" else torch.sqrt(2 * losses + GUARD)
 
 

@@ -56,13 +56,13 @@ class Problem:
 
     def noise(self, meta: Params, task: Task) -> Params:
         """The method's own draw for this task, with the anchor's device and precision."""
-        like = next(value for name, value in meta.items() if name.startswith("anchor."))
+        like = _anchored(meta)
         drawn = (_draw.get() or self.geometry.draw)(task.seed)
         return {name: value.to(like.device, like.dtype) for name, value in drawn.items()}
 
     def zero(self, meta: Params) -> Tensor:
         """0 with the anchor's device and precision. shape: ()"""
-        return next(v for name, v in meta.items() if name.startswith("anchor.")).new_zeros(())
+        return _anchored(meta).new_zeros(())
 
     def prepared(self, meta: Params) -> Params:
         """``meta`` with the geometry's part in the form that is cheapest for a task's steps."""
@@ -135,3 +135,14 @@ class Problem:
             targets,
             k,
         )
+
+
+def _anchored(meta: Params) -> Tensor:
+    """The first adapted tensor. shape: as the model's"""
+    for name, value in meta.items():
+        if name.startswith("anchor."):
+            return value
+    raise ValueError(
+        f"meta must hold what a task adapts under anchor.<name>, got {list(meta)[:3]}; a frozen "
+        "parameter is not in MetaLearner.meta(): call requires_grad_() on the network"
+    )

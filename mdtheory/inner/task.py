@@ -97,7 +97,7 @@ def accuracy(outputs: Tensor, targets: Tensor, *, ignore_index: int | None = Non
     if ignore_index is not None:
         counted = counted & (targets != ignore_index)
         right = right & counted
-    return (right.sum().to(kind) / counted.sum()).to(outputs.dtype)
+    return right.sum().to(kind) / counted.sum()
 
 
 def binary_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ def binary_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
     kind = torch.promote_types(logits.dtype, torch.float32)
     counted = (targets == 0) | (targets == 1)
     right = ((logits > 0) == (targets == 1)) & counted
-    return (right.sum().to(kind) / counted.sum()).to(logits.dtype)
+    return right.sum().to(kind) / counted.sum()
 
 
 def is_binary(loss: LossFunction) -> bool:
@@ -135,8 +135,9 @@ def joint_outputs(forward: Callable[[Inputs], Tensor], episode: Episode) -> Tens
     shape: (n_query, ...)
     """
     n_support = n_items(episode.support_x)
-    with statistics_over_first(n_support):
-        return forward(joined(episode.support_x, episode.query_x))[n_support:]
+    both = joined(episode.support_x, episode.query_x)
+    with statistics_over_first(n_support, of=n_items(both)):
+        return forward(both)[n_support:]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +189,8 @@ class EpisodeTask(Task):
         outputs = self.query_outputs(meta, weights)
         loss = self.loss(outputs, self.episode.query_y)
         outputs, y = outputs.detach(), self.episode.query_y
+        if not isinstance(y, Tensor):
+            return loss, torch.full_like(loss.detach(), float("nan"))
         if is_binary(self.loss):
             return loss, binary_accuracy(outputs, y)
         return loss, accuracy(outputs, y, ignore_index=ignored(self.loss))

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,25 +44,30 @@ LATER: dict[str, Any] = {"numerics": {}, "pixels_digest": "", "seal": ""}
 """Parts that a checkpoint from before them is read with."""
 DTYPES = frozenset(
     {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8}
-    | {torch.int8, torch.int16, torch.int32, torch.int64}
+    | {torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32}
+    | {torch.uint64, torch.complex64, torch.complex128}
 )
 """Element types that a tensor may have: all that have numbers which can be compared."""
+NUMBERS: dict[type, type] = {bool: np.bool_, int: np.integer, float: np.floating}
 DEEPEST = 32
 """Tables inside tables; a cycle is deeper."""
 
 
 def plain(value: Any) -> Any:
     """A copy made of CPU tensors, numbers, strings, lists and dictionaries only: what
-    ``weights_only=True`` loads.
+    ``weights_only=True`` loads. NumPy's numbers become Python's.
     """
     if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True).contiguous()
+        return value.detach().to("cpu", copy=True).contiguous().resolve_conj()
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
+    for kind, others in NUMBERS.items():
+        if isinstance(value, kind | others):
+            return kind(value)
+    if value is None or isinstance(value, str):
+        return value if value is None else str(value)
     raise ValueError(
         f"a checkpoint must hold tensors, numbers and strings only, got a {type(value).__name__}; "
         "leave it out"
@@ -76,6 +82,12 @@ def save(state: Mapping[str, Any], path: str | Path) -> None:
     here and compared by :func:`load`. ``ValueError`` when the file cannot be written, or a
     weight is not finite; the old one is then intact.
     """
+    odd = next((n for n, item in state["weights"].items() if not isinstance(item, Tensor)), None)
+    if odd is not None:
+        raise ValueError(
+            f"{path} must get tensors as weights, but {odd!r} is a module's extra state; keep it "
+            "in a buffer"
+        )
     broken = _not_finite(state["weights"])
     if broken is not None:
         raise ValueError(
@@ -83,6 +95,12 @@ def save(state: Mapping[str, Any], path: str | Path) -> None:
             "there before is intact: lower meta_lr or task_lr"
         )
     content = plain(state)
+    odd = next(_oddities(content, ""), None)
+    if odd is not None:
+        raise ValueError(
+            f"{path} must get plain tensors, numbers and texts, but {odd}; what stood there before "
+            "is intact"
+        )
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "version": VERSION, **content, "seal": _sealed(content)}, buffer)
     write_atomically(path, buffer.getbuffer())
@@ -352,7 +370,16 @@ def _check_seal(state: Mapping[str, Any], seal: str, path: Path) -> None:
 
 
 def _not_finite(weights: Mapping[str, Tensor]) -> str | None:
-    return next((n for n, value in weights.items() if not torch.isfinite(value).all()), None)
+    """The first tensor with a NaN or an infinity. An additive mask, of zeros and infinities alone,
+    is as it should be.
+    """
+    for name, value in weights.items():
+        if not (value.is_floating_point() or value.is_complex()):
+            continue
+        finite = torch.isfinite(value)
+        if not finite.all() and (value.isnan().any() or value[finite].any() or not finite.any()):
+            return name
+    return None
 
 
 def _oddities(value: Any, where: str, depth: int = 0) -> Iterator[str]:
@@ -363,7 +390,7 @@ def _oddities(value: Any, where: str, depth: int = 0) -> Iterator[str]:
     elif isinstance(value, Tensor):
         if value.layout is not torch.strided or value.device.type != "cpu" or value.is_nested:
             yield f"{name} is a tensor of another kind"
-        elif value.dtype not in DTYPES or value.is_neg():
+        elif value.dtype not in DTYPES or value.is_neg() or value.is_conj():
             yield f"{name} is a tensor of {value.dtype}"
     elif isinstance(value, dict):
         for key, item in value.items():

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mdtheory.core.inputs import Inputs, leaves, map_inputs
+from mdtheory.core.inputs import Inputs, leaves, map_inputs, rows
 from mdtheory.core.types import Episode
 from mdtheory.geometry.base import Geometry, geometries
 
@@ -161,7 +161,7 @@ def _check(name: str, x: Inputs, y: Any) -> None:
 
 def only_support(x: Any, y: Any) -> Episode:
     """The support set as an episode that has no queries."""
-    return Episode(x, y, map_inputs(lambda v: v[:0], x), y[:0])
+    return Episode(x, y, rows(x, slice(0)), rows(y, slice(0)))
 
 
 def floating_type(model: nn.Module) -> torch.dtype | None:

@@ -8,18 +8,19 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mdtheory.core import tree
 from mdtheory.core.estimate import Estimate, estimate
-from mdtheory.core.inputs import rows as rows_of
-from mdtheory.core.types import Episode, Params
+from mdtheory.core.inputs import leaves, n_items, rows as rows_of
+from mdtheory.core.types import Episode, LossFunction, Params
 from mdtheory.inner.batching import at_once, over_tasks
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import states
-from mdtheory.inner.task import Task
+from mdtheory.inner.task import Task, is_binary
 from mdtheory.meta.captured import Recorder, recorder_for
 from mdtheory.meta.captured_scores import READING, CapturedScores
 from mdtheory.meta.feed import NotCapturableError
@@ -80,34 +81,42 @@ def paired(first: Scores, second: Scores) -> Estimate:
     return estimate(second.accuracy - first.accuracy)
 
 
-def first_queries(episode: Episode, n_query: int | None) -> Episode:
-    """The same task with only the first ``n_query`` queries of every class (of all items, for float
-    targets).
+def first_queries(
+    episode: Episode, n_query: int | None, *, loss: LossFunction | None = None
+) -> Episode:
+    """The same task with only the first ``n_query`` queries of every class; of all items, for
+    targets that are no class each: floats, except where ``loss`` is the binary cross-entropy,
+    several labels an item, several parts.
     """
-    return _only(episode, _rows(episode.query_y, n_query))
+    return _only(episode, _rows(episode.query_y, n_query, loss))
 
 
-def _rows(labels: Tensor, n_query: int | None) -> Tensor | None:
+def _rows(labels: Any, n_query: int | None, loss: LossFunction | None) -> Tensor | None:
     """Which queries those are; ``None`` for all."""
     if n_query is None:
         return None
+    classes = isinstance(labels, Tensor) and labels.numel() == len(labels)
+    if classes and labels.is_floating_point():
+        classes = loss is not None and is_binary(loss)
     groups = (
-        [torch.arange(len(labels))]
-        if labels.is_floating_point()
-        else [(labels == c).nonzero()[:, 0] for c in labels.unique()]
+        [(labels.flatten() == c).nonzero()[:, 0] for c in labels.unique()]
+        if classes
+        else [torch.arange(n_items(labels))]
     )
     if min(map(len, groups)) < n_query:
         raise ValueError(
             f"n_query must be at most the {min(map(len, groups))} queries per class drawn, got "
             f"{n_query}; draw more"
         )
-    return torch.cat([group[:n_query].to(labels.device) for group in groups])
+    return torch.cat([group[:n_query].to(leaves(labels)[0].device) for group in groups])
 
 
 def _only(episode: Episode, rows: Tensor | None) -> Episode:
     if rows is None:
         return episode
-    return replace(episode, query_x=rows_of(episode.query_x, rows), query_y=episode.query_y[rows])
+    return replace(
+        episode, query_x=rows_of(episode.query_x, rows), query_y=rows_of(episode.query_y, rows)
+    )
 
 
 def evaluate(
@@ -149,6 +158,7 @@ def evaluate(
             "stream must be a function from an index to an Episode, such as an EpisodeStream, got "
             f"{type(stream).__name__}; for a list of episodes pass its __getitem__"
         )
+    _demand_sizes(chunk, protocols)
     problem = learner.problem(n_steps=learner.eval_steps)
     rows: list[Tensor] = []
     done, graph = 0, None
@@ -172,7 +182,10 @@ def evaluate(
                 learner.admit(episodes[0], order=1)
                 with learner.explained(episodes):
                     views = [
-                        [learner.task(first_queries(episode, n_query)) for n_query in protocols]
+                        [
+                            learner.task(first_queries(episode, n_query, loss=learner.loss))
+                            for n_query in protocols
+                        ]
                         for episode in episodes
                     ]
                     rows.append(_score(problem, meta, views).double().cpu())
@@ -180,6 +193,20 @@ def evaluate(
             progress(done)
     table = torch.cat(rows)
     return [Scores(n_query, table[:, i, 0], table[:, i, 1]) for i, n_query in enumerate(protocols)]
+
+
+def _demand_sizes(chunk: Any, protocols: Any) -> None:
+    if isinstance(protocols, str) or not isinstance(protocols, Sequence) or not protocols:
+        raise ValueError(
+            "protocols must be a sequence of numbers of queries per class, or None for all, got "
+            f"{protocols!r}; give (15,)"
+        )
+    for name, value in (("chunk", chunk), *(("a protocol", one) for one in protocols)):
+        if value is not None and (type(value) is not int or value < 1):
+            raise ValueError(
+                f"{name} must be a whole number of at least 1, or None, got {value!r}; give 1 or "
+                "more"
+            )
 
 
 def _recorded(
@@ -196,7 +223,7 @@ def _recorded(
     def views(episode: Episode) -> list[Task]:
         for n_query in protocols:  # the labels are those of every task: looked at once
             if n_query not in kept:
-                kept[n_query] = _rows(episode.query_y, n_query)
+                kept[n_query] = _rows(episode.query_y, n_query, learner.loss)
         return [learner.task(_only(episode, kept[n_query])) for n_query in protocols]
 
     def score(found: Sequence[Sequence[Task]]) -> Tensor:

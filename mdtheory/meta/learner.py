@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, TypedDict, Unpack
 
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mdtheory.core import tree
-from mdtheory.core.inputs import Inputs, call, leaves, n_items
 from mdtheory.core.objectives import Objective
 from mdtheory.core.registry import unknown
 from mdtheory.core.types import Episode, LossFunction, MetaGradient, Params
@@ -21,8 +21,9 @@ from mdtheory.geometry.base import Geometry
 from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.inner.problem import Problem
 from mdtheory.inner.solver import Trace, solve, trace
-from mdtheory.inner.task import EpisodeTask, is_binary, joint_outputs
+from mdtheory.inner.task import EpisodeTask, is_binary
 from mdtheory.meta.accumulate import accumulate, refuse_wrapped
+from mdtheory.meta.adapted import AdaptedModel
 from mdtheory.meta.door import (
     Fitting,
     as_episodes,
@@ -38,66 +39,12 @@ from mdtheory.meta.door import (
 from mdtheory.meta.finite import demand_finite
 from mdtheory.models.conv_block import fuse
 from mdtheory.models.norm import collecting_statistics
-from mdtheory.models.user.attributes import unwatched
 from mdtheory.models.user.case import FAILURES
-from mdtheory.models.user.gate import PROBE, Gate, Lock
+from mdtheory.models.user.gate import PROBE, Gate, Lock, demand_uncached
 from mdtheory.models.user.modes import set_mode
 from mdtheory.models.user.prepare import prepare
 from mdtheory.models.user.probe import explain, refuse_second
 from mdtheory.models.user.verdict import Verdict
-
-
-class AdaptedModel(nn.Module):
-    """A network with a task's own weights, to call on new inputs. ``support`` is kept where its
-    statistics normalise them.
-
-    shapes: those of the network, (n_items, ...) -> (n_items, ...).
-
-    >>> import torch, mdtheory
-    >>> learner = mdtheory.MetaLearner(torch.nn.Linear(2, 3), n_steps=1)
-    >>> adapted = learner.adapt(torch.eye(2), torch.tensor([0, 2]))
-    >>> adapted(torch.eye(2)).shape
-    torch.Size([2, 3])
-    """
-
-    def __init__(self, network: nn.Module, weights: Params, *, support: Inputs = None):
-        super().__init__()
-        self.network = unwatched(copy.deepcopy(network))
-        own = dict(self.network.named_parameters())
-        with torch.no_grad():
-            for name, value in weights.items():
-                own[name].copy_(value)
-        self.network.requires_grad_(False)
-        self.support: Inputs
-        if support is None or isinstance(support, Tensor):
-            self.register_buffer("support", support)
-        else:
-            self.support = support
-
-    def forward(self, *inputs: Any, **named: Any) -> Tensor:
-        """The outputs for inputs of shape (n_items, ...), given as the network takes them, or as
-        one tuple or dictionary. shape: (n_items, ...)
-        """
-        x = named or (inputs[0] if len(inputs) == 1 else inputs)
-        own = next(self.network.parameters())
-        x = Fitting(own.device, floating_type(self.network)).inputs(x)
-        try:
-            return self._outputs(x)
-        except RuntimeError as error:
-            if any(value.dtype == torch.uint8 for value in leaves(x)):
-                raise ValueError(
-                    "the inputs must be of the type that the support set had, got uint8; give "
-                    "floating inputs, for instance x.float() / 255 for images"
-                ) from error
-            raise
-
-    def _outputs(self, x: Inputs) -> Tensor:
-        if self.support is None:
-            return call(self.network, x)
-        own = next(self.network.parameters())
-        nothing = torch.zeros(n_items(x), dtype=torch.int64, device=own.device)
-        episode = Episode(self.support, nothing, x, nothing)
-        return joint_outputs(lambda joint: call(self.network, joint), episode)
 
 
 class LearnerOptions(TypedDict, total=False):
@@ -130,8 +77,9 @@ class MetaLearner(nn.Module):
     task.
 
     ``model``: any ``nn.Module`` (copied, never changed); ``geometry``: a slug or a
-    :class:`Geometry`; ``n_steps``: steps of the task solver; ``task_lr``: its rate. All further
-    keywords are the fields of :class:`LearnerOptions`.
+    :class:`Geometry` (copied too: what is trained is ``learner.geometry``); ``n_steps``: steps of
+    the task solver; ``task_lr``: its rate. All further keywords are the fields of
+    :class:`LearnerOptions`.
 
     Several threads may use one learner: they wait for each other.
 
@@ -174,7 +122,7 @@ class MetaLearner(nn.Module):
         self.loss = options.get("loss", cross_entropy)
         self.inner_loss_scale = positive("inner_loss_scale", options.get("inner_loss_scale", 1.0))
         self.norm = options.get("norm", "transductive")
-        self.geometry = as_geometry(geometry)
+        self.geometry = copy.deepcopy(as_geometry(geometry))
         prepared = prepare(model, norm=self.norm, dropout=options.get("dropout", "refuse"))
         self.network = fuse(self.geometry.wrap(prepared))
         estimator = options.get("estimator", "unrolled")
@@ -188,6 +136,8 @@ class MetaLearner(nn.Module):
         live = dict(self.network.named_parameters())
         self._frozen_then = {name for name, value in live.items() if not value.requires_grad}
         self._build({name: live[name].detach() for name in self._adapted})
+        self._moving = frozenset(name for name in self.meta() if not name.startswith("shared."))
+        self._thawed: list[Tensor] = []
 
     def _build(self, anchor: Params) -> None:
         """The geometry's parameters, of the adapted tensors' device and type, name by name."""
@@ -235,20 +185,19 @@ class MetaLearner(nn.Module):
 
     def meta(self) -> Params:
         """The live meta-parameters: ``anchor.*`` (adapted), ``shared.*`` (not adapted) and
-        ``geometry.*``.
+        ``geometry.*``, without those that are frozen (``requires_grad=False``): these are not
+        meta-learned, and tasks are solved with them as before.
         """
-        adapted = set(self._adapted)
         with self._lock:  # while a task is solved, its own weights are in the network
-            named = [(n, value) for n, value in self.network.named_parameters()]
-        named = [(name, value) for name, value in named if value.requires_grad]
+            return {name: value for name, value in self._all_meta().items() if value.requires_grad}
+
+    def _all_meta(self) -> Params:
+        adapted = set(self._adapted)
+        named = list(self.network.named_parameters())
         return {
             **{f"anchor.{name}": value for name, value in named if name in adapted},
             **{f"shared.{name}": value for name, value in named if name not in adapted},
-            **{
-                f"geometry.{name}": value
-                for name, value in self.geometry.named_parameters()
-                if value.requires_grad
-            },
+            **tree.prefixed("geometry.", dict(self.geometry.named_parameters())),
         }
 
     def problem(self, *, n_steps: int | None = None) -> Problem:
@@ -307,8 +256,17 @@ class MetaLearner(nn.Module):
         return result
 
     def accumulate(self, result: MetaGradient, *, scale: Any = None) -> None:
-        """Add a meta-gradient into every parameter's ``.grad`` as autograd does it: hooks run."""
-        accumulate(self.meta(), result.grads, scale)
+        """Add a meta-gradient into every parameter's ``.grad`` as autograd does it: hooks run.
+
+        Errors: ``ValueError`` where every meta-parameter is frozen.
+        """
+        meta = self._unfrozen(self.meta())
+        if not meta:
+            raise ValueError(
+                "a meta-parameter must require a gradient, got a learner whose are all frozen; "
+                "call requires_grad_() on it, or meta_gradient for the value alone"
+            )
+        accumulate(meta, result.grads, scale)
 
     def parameter_groups(
         self,
@@ -411,9 +369,28 @@ class MetaLearner(nn.Module):
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
-        """One thread at a time, with gradients possible."""
+        """One thread at a time, with gradients possible, and with everything in :meth:`meta` that a
+        task is solved by, though it was frozen since the learner was built.
+        """
         with self._lock, torch.inference_mode(False):
-            yield
+            demand_uncached(self.network)
+            whole = all(value.requires_grad for value in self.parameters())
+            named = {} if whole else self._all_meta()
+            frozen = [v for n, v in named.items() if n in self._moving and not v.requires_grad]
+            before, self._thawed = self._thawed, self._thawed + frozen
+            try:
+                for value in frozen:
+                    value.requires_grad_(True)
+                yield
+            finally:
+                self._thawed = before
+                for value in frozen:
+                    value.requires_grad_(False)
+
+    def _unfrozen(self, meta: Params) -> Params:
+        """Those that are to be meta-learned."""
+        thawed = {id(value) for value in self._thawed}
+        return {name: value for name, value in meta.items() if id(value) not in thawed}
 
     def _fitting(self) -> Fitting:
         return Fitting(
@@ -429,11 +406,8 @@ class MetaLearner(nn.Module):
 
     def admit(self, episode: Episode, *, order: int) -> Verdict:
         """Have the network judged, and say what has become of its parameters since the start."""
-        late = [
-            name
-            for name, value in self.network.named_parameters()
-            if value.requires_grad and name in self._frozen_then
-        ]
+        live = dict(self.network.named_parameters()) if self._frozen_then else {}
+        late = [name for name, v in live.items() if v.requires_grad and name in self._frozen_then]
         if late:
             self.gate.say(
                 f"{late[0]!r} was frozen when the learner was built: it is meta-learned now but "
@@ -450,17 +424,23 @@ class MetaLearner(nn.Module):
                 "episodes must hold at least one task, got none; draw n_tasks >= 1 from a stream"
             )
         verdict = self.admit(tasks[0], order=2 if second else 1)
+        meta = self.meta()
         with verdict.kernels(), self.explained(tasks, verdict if second else None):
-            result = self.estimator(self.problem(), self.meta(), [self.task(one) for one in tasks])
+            result = self.estimator(self.problem(), meta, [self.task(one) for one in tasks])
         if self.gate.is_new(verdict) and second and not tree.finite(result.grads):
             refuse_second(self.network, self.loss, tasks, verdict)
+        if self._thawed:
+            grads = {name: result.grads[name] for name in self._unfrozen(meta)}
+            return replace(result, grads=grads)
         return result
 
     @contextmanager
     def explained(self, tasks: list[Episode], second: Verdict | None = None) -> Iterator[None]:
         """What goes wrong in foreign code inside is said in one sentence that names the task, or
-        the ``second`` derivatives where such are taken.
+        the ``second`` derivatives where such are taken; targets that the loss would broadcast are
+        refused before.
         """
+        self.gate.demand_pairs(self.network, tasks, loss=self.loss)
         try:
             yield
         except FAILURES as error:

@@ -20,7 +20,7 @@ import mdtheory
 from mdtheory.core import seeding
 from mdtheory.core.types import Episode, MetaGradient, Params
 from mdtheory.kernels.precision import Precision, precision
-from mdtheory.meta import captured, checkpoint
+from mdtheory.meta import captured, checkpoint, door
 from mdtheory.meta.captured import CapturedIterations, Recorder
 from mdtheory.meta.clip import Clipping
 from mdtheory.meta.distributed import SINGLE_PROCESS, Processes, meta_gradient, scores
@@ -314,7 +314,7 @@ class MetaTrainer:
 
     def _episode(self, index: int) -> Episode:
         like = next(iter(self.learner.meta().values()))
-        return self.stream(index).to(device=like.device, dtype=like.dtype)
+        return door.as_episodes([self.stream(index)])[0].to(device=like.device, dtype=like.dtype)
 
     @contextmanager
     def _randomness(self, now: int) -> Iterator[None]:

@@ -22,20 +22,24 @@ Policy = Literal["transductive", "support", "running"]
 POLICIES: tuple[str, ...] = get_args(Policy)
 """Whose statistics normalise an item: its batch's, the support set's, or running averages."""
 
-_first: ContextVar[int | None] = ContextVar("statistics_over_first", default=None)
+_first: ContextVar[tuple[int, int | None] | None] = ContextVar(
+    "statistics_over_first", default=None
+)
 _collecting: ContextVar[bool] = ContextVar("collecting_statistics", default=False)
 
 
 @contextmanager
-def statistics_over_first(n: int) -> Iterator[None]:
+def statistics_over_first(n: int, of: int | None = None) -> Iterator[None]:
     """Inside, layers of policy "support" take their statistics from the first ``n`` items and apply
-    them to all.
+    them to all. ``of``: how many items the batch holds; a layer that sees several rows for each,
+    item by item, then takes those of the first ``n``.
 
-    Errors: ``ValueError`` for n < 1 here, and in a layer whose batch holds fewer than ``n`` items.
+    Errors: ``ValueError`` for n < 1 here, and in a layer whose batch holds fewer than ``n`` items,
+    or no whole number of rows for each of ``of``.
     """
     if n < 1:
         raise ValueError(f"n must be at least 1 item, got {n}; pass the number of support items")
-    token = _first.set(n)
+    token = _first.set((n, of))
     try:
         yield
     finally:
@@ -165,9 +169,17 @@ class BatchStatNorm(nn.Module):
 
     def _count(self, x: Tensor) -> int:
         """How many items, from the first, give the statistics."""
-        n = _first.get()
-        if n is None or self.policy != "support" or _collecting.get():
+        first = _first.get()
+        if first is None or self.policy != "support" or _collecting.get():
             return x.shape[0]
+        n, of = first
+        if of is not None and x.shape[0] != of:
+            if x.shape[0] % of:
+                raise ValueError(
+                    f"a batch must give as many rows for each of its {of} items, got "
+                    f"{x.shape[0]}; use norm='transductive'"
+                )
+            n *= x.shape[0] // of
         if x.shape[0] < n:
             raise ValueError(
                 f"the batch must hold the {n} support items first, got {x.shape[0]} items; pass "
@@ -199,10 +211,17 @@ def _per_channel(v: Tensor, x: Tensor) -> Tensor:
 
 def set_policy(model: nn.Module, policy: str) -> nn.Module:
     """Give every :class:`BatchStatNorm` of ``model`` (but not :class:`FixedStatNorm`) this policy;
-    returns ``model``.
+    returns ``model``. Running averages that are used are part of the ``state_dict``.
     """
     check_policy(policy)
     for module in model.modules():
         if isinstance(module, BatchStatNorm) and not isinstance(module, FixedStatNorm):
             module.policy = policy
+            if policy == "running":
+                if module.momentum is None:
+                    raise ValueError(
+                        "a batch norm must have a momentum with norm='running', got None; set "
+                        "momentum=0.1"
+                    )
+                module._non_persistent_buffers_set -= {"running_mean", "running_var"}
     return model

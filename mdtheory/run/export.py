@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mdtheory.core.atomic import write_atomically
-from mdtheory.meta.learner import AdaptedModel
+from mdtheory.meta.adapted import AdaptedModel
 from mdtheory.models.norm import statistics_over_first
 from mdtheory.run.answer import Alone
 
@@ -48,8 +48,9 @@ class _Beside(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         n = self.examples.shape[0]
-        with statistics_over_first(n):
-            return self.network(torch.cat([self.examples, images]))[n:]
+        both = torch.cat([self.examples, images])
+        with statistics_over_first(n, of=both.shape[0]):
+            return self.network(both)[n:]
 
 
 def _bare(model: nn.Module) -> nn.Module:

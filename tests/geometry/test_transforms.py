@@ -254,3 +254,14 @@ def test_the_penalty_is_what_conditions():
         strong.backward([episode_of()])
         optimizer.step()
     assert penalty() < 0.5 * before
+
+
+def test_residuals_of_several_labels_an_item_are_one_each():
+    """Per token, as the loss has them; the least-squares form is twice their sum."""
+    from torch.nn.functional import cross_entropy
+
+    outputs, targets = torch.randn(2, 3, 5, dtype=torch.float64), torch.randint(3, (2, 5))
+    found = residuals(outputs, targets)
+    wanted = 2 * cross_entropy(outputs, targets, reduction="sum")
+    assert found.shape == (10,)
+    assert torch.isclose(found.square().sum(), wanted)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from mdtheory import FunctionTask, descend
 from mdtheory.geometry import Geometry, MetaSGD
-from mdtheory.inner.task import accuracy, ignored
+from mdtheory.inner.task import accuracy, binary_accuracy, ignored
 from mdtheory.maps import Identity
 
 NAN, OUTPUTS = float("nan"), torch.eye(3).repeat(2, 1)  # the largest outputs: 0, 1, 2, 0, 1, 2
@@ -46,6 +46,15 @@ def test_a_function_task_without_a_second_function_is_judged_by_its_first():
 def test_accuracy_counts_what_is_a_class_and_not_left_out(targets, left_out, share):
     found = accuracy(OUTPUTS, torch.tensor(targets), ignore_index=left_out)
     assert found.item() == pytest.approx(share, nan_ok=True)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_a_share_is_not_rounded_to_a_short_type(kind):
+    share, exact = accuracy(torch.eye(3)[[0, 0, 1]].to(kind), torch.arange(3)), torch.tensor(1 / 3)
+    binary = binary_accuracy(torch.tensor([1, 1, -1]).to(kind), torch.tensor([1.0, 0.0, 1.0]))
+    for found in (share, binary):
+        assert found.float() == exact
+        assert found.dtype == torch.promote_types(kind, torch.float32)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import errno
 import io
+import math
 import os
 import pickle
 import random
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -70,6 +72,42 @@ def test_a_state_with_anything_but_data_is_refused(tmp_path):
     with pytest.raises(ValueError, match="tensors, numbers and strings only"):
         saved(tmp_path, state)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_whatever_is_saved_is_loaded(tmp_path):
+    """NumPy's numbers as Python's, every type of buffer, an additive mask of infinities."""
+    state = small()
+    state["optimizer"]["param_groups"][0] |= {"lr": np.float64(0.01), "on": np.bool_(True)}
+    state["scheduler"] = {"milestones": list(np.array([1, 5])), "factor": np.float32(0.5)}
+    mask = torch.triu(torch.full((3, 3), -math.inf), 1)
+    state["weights"] |= {"mask": mask, "turn": torch.polar(torch.ones(2), torch.ones(2))}
+    state["weights"] |= {"count": torch.tensor([1, 2], dtype=torch.uint16)}
+    loaded = checkpoint.load(saved(tmp_path, state))
+    assert loaded["scheduler"] == {"milestones": [1, 5], "factor": 0.5}
+    assert {type(one) for one in loaded["scheduler"]["milestones"]} == {int}
+    assert loaded["optimizer"]["param_groups"][0]["on"] is True
+    for name, value in state["weights"].items():
+        assert loaded["weights"][name].dtype == value.dtype
+        assert torch.equal(loaded["weights"][name], value)
+
+
+@pytest.mark.parametrize("broken", [[0.0, math.nan], [1.0, math.inf], [math.inf, -math.inf]])
+def test_weights_that_are_no_mask_must_be_finite(tmp_path, broken):
+    state = small()
+    state["weights"]["b"] = torch.tensor(broken)
+    with pytest.raises(ValueError, match="must get finite weights, but 'b'"):
+        saved(tmp_path, state)
+
+
+def test_what_could_not_be_read_is_not_written(tmp_path):
+    before = saved(tmp_path).read_bytes()
+    for part, value, said in (
+        ("weights", {"a._extra_state": {"x": 1}}, "'a._extra_state' is a module's extra state"),
+        ("scheduler", {(1, 2): 3}, "has a key of type tuple"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            saved(tmp_path, small() | {part: value})
+        assert (tmp_path / "last.pt").read_bytes() == before
 
 
 def test_digest_is_what_it_says():

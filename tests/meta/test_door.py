@@ -4,15 +4,18 @@ it is not.
 
 from __future__ import annotations
 
+import copy
 import re
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from mdtheory import Episode, EpisodeStream, GlyphSet, MetaLearner, evaluate, geometry
 from mdtheory.data import SinusoidStream
+from mdtheory.inner import solve
 
 X = torch.rand(10, 3, 2, 2, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(5).repeat(2)
@@ -190,3 +193,116 @@ def test_a_gradient_scaler_sees_the_numbers_that_are_none():
     one.backward([Episode(spoilt(float("nan")), Y, X, Y)], scale=scaler)
     scaler.step(optimizer)
     assert all(torch.equal(p, old) for p, old in zip(one.parameters(), before, strict=True))
+
+
+def test_learners_from_one_geometry_do_not_share_it():
+    given = geometry.MetaSGD()
+    first = learner(given)
+    before = {name: value.detach().clone() for name, value in first.meta().items()}
+    other = learner(given, nn.Sequential(nn.Flatten(), nn.Linear(12, 5)))
+    assert first.geometry is not other.geometry
+    assert not list(given.parameters())
+    first.backward(task())
+    assert all(value.grad is not None for value in first.geometry.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in first.meta().items())
+
+
+@pytest.mark.parametrize("part", ["", "geometry", "network"])
+@pytest.mark.parametrize("slug", ["maml", "metasgd", "mtnet"])
+def test_a_learner_that_was_frozen_solves_tasks_as_before(slug, part):
+    whole, frozen = (learner(slug, probe="on") for _ in range(2))
+    frozen.get_submodule(part).requires_grad_(False)
+    expected, found = whole.meta_gradient(task()).grads, frozen.meta_gradient(task()).grads
+    assert set(found) == set(frozen.meta())
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+    assert torch.equal(frozen.adapt(X, Y)(X), whole.adapt(X, Y)(X))
+    one, other = (evaluate(own, lambda i: task(), n_tasks=1)[0] for own in (frozen, whole))
+    assert torch.equal(one.loss, other.loss)
+    assert not any(value.requires_grad for value in frozen.get_submodule(part).parameters())
+    if found:
+        frozen.backward(task())
+        assert all(value.grad is not None for value in frozen.meta().values())
+    else:
+        with pytest.raises(ValueError, match=r"must require a gradient.*call requires_grad_\(\)"):
+            frozen.backward(task())
+
+
+def test_a_problem_without_an_anchor_is_one_sentence():
+    own = learner()
+    own.network.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"meta must hold .* anchor.*call requires_grad_\(\)"):
+        solve(own.problem(), own.meta(), own.task(task()))
+
+
+class Normalised(nn.Module):
+    """A network with a batch normalisation, of one input or of two."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.norm, self.last = nn.Linear(12, 8), nn.BatchNorm1d(8), nn.Linear(8, 5)
+
+    def forward(self, x, shift=None):
+        shift = 0 if shift is None else shift
+        return self.last(self.norm(self.first(x.flatten(1)) + shift).tanh())
+
+
+SHIFT = torch.linspace(-3, 3, 10)[:, None]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [lambda x: x, lambda x: (x, SHIFT), lambda x: {"x": x}, lambda x: {"x": x, "shift": SHIFT}],
+)
+def test_an_adapted_model_owns_its_support_set(form):
+    own, given = learner(model=Normalised(), norm="support"), X.clone()
+    adapted, other = own.adapt(form(given), Y), own.adapt(form(1 - X.square()), Y)
+    before = adapted(form(X))
+    assert not torch.equal(other(form(X)), before)
+    given.zero_()
+    assert torch.equal(adapted(form(X)), before)
+    other.load_state_dict(adapted.state_dict())
+    assert torch.equal(other(form(X)), before)
+    assert adapted.double()(form(X)).dtype == torch.float64
+
+
+def test_an_adapted_model_does_not_keep_the_graph_of_its_support_set():
+    given = (2 * X).requires_grad_() * 1
+    adapted = learner(model=Normalised(), norm="support").adapt(given, Y)
+    assert torch.equal(copy.deepcopy(adapted)(X), adapted(X))
+
+
+@pytest.mark.parametrize("norm", ["transductive", "support"])
+@pytest.mark.parametrize("form", [lambda x: (x, SHIFT), lambda x: {"x": x, "shift": SHIFT}])
+def test_an_adapted_model_takes_inputs_by_position_and_by_name(form, norm):
+    adapted = learner(model=Normalised(), norm=norm).adapt(form(X), Y)
+    expected = adapted(form(X))
+    assert torch.equal(adapted(X, shift=SHIFT), expected)
+    assert torch.equal(adapted(x=X, shift=SHIFT), expected)
+    assert not torch.equal(adapted(X, shift=SHIFT.flip(0)), expected)
+
+
+@pytest.mark.parametrize("probe", ["on", "off"])
+@pytest.mark.parametrize(
+    ("form", "parts"),
+    [
+        (lambda y, w: {"y": y, "w": w}, lambda t: (t["y"], t["w"])),
+        (lambda y, w: (y, w), lambda t: t),
+    ],
+)
+def test_targets_of_several_parts(form, parts, probe):
+    def weighted(outputs, targets):
+        y, w = parts(targets)
+        return (w * cross_entropy(outputs, y, reduction="none")).mean()
+
+    plain = learner(probe=probe)
+    own = learner(probe=probe, loss=weighted)
+    one, y = task(), form(Y, torch.ones(len(Y)))
+    given = task(y=y)
+    assert torch.allclose(own.adapt(X, y)(X), plain.adapt(X, Y)(X))
+    assert torch.allclose(own.meta_gradient(given).value, plain.meta_gradient(one).value)
+    found, expected = own.trace(given), plain.trace(one)
+    assert torch.allclose(found.query_loss, expected.query_loss)
+    assert found.query_accuracy.isnan().all()
+    (scores,) = evaluate(own, lambda i: given, n_tasks=2)
+    assert torch.allclose(scores.loss, evaluate(plain, lambda i: one, n_tasks=2)[0].loss)

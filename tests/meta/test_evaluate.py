@@ -81,6 +81,42 @@ def test_first_queries_of_mixed_labels_and_of_regression():
         first_queries(task, 4)
 
 
+def test_first_queries_of_masks_are_items_and_of_binary_labels_of_each_class():
+    """A mask's rows have all classes, so an item would be counted once for each."""
+    x, masks = torch.arange(4.0)[:, None], torch.tensor([[0, 1]] * 4)
+    assert first_queries(Episode(x, masks, x, masks), 2).query_x.flatten().tolist() == [0.0, 1.0]
+    binary = torch.tensor([0.0, 0.0, 1.0, 1.0])
+    loss = nn.functional.binary_cross_entropy_with_logits
+    for labels in (binary, binary[:, None]):
+        task = Episode(x, labels, x, labels)
+        assert first_queries(task, 1, loss=loss).query_x.flatten().tolist() == [0.0, 2.0]
+        assert first_queries(task, 1).query_x.flatten().tolist() == [0.0]
+
+
+def test_a_constant_answer_is_half_right_on_binary_labels_by_every_protocol():
+    def halves(index: int) -> Episode:
+        x = torch.zeros(10, FEATURES)
+        y = torch.tensor([0] * 5 + [1] * 5)[:, None]
+        return Episode(x, y, x, y)
+
+    loss = nn.functional.binary_cross_entropy_with_logits
+    network = nn.Linear(FEATURES, 1)
+    nn.init.constant_(network.bias, -5.0)
+    one = learner(network=network, loss=loss, n_steps=0)
+    for scores in evaluate(one, halves, n_tasks=2, protocols=(None, 3)):
+        assert scores.accuracy.tolist() == [0.5, 0.5]
+
+
+PROTOCOLS = [5, (), (0,), (-1,), (True,), "15"]
+SIZES = [{"protocols": one} for one in PROTOCOLS] + [{"chunk": one} for one in (0, -2, 1.0)]
+
+
+@pytest.mark.parametrize("bad", SIZES, ids=str)
+def test_sizes_that_are_none_are_refused(bad):
+    with pytest.raises(ValueError, match=r"must be a (whole number|sequence)"):
+        evaluate(learner(), blobs, n_tasks=2, **bad)
+
+
 def test_regression_has_a_loss_and_no_accuracy():
     def lines(index: int) -> Episode:
         x = torch.randn(8, FEATURES, generator=seeding.generator("line", index))

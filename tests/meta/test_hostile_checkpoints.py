@@ -57,7 +57,6 @@ PLANTED: dict[str, Callable[[], dict[str, Any]]] = {
     "csr": lambda: weights(csr()),
     "meta": lambda: weights(torch.ones(2, device="meta")),
     "conjugate": lambda: weights(torch.ones(2, dtype=torch.complex64).conj()),
-    "complex weights": lambda: weights(torch.ones(2, dtype=torch.complex64)),
     "quantized": lambda: weights(torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)),
     "float8": lambda: weights(torch.ones(2).to(torch.float8_e4m3fn)),
     "nested": lambda: weights(torch.nested.nested_tensor([torch.ones(1), torch.ones(2)])),

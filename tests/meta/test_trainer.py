@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from mdtheory.contract.device import WAITS, Watch
 from mdtheory.core import tree
@@ -40,6 +41,29 @@ def test_a_step_is_the_optimizer_on_the_mean_gradient_of_the_addressed_tasks():
         for name, value in one.learner.meta().items():
             torch.testing.assert_close(value.detach(), before[name] - 0.5 * gradient[name])
     assert asked == list(range(6))
+
+
+def test_tasks_may_be_tuples_and_inputs_several_tensors():
+    """With the numbers of episodes of one tensor."""
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = learner().network
+
+        def forward(self, x):
+            return self.inner(x)
+
+    def tuples(index: int) -> Any:
+        task = blobs(index)
+        return ({"x": task.support_x}, task.support_y, {"x": task.query_x}, task.query_y)
+
+    found = []
+    for stream in (tuples, blobs):
+        one = trainer(own=learner(network=Two()), stream=stream, optimizer=sgd, validation=None)
+        one.step()
+        found.append({name: value.detach() for name, value in one.learner.meta().items()})
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
 def test_clipping_by_value_then_by_norm():

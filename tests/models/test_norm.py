@@ -251,3 +251,51 @@ def test_more_support_items_than_items_is_refused():
         pytest.raises(ValueError, match="the batch must hold the 5 support items first, got 4"),
     ):
         BatchStatNorm(3, policy="support")(torch.randn(4, 3))
+
+
+class Folded(nn.Module):
+    """Frames of an item become rows of the batch."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x):
+        return self.norm(x.flatten(0, 1)).reshape(x.shape).mean(1)
+
+
+def test_rows_of_an_item_count_with_it():
+    """Three support items of eight frames: the statistics are those of 24 rows."""
+    x = torch.randn(5, 8, 2, dtype=torch.float64)
+    model = Folded(BatchStatNorm(2, policy="support", affine=False)).double()
+    rows = x[:3].flatten(0, 1)
+    wanted = ((x - rows.mean(0)) / (rows.var(0, correction=0) + 1e-5).sqrt()).mean(1)
+    with statistics_over_first(3, of=5):
+        assert torch.allclose(model(x), wanted, rtol=0, atol=1e-12)
+    with statistics_over_first(3):  # as it was: the first 3 rows
+        assert not torch.allclose(model(x), wanted, atol=0.01)
+    with (
+        statistics_over_first(3, of=7),
+        pytest.raises(ValueError, match="as many rows for each of its 7 items, got 40"),
+    ):
+        model(x)
+
+
+def test_running_averages_that_are_used_are_part_of_the_state():
+    """``track_running_stats=False`` keeps none until a policy asks for them."""
+    from mdtheory import MetaLearner
+
+    def learner(**options):
+        torch.manual_seed(0)
+        norm = nn.BatchNorm1d(3, track_running_stats=False, **options)
+        return MetaLearner(nn.Sequential(nn.Linear(2, 3), norm), norm="running", n_steps=1)
+
+    first, second = learner(), learner()
+    x, y = torch.randn(6, 2), torch.arange(6) % 3
+    first.backward((x, y, x, y))
+    second.load_state_dict(first.state_dict())
+    found, wanted = (one.eval().adapt(x, y)(x) for one in (second, first))
+    assert torch.equal(found, wanted)
+    assert any(name.endswith("running_mean") for name in first.state_dict())
+    with pytest.raises(ValueError, match="must have a momentum"):
+        learner(momentum=None)

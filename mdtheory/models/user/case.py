@@ -198,7 +198,7 @@ class Case:
         return Case(
             copy.deepcopy(self.model).double(),
             map_inputs(wide, self.x),
-            wide(self.y),
+            map_inputs(wide, self.y),
             loss,
             self.seed,
         )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from mdtheory.core.inputs import Inputs, leaves
-from mdtheory.models.user import attributes
-from mdtheory.models.user.case import Loss
+from mdtheory.core.torch_private import is_caching
+from mdtheory.core.types import Episode
+from mdtheory.models.user import attributes, targets
+from mdtheory.models.user.case import FAILURES, Case, Loss
 from mdtheory.models.user.probe import probe
 from mdtheory.models.user.verdict import Verdict
 
@@ -50,6 +55,8 @@ class Gate:
         self._stashed: set[attributes.Place] = set()
         self._said: set[str] = set()
         self._untried: set[int] = set()
+        self._paired: set[Any] = set()
+        self._undecided = 0
 
     @property
     def switched(self) -> bool:
@@ -73,8 +80,30 @@ class Gate:
             found = probe(model, x, y, loss=loss, order=order)
             self._follow(model, found)
             self._untried.add(id(found))
+            self._paired.clear()
             self._verdicts[key] = self._verdicts[(signature(model), *key[1:])] = found
         return found
+
+    def demand_pairs(self, model: nn.Module, tasks: Sequence[Episode], *, loss: Loss) -> None:
+        """Refuse targets of any task that the loss broadcasts against the outputs. Cost: one
+        forward pass for every layout of targets, then a look at the shapes.
+        """
+        if not self.on or targets.is_cross_entropy(loss):
+            return
+        for index, task in enumerate(tasks):
+            for name, x, y in (
+                ("support", task.support_x, task.support_y),
+                ("query", task.query_x, task.query_y),
+            ):
+                if not isinstance(y, Tensor) or len(y) < 2:
+                    continue
+                key = id(loss), targets.layout(y)
+                if key in self._paired or self._undecided >= MOST or _recording():
+                    continue
+                if _paired(Case(copy.deepcopy(model), x, y, loss), f"task {index}, {name} set"):
+                    self._paired.add(key)
+                else:
+                    self._undecided += 1
 
     def is_new(self, verdict: Verdict) -> bool:
         """Whether nothing was computed by this verdict yet; asking makes it old."""
@@ -114,6 +143,31 @@ class Gate:
                 "the loss has trainable tensors of its own, which are not meta-learned; put them "
                 "into the model, or freeze them"
             )
+
+
+def demand_uncached(model: nn.Module) -> None:
+    """Refuse to replace weights inside ``parametrize.cached()``, which keeps what others gave."""
+    if is_caching() and any(map(is_parametrized, model.modules())):
+        raise ValueError(
+            "a parametrized model must compute its weights anew for every task, got a call inside "
+            "torch.nn.utils.parametrize.cached(), which would keep those of the first; leave it"
+        )
+
+
+def _recording() -> bool:
+    """Whether operations go into a CUDA graph now, where no value can be looked at."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+
+
+def _paired(case: Case, where: str) -> bool:
+    try:
+        outputs = case.outputs()
+    except FAILURES:  # said in the pass that follows
+        return False
+    try:
+        return isinstance(outputs, Tensor) and targets.check(case.loss, outputs, case.y)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def signature(model: nn.Module) -> int:

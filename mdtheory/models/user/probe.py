@@ -82,7 +82,7 @@ def probe(
     x = map_inputs(lambda v: v.detach().clone() if isinstance(v, Tensor) else v, x)
     if n_items(x) <= N_ITEMS:
         return _judge(Case(copy.deepcopy(model), x, y, loss), order)
-    few = rows(x, slice(N_ITEMS)), None if y is None else y[:N_ITEMS]
+    few = rows(x, slice(N_ITEMS)), None if y is None else rows(y, slice(N_ITEMS))
     try:
         return _judge(Case(copy.deepcopy(model), *few, loss), order)
     except ValueError:  # perhaps the model or the loss does not take so few

@@ -14,49 +14,69 @@ from torch.nn.functional import cross_entropy
 from mdtheory.models.user.case import FAILURES, Loss, loss_of
 
 
-def check(loss: Loss, outputs: Tensor, targets: Any) -> None:
-    """Refuse a cross-entropy of one class, and a loss that broadcasts targets against outputs."""
-    if (
-        (loss is cross_entropy or isinstance(loss, CrossEntropyLoss))
-        and outputs.dim() > 1
-        and outputs.shape[1] == 1
-    ):
+def is_cross_entropy(loss: Loss) -> bool:
+    """Whether a loss is torch's cross-entropy, which never broadcasts."""
+    return loss is cross_entropy or isinstance(loss, CrossEntropyLoss)
+
+
+def layout(targets: Tensor) -> tuple[bool, int, tuple[bool, ...]]:
+    """What decides how targets are broadcast, whatever the number of items: whether they are
+    floating, their number of axes, and which further axes have one entry.
+    """
+    ones = tuple(size == 1 for size in targets.shape[1:])
+    return targets.is_floating_point(), targets.dim(), ones
+
+
+def check(loss: Loss, outputs: Tensor, targets: Any) -> bool:
+    """Refuse a cross-entropy of one class, and a loss that broadcasts targets against outputs;
+    whether such targets are now known to be compared item by item.
+    """
+    if is_cross_entropy(loss) and outputs.dim() > 1 and outputs.shape[1] == 1:
         raise ValueError(
             f"the cross-entropy must have at least 2 classes, got outputs of shape "
             f"{tuple(outputs.shape)}, over which it is 0 whatever they are; pass loss=..., for "
             "instance torch.nn.functional.mse_loss"
         )
-    if isinstance(targets, Tensor) and not _paired(loss, outputs, targets):
+    paired = _paired(loss, outputs, targets) if isinstance(targets, Tensor) else None
+    if paired is False:
         raise ValueError(
             f"outputs and targets must be compared item by item, got shapes "
             f"{tuple(outputs.shape)} and {tuple(targets.shape)}, which the loss broadcasts; "
             "give the targets the shape of the outputs, for instance y[:, None]"
         )
+    return paired is True
 
 
-def _paired(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
-    """Permuting the targets alone changes a loss over items, permuting both does not."""
+def _paired(loss: Loss, outputs: Tensor, targets: Tensor) -> bool | None:
+    """Permuting the targets alone changes a loss over items, permuting both does not; ``None``
+    where these items cannot tell.
+    """
     n = len(outputs)
-    if outputs.shape == targets.shape or n < 2 or not _broadcasts(outputs, targets):
+    if n < 2:
+        return None
+    if outputs.shape == targets.shape or not _broadcasts(outputs, targets):
         return True
+    if outputs.dtype.itemsize < 4:  # few bits make different losses equal
+        outputs = outputs.float()
+        targets = targets.float() if targets.is_floating_point() else targets
     draw = torch.Generator().manual_seed(0)
     outputs = outputs + torch.randn(outputs.shape, generator=draw).to(outputs)
     if targets.is_floating_point():
         targets = targets + 0.1 * torch.rand(targets.shape, generator=draw).to(targets)
     order = torch.arange(n, device=targets.device).roll(1)
     if torch.equal(targets, targets[order]):
-        return True
+        return None
     views = (outputs, targets), (outputs, targets[order]), (outputs[order], targets[order])
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             here, shuffled, both = (float(loss_of(loss, o, t)) for o, t in views)
     except FAILURES:  # not defined for such outputs: nothing can be said
-        return True
+        return None
+    if not math.isfinite(here + shuffled + both):
+        return None
     tiny = 1e-5 * abs(here)
-    return not math.isfinite(here + shuffled + both) or (
-        abs(here - shuffled) > tiny and abs(here - both) <= 100 * tiny
-    )
+    return abs(here - shuffled) > tiny and abs(here - both) <= 100 * tiny
 
 
 def _broadcasts(outputs: Tensor, targets: Tensor) -> bool:

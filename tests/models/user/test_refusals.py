@@ -12,9 +12,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import parametrizations, parametrize, prune
 from torch.utils.checkpoint import checkpoint
 
+from mdtheory import Episode, MetaLearner
 from mdtheory.models.user import prepare, probe
 
 
@@ -313,3 +314,15 @@ def test_the_example_is_not_changed_and_no_random_number_is_drawn():
     before, state = example.clone(), torch.get_rng_state()
     prepare(model, norm="transductive", example=example)
     assert torch.equal(example, before) and torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("call", ["meta_gradient", "adapt", "trace"])
+def test_cached_parametrizations(call):
+    x, y = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+    given = (x, y) if call == "adapt" else (Episode(x, y, x, y),)
+    learner = MetaLearner(parametrizations.weight_norm(nn.Linear(3, 3)), n_steps=1, probe="off")
+    with parametrize.cached(), pytest.raises(ValueError, match=r"inside .*cached\(\).*; leave it"):
+        getattr(learner, call)(*given)
+    getattr(learner, call)(*given)
+    with parametrize.cached():
+        getattr(MetaLearner(nn.Linear(3, 3), n_steps=1), call)(*given)

@@ -153,6 +153,30 @@ class TestSilence:
             Episode(x, y, x, y)
         )
 
+    def test_in_the_queries_a_later_task_or_behind_equal_classes(self):
+        x, y, labels = draw(N, 4), draw(N, 1, seed=5), torch.arange(N) // (N // 2)
+        good, bad = Episode(x, y, x, y), Episode(x, y, x, y[:, 0])
+        single = Episode(x[:1], y[0, :1], x, y[:, 0])
+
+        def learner():
+            return learner_of(nn.Linear(4, 1).double(), loss=lambda o, t: (o - t).square().mean())
+
+        wrong = "compared item by item"
+        for tasks, where in (
+            ([bad], "task 0, query set: "),
+            ([good, Episode(x, y[:, 0], x, y)], "task 1, support set: "),
+            ([single], "task 0, query set: "),
+            ([Episode(x, labels, x, labels)], "task 0, support set: "),
+        ):
+            with pytest.raises(ValueError, match=where + ".*" + wrong):
+                learner().meta_gradient(tasks)
+        with pytest.raises(ValueError, match=wrong):
+            evaluate(learner(), [good, bad].__getitem__, n_tasks=2)
+        with pytest.raises(ValueError, match=wrong):
+            learner().trace(bad)
+        column = labels[:, None]
+        learner().meta_gradient([good, Episode(x, column, x, column)])
+
     def test_two_outputs_for_two_items_are_not_two_targets(self):
         torch.manual_seed(0)
         model, x, y = nn.Linear(4, 2).double(), draw(2, 4), draw(2, seed=5)
