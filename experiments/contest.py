@@ -14,7 +14,8 @@ CHOSEN_ON = "glyphs"
 """The tier whose validation tasks chose the geometry: its test tasks judge it, other data judge it
 better.
 """
-WORDS = ("better", "better as far as too few seeds tell", "undecided", "worse")
+FEW = " as far as too few seeds tell"
+WORDS = ("better", f"better{FEW}", "undecided", "worse", f"worse{FEW}")
 
 
 def against_all(table: Table) -> dict[str, Difference]:
@@ -28,9 +29,8 @@ def standing(one: Difference) -> str:
     """One of :data:`WORDS`."""
     if not one.significant:
         return WORDS[2]
-    if one.estimate.mean < 0:
-        return WORDS[3]
-    return WORDS[1] if one.suggestive else WORDS[0]
+    word = "worse" if one.estimate.mean < 0 else "better"
+    return word + (FEW if one.suggestive else "")
 
 
 def won(found: dict[str, Difference], left: Sequence[str]) -> bool:
@@ -60,13 +60,15 @@ def tallies(tables: Iterable[Table]) -> list[str]:
         found = against_all(table) if OWN in table.own_rows else {}
         if found:
             words = [standing(one) for one in found.values()]
-            suggested = words.count(WORDS[1])
-            more = f", {suggested} more by fewer seeds" if suggested else ""
+            more, less = (
+                f", {words.count(word)} more by fewer seeds" if word in words else ""
+                for word in (WORDS[1], WORDS[4])
+            )
             phrases.append(
                 f"tier `{table.tier.name}`, {table.shot}-shot, "
                 f"{'won' if won(found, unmet(table, found)) else 'not won'}"
                 f" (better than {words.count(WORDS[0])} of {len(words)} rows from three seeds"
-                f"{more}; worse than {words.count(WORDS[3])})"
+                f"{more}; worse than {words.count(WORDS[3])}{less})"
             )
     return phrases
 

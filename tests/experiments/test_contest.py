@@ -48,6 +48,8 @@ def test_it_is_won_by_three_seeds_against_every_row_only():
     assert not contest.won({}, [])
     words = [contest.standing(differences(3, worse=True)[row]) for row in "ab"]
     assert words == ["better", "worse"]
+    few = [contest.standing(differences(2, worse=True)[row]) for row in "ab"]
+    assert few == [f"{word} as far as too few seeds tell" for word in words]
 
 
 def test_a_row_without_a_record_is_named_and_not_beaten(results):
