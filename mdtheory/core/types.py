@@ -25,7 +25,8 @@ class Episode:
 
     shapes: ``support_x`` (n_way * n_shot, ...), ``query_x`` (n_way * n_query, ...); the labels are
     int64 class indices (class-major order) for classification, or float targets for regression.
-    ``seed`` is the 63-bit address from which a method draws its own noise.
+    ``seed`` is the 63-bit address from which a method draws its own noise (MT-net its masks): tasks
+    of one seed get the same.
 
     >>> import torch, mdtheory
     >>> x, y = torch.rand(5, 1, 28, 28), torch.arange(5)

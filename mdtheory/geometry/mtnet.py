@@ -43,8 +43,9 @@ class MaskedStep(StepRule):
     """z <- z - task_lr * m (*) grad, with one m in {0, 1} per output unit, the same for its weights
     and its bias.
 
-    m is the first of two classes with logits [zeta, 0], sampled once per task by the Gumbel-max
-    trick and kept in the state as ``mask.<layer>`` (out,). Its derivative is that of the soft
+    m is the first of two classes with logits [zeta, 0], sampled once per task, from the episode's
+    ``seed`` (episodes made by hand must differ in it, or all get one mask), by the Gumbel-max trick
+    and kept in the state as ``mask.<layer>`` (out,). Its derivative is that of the soft
     sample at temperature 1 (straight through), sigmoid(zeta + gumbel_0 - gumbel_1).
     ``zeta.<layer>`` (out,) is 0 at the start: half of the units move. ``mask_at_test``, used in
     evaluation mode (``learner.eval()``): "sampled" as in training (the authors' code), "expected"
