@@ -25,7 +25,7 @@ def units(anchor: Params, *, but: frozenset[str] = frozenset()) -> dict[str, str
 
     A layer is a tensor called "weight" with two or more axes, the first being the outputs, and its
     sibling "bias". ``but`` names weights to leave out. A model that is a single layer has the path
-    "layer".
+    "layer"; a layer that holds another one goes by the name of its weight.
     """
     owners: dict[str, str] = {}
     for name, value in anchor.items():
@@ -36,7 +36,11 @@ def units(anchor: Params, *, but: frozenset[str] = frozenset()) -> dict[str, str
                 for each in (name, f"{name.removesuffix('weight')}bias")
                 if each in anchor
             }
-    return owners
+    layers = set(owners.values())
+    holders = {one for one in layers if any(each.startswith(f"{one}.") for each in layers)}
+    return {
+        name: f"{layer}.weight" if layer in holders else layer for name, layer in owners.items()
+    }
 
 
 class MaskedStep(StepRule):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mdtheory.geometry.mtnet import MTNet, straight_through
+from mdtheory.geometry.mtnet import MTNet, straight_through, units
 from tests.geometry.cases import conv4, learner_of
 
 
@@ -125,3 +125,14 @@ def test_folded_weights_are_the_layer_followed_by_the_metric():
 def test_wrong_mask_at_test_is_refused():
     with pytest.raises(ValueError, match="mask_at_test must be one of"):
         MTNet(mask_at_test="mean")
+
+
+def test_a_layer_may_hold_another():
+    """A low-rank update inside of a subclass of ``nn.Linear``; other names stay as they were."""
+    anchor = {"fc.weight": torch.ones(3, 4), "fc.bias": torch.ones(3), "fc.up.weight": torch.eye(3)}
+    owners = units(anchor)
+    assert owners == {"fc.weight": "fc.weight", "fc.bias": "fc.weight", "fc.up.weight": "fc.up"}
+    geometry = MTNet()
+    geometry.build(anchor)
+    names = {name for name, _ in geometry.metric.named_parameters()}
+    assert names == {"fc.weight", "fc.up"} == set(geometry.draw(0))
