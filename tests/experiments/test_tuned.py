@@ -13,6 +13,7 @@ from experiments.records import FOLDER, Record, unsealed
 from experiments.reproduce import not_tuned
 from experiments.result_tables import read
 from experiments.tuned import GRID, Tuned, at, best_pair, verify
+from mdtheory.meta.trainer import DivergedError
 
 SMOKE = Cell("smoke", "maml", 1)
 
@@ -86,29 +87,56 @@ def test_a_planted_fault_is_found(smoke, fault):
     assert verify(Tuned.model_validate(data))
 
 
+def test_a_pair_that_diverges_with_any_seed_is_not_the_best_after_all(tmp_path, monkeypatch):
+    asked: list[tuple[float, float]] = []
+
+    def tested(seed, pair):
+        asked.append(pair)
+        if len(asked) == 1:
+            raise DivergedError("as planted")
+        return {"15": [1]}
+
+    monkeypatch.setattr(tuned, "GRID", GRID)
+    sitting = tuned.Sitting(SMOKE, out=tmp_path)
+    monkeypatch.setattr(sitting, "tested", tested)
+    found = {"validation": [0, 0, 0, 0, 9, 8, 0, 0, 0], "correct": {}}
+    assert not sitting.step(found) and found["validation"][4] == -1 and found["correct"] == {}
+    assert not sitting.step(found) and sitting.step(found)
+    assert asked == [(1.0, 1.0), (1.0, 2.0)] and found["correct"] == {"0": {"15": [1]}}
+
+
+def made_up(table, row, level, seeds):
+    """A tuned row that answers ``level`` and ``level + 2`` in turn."""
+    return Tuned(
+        tier="glyphs",
+        row=row,
+        shot=1,
+        config_digest=table.by_row[row][0].result.config_digest,
+        grid=list(GRID),
+        validation_tasks=100,
+        validation=[[0, 0, 0], [0, 0, 1], [0, 0, 0]],
+        best=[1.0, 2.0],
+        correct={str(seed): {"1": [3] * 400, "15": [level, level + 2] * 200} for seed in seeds},
+        seconds=1.0,
+    )
+
+
 def test_the_page_holds_differences_to_maml_at_its_own_rates_too():
-    table, made = read()["glyphs", 1], []
-    for row, level in (("maml", 40), ("metasgd", 45)):
-        record = table.by_row[row][0]
-        made.append(
-            Tuned(
-                tier="glyphs",
-                row=row,
-                shot=1,
-                config_digest=record.result.config_digest,
-                grid=list(GRID),
-                validation_tasks=100,
-                validation=[[0, 0, 0], [0, 0, 1], [0, 0, 0]],
-                best=[1.0, 2.0],
-                correct={
-                    str(seed): {"1": [3] * 400, "15": [level, level + 2] * 200}
-                    for seed in tier("glyphs").seeds
-                },
-                seconds=1.0,
-            )
-        )
+    table, seeds = read()["glyphs", 1], tier("glyphs").seeds
+    made = [made_up(table, "maml", 40, seeds), made_up(table, "metasgd", 45, seeds)]
     text = tuned_page.lines([table], made)
     (line,) = [line for line in text if line.startswith("| `metasgd`")]
     assert "| 1, 2 |" in line and line.endswith("**+6.67 ± 0.00** | 3 |")
     assert "`warpgrad`" in text[-1]
     assert tuned_page.lines([table], made[1:]) == []
+
+
+def test_a_tuned_row_is_compared_with_the_same_seeds():
+    """Seed 1 alone beside three of the tier; a seed without a record is compared with nothing."""
+    table = read()["glyphs", 1]
+    one = [made_up(table, "maml", 40, [1]), made_up(table, "metasgd", 45, [1])]
+    (line,) = [x for x in tuned_page.lines([table], one) if x.startswith("| `metasgd`")]
+    gap = 46 / 75 - table.by_row["metasgd"][1].accuracies(15).mean()
+    assert f"{100 * gap:+.2f} ±" in line and line.endswith("| 1 |")
+    other = [made_up(table, "maml", 40, [7]), made_up(table, "metasgd", 45, [7])]
+    assert tuned_page.lines([table], other) == []

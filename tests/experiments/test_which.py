@@ -78,5 +78,11 @@ def test_what_is_worse_anywhere_is_not_advised(setting):
     assert "`ecml` (1 of 2), `metasgd` (1 of 1)." in which.sentences([setting, elsewhere])[-1]
 
 
+def test_a_setting_without_three_seeds_settles_nothing(setting):
+    few = {row: replace(gap, seeds=1) for row, gap in setting.gaps.items()}
+    (line,) = which.sentences([replace(setting, gaps=few)])
+    assert "no row has three seeds yet" in line and "none." not in line.replace("so none is", "")
+
+
 def test_without_records_nothing_is_advised(tmp_path):
     assert which.block(read(tmp_path)) == "No record is here yet.\n"
