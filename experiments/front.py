@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.cells import cells, rows
-from experiments.headline import control_sentence, pilot_sentence, tally
+from experiments.headline import control_sentence, pilot_sentence, span, tally
 from experiments.result_tables import Table
 from experiments.start_or_geometry import known, shown
 from experiments.statistics import counted_seeds
@@ -86,8 +86,13 @@ def handwriting(results: Results) -> str:
         return ""
     config, gaps = table.first.config, table.differences("maml", table.protocols[1])
     ranked = sorted(gaps.items(), key=lambda item: -item[1].estimate.mean)
-    said = [f"`{row}` {shown(gap)}" for row, gap in ranked]
-    seeds = counted_seeds(max(gap.seeds for gap in gaps.values()))
+    counts = {gap.seeds for gap in gaps.values()}
+    if len(counts) == 1:
+        said = [f"`{row}` {shown(gap)}" for row, gap in ranked]
+        seeds = counted_seeds(*counts)
+    else:
+        said = [f"`{row}` {shown(gap)} ({counted_seeds(gap.seeds)})" for row, gap in ranked]
+        seeds = f"{span([*counts])} seeds"
     return (
         f"On {config.data.kind.title}, {config.task.n_way}-way 1-shot, "
         f"{config.meta.iterations:,} iterations, {seeds}, minus MAML: {', '.join(said)}."

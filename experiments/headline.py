@@ -45,8 +45,8 @@ def headline(results: Results) -> str:
     chosen = subjects()
     if not chosen:
         return ""
-    sentences = [tally(known()), family_sentences(results), control_sentence(results)]
-    sentences.append(start_sentence(results))
+    sentences = [tally(known()), pair_sentence(known()), family_sentences(results)]
+    sentences += [control_sentence(results), start_sentence(results)]
     return (
         "**Start or geometry?** The poster's claim is causal: \"superior performance due to "
         'improved loss geometry model". So every trained row with kept weights is taken apart: its '
@@ -109,17 +109,29 @@ def of_tier(name: str, results: Results) -> list[Table]:
     return [one for (tier, _), one in results.items() if tier == name]
 
 
-def tally(chosen: Iterable[Subject]) -> str:
-    """In how many of the cases each half gains or loses anything by itself, and what three seeds
-    settle; controls are no cases.
-    """
-    chosen = [one for one in chosen if one.tier != "controls"]
+def halves(chosen: Iterable[Subject]) -> dict[str, list[tuple[Subject, Difference]]]:
+    """Every case with what each half, and both together, change; controls are no cases."""
+    chosen = methods(chosen)
     found: dict[str, list[tuple[Subject, Difference]]] = {head: [] for head in HALVES}
     for tier in sorted({one.tier for one in chosen}):
         own = [one for one in chosen if one.tier == tier]
         by_key = contrasts(own)
         for head, cases in found.items():
             cases += [(one, by_key[one.name, head, "tuned"]) for one in own]
+    return found
+
+
+def methods(chosen: Iterable[Subject]) -> list[Subject]:
+    """Without the controls."""
+    return [one for one in chosen if one.tier != "controls"]
+
+
+def tally(chosen: Iterable[Subject]) -> str:
+    """In how many of the cases each half gains or loses anything by itself, and what three seeds
+    settle.
+    """
+    chosen = methods(chosen)
+    found = halves(chosen)
     said = []
     for head, words in HALVES.items():
         signs = [gap.estimate.mean > 0 for _, gap in found[head] if gap.significant]
@@ -131,25 +143,34 @@ def tally(chosen: Iterable[Subject]) -> str:
         for one, gap in found[head]
         if gap.significant and not gap.suggestive
     ]
-    gained = {
-        head: {one.tier + one.name for one, gap in cases if gains(gap)}
-        for head, cases in found.items()
-    }
-    halves = gained["geometry at the common start"] | gained["start alone"]
-    pairs = [
-        f"`{one.row}` {one.shot}-shot in tier `{one.tier}` {shown(gap)}"
-        for one, gap in found["both"]
-        if one.tier + one.name in gained["both"] - halves
-    ]
     tasks, seeds = [one.tasks for one in chosen], [len(one.by_seed) for one in chosen]
     return (
         f"Gains and losses among {len(chosen)} cases (a row, number of shots and tier; "
         f"{span(seeds)} seeds, {span(tasks)} test tasks, every task rate tuned): by "
-        f"{'; by '.join(said)}; the rest is "
-        "undecided. The pair gains where neither half does, under MAML's start or without the "
-        f"geometry, in {len(pairs)}{f' ({listed(pairs)})' if pairs else ''}. Settled by three "
+        f"{'; by '.join(said)}; the rest is undecided. The pair gains where neither half does, "
+        f"under MAML's start or without the geometry, in {len(pairs(found))}. Settled by three "
         f"seeds or more: {'; '.join(settled) or 'none of them'}."
     )
+
+
+def pairs(found: dict[str, list[tuple[Subject, Difference]]]) -> list[str]:
+    """The cases that gain by start and geometry together, and by neither half."""
+    gained = {
+        head: {one.tier + one.name for one, gap in cases if gains(gap)}
+        for head, cases in found.items()
+    }
+    alone = gained["geometry at the common start"] | gained["start alone"]
+    return [
+        f"`{one.row}` {one.shot}-shot in tier `{one.tier}` {shown(gap)}"
+        for one, gap in found["both"]
+        if one.tier + one.name in gained["both"] - alone
+    ]
+
+
+def pair_sentence(chosen: Iterable[Subject]) -> str:
+    """Which cases they are; nothing where there are none."""
+    named = pairs(halves(chosen))
+    return f"The gains of the pair alone: {listed(named)}." if named else ""
 
 
 def gains(gap: Difference) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from experiments import (
+    front,
     glance,
     headline,
     recorded_starts,
@@ -23,7 +24,8 @@ from experiments.cells import Cell, cells
 from experiments.generated import ROOT
 from experiments.records import FOLDER
 from experiments.result_tables import read
-from mdtheory.core.estimate import estimate
+from experiments.statistics import Difference
+from mdtheory.core.estimate import Estimate, estimate
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +169,9 @@ def test_the_tally_counts_losses_too_and_names_what_is_settled():
         if (one.tier, one.name, "both") in up
         and not any((one.tier, one.name, head) in up for head in halves)
     ]
-    assert pairs and f"in {len(pairs)} (" in text and all(one in text for one in pairs)
+    assert pairs and f"in {len(pairs)}. " in text
+    assert all(one in headline.pair_sentence(every) for one in pairs)
+    assert headline.pair_sentence([]) == ""
     settled = [start_or_geometry.shown(gap) for gap in sure.values() if not gap.suggestive]
     _, named = text.split("Settled by")
     assert named.count("**") == 2 * len(settled) and all(one in named for one in settled)
@@ -179,6 +183,23 @@ def test_a_tier_is_done_with_every_seed_only(results):
     assert glance.runs(maml, results) == [
         (FOLDER / maml.record(seed)).is_dir() for seed in (0, 1, 2)
     ]
+
+
+def test_rows_with_unlike_numbers_of_seeds_say_theirs(results, monkeypatch):
+    table = results["omniglot", 1]
+
+    def found(*seeds):
+        each = dict(zip(("metasgd", "metacurvature"), seeds, strict=True))
+        gaps = {
+            row: Difference(Estimate(0.05, 0.001, 400), 0.001, 0.01, 0.01, number)
+            for row, number in each.items()
+        }
+        monkeypatch.setattr(type(table), "differences", lambda *_: gaps)
+        return front.handwriting(results)
+
+    assert "1 seed, minus" in found(1, 1) and "(1 seed)" not in found(1, 1)
+    text = found(1, 3)
+    assert "1 to 3 seeds, minus" in text and "(1 seed)" in text and "** (3 seeds)" in text
 
 
 def test_a_path_that_diverges_is_called_so():
