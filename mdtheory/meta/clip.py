@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_, get_total_norm
 
+from mdtheory.meta.door import positive
+
 
 @dataclass(frozen=True)
 class Clipping:
@@ -15,6 +17,12 @@ class Clipping:
 
     value: float | None = None
     norm: float | None = None
+
+    def __post_init__(self) -> None:
+        """``ValueError`` for a bound that is none: a negative one would turn the gradient round."""
+        for name in ("value", "norm"):
+            if getattr(self, name) is not None:
+                positive(f"clip_{name}", getattr(self, name), usual="10")
 
     def __call__(self, parameters: Sequence[Tensor]) -> Tensor:
         """Clip every ``.grad``; the norm of the whole before that. shape: ()"""

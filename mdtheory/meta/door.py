@@ -199,6 +199,45 @@ def patterns(name: str, value: Any) -> list[str]:
     return list(found)
 
 
+def demand_stream(stream: Any) -> None:
+    """``ValueError`` for what is no function from an index to a task."""
+    if not callable(stream):
+        raise ValueError(
+            "stream must be a function from an index to an Episode, such as an EpisodeStream, got "
+            f"{type(stream).__name__}; for a list of episodes pass its __getitem__"
+        )
+
+
+def demand_optimizer(learner: nn.Module, optimizer: Any, scheduler: Any) -> None:
+    """``ValueError`` for an optimizer that would move what the learner does not hold, such as the
+    model that it copied, and for a scheduler of another optimizer.
+    """
+    own = {id(value) for value in learner.parameters()}
+    moved = [value for group in optimizer.param_groups for value in group["params"]]
+    strange = sum(id(value) not in own for value in moved)
+    if strange:
+        raise ValueError(
+            "the optimizer must be over learner.meta().values(), got "
+            f"{strange} of {len(moved)} tensors that are not the learner's, which holds a copy of "
+            "the model; make it of those"
+        )
+    if getattr(scheduler, "optimizer", optimizer) is not optimizer:
+        raise ValueError(
+            "the scheduler must be that of the optimizer, got one of another, whose rate nobody "
+            "reads; make it of this one"
+        )
+
+
+def at_least(name: str, value: Any, least: int) -> None:
+    """``ValueError`` for what is no whole number of at least ``least``, of any integer type."""
+    try:
+        right = not isinstance(value, bool) and operator.index(value) >= least
+    except TypeError:
+        right = False
+    if not right:
+        raise ValueError(f"{name} must be at least {least} and whole, got {value!r}; correct it")
+
+
 def finite(name: str, value: Any) -> float:
     """A finite number, or a tensor of one."""
     try:
@@ -222,13 +261,13 @@ def whole(name: str, value: Any) -> int:
     return number
 
 
-def positive(name: str, value: Any) -> float:
-    """A step size, positive and finite, as a number or a tensor of one."""
+def positive(name: str, value: Any, *, usual: str = "0.01") -> float:
+    """A step size or bound, positive and finite, as a number or a tensor of one."""
     try:
         number = math.nan if isinstance(value, str | bytes | bool) else float(value)
     except (TypeError, ValueError, RuntimeError):
         number = math.nan
     if not 0 < number < math.inf:
         got = " ".join(repr(value).split())[:60]
-        raise ValueError(f"{name} must be a number > 0 and finite, got {got}; 0.01 is usual")
+        raise ValueError(f"{name} must be a number > 0 and finite, got {got}; {usual} is usual")
     return number

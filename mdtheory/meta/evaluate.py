@@ -23,6 +23,7 @@ from mdtheory.inner.solver import states
 from mdtheory.inner.task import Task, is_binary
 from mdtheory.meta.captured import Recorder, recorder_for
 from mdtheory.meta.captured_scores import READING, CapturedScores
+from mdtheory.meta.door import demand_stream
 from mdtheory.meta.feed import NotCapturableError
 from mdtheory.meta.learner import MetaLearner
 
@@ -153,11 +154,7 @@ def evaluate(
         raise ValueError(
             f"n_tasks must be a whole number of at least 1, got {n_tasks!r}; 600 and 1000 are usual"
         )
-    if not callable(stream):
-        raise ValueError(
-            "stream must be a function from an index to an Episode, such as an EpisodeStream, got "
-            f"{type(stream).__name__}; for a list of episodes pass its __getitem__"
-        )
+    demand_stream(stream)
     _demand_sizes(chunk, protocols)
     problem = learner.problem(n_steps=learner.eval_steps)
     rows: list[Tensor] = []

@@ -63,6 +63,11 @@ class Validation:
     every: int = 1000
     tasks: int = 200
 
+    def __post_init__(self) -> None:
+        """``ValueError`` for a number that makes no validation."""
+        for name in ("every", "tasks"):
+            door.at_least(name, getattr(self, name), 1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
@@ -102,11 +107,7 @@ class TrainerOptions:
     def __post_init__(self) -> None:
         """``ValueError`` for a number that makes no run."""
         for name, least in (("iterations", 0), ("n_tasks", 1), ("checkpoint_every", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"{name} must be at least {least}, got {getattr(self, name)}; choose a larger "
-                    "one"
-                )
+            door.at_least(name, getattr(self, name), least)
 
 
 class MetaTrainer:
@@ -151,9 +152,10 @@ class MetaTrainer:
         if processes.size > options.n_tasks:
             raise ValueError(
                 f"there must be a task for every process, got n_tasks={options.n_tasks} and "
-                f"{processes.size} processes; start fewer, or raise meta.n_tasks (which is another "
-                "run)"
+                f"{processes.size} processes; start fewer, or raise meta.n_tasks (another run)"
             )
+        door.demand_stream(stream)
+        door.demand_optimizer(learner, optimizer, scheduler)
         self.learner = learner
         self.stream = stream
         self.options = options
@@ -172,7 +174,6 @@ class MetaTrainer:
         self._clipping = Clipping(options.clip_value, options.clip_norm)
 
     # -- the loop
-    # ----------------------------------------------------------------------------------------------
 
     def fit(self, *, minutes: float | None = None) -> Counters:
         """Train to the end, or for about ``minutes``; SIGINT and SIGTERM save and raise
@@ -181,7 +182,8 @@ class MetaTrainer:
         :class:`DivergedError` when a number is no longer finite; ``last.pt`` is then the last good
         state.
         """
-        deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        allowed = math.inf if minutes is None else 60 * door.finite("minutes", minutes)
+        deadline = time.monotonic() + allowed
         try:
             if self.out is not None and self.processes.rank == 0:
                 self.out.mkdir(parents=True, exist_ok=True)
@@ -357,7 +359,6 @@ class MetaTrainer:
         )
 
     # -- validation
-    # ----------------------------------------------------------------------------------------------
 
     def _validate_if_due(self, stopping: Callable[[], bool]) -> bool:
         """Validate where it is due; False if that was cut short (it is then done again after a
@@ -400,7 +401,6 @@ class MetaTrainer:
             listener.record({"kind": kind, "iteration": self.counters.iteration, **numbers})
 
     # -- state
-    # ----------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """Everything that a checkpoint holds."""

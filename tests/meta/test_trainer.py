@@ -17,6 +17,7 @@ from mdtheory.core import tree
 from mdtheory.core.types import Episode
 from mdtheory.meta import checkpoint
 from mdtheory.meta.events import JsonLines, read_metrics, truncate_metrics
+from mdtheory.meta.learner import MetaLearner
 from mdtheory.meta.trainer import DivergedError, Validation
 from tests.meta import fakes
 from tests.meta.fakes import Stop, blobs, last, learner, logged, resumed, sgd, trainer, unbroken
@@ -125,6 +126,54 @@ def test_the_global_generator_is_untouched_and_seeded_by_iteration():
 def test_impossible_numbers_are_refused(name):
     with pytest.raises(ValueError, match=f"{name} must be at least"):
         trainer(**{name: -1})
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"n_tasks": 2.5}, "n_tasks must be at least 1 and whole, got 2.5"),
+        ({"clip_norm": -1.0}, "clip_norm must be a number > 0 and finite, got -1.0; 10 is usual"),
+        ({"clip_value": 0.0}, "clip_value must be a number > 0"),
+        ({"stream": []}, "stream must be a function from an index to an Episode"),
+    ],
+)
+def test_settings_that_would_train_something_else_are_refused(bad, said):
+    """A negative bound on the norm would turn every meta-gradient round."""
+    with pytest.raises(ValueError, match=said):
+        trainer(**bad)
+
+
+def test_an_optimizer_of_the_model_that_was_copied_is_refused():
+    """It would step for hours and train nothing."""
+    network = nn.Linear(3, 2)
+    one = MetaLearner(network, n_steps=1)
+
+    def of_the_model(values: Any) -> Any:
+        return torch.optim.Adam(network.parameters())
+
+    with pytest.raises(ValueError, match=r"over learner.meta\(\).*got 2 of 2 tensors that are not"):
+        trainer(own=one, optimizer=of_the_model)
+    trainer(own=one, optimizer=lambda values: torch.optim.Adam(one.parameter_groups()))
+
+
+def test_a_scheduler_of_another_optimizer_is_refused():
+    def apart(values: Any) -> Any:
+        return sgd(values), torch.optim.lr_scheduler.StepLR(sgd(values), 1)
+
+    with pytest.raises(ValueError, match="the scheduler must be that of the optimizer"):
+        trainer(optimizer=apart)
+
+
+@pytest.mark.parametrize("bad", [{"every": 0}, {"tasks": 0}, {"tasks": 2.5}])
+def test_impossible_validations_are_refused(bad):
+    with pytest.raises(ValueError, match=f"{next(iter(bad))} must be at least 1"):
+        Validation(stream=blobs, **bad)
+
+
+@pytest.mark.parametrize("minutes", [float("nan"), float("inf")])
+def test_minutes_that_never_end_are_refused(minutes):
+    with pytest.raises(ValueError, match="minutes must be a finite number"):
+        trainer().fit(minutes=minutes)
 
 
 # -- what goes wrong
