@@ -4,6 +4,7 @@ device; a geometry and a budget of steps; each refused by one sentence where it 
 
 from __future__ import annotations
 
+import copy
 import math
 import operator
 from collections.abc import Iterable, Mapping
@@ -173,11 +174,17 @@ def floating_type(model: nn.Module) -> torch.dtype | None:
 
 
 def as_geometry(given: Any) -> Geometry:
-    """A geometry, or the one that a slug names."""
+    """A copy of a geometry, or the one that a slug names."""
     if isinstance(given, str):
         return geometries.get(given)()
     if isinstance(given, Geometry):
-        return given
+        try:
+            return copy.deepcopy(given)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"geometry must allow copy.deepcopy, but {type(given).__name__} does not: "
+                f"{str(error).splitlines()[0]}; drop what cannot be copied, or make it in build()"
+            ) from error
     made = isinstance(given, type) and issubclass(given, Geometry)
     got = f"the class {given.__name__}" if made else f"{given!r}"
     remedy = f"call it: {given.__name__}()" if made else "'maml' learns the start alone"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -122,7 +121,7 @@ class MetaLearner(nn.Module):
         self.loss = options.get("loss", cross_entropy)
         self.inner_loss_scale = positive("inner_loss_scale", options.get("inner_loss_scale", 1.0))
         self.norm = options.get("norm", "transductive")
-        self.geometry = copy.deepcopy(as_geometry(geometry))
+        self.geometry = as_geometry(geometry)
         prepared = prepare(model, norm=self.norm, dropout=options.get("dropout", "refuse"))
         self.network = fuse(self.geometry.wrap(prepared))
         estimator = options.get("estimator", "unrolled")
@@ -452,7 +451,8 @@ def _check_options(options: Mapping[str, object]) -> None:
     known = list(LearnerOptions.__annotations__)
     for name in options:
         if name not in known:
-            raise TypeError(str(unknown("a keyword of MetaLearner", name, known)))
+            every = ["model", "geometry", "n_steps", "task_lr", *known]
+            raise TypeError(str(unknown("a keyword of MetaLearner", name, every)))
 
 
 @torch.no_grad()

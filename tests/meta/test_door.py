@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -154,6 +155,31 @@ def test_a_forgotten_loss_and_targets_that_broadcast_are_refused():
     with pytest.raises(ValueError, match=r"y\[:, None\]"):
         squares.backward([flat])
     assert squares.backward([waves(0)]).value > 0
+
+
+def test_targets_that_broadcast_are_refused_behind_any_number_of_equal_ones():
+    """What settles nothing is no look; and what does, in one layout, leaves the others alone."""
+    x, classes = torch.randn(6, 4), torch.arange(6) % 2
+    loss = lambda outputs, targets: (outputs - targets).square().mean()  # noqa: E731
+    one = learner("maml", nn.Linear(4, 1), loss=loss, probe="on", n_steps=1)
+    nothing = torch.zeros(6, dtype=torch.int64)
+    for _ in range(60):
+        one.adapt(x, nothing)
+    with pytest.raises(ValueError, match=r"compared item by item.*y\[:, None\]"):
+        one.adapt(x, classes)
+
+
+def test_a_geometry_that_cannot_be_copied_is_one_sentence():
+    for held in (threading.Lock(), 2 * torch.ones(1, requires_grad=True)):
+        own = geometry.MetaSGD()
+        own.held = held
+        with pytest.raises(ValueError, match=r"must allow copy.deepcopy, but MetaSGD does not"):
+            learner(own)
+
+
+def test_a_keyword_that_is_none_is_told_the_nearest_of_all():
+    with pytest.raises(TypeError, match="did you mean 'n_steps'"):
+        learner(nsteps=3)
 
 
 def parts(one):

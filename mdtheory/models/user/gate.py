@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,9 @@ PROBE = ("on", "off")
 """Whether a module is probed; what can be seen without running it is always checked."""
 
 MOST = 40
-"""Verdicts kept; a model whose numbers somebody sets before every call is not probed for ever."""
+"""Verdicts kept, and looks at one layout of targets that settle nothing: a model whose numbers
+somebody sets before every call is not probed for ever.
+"""
 
 
 class Lock:
@@ -56,7 +59,7 @@ class Gate:
         self._said: set[str] = set()
         self._untried: set[int] = set()
         self._paired: set[Any] = set()
-        self._undecided = 0
+        self._undecided = Counter[Any]()
 
     @property
     def switched(self) -> bool:
@@ -86,7 +89,8 @@ class Gate:
 
     def demand_pairs(self, model: nn.Module, tasks: Sequence[Episode], *, loss: Loss) -> None:
         """Refuse targets of any task that the loss broadcasts against the outputs. Cost: one
-        forward pass for every layout of targets, then a look at the shapes.
+        forward pass for every layout of targets, then a look at the shapes; while a layout is not
+        settled, one for every set whose targets differ, :data:`MOST` at most.
         """
         if not self.on or targets.is_cross_entropy(loss):
             return
@@ -98,12 +102,14 @@ class Gate:
                 if not isinstance(y, Tensor) or len(y) < 2:
                     continue
                 key = id(loss), targets.layout(y)
-                if key in self._paired or self._undecided >= MOST or _recording():
+                if key in self._paired or self._undecided[key] >= MOST or _recording():
+                    continue
+                if self._undecided[key] and targets.constant(y):
                     continue
                 if _paired(Case(copy.deepcopy(model), x, y, loss), f"task {index}, {name} set"):
                     self._paired.add(key)
                 else:
-                    self._undecided += 1
+                    self._undecided[key] += 1
 
     def is_new(self, verdict: Verdict) -> bool:
         """Whether nothing was computed by this verdict yet; asking makes it old."""

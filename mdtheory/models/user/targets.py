@@ -27,6 +27,11 @@ def layout(targets: Tensor) -> tuple[bool, int, tuple[bool, ...]]:
     return targets.is_floating_point(), targets.dim(), ones
 
 
+def constant(targets: Tensor) -> bool:
+    """Whether whole-numbered targets are all the same, which settles nothing, and needs no pass."""
+    return not targets.is_floating_point() and torch.equal(targets, targets.roll(1, 0))
+
+
 def check(loss: Loss, outputs: Tensor, targets: Any) -> bool:
     """Refuse a cross-entropy of one class, and a loss that broadcasts targets against outputs;
     whether such targets are now known to be compared item by item.
@@ -63,9 +68,9 @@ def _paired(loss: Loss, outputs: Tensor, targets: Tensor) -> bool | None:
     outputs = outputs + torch.randn(outputs.shape, generator=draw).to(outputs)
     if targets.is_floating_point():
         targets = targets + 0.1 * torch.rand(targets.shape, generator=draw).to(targets)
-    order = torch.arange(n, device=targets.device).roll(1)
-    if torch.equal(targets, targets[order]):
+    if constant(targets):
         return None
+    order = torch.arange(n, device=targets.device).roll(1)
     views = (outputs, targets), (outputs, targets[order]), (outputs[order], targets[order])
     try:
         with warnings.catch_warnings(), torch.no_grad():
