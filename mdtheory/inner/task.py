@@ -81,8 +81,9 @@ def accuracy(outputs: Tensor, targets: Tensor, *, ignore_index: int | None = Non
     """The share of items whose largest output, along axis 1, is the class of the target.
     shapes: (N, C, ...), (N, ...) -> ()
 
-    Targets outside 0 .. C - 1, or equal to ``ignore_index``, are not counted. NaN where the targets
-    are not class indices of that shape, where there is one class only, and where none counts.
+    Targets outside 0 .. C - 1, or equal to ``ignore_index``, are not counted; an item with an
+    output that is NaN has no largest one, and is wrong. NaN where the targets are not class indices
+    of that shape, where there is one class only, and where none counts.
     """
     fits = outputs.dim() > 1 and outputs.shape[1] > 1
     if (
@@ -93,7 +94,8 @@ def accuracy(outputs: Tensor, targets: Tensor, *, ignore_index: int | None = Non
     ):
         return torch.full((), float("nan"), device=outputs.device)
     kind = torch.promote_types(outputs.dtype, torch.float32)
-    right, counted = outputs.argmax(1) == targets, targets.clamp(0, outputs.shape[1] - 1) == targets
+    right = (outputs.argmax(1) == targets) & ~outputs.isnan().any(1)
+    counted = targets.clamp(0, outputs.shape[1] - 1) == targets
     if ignore_index is not None:
         counted = counted & (targets != ignore_index)
         right = right & counted
@@ -104,13 +106,14 @@ def binary_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
     """The share of entries whose logit lies on the side of 0 where the target is: above for 1, not
     above for 0. shapes: (...), (...) -> ()
 
-    Targets other than 0 and 1 are not counted. NaN where the shapes differ, and where none counts.
+    Targets other than 0 and 1 are not counted, and a logit that is NaN is wrong. NaN where the
+    shapes differ, and where none counts.
     """
     if logits.shape != targets.shape:
         return torch.full((), float("nan"), device=logits.device)
     kind = torch.promote_types(logits.dtype, torch.float32)
     counted = (targets == 0) | (targets == 1)
-    right = ((logits > 0) == (targets == 1)) & counted
+    right = ((logits > 0) == (targets == 1)) & counted & ~logits.isnan()
     return right.sum().to(kind) / counted.sum()
 
 

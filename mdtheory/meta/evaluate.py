@@ -136,8 +136,8 @@ def evaluate(
     One adaptation serves all protocols. Predictions are made in evaluation mode (no dropout), with
     ``eval_steps`` steps. ``chunk``: tasks solved at once, default :data:`CHUNK` on an accelerator
     and 1 on a CPU. Where the tasks' images lie on a GPU, chunks after the first are replays of one
-    graph. ``stopping`` is asked between chunks: once true, the result is ``None``. ``progress``
-    hears how many tasks are done.
+    graph. Tasks whose loss is nan or infinite are told in the log. ``stopping`` is asked between
+    chunks: once true, the result is ``None``. ``progress`` hears how many tasks are done.
 
     shapes: every :class:`Scores` holds (n_tasks,) losses and accuracies.
 
@@ -189,7 +189,22 @@ def evaluate(
                 done = indices.stop
             progress(done)
     table = torch.cat(rows)
+    _tell_lost(table[:, :, 0].isfinite().all(1))
     return [Scores(n_query, table[:, i, 0], table[:, i, 1]) for i, n_query in enumerate(protocols)]
+
+
+def _tell_lost(sound: Tensor) -> None:
+    """Say how many tasks ended without a number, which an accuracy hides. shape: (n_tasks,)"""
+    lost = (~sound).nonzero()[:, 0].tolist()
+    if lost:
+        log.warning(
+            "the query loss must be finite, but it is nan or infinite in %d of %d tasks, first in "
+            "task %d: outputs that are nan count as wrong; lower task_lr or the steps, or clean "
+            "the data",
+            len(lost),
+            len(sound),
+            lost[0],
+        )
 
 
 def _demand_sizes(chunk: Any, protocols: Any) -> None:

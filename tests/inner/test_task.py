@@ -48,6 +48,15 @@ def test_accuracy_counts_what_is_a_class_and_not_left_out(targets, left_out, sha
     assert found.item() == pytest.approx(share, nan_ok=True)
 
 
+def test_outputs_that_are_no_numbers_are_wrong():
+    """To torch the largest of three NaNs is the first: a lost task would be a guess."""
+    broken = OUTPUTS.clone()
+    broken[[0, 3]] = NAN
+    assert accuracy(broken, torch.tensor([0, 1, 2, 0, 1, 2])).item() == pytest.approx(4 / 6)
+    logits = torch.tensor([NAN, NAN, 1.0, -1.0])
+    assert binary_accuracy(logits, torch.tensor([0.0, 1.0, 1.0, 0.0])).item() == 0.5
+
+
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 def test_a_share_is_not_rounded_to_a_short_type(kind):
     share, exact = accuracy(torch.eye(3)[[0, 0, 1]].to(kind), torch.arange(3)), torch.tensor(1 / 3)

@@ -117,6 +117,18 @@ def test_sizes_that_are_none_are_refused(bad):
         evaluate(learner(), blobs, n_tasks=2, **bad)
 
 
+@pytest.mark.parametrize("part", ["support_x", "query_x"])
+def test_a_task_that_ends_without_a_number_is_told_and_no_guess(part, caplog):
+    def spoilt(index: int) -> Episode:
+        task = blobs(index)
+        lost = getattr(task, part) * math.nan
+        return replace(task, **{part: lost}) if index == 2 else task
+
+    (scores,) = evaluate(learner(), spoilt, n_tasks=4)
+    assert scores.accuracy[2] == 0 and scores.loss[[0, 1, 3]].isfinite().all()
+    assert "in 1 of 4 tasks, first in task 2" in caplog.text
+
+
 def test_regression_has_a_loss_and_no_accuracy():
     def lines(index: int) -> Episode:
         x = torch.randn(8, FEATURES, generator=seeding.generator("line", index))
