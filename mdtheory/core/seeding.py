@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 
 import torch
 
 
 def seed(*parts: str | int) -> int:
-    """A 63-bit seed from sha256 of the parts; ("a", "bc") and ("ab", "c") differ."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    """A 63-bit seed from sha256 of the parts; ("a", "bc") and ("ab", "c") differ, 5 and numpy's or
+    torch's 5 do not. ``ValueError`` for a part that is neither text nor a whole number.
+    """
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in map(_plain, parts))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def _plain(part: str | int) -> str | int:
+    if isinstance(part, str | int):
+        return part
+    try:
+        return operator.index(part)
+    except TypeError:
+        raise ValueError(
+            f"a seed must be a whole number or a text, got {part!r}; give the task an address of "
+            "its own"
+        ) from None
 
 
 def generator(*parts: str | int) -> torch.Generator:

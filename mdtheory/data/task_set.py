@@ -306,6 +306,7 @@ def _array(name: str, values: Any) -> np.ndarray:
     if isinstance(values, Tensor):
         if values.layout is not torch.strided or values.is_meta or values.is_nested:
             raise ValueError(f"{name} must be a dense tensor, got another kind; call to_dense()")
+        values = values.float() if values.dtype == torch.bfloat16 else values  # numpy has none
         values = values.detach().resolve_conj().resolve_neg().cpu().numpy()
     if isinstance(values, np.ma.MaskedArray):
         raise ValueError(f"{name} must be a plain array, got a masked one; fill it: x.filled(...)")
@@ -407,10 +408,13 @@ def _division(
         )
     for split in splits:
         check_split(split)
-    width = max(map(len, units), default=1)
+    named = {int(unit): unit for unit in units if unit.removeprefix("-").isdecimal()}
     given = {
         split: tuple(
-            sorted(f"{v:0{width}d}" if isinstance(v, int) else str(v) for v in splits[split])
+            sorted(
+                named.get(int(v), str(v)) if isinstance(v, int | np.integer) else str(v)
+                for v in splits[split]
+            )
         )
         for split in splits
     }

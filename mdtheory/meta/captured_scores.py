@@ -50,7 +50,9 @@ class CapturedScores:
         self.cursor = torch.zeros(1, dtype=torch.int64, device=like.device)
         self.feed = feed_for(learner, stream, n_tasks=size, most=READING, cursor=self.cursor)
         if not isinstance(self.feed, TableFeed):
-            raise NotCapturableError("its images do not lie on the device")
+            raise NotCapturableError(
+                "its images do not lie on the device, or classes give unequal numbers of them"
+            )
         self.rows = like.detach().new_zeros(0)
         try:
             self.replay = recorded(recorder, self._body, like.device)

@@ -55,10 +55,13 @@ def feed_for(
     most: int,
     cursor: Tensor,
 ) -> Feed:
-    """A table where the stream's images lie on the learner's device whole, else fixed places."""
+    """A table where the stream's images lie on the learner's device whole and every class gives
+    equally many, else fixed places.
+    """
     source = getattr(stream, "source", None)
     if (
         isinstance(stream, EpisodeStream)
+        and not stream.unequal
         and isinstance(source, ClassImages)
         and isinstance(source.pixels, Tensor)
         and source.pixels.device == cursor.device

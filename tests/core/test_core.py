@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -64,6 +65,11 @@ def test_seeds_depend_on_every_part_and_on_nothing_else():
     assert seeding.seed("a", "bc") != seeding.seed("ab", "c")
     assert seeding.seed("a", 1) != seeding.seed("a", "1")
     assert 0 <= seeding.seed("x") < 2**63
+    for five in (np.int64(5), np.uint8(5), torch.tensor(5)):  # as a loader or an array gives it
+        assert seeding.seed("mtnet", five) == seeding.seed("mtnet", 5)
+    for bad in (1.5, None, torch.tensor(1.5), b"x"):
+        with pytest.raises(ValueError, match="a seed must be a whole number or a text, got"):
+            seeding.seed("mtnet", bad)
     assert (
         seeding.seed("data", "train", 0, 7) == 6066804587032873153
     )  # frozen: a change would move every episode

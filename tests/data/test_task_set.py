@@ -66,6 +66,12 @@ def test_classes_are_divided_by_default_and_groups_where_there_are_some():
 
 def test_a_split_by_hand():
     tasks = TaskSet(X, [k % 12 for k in range(N)], splits={"train": range(9), "test": [9, 10, 11]})
+    parts = {"train": np.arange(9), "test": np.arange(9, 12)}
+    for classes in (np.arange(N) % 12, [str(k % 12) for k in range(N)]):
+        again = TaskSet(X, classes, splits=parts)
+        assert {*map(int, again.classes("test"))} == {9, 10, 11}
+    signed = TaskSet(X, [k % 4 - 2 for k in range(N)], splits={"train": [-2, -1], "test": [0, 1]})
+    assert signed.classes("test") == ("0", "1")
     assert tasks.classes("test") == ("09", "10", "11")
     with pytest.raises(ValueError, match=r"place each of the 6 classes or groups once .*'c5'"):
         TaskSet(X, Y, splits={"train": ["c0", "c1", "c2", "c3", "c4"]})
@@ -215,6 +221,12 @@ def small_classes(sizes):
         files=[f for _, f in names],
         division=Division({"train": tuple(sizes)}, "hand"),
     )
+
+
+def test_numbers_of_sixteen_bits_that_numpy_does_not_know():
+    x = torch.arange(8.0)[:, None]
+    found = TaskSet(x.bfloat16(), torch.arange(8) % 2, fractions=(1, 0, 0))
+    assert torch.equal(found.load("train", 0, range(4)), x[::2])
 
 
 def test_unequal_numbers_per_class():

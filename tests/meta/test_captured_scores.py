@@ -67,6 +67,12 @@ def test_they_are_those_of_an_eager_one(slug: str, monkeypatch: pytest.MonkeyPat
     assert not torch.equal(found[0].loss, found[1].loss)  # two protocols, two numbers of queries
 
 
+def unequal() -> EpisodeStream:
+    """Six images a class where eight are asked for."""
+    sizes = {"n_way": N_WAY, "n_shot": 3, "n_query": 5}
+    return EpisodeStream(stream().source, split="train", seed=0, unequal=True, **sizes)
+
+
 def functions() -> Any:
     tasks = stream()
     return lambda index: tasks(index)
@@ -75,11 +81,12 @@ def functions() -> Any:
 @pytest.mark.parametrize(
     ("made", "tasks", "reason"),
     [
+        (own, unequal, "classes give unequal numbers"),
         (own, functions, "its images do not lie on the device"),
         (lambda: own("ecml"), stream, "the geometry ECML"),
         (lambda: own(layer=Noisy, probe="off"), stream, "cannot be recorded"),
     ],
-    ids=["stream", "geometry", "network"],
+    ids=["unequal", "stream", "geometry", "network"],
 )
 def test_what_cannot_be_recorded_is_scored_as_before(
     made: Any,
