@@ -169,6 +169,12 @@ def run(
 
     check_coverage(coverage)
     check_packages(export)
+    for option, folder in (("--support", support), ("--query", query)):
+        if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(folder)):
+            raise ValueError(
+                f"--out must lie outside of {option}, got {str(out)!r} in {str(folder)!r}, where "
+                f"{SHEET} would be the next image; name another folder"
+            )
     models = {kind: out / f"adapted.{kind}" for kind in export}
     for file in (out / TABLE, out / SHEET, out / PAGE, *models.values()):
         demand_new(file, "--out", force=force)
@@ -195,7 +201,8 @@ def run(
     y = torch.tensor([classes.index(name) for name in examples.folders], device=like.device)
     with precision(config.precision):
         found = answer(learner, x, y, new, n_steps=steps, coverage=coverage, alone=one_by_one)
-    told_apart = [said] if (said := alike(shown)) else []
+    others = sorted({printable(name) for name in unknown.folders} - {*shown, ""})
+    told_apart = [said] if (said := alike([*shown, *others])) else []
     report: dict[str, Any] = {
         "classes": shown,
         "norm": config.norm,
@@ -269,15 +276,25 @@ def _accuracy(unknown: Pictures, classes: list[str], found: Answer) -> float | N
 def _of_copies(examples: Pictures, unknown: Pictures) -> list[str]:
     from mdtheory.data.stored_pixels import hashes_of
 
-    seen = {bytes(row) for row in hashes_of(examples.pixels)}
+    seen: dict[bytes, Path] = {}
+    told, twice = [], []
+    for file, row in zip(examples.files, hashes_of(examples.pixels), strict=True):
+        if (first := seen.setdefault(bytes(row), file)) is not file:
+            twice.append((first, file))
+    if twice:
+        pair = " and ".join(repr(printable(str(file))) for file in twice[0])
+        told.append(
+            f"{len(twice)} of the examples are copies of others, such as {pair}: one that is held "
+            "out is then not new, so probabilities and sets promise too much; remove the copies"
+        )
     rows = hashes_of(unknown.pixels)
     copies = [file for file, row in zip(unknown.files, rows, strict=True) if bytes(row) in seen]
-    if not copies:
-        return []
-    return [
-        f"{len(copies)} of the images to classify are copies of examples, such as "
-        f"{printable(str(copies[0]))!r}: an accuracy over them says nothing"
-    ]
+    if copies:
+        told.append(
+            f"{len(copies)} of the images to classify are copies of examples, such as "
+            f"{printable(str(copies[0]))!r}: an accuracy over them says nothing"
+        )
+    return told
 
 
 def _export(file: Path, found: Answer, new: Any, report: dict[str, Any]) -> float:

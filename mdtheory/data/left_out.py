@@ -112,7 +112,7 @@ class Tally:
         """The files directly in a folder that are no images."""
         with os.scandir(folder) as entries:
             for entry in entries:
-                if not is_image(entry.name) and not entry.is_dir():
+                if not is_image(entry.name) and not is_folder(entry):
                     self.add(entry.path, reason_for(entry.name))
 
     def below(self, folder: Path, reason: str) -> None:
@@ -134,6 +134,14 @@ class Tally:
         last = (OTHER, TEXTS, SYSTEM)
         order = sorted(self._seen, key=lambda reason: (reason in last, reason))
         return tuple(LeftOut(r, len(self._seen[r]), min(self._seen[r])) for r in order)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether a folder is there, links followed; a link that leads to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def subfolders(folder: Path, tally: Tally | None = None) -> list[Path]:
@@ -159,8 +167,8 @@ def walk(folder: Path) -> Iterator[Path]:
         seen.add(real)
         with os.scandir(here) as found:
             entries = sorted(found, key=lambda entry: entry.name)
-        yield from (Path(entry.path) for entry in entries if not entry.is_dir())
-        deeper = [e.path for e in entries if e.is_dir() and not is_system(e.name)]
+        yield from (Path(entry.path) for entry in entries if not is_folder(entry))
+        deeper = [e.path for e in entries if is_folder(e) and not is_system(e.name)]
         waiting += reversed(deeper)
 
 

@@ -17,6 +17,7 @@ from mdtheory.data.left_out import (
     DEEPER,
     LeftOut,
     Tally,
+    is_folder,
     is_image,
     is_wanting,
     reason_for,
@@ -119,7 +120,7 @@ def demand_folder(folder: Path, option: str) -> None:
 def _images(folder: Path, tally: Tally) -> list[Path]:
     """What should be read as images directly in a folder; the rest is counted."""
     with os.scandir(folder) as entries:
-        files = sorted((Path(e.path) for e in entries if not e.is_dir()), key=lambda p: p.name)
+        files = sorted((Path(e.path) for e in entries if not is_folder(e)), key=lambda p: p.name)
     for path in files:
         if not (is_image(path.name) or is_wanting(path.name)):
             tally.add(path, reason_for(path.name))

@@ -137,6 +137,7 @@ def damaged(folder):
     os.mkfifo(folder / "pipe.png")
     (folder / "device.png").symlink_to("/dev/zero")
     (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    (folder / "round.png").symlink_to("round.png")
 
 
 def test_bad_files_cost_only_themselves(run, letters, tmp_path, monkeypatch):
@@ -153,8 +154,9 @@ def test_bad_files_cost_only_themselves(run, letters, tmp_path, monkeypatch):
     names = {Path(one["file"]).name for one in report["unread"]}
     assert names == {
         "bad.png", "text.jpg", "empty.png", "phone.heic", "pipe.png", "device.png", "gone.png",
+        "round.png",
     }  # fmt: skip
-    assert len(report["unread"]) == 8  # one bad.png is an example
+    assert len(report["unread"]) == 9  # one bad.png is an example
     assert len(report["predictions"]) == 13
     for one in report["unread"]:
         assert one["why"] in (tmp_path / "a" / "report.html").read_text().replace("&#x27;", "'")
@@ -173,6 +175,8 @@ def test_everything_left_out_is_said(run, letters, tmp_path):
     (letters / "support" / "__MACOSX").mkdir()
     (letters / "support" / "__MACOSX" / "x.png").write_bytes(picture)
     (letters / "support" / "loose.png").write_bytes(picture)
+    for folder in ("support", "support/alpha", "query"):
+        (letters / folder / "round").symlink_to("round")
     result = ask(run, letters, tmp_path / "a", "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
@@ -183,6 +187,7 @@ def test_everything_left_out_is_said(run, letters, tmp_path):
         "1 images beside the class folders such as 'loose.png'",
         f"1 {left_out.OTHER} such as 'noext'",
         f"1 {left_out.SYSTEM} such as '__MACOSX'",
+        "2 links to nothing such as 'alpha/round'",
         f"1 {left_out.SYSTEM} such as 'sub/.DS_Store'",
     ):
         assert words in said
@@ -332,6 +337,35 @@ def test_classes_that_may_be_one_are_said(run, letters, tmp_path):
     (letters / "support" / "beta").rename(letters / "support" / "Alpha")
     report = json.loads(ask(run, letters, tmp_path / "a", "--json").stdout)
     assert "the classes 'Alpha' and 'alpha' may be one" in " ".join(report["cautions"])
+
+
+def test_folders_of_queries_that_are_nearly_a_class_are_said(run, letters, tmp_path):
+    """Their images are not in the accuracy."""
+    (letters / "query" / "beta").rename(letters / "query" / "Beta")
+    report = json.loads(ask(run, letters, tmp_path / "a", "--json").stdout)
+    assert "the classes 'beta' and 'Beta' may be one" in " ".join(report["cautions"])
+
+
+def test_copies_among_the_examples_are_said(run, letters, tmp_path):
+    """An example that is held out while its copy is adapted to says nothing of new images."""
+    report = json.loads(ask(run, letters, tmp_path / "a", "--json").stdout)
+    assert not any("copies" in one for one in report["cautions"])
+    for name in ("alpha", "gamma"):
+        shutil.copy(letters / "support/alpha/0.png", letters / "support" / name / "copy.png")
+    report = json.loads(ask(run, letters, tmp_path / "b", "--json").stdout)
+    (said,) = (one for one in report["cautions"] if "copies" in one)
+    assert said.startswith("2 of the examples are copies of others, such as")
+    assert "alpha/0.png' and '" in said and "alpha/copy.png'" in said
+
+
+@pytest.mark.parametrize("part", ["support", "query"])
+def test_answers_among_the_images_are_refused(run, letters, tmp_path, part):
+    """The sheet of one run was classified by the next."""
+    (tmp_path / "link").symlink_to(letters / part)
+    for out in (letters / part / "answers", letters / part, tmp_path / "link" / "answers"):
+        said = refused(ask(run, letters, out))
+        assert f"--out must lie outside of --{part}" in said
+    assert not list((letters / part).rglob("sheet.png"))
 
 
 def test_copies_of_examples_are_said(run, letters, tmp_path):
