@@ -30,7 +30,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
                 f"{path}: the configuration must be under {LARGEST_FILE} bytes; is this the right "
                 "file?"
             )
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")  # some editors write such a mark
     except OSError as error:
         raise ValueError(
             f"{path}: the configuration must be readable, got {error.strerror!r}; check the path"

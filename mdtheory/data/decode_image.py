@@ -19,6 +19,9 @@ from mdtheory.data.left_out import formats
 MAX_PIXELS = 100_000_000
 """Larger images are refused: a few kilobytes of PNG can unpack to gigabytes."""
 
+BITS = 258
+"""TIFF's tag for the bits of a sample."""
+
 PHOTOMETRIC = 262
 """TIFF's tag that says what zero is: 0 for white."""
 
@@ -29,8 +32,9 @@ def decode(payload: Payload, *, image_size: int, name: str) -> Pixels:
     Turned by its EXIF orientation, transparency laid over white, any mode to RGB, squeezed to a
     square as miniImageNet was made. A whole-number reduction is the exact mean over the boxes,
     anything else Lanczos (antialiased). Greys of more than 8 bits are scaled: white is 65535 for
-    whole numbers, and for floats the first of 1, 255, 65535 that no value exceeds; what such a
-    scale would make black is refused. Only formats that start no other program are tried.
+    whole numbers (4095 in a TIFF of 12 bits a sample), and for floats the first of 1, 255, 65535
+    that no value exceeds; what such a scale would make black is refused. Only formats that start no
+    other program are tried.
     ``ValueError`` for what is no image, is truncated or fails its checksum, has a colour beyond
     its palette, holds values that have no such scale, or is larger than ``MAX_PIXELS``.
     """
@@ -112,6 +116,8 @@ def _opened(file: BinaryIO, image_size: int) -> Image.Image:
         if image.mode == "P":
             _demand_palette(image)
         inverted = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == 0
+        if isinstance(image, TiffImageFile):
+            depth = max(image.tag_v2.get(BITS, (8,)))
         return _rgb(ImageOps.exif_transpose(image), depth, inverted=inverted)
 
 
@@ -122,12 +128,14 @@ def _demand_palette(image: Image.Image) -> None:
 
 
 def _rgb(image: Image.Image, depth: int, *, inverted: bool) -> Image.Image:
-    """8 bits, on white where it is transparent. ``depth``: the bits in which a PNG says which
-    colour is transparent; ``inverted``: white is zero, which Pillow sees to up to 8 bits.
+    """8 bits, on white where it is transparent. ``depth``: the bits of a sample, in which a PNG
+    says which colour is transparent; ``inverted``: white is zero, which Pillow sees to up to 8
+    bits.
     """
     clear = image.info.get("transparency")
     if image.mode[0] in "IF":
-        return _scaled(image, clear, inverted=inverted).convert("RGB")
+        whole = 2**depth - 1 if 8 < depth < 16 else 65535
+        return _scaled(image, clear, whole, inverted=inverted).convert("RGB")
     if depth == 16 and isinstance(clear, tuple):
         image.info["transparency"] = tuple(value >> 8 for value in clear)
     elif depth in (2, 4) and isinstance(clear, int):
@@ -138,15 +146,15 @@ def _rgb(image: Image.Image, depth: int, *, inverted: bool) -> Image.Image:
     return image.convert("RGB")
 
 
-def _scaled(image: Image.Image, clear: int | None, *, inverted: bool) -> Image.Image:
-    """Whole numbers of 16 bits, or floats, to 8 bits, which Pillow alone would cut off at 255; the
-    ``clear`` ones are white.
+def _scaled(image: Image.Image, clear: int | None, whole: int, *, inverted: bool) -> Image.Image:
+    """Whole numbers, white being ``whole``, or floats, to 8 bits, which Pillow alone would cut off
+    at 255; the ``clear`` ones are white.
     """
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise _Unscaled("a value that is no number")
     low, high = float(values.min()), float(values.max())
-    scales = (1, 255, 65535) if image.mode == "F" else (65535,)
+    scales = (1, 255, 65535) if image.mode == "F" else (whole,)
     white = next((white for white in scales if high <= white), None)
     if low < 0 or white is None:
         raise _Unscaled(f"values from {low:g} to {high:g}")

@@ -19,7 +19,7 @@ from mdtheory.data.files import expanded
 from mdtheory.data.image_index import Found, Pixels, unreadable
 from mdtheory.data.images import ClassImages
 from mdtheory.data.left_out import is_image, walk, warn
-from mdtheory.data.readers import readers
+from mdtheory.data.readers import readers, tables
 from mdtheory.data.splits import Division, alike, divide_by_fractions, divide_mini_imagenet
 from mdtheory.data.stored_pixels import StoredPixels
 
@@ -161,19 +161,29 @@ def _nothing(folder: Path) -> str:
         if names
         else "an empty folder"
     )
-    remedy, first = "check the path", next(filter(lambda p: is_image(p.name), walk(folder)), None)
-    if first is not None:
-        place = first.relative_to(folder)
-        remedy = (
-            f"{place.as_posix()!r} lies one level too high: put it into a folder that is its class"
-            if len(place.parts) == 1
-            else f"{place.as_posix()!r} lies {_levels(len(place.parts) - 2)} too deep: give "
-            f"{str(first.parents[1])!r}, or move the classes up"
-        )
+    first = next(filter(lambda p: is_image(p.name), walk(folder)), None)
+    remedy = "check the path" if first is None else _remedy(folder, first)
     return (
         f"{str(folder)!r} must hold Parquet files, class folders with images, an images folder "
         "with train.csv, val.csv and test.csv or with labels.csv, pickles or .npz archives, got "
         f"{held}; {remedy}"
+    )
+
+
+def _remedy(folder: Path, first: Path) -> str:
+    """What to do where the image ``first`` lies in ``folder`` and is of no known form."""
+    place, table = first.relative_to(folder), folder / "labels.csv"
+    depth = len(place.parts)
+    if depth <= 2 and table.is_file():
+        return (
+            "'labels.csv' must be a table in UTF-8 with the columns file and label, got "
+            f"{tables.header(table)}; correct its first line"
+        )
+    if depth == 1:
+        return f"{place.name!r} lies one level too high: put it into a folder that is its class"
+    return (
+        f"{place.as_posix()!r} lies {_levels(depth - 2)} too deep: give {str(first.parents[1])!r}, "
+        "or move the classes up"
     )
 
 

@@ -140,9 +140,10 @@ def _tensor(value: Any) -> Tensor:
         native = np.asarray(array, array.dtype.newbyteorder("="), order="C")
         return torch.as_tensor(native)
     except (TypeError, ValueError) as error:
+        held = f" of {value.dtype}" if isinstance(value, np.ndarray) else ""
         raise ValueError(
             f"a task's inputs and targets must be tensors or arrays of numbers, got "
-            f"{type(value).__name__}; convert them with torch.as_tensor"
+            f"{type(value).__name__}{held}; convert them, number classes from 0"
         ) from error
 
 

@@ -180,6 +180,11 @@ def test_a_rate_that_float32_cannot_tell_from_zero_is_refused(key):
     assert parse(override({}, [f"{key}=1e-12"]))
 
 
+def test_the_mark_that_some_editors_put_first_is_read(tmp_path):
+    (tmp_path / "run.toml").write_bytes(b"\xef\xbb\xbfseed = 7\n")
+    assert load(tmp_path / "run.toml").seed == 7
+
+
 def test_overrides_leave_the_original_alone_and_the_last_one_wins():
     data = {"task": {"n_way": 5, "n_shot": 1}}
     assert override(data, ["task.n_way=3", "task.n_way=4"]) == {"task": {"n_way": 4, "n_shot": 1}}

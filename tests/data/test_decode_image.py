@@ -99,6 +99,15 @@ def test_white_may_be_zero(values):
     assert np.abs(shown(tiff(white - values, 0)) - SHOWN).max() <= 1
 
 
+def test_a_tiff_of_twelve_bits_is_not_sixteen_times_too_dark():
+    pairs = (RAMP.astype(int) * 4095 // 255).reshape(-1, 2)
+    first, second = pairs.T
+    packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], 1)
+    data = tiff(packed.astype(np.uint8), 1)
+    eight, twelve = (struct.pack("<HHII", 258, 4, 1, bits) for bits in (8, 12))
+    assert np.abs(shown(data.replace(eight, twelve)).astype(int) - SHOWN).max() <= 1
+
+
 def test_every_flipped_bit_of_a_png_s_pixels_is_seen():
     smooth = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
     data = forms.encoded(Image.fromarray(smooth), "PNG")

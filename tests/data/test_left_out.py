@@ -174,6 +174,8 @@ def test_meta_albums_table_is_read(tmp_path):
         ("file,label\n1.png,a\n1.png,a\n", "unique within a class, got '1.png' twice"),
         ("file,filename,label\n1.png,1.png,a\n", "one column for file, got 'file' and 'filename'"),
         ("file,label\n", "must hold at least one image"),
+        ("photo,species\n1.png,a\n", r"UTF-8 with the columns file and label, got \['photo', 'sp"),
+        ("\0file,label\n1.png,a\n", r"with the columns file and label, got .* correct its first"),
     ],
 )
 def test_broken_tables_of_labels(tmp_path, text, words):
@@ -181,6 +183,13 @@ def test_broken_tables_of_labels(tmp_path, text, words):
     (tmp_path / "set" / "labels.csv").write_text(text)
     with pytest.raises(ValueError, match=words):
         open_class_folders(tmp_path / "set", image_size=8, in_memory=True)
+
+
+def test_a_column_of_groups_that_is_not_read_is_said(tmp_path, caplog):
+    write(tmp_path, "images/1.png")
+    (tmp_path / "labels.csv").write_text("file,label,Patient\n1.png,a,7\n")
+    open_class_folders(tmp_path, image_size=8, in_memory=True)
+    assert "the column 'patient' of" in caplog.text and "TaskSet.from_csv keeps" in caplog.text
 
 
 def test_heic_is_read_where_the_package_is_there(tmp_path):

@@ -90,6 +90,10 @@ REFUSED = [
     (lambda: backward(task((255 * X).to(torch.uint8))), "for instance x.float() / 255"),
     (lambda: learner().adapt(X, Y)((255 * X).to(torch.uint8)), "for instance x.float() / 255"),
     (lambda: learner().adapt(X, list("abcdeabcde")), "arrays of numbers, got list"),
+    (
+        lambda: learner().adapt(X, np.array(list("abcde") * 2)),
+        "got ndarray of <U1; convert th",
+    ),
     (lambda: learner().backward({"support_x": X}), "got dict; put tensors into an Episode"),
     (lambda: learner().backward(None), "got NoneType; put tensors into an Episode"),
     (lambda: learner().backward([[X]]), "a tuple of these four, got list"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from mdtheory.data.image_index import Found, Item, Payload, stamp
 from mdtheory.data.left_out import Tally
 from mdtheory.data.readers import readers, tables
 from mdtheory.data.splits import SPLIT_WORDS
+
+log = logging.getLogger(__name__)
 
 UNNAMED = "images that labels.csv does not name"
 
@@ -27,6 +30,13 @@ def find(path: Path) -> Found | None:
     names = {name.strip().lower() for name in tables.header(table)}
     if not (names & set(tables.FILE) and names & set(tables.LABEL)):
         return None
+    if grouped := sorted(names & set(tables.GROUP)):
+        log.warning(
+            "the column %r of %r is left out here, where whole classes are divided; "
+            "TaskSet.from_csv keeps all images of one in one split",
+            grouped[0],
+            str(table),
+        )
     items = read(table)
     folder = tables.folder_of(table, [item.file for item in items])
     missing = [item.file for item in items if not os.path.isfile(os.path.join(folder, item.file))]
