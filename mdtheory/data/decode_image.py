@@ -26,6 +26,19 @@ PHOTOMETRIC = 262
 """TIFF's tag that says what zero is: 0 for white."""
 
 
+def demand_size(image_size: object) -> None:
+    """``ValueError`` for what no image is squeezed to."""
+    if (
+        not isinstance(image_size, int)
+        or isinstance(image_size, bool)
+        or not 4 <= image_size <= 1024
+    ):
+        raise ValueError(
+            f"image_size must be a whole number of pixels from 4 to 1024, got {image_size!r}; 84 "
+            "is usual"
+        )
+
+
 def decode(payload: Payload, *, image_size: int, name: str) -> Pixels:
     """Pixels of shape (image_size, image_size, 3); ``name`` is what an error calls the image.
 

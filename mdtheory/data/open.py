@@ -15,6 +15,7 @@ from mdtheory.core.cache_dir import default_cache_dir
 from mdtheory.core.progress import Progress, progress_bar
 from mdtheory.data.cache import open_cached
 from mdtheory.data.decode_all import decode_in_memory
+from mdtheory.data.decode_image import demand_size
 from mdtheory.data.files import expanded
 from mdtheory.data.image_index import Found, Pixels, unreadable
 from mdtheory.data.images import ClassImages
@@ -203,16 +204,7 @@ def open_found(
     """The source of what ``detect`` found, squares of ``image_size`` pixels; ``divide`` says which
     classes train and test.
     """
-    if (
-        not isinstance(image_size, int)
-        or isinstance(image_size, bool)
-        or not 4 <= image_size <= 1024
-    ):
-        raise ValueError(
-            f"image_size must be a whole number of pixels from 4 to 1024, got {image_size!r}; 84 "
-            "is "
-            "usual"
-        )
+    demand_size(image_size)
     warn(found.left_out, found.path)
     pixels: Pixels | StoredPixels
     if in_memory:

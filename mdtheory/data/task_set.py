@@ -124,9 +124,10 @@ class TaskSet:
         of ``fractions``. Cells are separated by commas, semicolons or tabs. ``ValueError`` for a
         file that is missing or no image, with its name.
         """
-        from mdtheory.data.decode_image import decode
+        from mdtheory.data.decode_image import decode, demand_size
         from mdtheory.data.readers import tables
 
+        demand_size(image_size)
         path = Path(table)
         try:
             rows = tables.rows(

@@ -212,6 +212,14 @@ def test_broken_tables_are_refused(tmp_path, lines, words):
         TaskSet.from_csv(tmp_path / "absent.csv")
 
 
+@pytest.mark.parametrize("size", [0, -4, 8.5, 10**6])
+def test_a_size_that_no_image_has_is_refused(tmp_path, size):
+    """A million pixels square took all memory of the machine."""
+    table = album(tmp_path, ["1.png,a", "2.png,b"], "file,label")
+    with pytest.raises(ValueError, match="image_size must be a whole number of pixels from 4"):
+        TaskSet.from_csv(table, image_size=size)
+
+
 def small_classes(sizes):
     names = [(name, f"{k:03d}") for name, n in sizes.items() for k in range(n)]
     pixels = np.arange(len(names), dtype=np.uint8)[:, None, None, None].repeat(3, axis=3)
