@@ -264,7 +264,7 @@ def bijective(setting: Setting) -> None:
 def adapted(setting: Setting) -> None:
     """the adapted module is the point after k steps"""
     learner, episode = setting.learner(), setting.episodes(1)[0]
-    episode = Episode(episode.support_x, episode.support_y, episode.query_x, episode.query_y, 0)
+    episode = Episode(episode.support_x, episode.support_y, episode.query_x, episode.query_y)
     problem, meta, task = learner.problem(), tree.detach(learner.meta()), learner.task(episode)
     point = problem.point(meta, solve(problem, meta, task))
     expected: Tensor = task.query_outputs(meta, problem.weights(meta, point)).detach()

@@ -26,7 +26,7 @@ class Episode:
     shapes: ``support_x`` (n_way * n_shot, ...), ``query_x`` (n_way * n_query, ...); the labels are
     int64 class indices (class-major order) for classification, or float targets for regression.
     ``seed`` is the 63-bit address from which a method draws its own noise (MT-net its masks): tasks
-    of one seed get the same.
+    of one seed get the same; ``None``: an address made of the numbers in the support set.
 
     >>> import torch, mdtheory
     >>> x, y = torch.rand(5, 1, 28, 28), torch.arange(5)
@@ -38,7 +38,7 @@ class Episode:
     support_y: Tensor
     query_x: Tensor
     query_y: Tensor
-    seed: int = 0
+    seed: int | None = None
 
     def to(self, *args: Any, **kwargs: Any) -> Episode:
         """Move (``device``) or cast (a floating ``dtype``; integer labels keep theirs); inputs of

@@ -48,8 +48,8 @@ class MaskedStep(StepRule):
     and its bias.
 
     m is the first of two classes with logits [zeta, 0], sampled once per task, from the episode's
-    ``seed`` (episodes made by hand must differ in it, or all get one mask), by the Gumbel-max trick
-    and kept in the state as ``mask.<layer>`` (out,). Its derivative is that of the soft
+    ``seed`` (for one made by hand that has none, from its support set), by the Gumbel-max trick and
+    kept in the state as ``mask.<layer>`` (out,). Its derivative is that of the soft
     sample at temperature 1 (straight through), sigmoid(zeta + gumbel_0 - gumbel_1).
     ``zeta.<layer>`` (out,) is 0 at the start: half of the units move. ``mask_at_test``, used in
     evaluation mode (``learner.eval()``): "sampled" as in training (the authors' code), "expected"

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from mdtheory.core import tree
+from mdtheory.core import seeding, tree
 from mdtheory.core.functional import functional_call
-from mdtheory.core.inputs import Inputs, arguments, joined, n_items
+from mdtheory.core.inputs import Inputs, arguments, joined, leaves, n_items
 from mdtheory.core.types import Episode, LossFunction, Params
 from mdtheory.models.norm import statistics_over_first
 
@@ -168,8 +168,13 @@ class EpisodeTask(Task):
 
     @property
     def seed(self) -> int:  # type: ignore[override]
-        """The seed that the episode carries, for the noise of its layers."""
-        return self.episode.seed
+        """The seed that the episode carries, for the method's own noise, or one made of its support
+        set.
+        """
+        one = self.episode
+        if one.seed is None:
+            return seeding.address_of([*leaves(one.support_x), *leaves(one.support_y)])
+        return one.seed
 
     def outputs(self, meta: Params, weights: Params, x: Inputs) -> Tensor:
         """The network's outputs with these weights. shape: (n_items, ...)"""

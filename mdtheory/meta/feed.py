@@ -106,7 +106,7 @@ class SlotFeed(Feed):
         episode = self.stream(index).to(device=like.device, dtype=like.dtype)
         if not all(isinstance(getattr(episode, part), Tensor) for part in PARTS):
             raise NotCapturableError("its inputs are not one tensor")
-        return episode, _noise(self.learner, episode.seed)
+        return episode, _noise(self.learner, self.learner.task(episode).seed)
 
 
 class TableFeed(Feed):

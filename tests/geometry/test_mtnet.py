@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from mdtheory import Episode, MetaLearner
+from mdtheory.core import seeding
 from mdtheory.geometry.mtnet import MTNet, straight_through, units
 from tests.geometry.cases import conv4, learner_of
 
@@ -136,3 +138,36 @@ def test_a_layer_may_hold_another():
     geometry.build(anchor)
     names = {name for name, _ in geometry.metric.named_parameters()}
     assert names == {"fc.weight", "fc.up"} == set(geometry.draw(0))
+
+
+def test_tasks_made_by_hand_have_masks_of_their_own():
+    """All of them had one mask, so that half of the units never moved in training."""
+    learner = MetaLearner(nn.Linear(40, 2), "mtnet", n_steps=1)
+    problem, meta = learner.problem(), learner.meta()
+    x, y = torch.rand(6, 40, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 2
+
+    def mask(x, y, **seed):
+        (task,) = learner.fitted(Episode(x, y, x, y, **seed))
+        return problem.start(meta, problem.noise(meta, learner.task(task)))["mask.layer"]
+
+    drawn = [problem.noise(meta, learner.task(Episode(x + k, y, x, y))) for k in range(5)]
+    assert len({tuple(one["layer"].flatten().tolist()) for one in drawn}) == 5
+    seeds = {learner.task(Episode(x, targets, x, y)).seed for targets in (y, 1 - y, y.flip(0))}
+    assert len(seeds) == 2  # 1 - y is y.flip(0); a grid of inputs that all tasks share is no matter
+    for same in (x.double(), x.numpy(), x.tolist()):
+        assert torch.equal(mask(same, y.to(torch.int32)), mask(x, y))
+    assert torch.equal(mask(x, y, seed=3), mask(x + 1, y, seed=3))
+    moved = {
+        tuple((learner.adapt(x + k, y).network.bias != learner.network.bias).tolist())
+        for k in range(20)
+    }
+    assert len(moved) > 1
+
+
+def test_a_geometry_without_noise_asks_for_no_address(monkeypatch):
+    def asked(tensors):
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(seeding, "address_of", asked)
+    x, y = torch.rand(6, 4), torch.arange(6) % 2
+    MetaLearner(nn.Linear(4, 2), "metasgd", n_steps=1).backward(Episode(x, y, x, y))
