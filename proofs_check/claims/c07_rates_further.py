@@ -235,6 +235,13 @@ def relative_strong_convexity(run: Run, *, modulus: sp.Expr = MU) -> None:
         sp.simplify((growth * (big_l - mu) * d / total - bound).subs({mu: 1, big_l: 5})),
         "bound at mu/L = 1/5",
     )
+    r = sp.Symbol("r", positive=True)  # growth - 1
+    geometric = (1 + r) * ((1 + r) ** n - 1) / r  # sum_{k=1}^{K} growth^k, by its recursion
+    more = geometric.subs(n, n + 1) - geometric - (1 + r) ** (n + 1)
+    run.zero(geometric.subs(n, 0), "an empty sum")
+    run.zero(sp.powsimp(sp.expand(sp.simplify(more * r))), "one term more")
+    apart = modulus * (1 + r) / r - modulus  # L - mu at r = mu/(L - mu)
+    run.zero((1 + r) * apart / geometric - mu / ((1 + r) ** n - 1), "the gap, every K, mu and L")
     for steps in STEPS:
         run.zero(
             (growth * (big_l - mu) * d / sum(growth**j for j in range(1, steps + 1)) - bound).subs(
