@@ -283,15 +283,16 @@ assert torch.allclose(barrier.bregman({}, {"phi": x}, {"phi": psi}), by_hand)
 # of $w=\frac1\alpha h-f$, and a Bregman divergence is non-negative everywhere exactly if its
 # function is convex:
 #
-# > The surrogate majorises $f$ from every $\psi$ if and only if $\frac1\alpha h-f$ is convex >
-# ("$f$ is $\frac1\alpha$-smooth relative to $h$", {cite}`bauschke2017descent`,
-# {cite}`lu2018relatively`).
+# > The surrogate majorises $f$ from every $\psi$ if and only if $\frac1\alpha h-f$ is convex
+# > ("$f$ is $\frac1\alpha$-smooth relative to $h$", {cite}`bauschke2017descent`,
+# > {cite}`lu2018relatively`).
 #
 # Here $f''(\phi)=\sum_j y_jc_j^2/(c_j\phi+b_j)^2\le\sum_jy_j/\phi^2$, so $\alpha=1/\sum_jy_j$ will
-# do, although $f$ is hardly smooth: its curvature near $0$ is beyond 30,000.
+# do, although $f$ is hardly smooth: its curvature at $0$ is 16,750.
 
 # %%
 alpha = 1 / y.sum().item()
+assert torch.allclose((y * (c / b) ** 2).sum(), torch.tensor(16750.0))
 points = torch.logspace(-2, 1, 16)[:, None]
 
 

@@ -244,8 +244,8 @@ plt.show()
 # $$\sum_i\langle g(z_i),\,z_{i+1}-z_i\rangle\le0 .$$
 #
 # Around an equilateral triangle the quarter turn gets $\frac32\sqrt3>0$. (A map with this property
-# around *all* polygons is called cyclically monotone; those, and only those, are gradients of
-# convex functions.)
+# around *all* polygons is called cyclically monotone; of the continuous maps those, and only those,
+# are gradients of convex functions.)
 
 # %%
 turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
@@ -265,8 +265,8 @@ assert ((corners @ mirrored.T) * sides).sum() < 0
 # (The theorem needs no differentiability and so holds for ReLU networks, too.)
 #
 # > BlockIAF is the gradient of a potential if and only if all scales and shifts are **constant**.
-# The dual iteration is then > $\phi^k=\phi^{k-1}-\alpha\,\mathrm{diag}(s)\,\nabla f(\phi^{k-1})$,
-# which is exactly **Meta-SGD**.
+# > The dual iteration is then $\phi^k=\phi^{k-1}-\alpha\,\mathrm{diag}(s)\,\nabla f(\phi^{k-1})$,
+# > which is exactly **Meta-SGD**.
 
 # %%
 constant = specimen(seed=1)

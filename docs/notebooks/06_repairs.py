@@ -7,7 +7,7 @@
 #
 # - **pull the gradient back** (RD): step with $J_g^\top\nabla f$. This is gradient descent on
 #   $f\circ g$, and moves $\phi$ by $-\alpha JJ^\top\nabla f$, a symmetric positive definite
-#   preconditioner for *any* bijection;
+#   preconditioner wherever $J$ is invertible, as that of every BlockIAF is;
 # - **rates per block** (RC): later blocks take so much longer steps that what leaks into them from
 #   earlier blocks is outweighed;
 # - **build monotone maps**: either the conjugate $h^*$ itself (RA1, `potential`), or a BlockIAF
@@ -202,7 +202,7 @@ assert (
 # | inverse in closed form | yes | one root per coordinate | Newton's method |
 # | log-determinant in closed form | yes | yes | no |
 # | monotone, Lipschitz | with constant scales | yes, with constants | yes, with constants |
-# | gradient of a potential | only as Meta-SGD | only as Meta-SGD | yes |
+# | gradient of a potential | only as Meta-SGD | only with constant gates and shifts | yes |
 # | descent theorem for the dual step | none | T6 | T6, with longer steps |
 #
 # [Next](07_implicit_prior.py), back to the plain gradient step: what prior hides in it?

@@ -92,7 +92,7 @@ for K in (1, 2, 5, 20):
 # %% [markdown]
 # The *distance*, though, may not shrink at all. For each $K$ there is a parabola, $\frac\mu2x^2$
 # with $\mu=L/K^2$, so flat that $K$ steps cover at most the fraction $1/K$ of the way. And a single
-# fixed function can be slower than any $1/K$: for $|x|^p/p$
+# fixed function can be slower than any $1/K$: for $|x|^p/p$ with $p>2$
 #
 # $$x_K\approx\bigl(\alpha\,(p-2)\,K\bigr)^{-1/(p-2)},$$
 #
@@ -239,7 +239,7 @@ for K in range(1, 41):
 # | $\mu$-strongly convex | distance $\le(1-\mu/L)^KD$ | yes, $\frac\mu2x^2$ |
 # | convex | value $\le LD^2/(4K+2)$ | yes, Huber |
 # | convex | distance: no rate, $\sup=D$ for every $K$ | yes |
-# | $\vert x\vert^p/p$ | distance $\sim(\alpha(p-2)K)^{-1/(p-2)}$ | exact |
+# | $\vert x\vert^p/p$, $p>2$ | distance $\sim(\alpha(p-2)K)^{-1/(p-2)}$ | exact |
 # | PL, not convex | distance $\le2\sqrt{2\Delta_0/\mu}\,(1-\mu/L)^{K/2}$ | no |
 # | smooth | $\min\norm{\nabla f}^2\le4L\Delta_0/(3K+2)$ | yes |
 # | convex, $L$-smooth relative to $h$ | value $\le LD_h(x,\phi^0)/K$ | yes, over all $h$ |

@@ -192,7 +192,7 @@ else:
 # ## What a certificate is good for
 #
 # With a certified modulus $m>0$ and Lipschitz constant $M$ on a box, theorem T6 of [page
-# 5](05_blockiaf.py) applies to every step that stays inside: descent for $\alpha<2m/(LM^2)$. Where
+# 6](06_repairs.py) applies to every step that stays inside: descent for $\alpha<2m/(LM^2)$. Where
 # the modulus is negative, rates per block (RC) restore it, at a price that the certified entries of
 # $J$ also tell. And where no bounded box contains the iterates, neither helps: there one needs a
 # map that is monotone by construction.

@@ -240,8 +240,8 @@ def ridgeless(
         a + np.linalg.pinv(X) @ (y - X @ a)
     ),
 ) -> None:
-    """MAML's GD with K = 400, and the MAP with lambda = 1e-9, both reach theta + X^+(y - X
-    theta).
+    """MAML's GD with K = 400 reaches theta + X^+(y - X theta), and the MAP with lambda = 1e-2, 1e-4
+    and 1e-6 comes within ten times lambda of it.
     """
     anchor, y = np.array([1.0, -2.0, 0.5, 3.0]), np.array([2.0, -1.0])
     top = np.linalg.eigvalsh(X.T @ X)[-1]

@@ -37,7 +37,8 @@ VANISHING = Formula(
     left=sp.Symbol(r"\|\nabla_\theta\ell(\hat\phi(\theta))\|"),
     relation="<=",
     right=(1 - _ALPHA * _MU) ** _K * sp.Symbol(r"\|\nabla\ell\|", positive=True),
-    text=r"\text{implicit form for MAML, }f\ \mu\text{-s.c.}, {given}:\ {formula}",
+    text=r"\text{implicit form for MAML, }f\ \mu\text{-s.c. and }L\text{-smooth}, {given}:\ "
+    r"{formula}",
     given={"rate": sp.Le(_ALPHA, 1 / _L)},
 )
 _HESSIAN, _WEIGHT = sp.MatrixSymbol(r"\nabla^2f", 2, 2), sp.MatrixSymbol(r"\Lambda", 2, 2)
@@ -234,7 +235,7 @@ def least_squares(
     *,
     jacobian: Callable[[np.ndarray], np.ndarray] = lambda x: np.eye(3) - np.linalg.pinv(x) @ x,
 ) -> None:
-    """K = 300 on one equation in three unknowns: the library's limit is theta's projection, its
+    """K = 60 on one equation in three unknowns: the library's limit is theta's projection, its
     Jacobian I - X^+ X.
     """
     x, y, theta = np.array([[1.0, 2.0, -1.0]]), np.array([3.0]), np.array([0.5, -1.0, 2.0])

@@ -59,10 +59,11 @@ claim = Claim(
         given={
             "smooth": r"f\ L\text{-smooth, bounded below}",
             "rate": sp.Eq(_ALPHA, 1 / _BIG_L),
+            "start": r"\Delta_0=f(\phi^0)-f^*,\ f^*=\inf f,\ D=\|\phi^0-\phi^*\|",
         },
         then=(
-            r"\hat\phi_t\text{ approaches stationarity; optimality only in value, and only if }f"
-            r"\text{ is convex or PL}"
+            r"\hat\phi_t\text{ approaches stationarity; the minimum too, in value, if }f\text{ is "
+            r"convex or PL (and if PL in distance, C07)}"
         ),
         parts={
             "stationary": STATIONARY,
@@ -236,7 +237,12 @@ def gap_on_a_bowl(curvature: float, n_steps: int) -> tuple[float, float]:
 
 @claim.check("exact", part="pl")
 def stated_pl(run: Run, *, stated: Formula) -> None:
-    """mu/2 x^2 with a small mu against the printed rate: below it, by less than a percent."""
+    """mu/2 x^2 with a small mu against the printed rate: below it, by less than a percent; and one
+    step of linear_rate is K = 1, and each one more.
+    """
+    one, more = (stated.right.subs(_K, k) for k in (1, _K + 1))
+    run.zero(one - (_GAP - _MU * _GAP / _BIG_L), "K = 1")
+    run.zero(sp.powsimp(sp.expand(more - stated.right * (1 - _MU / _BIG_L))), "one step more")
     for steps in (1, 3):
         start, found = gap_on_a_bowl(0.01, steps)
         at = {stated.left: found, "L": 10, r"\mu": 0.01, r"\Delta_0": start, "K": steps}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mdtheory import descend
 from mdtheory.geometry.base import geometries
 from proofs_check.claim import Formula
-from proofs_check.claims.c05_implicit_prior import claim
+from proofs_check.claims.c05_implicit_prior import TRUE_LOSS, claim
 from proofs_check.run import Run
 from proofs_check.tools import prior
 from proofs_check.tools.models import vector
@@ -185,7 +185,7 @@ nonconvex_bound.mutant(
 )
 
 
-@claim.check("certificate", part="true_loss")
+@claim.check("certificate", part="true_loss", covers="exact")
 def true_loss_bound(run: Run, *, half: float = 0.5) -> None:
     """The true loss inside the argmin: |R(psi)|/m with |R| <= rho/2 |S_K g|^2; tight as rho -> 0,
     and not zero at K = 1.
@@ -218,6 +218,26 @@ def true_loss_bound(run: Run, *, half: float = 0.5) -> None:
 
 true_loss_bound.mutant("rho/4", half=0.25)
 true_loss_bound.mutant("rho", half=1.0)
+
+
+@claim.check("symbolic", part="true_loss")
+def residual_over_modulus(run: Run, *, share: sp.Expr = sp.S.One) -> None:
+    """d = S_K g: the gradient of f + |.|_Lambda^2/2 at psi is R, since (H + Lambda) S_K = I; |R| <=
+    int_0^1 rho t |d| dt |d|; and m |x|^2 <= |R| |x| for x = m_hat - psi, solved, is the bound.
+    """
+    h, w, s, g, r = sp.symbols("H W S g R", commutative=False)
+    gradient = sp.expand(g - h * s * g + r - w * s * g)  # psi - theta = -S g
+    left = gradient.subs(h * s * g, g - w * s * g)
+    run.that(sp.expand(left - r) == 0, f"the gradient at psi: {sp.expand(left)}")
+    t, rho, d, m, x = sp.symbols("t rho d m x", positive=True)
+    remainder = sp.integrate(share * rho * t * d, (t, 0, 1)) * d
+    (largest,) = sp.solve(m * x**2 - remainder * x, x)
+    names = {one.name: one for one in TRUE_LOSS.right.free_symbols}
+    at = {names[r"\rho"]: rho, names[r"\|S_Kg\|"]: d, names["m"]: m}
+    run.zero(largest - TRUE_LOSS.right.subs(at), "the largest distance")
+
+
+residual_over_modulus.mutant("twice the remainder", share=sp.Integer(2))
 
 
 @claim.check("exact", part="pgd")

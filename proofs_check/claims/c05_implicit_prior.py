@@ -136,6 +136,11 @@ claim = Claim(
             "sum": r"S_K=\alpha\sum_{k<K}(I-\alpha H)^k\succ0\ (K\text{ odd, or }"
             + CONDITION.core
             + r"\ \forall\eta\in\mathrm{spec}H)",
+            "errors": (
+                r"\text{for the error bounds: }f\ L\text{-smooth},\ \nabla^2f\ \rho"
+                r"\text{-Lipschitz},\ G=\|g\|;\text{ for }\hat m\text{: }f\ \mu\text{-s.c. (of any "
+                r"sign)},\ m>0;\text{ for PGD: }P=P^\top\succ0"
+            ),
         },
         then=QUADRATIC,
         parts={

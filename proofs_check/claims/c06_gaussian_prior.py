@@ -240,12 +240,14 @@ sign_table.mutant(
 @claim.check("symbolic", part="proper")
 def proper_for_every_k(run: Run, *, sign: int = 1) -> None:
     """r = 1 - alpha eta > 0: the sum has a first term 1 and no negative one, so s_K > 0; lambda =
-    r^K/s_K and eta + lambda = 1/s_K are positive for every K.
+    r^K/s_K and eta + lambda = 1/s_K are positive for every K. Only then: at K = 1 lambda = r/alpha.
     """
     r, s = sp.symbols("r s", positive=True)  # s = s_K, positive by its terms
     k, n = sp.symbols("k K", integer=True, nonnegative=True)
     run.that((sign * r**k).is_positive, "each term of s_K")
     run.that((r**n / s).is_positive and (1 / s).is_positive, "lambda and eta + lambda")
+    beyond, alpha = sp.Symbol("b", nonnegative=True), sp.Symbol("alpha", positive=True)
+    run.that((-beyond / alpha).is_nonpositive, "K = 1, r = -b <= 0: no proper prior")
 
 
 proper_for_every_k.mutant("alternating terms: r < 0", sign=-1)

@@ -84,7 +84,8 @@ pl_distance_on_library.mutant("a tenth", constant=2 * 2**0.5 / 10)
 @claim.check("certificate", part="f")
 def nonconvex_gradient(run: Run, *, share: sp.Expr = sp.S.Half / 2) -> None:
     """f(x) - f(x_+) >= |u|^2/(2L) + |u_+|^2/(4L): upper minus lower quadratic at its lowest point
-    y, by algebra.
+    y, by algebra. The sawtooth, whose gradients are all 1, drops by 3/4 a step and 1/2 at the end:
+    it attains the bound for every K.
     """
     big_l, u, v, y = sp.symbols(
         "L u v y", real=True
@@ -101,6 +102,10 @@ def nonconvex_gradient(run: Run, *, share: sp.Expr = sp.S.Half / 2) -> None:
         steps * (sp.S.Half + share) * minimum + minimum / 2
     )  # in units of 1/L, with f(phi^K) - inf f >= |u^K|^2/(2L)
     run.zero(minimum / total - 4 / (3 * steps + 2), "m = 4 L Delta_0/(3K + 2)")
+    t, half = sp.Symbol("t"), sp.S.Half  # -f' along a step: 1 - t, then t; after the last 1 - t
+    tooth = sp.integrate(1 - t, (t, 0, half)) + sp.integrate(t, (t, half, 1))
+    drop = steps * tooth + sp.integrate(1 - t, (t, 0, 1))
+    run.zero(4 / (3 * steps + 2) * drop - 1, "attained by the sawtooth, every K")
 
 
 nonconvex_gradient.mutant("|u_+|^2/2", share=sp.S.Half)
@@ -235,6 +240,13 @@ def relative_strong_convexity(run: Run, *, modulus: sp.Expr = MU) -> None:
         sp.simplify((growth * (big_l - mu) * d / total - bound).subs({mu: 1, big_l: 5})),
         "bound at mu/L = 1/5",
     )
+    r = sp.Symbol("r", positive=True)  # growth - 1
+    geometric = (1 + r) * ((1 + r) ** n - 1) / r  # sum_{k=1}^{K} growth^k, by its recursion
+    more = geometric.subs(n, n + 1) - geometric - (1 + r) ** (n + 1)
+    run.zero(geometric.subs(n, 0), "an empty sum")
+    run.zero(sp.powsimp(sp.expand(sp.simplify(more * r))), "one term more")
+    apart = modulus * (1 + r) / r - modulus  # L - mu at r = mu/(L - mu)
+    run.zero((1 + r) * apart / geometric - mu / ((1 + r) ** n - 1), "the gap, every K, mu and L")
     for steps in STEPS:
         run.zero(
             (growth * (big_l - mu) * d / sum(growth**j for j in range(1, steps + 1)) - bound).subs(

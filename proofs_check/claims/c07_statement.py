@@ -1,4 +1,4 @@
-r"""C07, third file: parts c, d, e and h as they are printed.
+r"""C07, third file: parts a, c, d, e and h as they are printed.
 
 The proofs stand in the first file, with the statement.
 """
@@ -9,7 +9,7 @@ import sympy as sp
 
 from mdtheory import descend
 from proofs_check.claim import Formula
-from proofs_check.claims.c07_rates import claim
+from proofs_check.claims.c07_rates import STEPS, claim
 from proofs_check.formula import value
 from proofs_check.run import Run
 from proofs_check.tools.extremal import power_iterate
@@ -85,3 +85,28 @@ def stated_relative_rate(run: Run, *, stated: Formula) -> None:
     at = {stated.left: float(end @ end) / 2, r"\mu": 0.8, "L": 1, start: 0.5, "K": 2}
     run.stands(stated, at)
     run.at_most(0.4 * float(end @ end), float(value(stated.terms["gap"], at)), what="the gap")
+
+
+@claim.check("exact", part="a")
+def stated_contraction(run: Run, *, stated: Formula) -> None:
+    """The library on mu/2 x^2 attains the printed rate; the second bound is attained at mu/L =
+    1/(K+1), and the third is above it by a factor that tends to 1.
+    """
+    for k in STEPS:
+        for big_l, mu, tight in ((2.0, 2.0 / (k + 1), True), (2.0, 1.5, False)):
+            end = descend(
+                lambda v, mu=mu: 0.5 * mu * v @ v, vector(3.0), task_lr=1 / big_l, n_steps=k
+            )[-1]
+            at = {stated.left: float(end.norm()), "L": big_l, r"\mu": mu, "D": 3, "K": k}
+            run.attained(stated, at, tolerance=1e-12)
+            second, third = (float(value(stated.terms[name], at)) for name in ("second", "third"))
+            run.at_most(float(end.norm()), second, what="the second bound", slack=1e-12)
+            run.at_most(second, third, what="the third bound")
+            run.at_most(third, second * (1 + 1 / k), what="(1 + 1/K)^(K+1)/e is near 1")
+            if tight:
+                run.close(float(end.norm()), second, tolerance=1e-12, what="attained")
+    rotated = descend(lambda v: v @ v * vector(1.0, 0.5)[0], vector(3.0), task_lr=0.5, n_steps=1)[
+        -1
+    ]
+    at = {stated.left: float(rotated.norm()), "L": 2, r"\mu": 1, "D": 3, "K": 1}
+    run.stands(stated, at)

@@ -151,9 +151,9 @@ without_a_lipschitz_hessian.mutant("|p|^3: a Lipschitz Hessian", power=3.0)
 
 
 @claim.check("certificate", part="bound")
-def telescoping(run: Run, *, sign: int = 1) -> None:
+def telescoping(run: Run, *, sign: int = 1, resolvent: int = 2) -> None:
     """The three-factor telescope as an identity of non-commuting symbols, and its norms' sum as the
-    constant C.
+    constant C: |H^{-1}| <= 1/mu, twice where H - H' stands between two of them.
     """
     g1, g2, h1, h2, k1, k2, b1, b2 = sp.symbols(
         "G1 G2 H1 H2 K1 K2 b1 b2", commutative=False
@@ -161,9 +161,13 @@ def telescoping(run: Run, *, sign: int = 1) -> None:
     telescope = g1 * k1 * (b1 - b2) + (g1 - g2) * k1 * b2 + sign * g2 * k1 * (h2 - h1) * k2 * b2
     expanded = sp.expand(telescope).subs(k1 * h2 * k2, k1).subs(k1 * h1 * k2, k2)
     run.that(sp.expand(expanded - (g1 * k1 * b1 - g2 * k2 * b2)) == 0, f"the telescope: {expanded}")
+    e = next(one for one in BOUND.right.free_symbols if "hat" in one.name)
+    norms = _J / _MU * (_LQ * e) + (_TAU * e) / _MU * _M + _J * (_RHO * e) / _MU**resolvent * _M
+    run.zero(_DIRECT * e + norms - BOUND.right, "the sum of the norms, and the direct part")
 
 
 telescoping.mutant("the wrong order of the resolvents", sign=-1)
+telescoping.mutant("one resolvent beside H - H'", resolvent=1)
 
 
 def bound(*, drop: str = "") -> Callable[[hg.Bilevel, float], float]:

@@ -27,7 +27,9 @@ SMOOTHNESS = Formula(
     left=sp.Symbol("L_F"),
     relation="<=",
     right=_A ** (2 * _K) * _LQ + _G * _ALPHA * _RHO * _A ** (_K - 1) * (_A**_K - 1) / (_A - 1),
-    text=r"{formula},\ a=\sup\|I-\alpha\nabla^2f\|",
+    text=r"F(\theta)=\ell(\phi^K),\ \phi^0=\theta,\ \ell\ L_\ell\text{-smooth},\ G_\ell=\sup"
+    r"\|\nabla\ell\|,\ \nabla^2f\ \rho\text{-Lipschitz}:\ {formula},\ a=\sup\|I-\alpha\nabla^2f"
+    r"\|\text{, where }a\text{ is one its limit}",
 )
 _KAPPA, _EPS = sp.symbols(r"\kappa \varepsilon", positive=True)
 _HESSIAN, _AFTER = sp.symbols(r"H_k \lambda_{k+1}", real=True)

@@ -49,7 +49,7 @@ DUALITY = Formula(
     left=sp.Symbol(r"D_h(\phi_1,\phi_2)"),
     relation="==",
     right=sp.Symbol("D_{h^*}(z_2,z_1)"),
-    text=r"{formula},\ z_i=\nabla h(\phi_i)",
+    text=r"h\text{ strictly convex: }{formula},\ z_i=\nabla h(\phi_i)",
 )
 
 claim = Claim(

@@ -123,7 +123,7 @@ def rewritten(run: Run, *, sign: int = -1) -> None:
 rewritten.mutant("+ alpha u", sign=1)
 
 
-@claim.check("certificate", part="minimiser")
+@claim.check("certificate", part="minimiser", covers="exact")
 def strongly_convex_minimiser(run: Run, *, inverse: Callable[..., Tensor] = library_step) -> None:
     """h - <z, .> is sigma-s.c., so its stationary point (unique, C20) is the minimiser: grad h(phi)
     = z to 1e-11.
@@ -144,6 +144,21 @@ def strongly_convex_minimiser(run: Run, *, inverse: Callable[..., Tensor] = libr
 
 strongly_convex_minimiser.mutant("+ alpha u", inverse=ascent)
 strongly_convex_minimiser.mutant("grad h and grad h* swapped", inverse=maps_swapped)
+
+
+@claim.check("symbolic", part="minimiser")
+def excess_is_a_divergence(run: Run, *, sign: int = -1) -> None:
+    """For an arbitrary h of two variables and z = grad h(q): h(p) - <z, p> less its value at q is
+    D_h(p, q), at least sigma/2 |p - q|^2 (C17): q is the one minimiser. C20 gives such a q.
+    """
+    p, q = (sp.Matrix(sp.symbols(f"{n}1 {n}2", real=True)) for n in "pq")
+    h = sp.Function("h")
+    z = sp.Matrix([sp.diff(h(*q), x) for x in q])
+    excess = (h(*p) + sign * z.dot(p)) - (h(*q) + sign * z.dot(q))
+    run.zero(excess - (h(*p) - h(*q) - z.dot(p - q)), "excess over the value at q")
+
+
+excess_is_a_divergence.mutant("h + <z, .>", sign=1)
 
 
 @claim.check("property", part="minimiser")

@@ -32,8 +32,7 @@ QUARTIC = Formula(
     left=sp.Symbol(r"\nabla h^*(z)"),
     relation="==",
     right=_Z ** sp.Rational(1, 3),
-    text=r"h={h}\text{ satisfies it, }{formula}\text{: strictly convex, }C^1,"
-    r"\text{ supercoercive suffices}",
+    text=r"h={h}\text{, strictly convex and supercoercive but not s.c., satisfies it: }{formula}",
     terms={"h": _X**4 / 4},
 )
 SOFTPLUS = Formula(

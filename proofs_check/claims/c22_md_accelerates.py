@@ -89,7 +89,8 @@ claim = Claim(
             "bad": BAD,
         },
         given={
-            "h": r"h\text{ strongly convex, the panel's only condition on }h",
+            "h": r"h\text{ strongly convex, the panel's only condition on }h\text{ (in rate and "
+            r"constant strictly convex and supercoercive, C21)}",
             "fits": r"h\text{ fits }f:\ " + CONSTANT.core,
         },
         scopes={"rate": "instance", "constant": "exists", "bad": "instance"},

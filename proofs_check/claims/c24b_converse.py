@@ -143,13 +143,16 @@ rotation.mutant("a rotation by 120 degrees, not monotone", g=lambda: Turn(120.0)
 @claim.check("certificate", part="cyclic")
 def cycles_of_gradients(run: Run, *, sign: int = -1) -> None:
     """Around a cycle of three the values of h* cancel: minus the sum is a sum of three non-negative
-    divergences.
+    divergences; and so around longer ones, a corner put in between two at a time.
     """
     values, products = sp.symbols("h1:4"), sp.symbols("p1:4")  # h*(z_i), <g(z_i), z_{i+1} - z_i>
     divergences = [
         values[(i + 1) % 3] - values[i] - products[i] for i in range(3)
     ]  # D_{h*}(z_{i+1}, z_i) >= 0
     run.zero(sum(divergences) - sign * sum(products), "sum of the divergences")
+    here, new, there, first, second, old = sp.symbols("hi hn hj p q r")  # in place of D(z_j, z_i)
+    longer = (new - here - first) + (there - new - second) - (there - here - old)
+    run.zero(longer - sign * (first + second - old), "one corner more")
 
 
 cycles_of_gradients.mutant("the sum is >= 0", sign=1)

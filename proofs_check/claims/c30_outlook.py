@@ -4,11 +4,12 @@ which it holds.
 *Proof of the rate.* With $u=\nabla F(\theta)$, a gradient $u+e$ and $\beta=1/L_F$, the descent
 inequality (C12) at $\theta^+=\theta-\beta(u+e)$ is $F(\theta^+)\le
 F-\frac1{2L_F}\|u\|^2+\frac1{2L_F}\|e\|^2$ (``descent_with_error``). Sum over $r<R$ with $\|e\|\le
-b$. *Why a condition on $L_F$.* For the poster's $g$ and linear $\ell=c^\top\phi$, already with
-$K=0$, $\nabla_aF$ at $z=(a,te_c)$ is $t\nabla s_c(a)$ plus what does not depend on $t$: between two
-prefixes with different $\nabla s_c$ the difference of gradients grows without bound at a fixed
-distance. A positive scale that is not constant has such prefixes, for a positive function with
-constant gradient is constant.
+b$. *Why a condition on $L_F$.* For the poster's $g$ and linear $\ell=w^\top\phi$ with
+$w_c\ne0$ and no weight on later blocks (they could cancel it), already with $K=0$, $\nabla_aF$ at
+$z=(a,te_c)$ is $tw_c\nabla s_c(a)$ plus what does not depend on $t$: between two prefixes with
+different $\nabla s_c$ the difference of gradients grows without bound at a fixed distance. A
+positive scale that is not constant has such prefixes, for a positive function with constant
+gradient is constant.
 """
 
 from __future__ import annotations
@@ -55,15 +56,23 @@ STEPS = Formula(
     left=sp.Symbol("K", positive=True),
     relation=">=",
     right=sp.log(1 + 1 / (_MU * _EPS)) / sp.log(1 / _Q),
-    text=r"f={task}:\ \text{the error is at most }\epsilon\iff {formula},"
-    r"\text{ of the order of }{order}",
-    terms={"task": _MU / 2 * _P**2 - _THETA * _P, "order": _KAPPA * sp.log(1 / _EPS)},
+    text=r"f={task},\ \ell={query},\ \phi^0=0,\ q={shrink}:\ \text{where the }K\text{-step "
+    r"gradient vanishes }|F'|\text{ is at most }\epsilon\iff {formula},\text{ of the order of }"
+    r"{order}",
+    terms={
+        "task": _MU / 2 * _P**2 - _THETA * _P,
+        "query": (_P - 1) ** 2 / 2,
+        "shrink": 1 - sp.Symbol(r"\alpha", positive=True) * _MU,
+        "order": _KAPPA * sp.log(1 / _EPS),
+    },
 )
 SGD = Formula(
     left=_R,
     relation="==",
     right=8 * _L * _GAP * _SIGMA**2 / _EPS**4,
-    text=r"\text{task SGD, constant batch: }{formula},\text{ or batches of }{batch}",
+    text=r"\text{task SGD, gradients of standard deviation }\sigma,\text{ constant batch, }"
+    r"{given}:\ {formula},\text{ or batches of }{batch}",
+    given={"noise": sp.Le(_EPS**2, 2 * _SIGMA**2)},
     terms={"batch": 2 * _SIGMA**2 / _EPS**2},
 )
 SMOOTHNESS = Formula(
@@ -94,7 +103,7 @@ claim = Claim(
         },
         then=r"\text{bilevel descent reaches }\|\nabla F\|\le\epsilon\text{ in }O("
         + tex(_EPS**-2)
-        + r")\text{ meta-steps, where }L_F<\infty;\text{ for BlockIAF it is not}",
+        + r")\text{ meta-steps, where }L_F<\infty;\text{ for BlockIAF it need not be}",
         parts={
             "rate": RATE,
             "iterations": ITERATIONS,
@@ -102,8 +111,8 @@ claim = Claim(
             "sgd": SGD,
             "smoothness": SMOOTHNESS,
             "blockiaf": (
-                r"g\text{ BlockIAF with a non-constant scale},\ \ell\text{ linear},\ K=0:\ "
-                r"L_F=\infty"
+                r"g\text{ BlockIAF with a non-constant scale }s_c,\ \ell\text{ linear with a "
+                r"weight on }\phi_c\text{ and none on later blocks},\ K=0:\ L_F=\infty"
             ),
             "needed": (
                 r"\text{with a fixed }K\text{, or without an }L_F\text{, the bound fails for "

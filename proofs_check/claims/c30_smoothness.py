@@ -72,11 +72,14 @@ SCALE = sp.Function("s")
 
 
 @claim.check("certificate", part="blockiaf")
-def curvature_takes_every_value(run: Run, *, shape: Callable[[sp.Expr], sp.Expr] = SCALE) -> None:
+def curvature_takes_every_value(
+    run: Run, *, shape: Callable[[sp.Expr], sp.Expr] = SCALE, weight: int = 1
+) -> None:
     """d/da of c_1 g_1(a) + c_2 (t s(a) + mu(a)) at two prefixes: the difference is any P at a t
-    that exists iff s' differs.
+    that exists iff s' differs and c_2 is not zero.
     """
     a, b, t, p, c1, c2 = sp.symbols("a b t P c1 c2", real=True)
+    c2 *= weight
     first, mu = sp.Function("g1"), sp.Function("mu")
 
     def slope(x: sp.Symbol) -> sp.Expr:
@@ -91,6 +94,7 @@ def curvature_takes_every_value(run: Run, *, shape: Callable[[sp.Expr], sp.Expr]
     )
 
 
+curvature_takes_every_value.mutant("a loss that ignores the coordinate", weight=0)
 curvature_takes_every_value.mutant("constant scale", shape=lambda x: sp.Symbol("s0"))
 curvature_takes_every_value.mutant(
     "scale with constant slope", shape=lambda x: sp.Symbol("s0") + sp.Symbol("s1") * x

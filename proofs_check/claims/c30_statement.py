@@ -10,7 +10,8 @@ import sympy as sp
 from mdtheory import descend
 from proofs_check.claim import Formula
 from proofs_check.claims.c10_complexity import SMOOTHNESS as OF_C10
-from proofs_check.claims.c30_outlook import MU, Q, biased_descent, claim, errors, floor
+from proofs_check.claims.c30_outlook import ALPHA, MU, Q, biased_descent, claim, errors, floor
+from proofs_check.formula import value
 from proofs_check.run import Run
 from proofs_check.tools.models import vector
 from proofs_check.tools.strategies import Loss
@@ -61,6 +62,13 @@ def stated_steps(run: Run, *, stated: Formula) -> None:
     task, p, theta = stated.terms["task"], *sp.symbols(r"p \theta", positive=True)
     mu = sp.Symbol(r"\mu", positive=True)
     run.zero(sp.diff(task, p) - (mu * p - theta), "slope of the task")
+    shrink = value(stated.terms["shrink"], {r"\alpha": ALPHA, r"\mu": MU})
+    run.close(float(shrink), Q, tolerance=1e-15, what="q")
+    gone = sp.Symbol("x", positive=True)  # q^K: phi^K = theta (1 - q^K)/mu from 0
+    slope = sp.diff(stated.terms["query"], p)
+    (best,) = sp.solve(slope, p)
+    there = slope.subs(p, mu * best / (1 - gone) / mu) / mu
+    run.zero(sp.simplify(there - gone / ((1 - gone) * mu)), "F' where the K-step gradient vanishes")
     for eps in (0.3, 0.05, 0.001):
         for k in (1, 2, 3, 5, 8, 11, 15):
             truth = floor(k) <= eps
@@ -72,14 +80,20 @@ def stated_steps(run: Run, *, stated: Formula) -> None:
 
 @claim.check("symbolic", part="sgd")
 def stated_sgd(run: Run, *, stated: Formula) -> None:
-    """2 Delta/(beta R) + beta L sigma^2 at its best beta, set to eps^2 and solved for R; and the
-    batch that leaves eps^2/2.
+    """2 Delta/(beta R) + beta L sigma^2 at its best beta, set to eps^2 and solved for R; where that
+    beta is beyond 1/L the rate is 1/L, and more rounds are needed; and the batch that leaves
+    eps^2/2.
     """
     beta = sp.Symbol("beta", positive=True)
     bound = 2 * _GAP / (beta * _R) + beta * _L * _SIGMA**2
     (best,) = sp.solve(sp.diff(bound, beta), beta)
     (needed,) = sp.solve(sp.simplify(bound.subs(beta, best)) - _EPS**2, _R)
     run.zero(sp.simplify(needed - stated.right), "R")
+    for sigma in (sp.Integer(1), sp.Rational(1, 2)):  # eps = 1: the best rate is 1/(2 L sigma^2)
+        at = {_L: 3, _GAP: 5, _SIGMA: sigma, _EPS: 1}
+        rate = sp.Min(best.subs(_R, needed), 1 / _L).subs(at)
+        (rounds,) = sp.solve(bound.subs(at).subs(beta, rate) - 1, _R)
+        run.stands(stated, {"R": rounds, **{str(name): one for name, one in at.items()}})
     (batch,) = sp.solve(_SIGMA**2 / _R - _EPS**2 / 2, _R)
     run.zero(batch - stated.terms["batch"], "the batch")
 

@@ -71,10 +71,10 @@ CAUSE = Formula(
     left=sp.Symbol(r"|\Delta|", nonnegative=True),
     relation="<=",
     right=sp.Rational(1, 5),
-    text=r"\text{in the records of tier cpu (MetaMiDA, two forms, one seed) the learned map "
-    r"changes accuracy from MAML's start by }{formula}\text{ points, from its own start by }{low}"
-    r"\text{ to }{high}\text{; in the factorial of one form (start by geometry, tuned rates) by at "
-    r"most }{rest}\text{ from either start}",
+    text=r"\text{in the records of tier cpu (MetaMiDA, two forms, one seed) accuracy less MAML's "
+    r"is }{formula}\text{ points with the learned map from MAML's start, and }{low}\text{ to }"
+    r"{high}\text{ with map and own start together; in the factorial of one form (start by "
+    r"geometry, tuned rates) the map adds or takes at most }{rest}\text{ at either start}",
     terms={"low": sp.Integer(1), "high": sp.Float("3.1", 2), "rest": sp.Rational(1, 5)},
 )
 RESNET = Formula(

@@ -69,7 +69,7 @@ claim = Claim(
     expected=Verdict("NEEDS_CONDITIONS", "PROVED"),
     uses=("C30/rate", "C30/iterations"),
     remark="The paper could not be read beyond its abstract. For maps that are no preconditioners "
-    "(BlockIAF) L_F is infinite even with the geometry held fixed (C30, blockiaf).",
+    "(BlockIAF) L_F can be infinite even with the geometry held fixed (C30, blockiaf).",
 )
 
 

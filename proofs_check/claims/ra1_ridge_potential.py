@@ -67,7 +67,7 @@ claim = Claim(
         given={
             "class": r"h^*(z)=\tfrac\mu2\|z\|^2+b^\top z+\tfrac{L-\mu}\Gamma\sum_kc_k^\top"
             r"\psi(W_kz+b_k),"
-            r"\ c_k\ge0,\ L>\mu",
+            r"\ c_k\ge0,\ L>\mu>0",
             "psi": (
                 r"\psi\in C^2,\ 0\le\psi''\le\bar\psi;\ \Gamma=\bar\psi\sum_k\|c_k\|_\infty\|W_k"
                 r"\|_2^2>0"
@@ -83,8 +83,8 @@ claim = Claim(
             "mirror": MIRROR,
             "zonoid": ZONOID,
             "budget": (
-                r"\text{at fixed }(\mu,L)\text{ not dense in }\mathcal F_{\mu,L}\text{ even "
-                r"for }d=1"
+                r"\psi''\text{ unimodal (softplus): at fixed }(\mu,L)\text{ not dense in }\mathcal "
+                r"F_{\mu,L}\text{ even for }d=1"
             ),
         },
         scopes={"attained": "exists", "budget": "exists"},

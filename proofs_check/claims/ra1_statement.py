@@ -1,14 +1,24 @@
-r"""RA1, second file: what is printed, falsified in every way.
+r"""RA1, second file: what is printed, falsified in every way, and the bumps of the budget.
 
 The proofs stand in the first file, with the statement.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
+import numpy as np
 import sympy as sp
 
 from proofs_check.claim import Formula
-from proofs_check.claims.ra1_ridge_potential import FUNCTIONAL, applied, claim, positive
+from proofs_check.claims.ra1_ridge_potential import (
+    FUNCTIONAL,
+    applied,
+    claim,
+    curvature,
+    positive,
+)
 from proofs_check.run import Run
 from proofs_check.tools import ridges
 
@@ -55,3 +65,23 @@ def stated_rate(run: Run, *, stated: Formula) -> None:
         alpha = share * 2 / sp.Integer(3 * 2)
         change = -alpha * 3 + alpha**2 * 2 * 9 / sp.Integer(2)
         run.decides(stated, {r"\alpha": alpha, "L": 3, "L_f": 2}, bool(change < 0))
+
+
+def softplus_bend(t: float) -> float:
+    """4 psi'' of softplus, 1 at most."""
+    return 1 / math.cosh(t / 2) ** 2
+
+
+@claim.check("exact", about="printed", part="budget")
+def between_two_bumps(run: Run, *, bend: Callable[[float], float] = softplus_bend) -> None:
+    """b(5/2) >= min(b(1/2), b(9/2)) for b(t) = psi''(w (t - c)), ten widths and nineteen centres:
+    the step that needs a psi'' with one mode. With the target's own curvature as psi'', one unit
+    would be the target.
+    """
+    for width in np.geomspace(0.1, 10, 10):
+        for centre in np.linspace(-4, 5, 19):
+            low, middle, high = (bend(width * (t - centre)) for t in (0.5, 2.5, 4.5))
+            run.at_most(min(low, high), middle, what=f"w = {width:.3g}, c = {centre}", slack=1e-15)
+
+
+between_two_bumps.mutant("psi'' with two modes", bend=lambda t: float(curvature(np.array(2.5 + t))))

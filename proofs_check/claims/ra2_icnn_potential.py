@@ -80,8 +80,8 @@ claim = Claim(
             "sharp": ONE_LAYER,
             "loose": LOOSE,
             "dense": (
-                r"\{\Phi+\text{affine}\},\ L\text{ free, is dense in the convex functions on "
-                r"compacts}"
+                r"\psi\text{ softplus: }\{\Phi+\text{affine}\},\ L\text{ free, is dense in the "
+                r"convex functions on compacts}"
             ),
         },
         scopes={"sharp": "limit"},

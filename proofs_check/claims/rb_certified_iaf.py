@@ -92,6 +92,7 @@ claim = Claim(
             r"\nu_i(z_{<i}),"
             r"\ a_{\min}\le a_i\le a_{\max}",
             "units": r"\tau\ge0,\ c>0,\ |\rho|\le1,\ 0\le\rho'\le1",
+            "room": r"m>0;\text{ the }m\text{ that a scaling asks for is below }a_{\min}-\tau_-",
             "gate": r"\gamma=\mathrm{sigmoid}:\ k_i="
             + tex(LIPSCHITZ.terms["row"])
             + r",\ \tau_-=0;\quad\gamma(\alpha)=\tanh\tfrac\alpha2:\ k_i="
@@ -113,8 +114,9 @@ claim = Claim(
     expected=Verdict("HOLDS", "PROVED"),
     uses=("T6/descent",),
     remark=(
-        "Still no mirror map (T3): monotone dual-space preconditioning. Its simplest member has "
-        "constant scales (tau = 0)."
+        "Still no mirror map, unless its conditioners are constant (then one coordinate by "
+        "coordinate, and Meta-SGD only where the gated term vanishes): monotone dual-space "
+        "preconditioning. Its simplest member has constant scales (tau = 0)."
     ),
 )
 
@@ -193,8 +195,8 @@ attained_by_constant_coupling.mutant(
 
 @claim.check("certificate", about="printed", part="sharp")
 def cosine_is_weaker(run: Run, *, first: int = 2) -> None:
-    """(B-1)/(2B) <= cos^2(pi/(B+1)) for B = 2..40, equality at B = 2 only; as B grows 1/2 against
-    1.
+    """(B-1)/(2B) <= cos^2(pi/(B+1)) for B = 2..40, equality at B = 2 only; from B = 3 on below 1/2
+    against at least 1/2.
     """
     for blocks in range(2, 41):
         gap = sp.cos(sp.pi / (blocks + 1)) ** 2 - sp.Rational(blocks - 1, 2 * blocks)
@@ -202,6 +204,8 @@ def cosine_is_weaker(run: Run, *, first: int = 2) -> None:
             run.zero(gap, f"equality at B = {blocks}")
         else:
             run.above(float(gap.evalf(30)), 0.0, what=f"cosine against root at B = {blocks}")
+    b = sp.Symbol("B", positive=True)  # B >= 3: the angle is at most pi/4
+    run.zero(sp.cos(sp.pi / 4) ** 2 - (b - 1) / (2 * b) - 1 / (2 * b), "1/2 is above, for every B")
 
 
 cosine_is_weaker.mutant("equality at 3", first=3)

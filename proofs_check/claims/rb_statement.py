@@ -90,7 +90,9 @@ library_descends.mutant("a hundred times the decrease", share=100.0)
 
 @claim.check("exact", about="printed", part="sharp")
 def stated_sharp(run: Run, *, stated: Formula) -> None:
-    """Constant couplings through the library, B = 2..5, and the general modulus at their eta."""
+    """Constant couplings through the library, B = 2..5; for every B the vector of ones has the
+    printed eigenvalue, and the general modulus at their eta is the same number.
+    """
     for blocks in range(2, 6):
         start = torch.zeros(blocks, dtype=torch.float64)
         found = iaf.least(constant_coupling(blocks, 0.3, 0.8).jacobian(start))
@@ -100,8 +102,10 @@ def stated_sharp(run: Run, *, stated: Formula) -> None:
     names = {one.name: one for one in MODULUS.right.free_symbols}
     eta = kappa * sp.sqrt(b * (b - 1) / 2)
     general = MODULUS.right.subs({names[r"\eta"]: eta, names[r"\tau_-"]: 0})
-    at = {b: 5, kappa: sp.Rational(1, 3)}
-    run.zero(sp.simplify((general - stated.right).subs(at)), "the two moduli at B = 5")
+    below = sp.Symbol("n", positive=True)  # B - 1
+    run.zero(sp.simplify((general - stated.right).subs(b, below + 1)), "the two moduli, every B")
+    ones = names[r"a_{\min}"] - (b - 1) * kappa / 2  # a row of sym J, summed; the rest have a + k/2
+    run.zero(ones - stated.right, "the least eigenvalue, every B")
 
 
 @claim.check("symbolic", about="printed", part="form")

@@ -40,7 +40,8 @@ PRICE = Formula(
     left=sp.Symbol("q_B"),
     relation="==",
     right=((_B - 1) ** 2 * _N**2 / _D**2) ** (_B - 1),
-    text=r"{formula}\text{ for a chain: geometric growth}",
+    text=r"{formula}\text{ for a chain with }{given}:\text{ geometric growth}",
+    given={"coupled": sp.Ge((_B - 1) * _N, _D)},
 )
 _Q, _DI, _DJ, _NIJ = sp.symbols("q_j d_i d_j n_{ij}", positive=True)
 _LOW, _BIG, _L = sp.symbols("m M L", positive=True)

@@ -18,13 +18,18 @@ from proofs_check.tools.models import vector
 
 @claim.check("exact", about="printed", part="price")
 def stated_price(run: Run, *, stated: Formula) -> None:
-    """The library's rates of chains, B = 2, 3, 4, against the printed power."""
+    """The library's rates of chains, B = 2, 3, 4, against the printed power; a weak coupling, where
+    all rates are one, is outside its condition.
+    """
     for blocks in (2, 3, 4):
         coupling = torch.zeros(blocks, blocks, dtype=torch.float64)
         for i in range(1, blocks):
             coupling[i, i - 1] = 3.0
         q = block_rates(coupling=coupling, diagonal=torch.full((blocks,), 0.5, dtype=torch.float64))
         run.stands(stated, {"q_B": int(q[-1]), "B": blocks, "n": 3, "d": sp.S.Half})
+    weak = torch.tensor([[0.0, 0.0], [0.375, 0.0]], dtype=torch.float64)
+    q = block_rates(coupling=weak, diagonal=vector(0.5, 0.5))
+    run.stands(stated, {"q_B": int(q[-1]), "B": 2, "n": sp.Rational(3, 8), "d": sp.S.Half})
 
 
 @claim.check("exact", about="printed", part="rates")

@@ -3,7 +3,8 @@ bijections.
 
 *Proof.* $\nabla(f\circ g)=J^\top u$ and $\nabla^2(f\circ
 g)=J^\top\nabla^2f\,J+\sum_iu_i\nabla^2g_i$, of norm at most $LM^2+\|u\|L_J$; then the descent
-lemma. $J$ is invertible (T1), so $J^\top u=0$ iff $u=0$; and $\|u\|\le\|J^\top
+lemma. $J$ is invertible (of BlockIAF by T1; of a bijection alone it need not be: $z^3$ at 0), so
+$J^\top u=0$ iff $u=0$; and $\|u\|\le\|J^\top
 u\|/\sigma_{\min}(J)$, which says nothing where a scale saturates: for
 $g=(z_1/2,z_2\,\mathrm{sigmoid}\,z_1)$, $f=\frac12\|\phi-(-10,1)\|^2$ the run ends where the
 pulled-back gradient is $2\cdot10^{-9}$ and the gradient itself is 1.
@@ -59,8 +60,8 @@ claim = Claim(
     printed=Statement(
         given={
             "map": (
-                r"g\text{ a bijection, }\|J\|\le M\text{ and }J\ L_J\text{-Lipschitz on the "
-                r"level set (no ReLU)}"
+                r"g\text{ a bijection, }J\text{ invertible (BlockIAF: T1), }\|J\|\le M\text{ and }"
+                r"J\ L_J\text{-Lipschitz on the level set (no ReLU)}"
             ),
             "loss": r"f\ L\text{-smooth}",
         },
@@ -271,16 +272,15 @@ def gradients_compare(
 gradients_compare.mutant("sigma_max", least=iaf.norm)
 
 
+SLOPE = sp.Symbol("s2", positive=True)
+
+
 @claim.check("certificate", about="printed", part="stationary")
-def invertible_jacobian(run: Run, *, lowest: int = 0) -> None:
+def invertible_jacobian(run: Run, *, lowest: int = 0, slope: sp.Expr = SLOPE) -> None:
     """J^T u = 0 with det J = product of positive scales: u = 0; |J^T u|^2 - sigma^2 |u|^2 >= 0 from
     JJ^T >= sigma^2 I.
     """
-    s1, s2, n = (
-        sp.Symbol("s1", positive=True),
-        sp.Symbol("s2", positive=True),
-        sp.Symbol("n", real=True),
-    )
+    s1, s2, n = sp.Symbol("s1", positive=True), slope, sp.Symbol("n", real=True)
     u = sp.symbols("u1 u2")
     jacobian = sp.Matrix([[s1, 0], [n, s2]])
     solution = sp.solve(list(jacobian.T * sp.Matrix(u) - sp.Matrix([0, lowest])), u, dict=True)
@@ -288,6 +288,7 @@ def invertible_jacobian(run: Run, *, lowest: int = 0) -> None:
 
 
 invertible_jacobian.mutant("J^T u = (0, 1)", lowest=1)
+invertible_jacobian.mutant("a bijection whose slope vanishes: z^3 at 0", slope=sp.Integer(0))
 
 GOAL = (-10.0, 1.0)
 

@@ -175,6 +175,26 @@ def linear_maps_attain_it(run: Run, *, factor: float = 1.0) -> None:
 linear_maps_attain_it.mutant("half of it", factor=0.5)
 
 
+@claim.check("symbolic", about="printed", part="attained")
+def attained_for_every_k(run: Run, *, power: int = 2) -> None:
+    """(T^{k+1})'' = T'' ((T^k)')^2 + T' (T^k)'' at the fixed point of T(z) = a z - c z^2/2, c =
+    alpha rho M^2, solved for a symbolic k; with l' = -G and l'' = L_l the second derivative of
+    l(M T^K) there is the printed bound without L_J.
+    """
+    a, c, k, g = sp.symbols("a c k G", positive=True)
+    big_m, lq, rho, alpha = sp.symbols("M Ll rho alpha", positive=True)
+    second = -c * a ** (k - 1) * (a**k - 1) / (a - 1)
+    run.zero(second.subs(k, 0), "k = 0")
+    step = second.subs(k, k + 1) + c * a ** (power * k) - a * second
+    run.zero(sp.powsimp(sp.expand(sp.simplify(step))), "from k to k + 1")
+    bend = lq * (big_m * a**k) ** 2 - g * big_m * second.subs(c, alpha * rho * big_m**2)
+    names = {_M: big_m, _G: g, _LQ: lq, _RHO: rho, _ALPHA: alpha, _A: a, _K: k, _LJ: 0}
+    run.zero(sp.simplify(bend - SMOOTHNESS.right.subs(names)), "F'' is the bound")
+
+
+attained_for_every_k.mutant("a^k for a^{2k}", power=1)
+
+
 def attaining() -> list[tuple[dict[str, float], float, bool]]:
     """Values of the constants, the measured second derivative, and whether it attains the bound."""
     cases = []

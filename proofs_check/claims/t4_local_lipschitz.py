@@ -112,7 +112,7 @@ def as_given(c: Constants) -> Constants:
     return c
 
 
-@claim.check("certificate", about="printed", part="bound")
+@claim.check("certificate", about="printed", part="bound", covers="exact")
 def certified_on_real_weights(
     run: Run, *, change: Callable[[Constants], Constants] = as_given
 ) -> None:

@@ -220,8 +220,9 @@ def comparison(
 
 @claim.check("certificate", about="printed", part="comparison")
 def comparison_matrix(run: Run, *, share: float = 0.5) -> None:
-    """v^T J v >= x^T C x block by block (Cauchy-Schwarz); equality for scalar blocks with J_ij <= 0
-    and v >= 0, exactly.
+    """v^T J v >= x^T C x block by block: <v_i, J_ij v_j> = (w - 1) n x_i x_j with w >= 0
+    (Cauchy-Schwarz), and the diagonals exceed C's; equality for scalar blocks with J_ij <= 0 and
+    v >= 0, exactly.
     """
     a, b, n, x, y = sp.symbols("a b n x y", positive=True)
     quadratic = sp.Matrix([x, y]).T * sp.Matrix([[a, 0], [-n, b]]) * sp.Matrix([x, y])
@@ -230,6 +231,10 @@ def comparison_matrix(run: Run, *, share: float = 0.5) -> None:
         sp.nsimplify(sp.expand((quadratic - sp.Matrix([x, y]).T * c * sp.Matrix([x, y]))[0])),
         "attained by one coupling < 0",
     )
+    e, f, w = sp.symbols("e f w", nonnegative=True)
+    whole = (a + e) * x**2 + (b + f) * y**2 + (w - 1) * n * x * y
+    room = sp.nsimplify(sp.expand(whole - (sp.Matrix([[x, y]]) * c * sp.Matrix([x, y]))[0]))
+    run.zero(room - (e * x**2 + f * y**2 + w * n * x * y), "what C gives away is not negative")
     for blocks in (3, 5):
         jacobian = chain(blocks, coupling=-1.3).jacobian(torch.zeros(blocks, dtype=torch.float64))
         c = comparison(jacobian, tuple((k,) for k in range(blocks)), share)
@@ -261,7 +266,7 @@ def library_comparison(run: Run, *, share: float = 0.5) -> None:
 library_comparison.mutant("C_ij = -||J_ij||/4", share=0.25)
 
 
-@claim.check("certificate", about="printed", part="comparison")
+@claim.check("certificate", about="printed", part="comparison", covers="exact")
 def certified_on_a_box(run: Run, *, share: float = 0.5) -> None:
     """A library map on a box: lambda_min(C) from certified sup |J_21| and min J_22 is below the
     certified modulus.

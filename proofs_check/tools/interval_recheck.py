@@ -4,9 +4,9 @@ search.
 Given the boxes of a :class:`~proofs_check.tools.intervals.Certificate`, checks (1) that they cover
 the box, from the boxes alone; (2) the bound on every one of them, in float64 intervals whose ends
 are moved outward after every operation, all boxes at once, with derivatives carried forward along
-with the values; (3) the value attained at the witness. What intervals are too wide to confirm on a
-box is tried on its halves. Assumes that numpy's exp errs by less than 4 units in the last place;
-the other operations are IEEE's.
+with the values; (3) that the witness does not contradict the value attained. What intervals are too
+wide to confirm on a box is tried on its halves. Assumes that numpy's exp errs by less than 4 units
+in the last place; the other operations are IEEE's.
 """
 
 from __future__ import annotations
@@ -252,8 +252,8 @@ def covers(box: Box, leaves: list[Box]) -> bool:
 
 
 def recheck(map: MLPIAF, certificate: Certificate) -> int:
-    """The number of boxes looked at; ``RejectedError`` where a leaf is missing, or the bound or the
-    witness cannot be confirmed.
+    """The number of boxes looked at; ``RejectedError`` where a leaf is missing, the bound cannot be
+    confirmed, or the witness certainly does not attain the value.
     """
     if not covers(certificate.box, list(certificate.leaves)):
         raise RejectedError("the certificate's boxes do not cover its box")

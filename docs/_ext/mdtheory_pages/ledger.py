@@ -99,8 +99,8 @@ def overview(rows: list[Row], told: Told) -> str:
     lines = [
         "# The referee's ledger\n",
         "Every mathematical statement of the {cite}`zhang2024metamida` poster, the theorems about "
-        "its map (T1 to T7) and the "
-        "repairs proposed here (RA1 to RD). A verdict is computed from checks that run; each check "
+        "its map (T1 to T7), the repairs proposed here (RA1 to RE), and statements of other papers "
+        "(F1, M1). A verdict is computed from checks that run; each check "
         "also runs on *mutants*, "
         "deliberately broken versions on which it must fail. `python -m proofs_check` makes this "
         "table.\n",
