@@ -177,9 +177,9 @@ linear_maps_attain_it.mutant("half of it", factor=0.5)
 
 @claim.check("symbolic", about="printed", part="attained")
 def attained_for_every_k(run: Run, *, power: int = 2) -> None:
-    """(T^{k+1})'' = T'' ((T^k)')^2 + T' (T^k)'' at the fixed point of T(z) = a z - c z^2/2, c =
-    alpha rho M^2, solved for a symbolic k; with l' = -G and l'' = L_l the second derivative of
-    l(M T^K) there is the printed bound without L_J.
+    """One step a z - c z^2/2 with c = alpha rho M^2: the chain rule gives the second derivative of
+    k + 1 steps at the fixed point from that of k, solved for a symbolic k; a query loss of slope -G
+    and curvature L_l there attains the printed bound without L_J.
     """
     a, c, k, g = sp.symbols("a c k G", positive=True)
     big_m, lq, rho, alpha = sp.symbols("M Ll rho alpha", positive=True)
