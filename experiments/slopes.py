@@ -66,6 +66,14 @@ def slopes_of(record: Record) -> np.ndarray:
     return np.diff(np.concatenate(points).astype(np.float64), axis=1) / SPACING
 
 
+def percent(share: float) -> str:
+    """``12.34``; what is neither none nor all is not rounded to it."""
+    text = f"{100 * share:.2f}"
+    if text == "0.00" and share > 0:
+        return "< 0.01"
+    return "> 99.99" if text == "100.00" and share < 1 else text
+
+
 def lines(tables: Iterable[Table]) -> list[str]:
     """The answer to (m) for one tier."""
     found = []
@@ -76,7 +84,7 @@ def lines(tables: Iterable[Table]) -> list[str]:
             one = measured(slopes_of(record))
             shares = (one.moved, one.below, one.above, one.prox, one.convex)
             cells = [f"{one.smallest:.3f}", f"{one.largest:.3f}"]
-            cells += [f"{100 * share:.2f}" for share in shares]
+            cells += [percent(share) for share in shares]
             found.append(f"| {table.shot}-shot, seed {seed} | {' | '.join(cells)} |")
     if not found:
         return []

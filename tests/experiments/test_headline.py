@@ -133,6 +133,12 @@ def test_slopes_are_those_of_the_rule(tmp_path):
     assert sorted({round(float(one), 3) for one in found.ravel()}) == [1.0, 1.125, 1.25]
 
 
+def test_a_few_slopes_below_zero_are_not_rounded_away():
+    shares = (0.0, 1e-6, 0.12345, 1 - 1e-6, 1.0)
+    told = [slopes.percent(share) for share in shares]
+    assert told == ["0.00", "< 0.01", "12.35", "> 99.99", "100.00"]
+
+
 def test_the_start_of_the_poster_s_method_is_compared_before_any_step(results):
     mine, maml = (paths(f"cpu-{row}-1shot-seed0") for row in ("metamida-published", "maml"))
     first = [np.median([task[0] for task in one["own"]["support_loss"]]) for one in (mine, maml)]
