@@ -203,7 +203,9 @@ def sentence(name: str, found: Measured) -> str:
         np.nanmax(found.largest),
     )
     symmetric = (
-        "symmetric to rounding" if worst < 1e-10 else f"not symmetric (asymmetry up to {worst:.2g})"
+        "symmetric to rounding"
+        if worst < 1e-10
+        else f"not symmetric (asymmetry estimated up to {worst:.2g})"
     )
     definite = (
         f"its symmetric part is indefinite at some visited states (lambda_min down to {least:.3g})"
@@ -243,13 +245,14 @@ def verdict(found: Mapping[str, Measured]) -> str:
     )
 
 
-QUESTION = r"""A BlockIAF with live conditioners is no mirror map: that is a theorem
+QUESTION = rf"""A BlockIAF with live conditioners is no mirror map: that is a theorem
 ([page 5](notebooks/05_blockiaf.py)). How far from one is the map that *training* arrives at? One
 step moves the point by $-\alpha Au$ for a small task gradient $u$, and mirror descent has
 $A=\nabla^2h^*$, symmetric and positive definite. So three things are measured along adaptations to
 test tasks: the *asymmetry* $\|A-A^\top\|_F/\|A+A^\top\|_F$, zero for a gradient map; the extreme
 eigenvalues of the symmetric part of $A$, of which a negative one means that some gradient would be
-climbed; and how often a step really increases the task loss."""
+climbed; and how often a step really increases the task loss. The norms are Hutchinson's estimates
+from {PROBES} random signs at a state, the eigenvalues are inner bounds by Lanczos."""
 
 
 def page(found: Mapping[str, Measured], about: str) -> str:
@@ -265,9 +268,8 @@ def page(found: Mapping[str, Measured], about: str) -> str:
         ),
         "",
         (
-            r"| map | asymmetry, at most | $\lambda_{\min}$ | $\lambda_{\max}$ | steps that "
-            r"increase "
-            r"the loss |"
+            r"| map | largest asymmetry estimated | least $\lambda_{\min}$ found | largest "
+            r"$\lambda_{\max}$ found | steps that increase the loss |"
         ),
         "|---|---|---|---|---|",
     ]
