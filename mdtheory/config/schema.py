@@ -29,6 +29,17 @@ if TYPE_CHECKING:
 DEEPEST_OPTION = 8  # tables inside tables
 
 
+def flatten(table: Mapping[str, Any], under: str = "") -> dict[str, str]:
+    """The leaves of nested tables as JSON, by dotted key."""
+    leaves: dict[str, str] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping) and value:
+            leaves |= flatten(value, f"{under}{key}.")
+        else:
+            leaves[under + key] = json.dumps(value, ensure_ascii=False)
+    return leaves
+
+
 def _is_plain(value: Any, depth: int = 0) -> bool:
     """Whether a value has one canonical form in TOML and in JSON: no date, nan, inf or integer
     beyond 64 bits.
@@ -343,15 +354,26 @@ class RunConfig(Section):
         """sha256 (hex) of the canonical JSON of all that changes the result: no device, threads,
         paths or saving rhythm.
         """
+        text = json.dumps(self._result(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _result(self) -> dict[str, Any]:
         idle: dict[str, Any] = {
             "device": True,
             "threads": True,
             "checkpoint_every": True,
             "data": {"path"},
         }
-        mine = self.model_dump(mode="json", exclude=idle)
-        text = json.dumps(mine, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return self.model_dump(mode="json", exclude=idle)
+
+    def changes(self, before: RunConfig) -> list[str]:
+        """What of the digest was otherwise ``before``, as "meta.n_tasks was 4 and is 2"."""
+        was, now = flatten(before._result()), flatten(self._result())
+        return [
+            f"{key} was {was.get(key, 'not there')} and is {now.get(key, 'not there')}"
+            for key in sorted(was.keys() | now.keys())
+            if was.get(key) != now.get(key)
+        ]
 
     def to_json(self) -> str:
         """Canonical JSON of every key, defaults included; :func:`parse` of it gives an equal

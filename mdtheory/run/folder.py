@@ -9,6 +9,7 @@ import socket
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from types import TracebackType
 from typing import Any, Self
 
@@ -96,10 +97,26 @@ class RunFolder:
             processes=self.processes,
         )
         if self.state is not None:
+            self._demand_settings(config, self.state)
             trainer.resume(self.state, other_bits=other_bits)
         if self._first:
             self._prepare(config, trainer)
         return trainer
+
+    def _demand_settings(self, config: RunConfig, state: dict[str, Any]) -> None:
+        """Name what changed, where the folder's config.toml is the checkpoint's; else the trainer
+        compares digests.
+        """
+        if state["config_digest"] == config.digest or not is_regular(self.path / CONFIG):
+            return
+        before = load(self.path / CONFIG)
+        if before.digest == state["config_digest"]:
+            changed = [shorten(line, 90, placeholder=" ...") for line in config.changes(before)]
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            raise ValueError(
+                "the checkpoint must come from this configuration, but "
+                f"{', '.join(changed[:3])}{more}; choose another --out, or the old configuration"
+            )
 
     @property
     def _first(self) -> bool:

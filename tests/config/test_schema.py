@@ -303,3 +303,17 @@ def test_a_map_s_domain_is_checked_where_it_is_used():
     x, y = torch.rand(5, 1, 28, 28), torch.arange(5)
     with pytest.raises(ValueError, match="z of the log-barrier must be negative"):
         learner.adapt(x, y)
+
+
+def test_changes_name_each_setting_of_the_digest_and_no_other():
+    before = RunConfig()
+    assert before.changes(before) == []
+    moved = parse(
+        {"seed": 1, "device": "cuda", "checkpoint_every": 7, "model": {"options": {"channels": 4}}}
+    )
+    assert moved.changes(before) == [
+        "model.options was {} and is not there",
+        "model.options.channels was not there and is 4",
+        "seed was 0 and is 1",
+    ]
+    assert before.changes(before.model_copy(update={"device": "cuda"})) == []

@@ -65,10 +65,17 @@ def test_a_folder_with_a_run_is_opened_to_go_on_only(tmp_path):
     before = checkpoint.load(tmp_path / "last.pt")
     with pytest.raises(ValueError, match="without a run, got"):
         train(tmp_path, config())
-    with pytest.raises(ValueError, match="must come from this configuration"):
+    with pytest.raises(ValueError, match="this configuration, but seed was 0 and is 1; choose"):
         train(tmp_path, config(seed=1), resume=True)
     assert checkpoint.digest(checkpoint.load(tmp_path / "last.pt")) == checkpoint.digest(before)
     assert load(tmp_path / "config.toml") == config()
+
+
+def test_a_folder_whose_settings_are_lost_is_refused_by_digest(tmp_path):
+    train(tmp_path, config())
+    (tmp_path / "config.toml").unlink()
+    with pytest.raises(ValueError, match=f"its digest is {config().digest[:12]}, not"):
+        train(tmp_path, config(seed=1), resume=True)
 
 
 def test_a_lock_of_something_else_stays(tmp_path):
