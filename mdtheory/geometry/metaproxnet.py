@@ -24,7 +24,7 @@ def piecewise_linear(points: Tensor, x: Tensor) -> Tensor:
     tensor(6.)
     """
     place = (x + RANGE) / SPACING
-    left = place.detach().floor().clamp(0, PIECES - 1)
+    left = place.detach().floor().nan_to_num().clamp(0, PIECES - 1)  # nan has no index; it stays
     index = left.long().unsqueeze(-1)
     low, high = (points.gather(-1, index + one).squeeze(-1) for one in (0, 1))
     return low + (place - left) * (high - low)

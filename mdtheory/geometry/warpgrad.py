@@ -13,6 +13,7 @@ from torch.nn.utils import skip_init
 
 from mdtheory.core.objectives import Objective
 from mdtheory.geometry.base import Geometry, geometries
+from mdtheory.models.conv_block import Fused
 
 Layer = nn.Linear | nn.Conv2d
 ACTIVATIONS = "torch.nn.modules.activation"
@@ -115,7 +116,7 @@ def _behind_activation(model: nn.Module, path: str) -> str:
     names = list(parent._modules)
     after = names[names.index(name) + 1 :][:1]
     if (
-        type(parent) is not nn.Sequential
+        type(parent) not in (nn.Sequential, Fused)
         or not after
         or type(parent.get_submodule(after[0])).__module__ != ACTIVATIONS
     ):
@@ -168,7 +169,7 @@ def _insert(module: nn.Module, warp: nn.Module, path: str) -> None:
             "or share no module"
         )
     module.add_module("warp", warp)
-    if type(module).forward is not nn.Sequential.forward:
+    if type(module).forward not in (nn.Sequential.forward, Fused.forward):
         module.register_forward_hook(_warped)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -72,3 +74,8 @@ def test_sizes_on_conv4_64():
         MetaProxNet(steps=0)
     with pytest.raises(ValueError, match="at most 1000, got 10000000"):
         MetaProxNet(steps=10**7)
+
+
+def test_a_coordinate_that_is_no_number_stays_none_and_raises_nothing() -> None:
+    values = piecewise_linear(torch.linspace(-4, 4, 6).expand(2, 6), torch.tensor([math.nan, 3.0]))
+    assert values[0].isnan() and values[1] == 6

@@ -114,3 +114,20 @@ def test_refusals_say_what_to_do(model, after, message):
     with pytest.raises(ValueError) as refusal:
         WarpGrad(after=after).wrap(copy.deepcopy(model))
     assert message in str(refusal.value)
+
+
+def test_a_block_of_a_learners_network_is_warped_once() -> None:
+    blocks = nn.Sequential(nn.Sequential(nn.Linear(4, 5), nn.ReLU()), nn.Linear(5, 2))
+    earlier = MetaLearner(blocks).network  # its sequences are fused
+    learner = MetaLearner(earlier, geometries.get("warpgrad")(after="0"))
+    calls: list[int] = []
+    learner.network.get_submodule("0.warp").register_forward_hook(lambda *_: calls.append(1))
+    learner.network(torch.ones(1, 4))
+    assert len(calls) == 1
+
+
+def test_a_learners_network_is_warped_where_the_bare_one_is() -> None:
+    bare = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
+    names = [MetaLearner(one, "warpgrad").meta() for one in (bare, MetaLearner(bare).network)]
+    assert list(names[0]) == list(names[1])
+    assert "shared.1.warp.weight" in names[0]
