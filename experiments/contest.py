@@ -18,11 +18,21 @@ FEW = " as far as too few seeds tell"
 WORDS = ("better", f"better{FEW}", "undecided", "worse", f"worse{FEW}")
 
 
-def against_all(table: Table) -> dict[str, Difference]:
-    """:data:`OWN` minus every other row on the same tasks and seeds, as one family."""
-    many = table.protocols[1]
-    rivals = [row for row in table.rows if row != OWN and table.seeds([OWN, row])]
-    return compare({row: table.gaps(OWN, row, many) for row in rivals})
+def against_all(tables: Sequence[Table]) -> dict[int, dict[str, Difference]]:
+    """Shots -> row -> :data:`OWN` minus it on the same tasks and seeds: all tables of a tier as one
+    family, as every question's comparisons are.
+    """
+    gaps = {
+        (table.shot, row): table.gaps(OWN, row, table.protocols[1])
+        for table in tables
+        for row in table.rows
+        if row != OWN and table.seeds([OWN, row])
+    }
+    by_text = compare({str(key): gap for key, gap in gaps.items()})
+    found: dict[int, dict[str, Difference]] = {}
+    for (shot, row), difference in zip(gaps, by_text.values(), strict=True):
+        found.setdefault(shot, {})[row] = difference
+    return found
 
 
 def standing(one: Difference) -> str:
@@ -45,19 +55,19 @@ def unmet(table: Table, found: dict[str, Difference]) -> list[str]:
 
 
 def lines(tables: Sequence[Table]) -> list[str]:
-    """(n) for one tier: against whom it is better, level and worse."""
-    return [
-        verdict(table, found)
-        for table in tables
-        if OWN in table.by_row and (found := against_all(table))
-    ]
+    """(n) for one tier: against whom it is better, undecided and worse."""
+    found = against_all(tables)
+    return [verdict(table, found[table.shot]) for table in tables if table.shot in found]
 
 
 def tallies(tables: Iterable[Table]) -> list[str]:
     """One phrase for every tier and number of shots where it was trained as a part of the tier."""
-    phrases = []
+    phrases, by_tier = [], {}
     for table in tables:
-        found = against_all(table) if OWN in table.own_rows else {}
+        if OWN in table.own_rows:
+            by_tier.setdefault(table.tier.name, []).append(table)
+    for table in (table for own in by_tier.values() for table in own):
+        found = against_all(by_tier[table.tier.name]).get(table.shot, {})
         if found:
             words = [standing(one) for one in found.values()]
             more, less = (
@@ -93,10 +103,10 @@ def verdict(table: Table, found: dict[str, Difference]) -> str:
 
 def of_pilot() -> list[str]:
     """The pilot as judge: it has no rival but MAML and the poster's method, and one seed."""
-    found = []
-    for one in pilot_subjects():
+    found, every = [], pilot_subjects()
+    for one in every:
         if one.row == OWN:
-            both = contrasts([one])[one.name, "both", "as trained"]
+            both = contrasts(every)[one.name, "both", "as trained"]
             found.append(
                 f"- {one.shot}-shot, minus MAML: {shown(both)} ({one.tasks} tasks, 1 seed)"
             )

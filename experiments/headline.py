@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from experiments import recorded_starts
+from experiments.answers import CONTROL, PAIRS, compared, differences
 from experiments.cells import TIERS
 from experiments.glance import listed
 from experiments.pilot_page import subjects as pilot_subjects, training as pilot_training
@@ -147,14 +148,16 @@ def tally(chosen: Iterable[Subject]) -> str:
     return (
         f"Gains and losses among {len(chosen)} cases (a row, number of shots and tier; "
         f"{span(seeds)} seeds, {span(tasks)} test tasks, every task rate tuned): by "
-        f"{'; by '.join(said)}; the rest is undecided. The pair gains where neither half does, "
-        f"under MAML's start or without the geometry, in {len(pairs(found))}. Settled by three "
-        f"seeds or more: {'; '.join(settled) or 'none of them'}."
+        f"{'; by '.join(said)}; the rest is undecided. The pair gains where neither half is "
+        f"shown to, under MAML's start or without the geometry, in {len(pairs(found))}. Settled by "
+        f"three seeds or more: {'; '.join(settled) or 'none of them'}."
     )
 
 
 def pairs(found: dict[str, list[tuple[Subject, Difference]]]) -> list[str]:
-    """The cases that gain by start and geometry together, and by neither half."""
+    """The cases that gain by start and geometry together, where no half alone is shown to: it may
+    gain all the same, unseen.
+    """
     gained = {
         head: {one.tier + one.name for one, gap in cases if gains(gap)}
         for head, cases in found.items()
@@ -170,7 +173,7 @@ def pairs(found: dict[str, list[tuple[Subject, Difference]]]) -> list[str]:
 def pair_sentence(chosen: Iterable[Subject]) -> str:
     """Which cases they are; nothing where there are none."""
     named = pairs(halves(chosen))
-    return f"The gains of the pair alone: {listed(named)}." if named else ""
+    return f"These gains of the pair: {listed(named)}." if named else ""
 
 
 def gains(gap: Difference) -> bool:
@@ -194,6 +197,7 @@ def family_sentences(results: Results) -> str:
     for family, rows in FAMILIES.items():
         means = {key: 100 * gap.estimate.mean for key, gap in found.items() if key[2] in rows}
         near = [mean for mean in means.values() if mean >= -LARGE]
+        widths = [100 * found[key].estimate.half_width for key in means if means[key] >= -LARGE]
         far = [
             f"{mean:+.2f} with `{row}` {shot}-shot in tier `{tier}`"
             for (tier, shot, row), mean in means.items()
@@ -201,6 +205,7 @@ def family_sentences(results: Results) -> str:
         ]
         if near:
             text = f"{min(near):+.2f} to {max(near):+.2f} points for {family} ({len(near)} cases"
+            text += f", intervals up to ± {max(widths):.2f}"
             parts.append(text + (f"; apart from {', '.join(far)})" if far else ")"))
     if not parts:
         return ""
@@ -229,18 +234,24 @@ def start_sentence(results: Results) -> str:
 
 
 def control_sentence(results: Results) -> str:
-    """What a gauge and a doubled meta-rate gain without any geometry."""
-    parts = []
-    for one in of_tier("controls", results):
-        found = one.differences("maml", one.protocols[1], list(CONTROLS))
-        for row, difference in found.items():
-            counted = f"{one.shot}-shot, {counted_seeds(difference.seeds)}"
-            parts.append(f"{CONTROLS[row]} {shown(difference)} ({counted})")
-        if TWICE in one.by_row:
-            rivals = one.differences(TWICE, one.protocols[1], RIVALS)
-            said = [
-                f"`{row}` {shown(gap)} ({counted_seeds(gap.seeds)})" for row, gap in rivals.items()
-            ]
+    """What a gauge and a doubled meta-rate gain without any geometry: the comparisons of question
+    (i), and the poster's rows minus MAML at twice the meta-rate.
+    """
+    parts, tables = [], of_tier("controls", results)
+    found = differences(tables, PAIRS[CONTROL], many=True)
+    found |= differences(tables, [(row, TWICE) for row in RIVALS], many=True)
+    for one in tables:
+        for row, words in CONTROLS.items():
+            if gap := found.get(compared(one, row, "maml")):
+                counted = f"{one.shot}-shot, {counted_seeds(gap.seeds)}"
+                parts.append(f"{words} {shown(gap)} ({counted})")
+        rivals = {row: found.get(compared(one, row, TWICE)) for row in RIVALS}
+        said = [
+            f"`{row}` {shown(gap)} ({counted_seeds(gap.seeds)})"
+            for row, gap in rivals.items()
+            if gap is not None
+        ]
+        if said:
             minus = f"minus {CONTROLS[TWICE]}, {one.shot}-shot"
             parts.append(f"{minus}: {', '.join(said)}")
     if not parts:
@@ -250,9 +261,10 @@ def control_sentence(results: Results) -> str:
 
 def pilot_sentence() -> str:
     """What the pilot says of the poster's method."""
-    for one in pilot_subjects():
+    every = pilot_subjects()
+    for one in every:
         if one.row == POSTERS:
-            both = contrasts([one])[one.name, "both", "as trained"]
+            both = contrasts(every)[one.name, "both", "as trained"]
             iterations = pilot_training()["maml"].iterations
             return (
                 f"A pilot at the poster's size, one seed, {iterations:,} of its 60,000 iterations: "

@@ -24,7 +24,7 @@ Key = tuple[str, int, str]
 READING = (
     "Every row with a start in common with MAML, by its recorded paths: accuracy after the steps "
     "of training minus MAML's on the same first test tasks, percentage points, 15 queries a class, "
-    "at the task rate of training.\n"
+    "at the task rate of training. Holm's correction is over this table.\n"
 )
 
 
@@ -46,10 +46,10 @@ def gap(table: Table, row: str, *, common: bool) -> np.ndarray | None:
 
 
 def contrasts(tables: Iterable[Table]) -> dict[str, dict[Key, Difference]]:
-    """Contrast -> row -> difference, each contrast one family of comparisons; a row stands in its
+    """Contrast -> row -> difference, all of them one family of comparisons; a row stands in its
     own tier only.
     """
-    own: dict[str, dict[Key, np.ndarray]] = {head: {} for head in CONTRASTS}
+    own: dict[tuple[str, Key], np.ndarray] = {}
     for table in tables:
         for row in table.own_rows:
             if row == "maml" or "maml" not in table.by_row:
@@ -57,11 +57,11 @@ def contrasts(tables: Iterable[Table]) -> dict[str, dict[Key, Difference]]:
             for head, common in CONTRASTS.items():
                 made = gap(table, row, common=common)
                 if made is not None:
-                    own[head][table.tier.name, table.shot, row] = made
-    found = {}
-    for head, gaps in own.items():
-        by_text = compare({str(key): one for key, one in gaps.items()})
-        found[head] = dict(zip(gaps, by_text.values(), strict=True))
+                    own[head, (table.tier.name, table.shot, row)] = made
+    by_text = compare({str(key): one for key, one in own.items()})
+    found: dict[str, dict[Key, Difference]] = {head: {} for head in CONTRASTS}
+    for (head, key), difference in zip(own, by_text.values(), strict=True):
+        found[head][key] = difference
     return found
 
 

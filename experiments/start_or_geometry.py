@@ -93,14 +93,17 @@ def known() -> tuple[Subject, ...]:
 
 
 def contrasts(chosen: Iterable[Subject]) -> dict[tuple[str, str, str], Difference]:
-    """(subject, contrast, rate) -> difference; each rate is a family of its own."""
-    chosen, found = list(chosen), {}
-    for rate in RATES:
-        gaps = {(one.name, head): one.gap(head, rate) for one in chosen for head in CONTRASTS}
-        by_text = compare({"|".join(key): gap for key, gap in gaps.items()})
-        for (name, head), difference in zip(gaps, by_text.values(), strict=True):
-            found[name, head, rate] = difference
-    return found
+    """(subject, contrast, rate) -> difference; one family, with both rates, as QUESTIONS.md says:
+    all comparisons of a question in a tier.
+    """
+    gaps = {
+        (one.name, head, rate): one.gap(head, rate)
+        for one in chosen
+        for rate in RATES
+        for head in CONTRASTS
+    }
+    by_text = compare({"|".join(key): gap for key, gap in gaps.items()})
+    return dict(zip(gaps, by_text.values(), strict=True))
 
 
 def shown(one: Difference | Estimate) -> str:
@@ -135,7 +138,8 @@ READING = (
     "best, that is best on validation tasks, chosen for "
     "every cell by itself (the column gives them: own start learned / identity, common start "
     "learned / identity). *Tasks*: of the test, in brackets of the validation behind a rate. "
-    "Slanted: other than zero after Holm's correction, but from fewer than "
+    "Slanted: other than zero after Holm's correction over all rows, contrasts (own start and "
+    "geometry together is one more) and both kinds of rate, but from fewer than "
     "three seeds, so only suggestive; bold: from three or more.\n"
 ).format(rates=", ".join(f"{rate:g}" for rate in factorial.RATES))
 

@@ -9,7 +9,9 @@ import pytest
 
 from experiments import contest
 from experiments.result_tables import read
+from experiments.start_or_geometry import contrasts
 from experiments.statistics import compare
+from mdtheory.core.estimate import holm
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +21,7 @@ def results():
 
 def test_every_other_row_is_a_rival(results):
     table = results["glyphs", 1]
-    found = contest.against_all(table)
+    found = contest.against_all([table])[1]
     assert set(found) == set(table.rows) - {contest.OWN}
     gap = [
         table.by_row[contest.OWN][seed].accuracies(15).mean()
@@ -55,21 +57,40 @@ def test_it_is_won_by_three_seeds_against_every_row_only():
 def test_a_row_without_a_record_is_named_and_not_beaten(results):
     table = results["glyphs", 1]
     fewer = replace(table, by_row={k: v for k, v in table.by_row.items() if k != "warpgrad"})
-    found = contest.against_all(fewer)
+    found = contest.against_all([fewer])[1]
     assert contest.unmet(fewer, found) == ["warpgrad"] and not contest.unmet(
         table, found | {"warpgrad": 0}
     )
     assert "no seed in common yet: `warpgrad`" in contest.verdict(fewer, found)
 
 
-def test_the_pilot_is_a_judge():
+def test_both_numbers_of_shots_of_a_tier_are_one_family(results):
+    """As QUESTIONS.md says, and as question (g) corrects the same differences."""
+    tables = [results["own", shot] for shot in (1, 5)]
+    found = contest.against_all(tables)
+    every = [one for by_row in found.values() for one in by_row.values()]
+    assert [one.corrected for one in every] == holm([one.p for one in every])
+    alone = contest.against_all(tables[:1])[1]
+    assert alone["maml"].corrected < found[1]["maml"].corrected
+    told = "; ".join(contest.tallies(tables))
+    better = [
+        [contest.standing(one) for one in of.values()].count("better") for of in found.values()
+    ]
+    assert [f"better than {count} of" in told for count in better] == [True, True]
+
+
+def test_the_pilot_is_a_judge(monkeypatch):
+    """By one correction with the pilot's page, over all of its rows."""
     (line,) = contest.of_pilot()
     assert "minus MAML" in line and "1 seed" in line
+    asked = []
+    monkeypatch.setattr(contest, "contrasts", lambda own: asked.append(len(own)) or contrasts(own))
+    assert contest.of_pilot() == [line] and asked == [len(contest.pilot_subjects())] == [2]
 
 
 def test_the_first_page_says_where_it_has_won(results):
     (glyphs,) = contest.tallies([results["glyphs", 1]])
-    found = contest.against_all(results["glyphs", 1])
+    found = contest.against_all([results["glyphs", 1]])[1]
     better = sum(contest.standing(one) == "better" for one in found.values())
     assert f"better than {better} of {len(found)} rows from three seeds" in glyphs
     assert "not won" in glyphs or better == len(found)

@@ -7,11 +7,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from experiments import (
+    answers,
     front,
     glance,
     headline,
@@ -25,7 +27,7 @@ from experiments.generated import ROOT
 from experiments.records import FOLDER
 from experiments.result_tables import read
 from experiments.statistics import Difference
-from mdtheory.core.estimate import Estimate, estimate
+from mdtheory.core.estimate import Estimate, estimate, holm
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,13 @@ def test_the_range_of_a_family_is_that_of_its_rows(results):
     for family, rows in headline.FAMILIES.items():
         means = [100 * one.estimate.mean for key, one in found.items() if key[2] in rows]
         near = [mean for mean in means if mean >= -10]
+        half = max(
+            100 * one.estimate.half_width
+            for key, one in found.items()
+            if key[2] in rows and one.estimate.mean >= -0.1
+        )
         wanted = f"{min(near):+.2f} to {max(near):+.2f} points for {family} ({len(near)} cases"
+        wanted += f", intervals up to ± {half:.2f}"
         text = headline.family_sentences(results)
         assert wanted in text and all(f"{mean:+.2f}" in text for mean in means if mean < -10)
 
@@ -154,6 +162,59 @@ def test_a_control_is_no_case():
     assert f"among {len(methods)} cases" in headline.tally([*methods, *shift])
     (gap,) = [one.gap("geometry at the common start", "tuned").mean() for one in shift]
     assert abs(gap) < 1e-3
+
+
+def test_a_question_s_comparisons_in_a_tier_are_one_family(results):
+    """QUESTIONS.md: Holm's correction over the comparisons of a question, so over both kinds of
+    rate, and over both contrasts of the recorded paths.
+    """
+    own = [one for one in start_or_geometry.known() if one.tier == "own"]
+    found = list(start_or_geometry.contrasts(own).values())
+    assert len(found) == len(own) * len(start_or_geometry.CONTRASTS) * 2
+    assert [one.corrected for one in found] == holm([one.p for one in found])
+    recorded = recorded_starts.contrasts([results["own", 1], results["own", 5]])
+    every = [one for by_row in recorded.values() for one in by_row.values()]
+    assert len(every) == 4
+    assert [one.corrected for one in every] == pytest.approx(holm([one.p for one in every]))
+
+
+def test_a_half_that_may_gain_is_not_said_to_gain_nothing():
+    """Of a pair that gains, the start alone may have an interval above zero and be undecided after
+    the correction: then it is not shown to gain, which is not that it does not.
+    """
+    every = [one for one in start_or_geometry.known() if one.tier == "cpu"]
+    (one,) = [one for one in every if (one.row, one.shot) == ("potential", 1)]
+    start = start_or_geometry.contrasts(every)[one.name, "start alone", "tuned"]
+    assert start.estimate.mean > start.estimate.half_width and not start.significant
+    assert "`potential` 1-shot in tier `cpu`" in headline.pair_sentence(every)
+    text = headline.tally(every) + headline.pair_sentence(every)
+    assert "neither half is shown to" in text and "neither half does" not in text
+    assert "alone" not in headline.pair_sentence(every)
+
+
+def test_a_control_is_bold_where_the_question_s_answer_is(results, monkeypatch):
+    """A third comparison of question (i) counts in the correction of the first two."""
+    table = results["controls", 1]
+    by_row = table.by_row | {"metacurvature-doubled": table.by_row["maml-shift"]}
+    more = replace(table, by_row={row: {0: by_seed[0]} for row, by_seed in by_row.items()})
+    noise = np.random.default_rng(0).normal(size=1000)
+    noise = (noise - noise.mean()) / noise.std()
+
+    def gaps(self, row, reference, n_query):
+        return (noise + (0.075 if row == "maml-twice" else 0.01))[None]  # p = .018, of three .053
+
+    monkeypatch.setattr(type(table), "gaps", gaps)
+    (answer,) = [
+        one
+        for name, one in answers.differences(
+            [more], answers.PAIRS[answers.CONTROL], many=True
+        ).items()
+        if "`maml-twice`" in name
+    ]
+    assert 0.05 / 3 < answer.p < 0.025
+    text = headline.control_sentence({("controls", 1): more})
+    assert f"meta-rate {start_or_geometry.shown(answer)} (1-shot, 1 seed)" in text
+    assert f"*{100 * answer.estimate.mean:+.2f}" not in text
 
 
 def test_the_tally_counts_losses_too_and_names_what_is_settled():

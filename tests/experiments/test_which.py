@@ -78,6 +78,14 @@ def test_what_is_worse_anywhere_is_not_advised(setting):
     assert "`ecml` (1 of 2), `metasgd` (1 of 1)." in which.sentences([setting, elsewhere])[-1]
 
 
+def test_what_one_seed_shows_to_be_worse_is_not_advised(setting):
+    """It is not sure, but no reason to try it first."""
+    suggested = replace(setting.gaps["mtnet"], seeds=1)
+    elsewhere = replace(setting, gaps={"warpgrad": suggested})
+    assert which.leading([setting, elsewhere]) == {"`metasgd`": 1}
+    assert elsewhere.settled(better=False) == []
+
+
 def test_a_setting_without_three_seeds_settles_nothing(setting):
     few = {row: replace(gap, seeds=1) for row, gap in setting.gaps.items()}
     (line,) = which.sentences([replace(setting, gaps=few)])
