@@ -81,9 +81,9 @@ class BatchStatNorm(nn.Module):
       hand;
     - "running": the batch in training mode, the running averages in evaluation mode.
 
-    Deviations from ``nn.BatchNorm2d``: the running buffers change only inside
-    :func:`collecting_statistics` (with the unbiased variance, as there), and there is no
-    ``num_batches_tracked``. One value per channel is refused as there.
+    float16 is computed in float32. Deviations from ``nn.BatchNorm2d``: the running buffers change
+    only inside :func:`collecting_statistics` (with the unbiased variance, as there), and there is
+    no ``num_batches_tracked``. One value per channel is refused as there.
     """
 
     weight: nn.Parameter | None
@@ -118,6 +118,12 @@ class BatchStatNorm(nn.Module):
                 f"x must have shape (N, {self.channels}, ...), got {tuple(x.shape)}; put the "
                 "channels second"
             )
+        if x.dtype == torch.float16:  # the squares of activations from 256 on overflow in it
+            return self._normalised(x.float()).to(x.dtype)
+        return self._normalised(x)
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        """The formula, in the precision of x. shape: as x"""
         if self._uses_stored():
             centred, var = x - _per_channel(self.running_mean, x), _per_channel(self.running_var, x)
         else:
@@ -163,8 +169,9 @@ class BatchStatNorm(nn.Module):
         var = (basis * basis).mean(axes, keepdim=True)
         if _collecting.get():
             values = x.numel() // self.channels
-            self.running_mean.lerp_(mean.flatten(), self.momentum)
-            self.running_var.lerp_(var.flatten() * (values / (values - 1)), self.momentum)
+            unbiased = var.flatten() * (values / (values - 1))
+            self.running_mean.lerp_(mean.flatten().to(self.running_mean.dtype), self.momentum)
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
         return centred, var
 
     def _count(self, x: Tensor) -> int:

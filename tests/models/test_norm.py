@@ -4,6 +4,8 @@ not.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -299,3 +301,18 @@ def test_running_averages_that_are_used_are_part_of_the_state():
     assert any(name.endswith("running_mean") for name in first.state_dict())
     with pytest.raises(ValueError, match="must have a momentum"):
         learner(momentum=None)
+
+
+@pytest.mark.parametrize("collect", [False, True])
+def test_float16_does_not_overflow(collect):
+    """Activations of some hundreds, whose squares float16 cannot hold; buffers and output stay
+    float16.
+    """
+    x = (300 * torch.randn(8, 3, 5, 5, generator=torch.Generator().manual_seed(0))).half()
+    own, native = BatchStatNorm(3).half(), nn.BatchNorm2d(3)
+    with collecting_statistics() if collect else nullcontext():
+        y = own(x)
+    assert y.dtype == torch.float16
+    torch.testing.assert_close(y, native(x.float()).half(), rtol=0, atol=4e-3)
+    if collect:
+        torch.testing.assert_close(own.running_mean, native.running_mean.half())
