@@ -270,7 +270,7 @@ class Sitting:
 
         self.subject = subject
         config = subject.config
-        self.tasks = min(tasks, config.test.tasks)
+        self.tasks = wanted_tasks(tasks, config)
         self.until = until
         self.validated = validation
         self.out = out / f"{subject.name}.json"
@@ -284,7 +284,7 @@ class Sitting:
         self.begun: dict[str, Any] = {"seconds": 0.0, "cells": {}}
         if self.out.exists():
             before = Factorial.model_validate_json(self.out.read_text())
-            self.tasks, self.validated = before.tasks, before.validation_tasks
+            self.tasks, self.validated = max(self.tasks, before.tasks), before.validation_tasks
             self.begun = before.model_dump(include={"seconds", "cells"})
 
     def run(self) -> bool:
@@ -294,8 +294,8 @@ class Sitting:
         began = time.monotonic()
         for place, learner in self.subject.learners(self.source).items():
             cell = found["cells"].setdefault(label(*place), {"validation": []})
-            unsettled = next_rate(cell["validation"]) is not None
-            if place == PLAIN and unsettled and (made := self.shared()):
+            short = next_rate(cell["validation"]) is not None or self.short(cell)
+            if place == PLAIN and short and (made := self.shared()):
                 cell = found["cells"][label(*place)] = made
             known = {OWN: self.subject.scores, PLAIN: self.subject.maml_scores}.get(place)
             for _ in self.pieces(cell, learner, known):
@@ -326,7 +326,7 @@ class Sitting:
         before = cell.get("correct", {})
         found = cell["correct"] = {name: before[name] for name in wanted if name in before}
         for name, rate in wanted.items():
-            if rate == 1.0 and known is not None and "1" not in found:
+            if rate == 1.0 and known is not None and self.short(cell):
                 found["1"] = self.recorded(known, learner)
             by_query = found.setdefault(name, {str(n): [] for n in self.protocols})
             while (start := len(next(iter(by_query.values())))) < self.tasks:
@@ -335,6 +335,11 @@ class Sitting:
                 for n, right in part.items():
                     by_query[n] += right
                 yield
+
+    def short(self, cell: dict[str, Any]) -> bool:
+        """Whether the test at the rate of training has fewer tasks than are asked for."""
+        by_query = cell.get("correct", {}).get("1", {})
+        return any(len(by_query.get(str(n), [])) < self.tasks for n in self.protocols)
 
     def recorded(self, known: dict[str, list[int]], learner: MetaLearner) -> dict[str, list[int]]:
         """The scores of a record, after the learner has repeated the first of them."""
@@ -376,12 +381,20 @@ class Sitting:
         seal(self.out.parent)
 
 
-def finished(path: Path) -> bool:
-    """Whether a file is there and no cell's best rate is the largest that was tried."""
+def wanted_tasks(tasks: int, config: RunConfig) -> int:
+    """As many test tasks as are asked for, of those that the tier tests."""
+    return min(tasks, config.test.tasks)
+
+
+def finished(path: Path, tasks: int) -> bool:
+    """Whether a file is there with as many tasks, and no cell's best rate is the largest that was
+    tried.
+    """
     if not path.exists():
         return False
-    cells = Factorial.model_validate_json(path.read_text()).cells.values()
-    return all(next_rate(cell.validation) is None for cell in cells)
+    one = Factorial.model_validate_json(path.read_text())
+    settled = all(next_rate(cell.validation) is None for cell in one.cells.values())
+    return settled and one.tasks >= tasks
 
 
 def read(folder: Path = OUT) -> list[Factorial]:
@@ -398,6 +411,10 @@ def verify(one: Factorial, records: Path = FOLDER) -> list[str]:
     found = []
     if (one.weights, one.maml_weights) != tuple(weights_digest(r.folder) for r in (record, maml)):
         found.append("must come from the kept weights")
+    if maml.folder.name != partner(record).folder.name:
+        found.append(f"must set out from {partner(record).folder.name}")
+    if tuple(one.rates) != RATES:
+        found.append(f"must be tried at {', '.join(f'{rate:g}' for rate in RATES)}")
     n_way, wanted = record.config.task.n_way, {str(n) for n in record.config.task.eval_n_query}
     for name, cell in one.cells.items():
         if next_rate(cell.validation) is not None:
@@ -428,7 +445,7 @@ def main(
     tasks: Annotated[int, typer.Option(min=100, help="Test tasks.")] = 1000,
     minutes: Annotated[float, typer.Option(min=0, help="Stop; the next call goes on.")] = 1e9,
 ) -> None:
-    """Test whatever has kept weights and no finished file yet."""
+    """Test whatever has kept weights and no finished file with so many tasks yet."""
     import torch
 
     from experiments import controls
@@ -439,7 +456,8 @@ def main(
     for record, subject in subjects():
         its = (record.result.tier, record.result.row, record.result.shot, record.result.seed)
         other = any(one not in (None, mine) for one, mine in zip(wanted, its, strict=True))
-        if other or finished(OUT / f"{subject.name}.json"):
+        enough = wanted_tasks(tasks, subject.config)
+        if other or finished(OUT / f"{subject.name}.json", enough):
             continue
         sitting = Sitting(subject, tasks=tasks, validation=VALIDATION_TASKS, out=OUT, until=until)
         done = sitting.run()

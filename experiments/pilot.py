@@ -19,7 +19,7 @@ import typer
 from pydantic import Field
 
 from experiments.cells import Cell
-from experiments.factorial import PLAIN, Sitting, Subject, finished, label
+from experiments.factorial import PLAIN, Sitting, Subject, finished, label, wanted_tasks
 from experiments.generated import ROOT
 from experiments.records import Count, Digest, Paths, Section, Share, seal
 from mdtheory.config import RunConfig
@@ -171,7 +171,7 @@ def main(
     (OUT / "training.json").write_text(json.dumps(about, indent=1) + "\n")
     until = time.time() + 60 * minutes
     for row in ROWS:
-        if not finished(FACTORIAL / f"{row}.json"):
+        if not finished(FACTORIAL / f"{row}.json", wanted_tasks(tasks, config(row))):
             sitting = Sitting(
                 subject(folder, row), tasks=tasks, validation=validation, out=FACTORIAL, until=until
             )

@@ -22,7 +22,7 @@ import typer
 from experiments import factorial, shards, tuned
 from experiments.cells import TIERS, tier
 from experiments.generated import ROOT
-from experiments.records import FOLDER
+from experiments.records import FOLDER, Record
 from experiments.status import STATES, UNFINISHED, Run, describe, lines, wanted
 
 # glibc gives every freed block back to the system, and convolutions free large ones all the time:
@@ -125,7 +125,8 @@ def main(
 
 def not_taken_apart(runs: list[Run]) -> list[str]:
     """A line for every finished run with kept weights whose start and geometry have not been
-    separated, and one for every tier with finished runs whose weights were not kept.
+    separated, one for every tier where that was done on fewer test tasks than the tier has, and
+    one for every tier with finished runs whose weights were not kept.
     """
     names = {run.name for run in runs if run.records == FOLDER}
     found = [
@@ -133,6 +134,7 @@ def not_taken_apart(runs: list[Run]) -> list[str]:
         for name in factorial.missing()
         if name in names
     ]
+    found += fewer_tasks(names)
     lost: dict[str, dict[str, None]] = {}
     for record in factorial.without_weights():
         if record.folder.name in names and record.result.tier != "smoke":
@@ -141,6 +143,21 @@ def not_taken_apart(runs: list[Run]) -> list[str]:
         f"start or geometry: tier {name} kept no weights of {', '.join(its)}; without its folder "
         "in records/ a cell is trained again, and keeps what its tier now names"
         for name, its in lost.items()
+    ]
+
+
+def fewer_tasks(names: set[str]) -> list[str]:
+    """A line for every tier with runs that were taken apart on fewer tasks than it tests."""
+    few: dict[tuple[str, int], list[int]] = {}
+    for one in factorial.read():
+        record = Record(FOLDER / one.record)
+        whole = record.config.test.tasks
+        if one.record in names and one.tasks < whole:
+            few.setdefault((record.result.tier, whole), []).append(one.tasks)
+    return [
+        f"start or geometry: {len(those)} of tier {name} on {min(those)} or more of its "
+        f"{whole:,} test tasks; python -m experiments.factorial --tier {name} goes on"
+        for (name, whole), those in few.items()
     ]
 
 

@@ -15,7 +15,7 @@ from experiments.benchmarks.measurements import RECORDS
 from experiments.encoder.page import RECORD
 from experiments.factorial import OWN, PLAIN, RATES, best_rate, label, of_record, read, verify
 from experiments.records import FOLDER, Record, everything, unsealed
-from experiments.reproduce import not_taken_apart
+from experiments.reproduce import fewer_tasks, not_taken_apart
 from experiments.reuse import TEST_IMAGES, tasks_without_reuse, without_reuse
 from experiments.start_or_geometry import CONTRASTS, known
 from experiments.status import wanted
@@ -51,7 +51,7 @@ def test_what_was_measured_is_as_it_was_written(folder, tmp_path):
     assert path.name in problem and "sha256" in problem
 
 
-@pytest.mark.parametrize("fault", ["score", "rate", "weights", "count"])
+@pytest.mark.parametrize("fault", ["score", "rate", "weights", "count", "maml", "grid"])
 def test_a_planted_fault_is_found(fault):
     one = next(one for one in read() if one.record == NAME)
     data = json.loads(one.model_dump_json())
@@ -62,6 +62,13 @@ def test_a_planted_fault_is_found(fault):
         cell["best"] = next(rate for rate in RATES if rate != cell["best"])
     elif fault == "weights":
         data["weights"] = "0" * 64
+    elif fault == "grid":
+        data["rates"][0] = 0.2
+    elif fault == "maml":  # another seed's, complete and consistent
+        other = next(two for two in read() if two.record == NAME.replace("seed0", "seed1"))
+        plain = label(*PLAIN)
+        data |= {"maml": other.maml, "maml_weights": other.maml_weights}
+        data["cells"][plain] = other.cells[plain].model_dump()
     else:
         data["cells"]["common start, learned"]["correct"]["1"]["15"].pop()
     assert verify(factorial.Factorial.model_validate(data))
@@ -93,7 +100,7 @@ def test_a_file_whose_best_rate_is_the_largest_is_taken_up_again(tmp_path, monke
     cell |= {"validation": [0, 0, 0, 0, 0, 10], "best": 4.0, "correct": {"1": one, "4": one}}
     path = tmp_path / f"{NAME}.json"
     path.write_text(json.dumps(data))
-    assert not factorial.finished(path)
+    assert not factorial.finished(path, 7)
 
     def count(learner, stream, rate, start, stop, protocols):
         return {str(n): [1] * (stop - start) for n in protocols}
@@ -103,12 +110,50 @@ def test_a_file_whose_best_rate_is_the_largest_is_taken_up_again(tmp_path, monke
     assert factorial.Sitting(subject, tasks=7, validation=3, out=tmp_path, until=math.inf).run()
     (after,) = read(tmp_path)
     its, tasks = after.cells.pop(label(*OWN)), data["validation_tasks"]
-    assert factorial.finished(path) and after.tasks == data["tasks"]
+    assert factorial.finished(path, 7) and after.tasks == data["tasks"]
     assert its.validation == [0, 0, 0, 0, 0, 10, tasks, tasks] and its.best == 8.0
     assert its.correct["1"] == one and set(its.correct) == {"1", "8"}
     assert {name: cell.model_dump() for name, cell in after.cells.items()} == {
         name: cell for name, cell in data["cells"].items() if name != label(*OWN)
     }
+
+
+def test_a_file_with_fewer_tasks_than_asked_for_goes_on(tmp_path, monkeypatch):
+    """Its first answers stay, what a record knows comes from there, and no rate is tried again."""
+    first, wanted = 100, 250
+    data = json.loads((factorial.OUT / f"{NAME}.json").read_text()) | {"tasks": first}
+    for cell in data["cells"].values():
+        for by_query in cell["correct"].values():
+            by_query.update({n: right[:first] for n, right in by_query.items()})
+    path = tmp_path / f"{NAME}.json"
+    path.write_text(json.dumps(data))
+    assert factorial.finished(path, first) and not factorial.finished(path, wanted)
+    asked, record = [], Record(FOLDER / NAME)
+
+    def count(learner, stream, rate, start, stop, protocols):
+        known = record.scores[record.config.norm]
+        if (start, stop) == (0, factorial.REPEATED):
+            return {n: right[:stop] for n, right in known.items()}
+        asked.append((start, stop))
+        return {str(n): [1] * (stop - start) for n in protocols}
+
+    monkeypatch.setattr(factorial, "SLACK", 1.0)  # the stand-in repeats one record alone
+    monkeypatch.setattr(factorial, "count", count)
+    subject = of_record(record)
+    assert factorial.Sitting(
+        subject, tasks=wanted, validation=3, out=tmp_path, until=math.inf
+    ).run()
+    (after,) = read(tmp_path)
+    assert after.tasks == wanted and set(asked) == {(100, 200), (200, 250)}
+    assert verify(after) == []
+    for name, cell in data["cells"].items():
+        now = after.cells[name]
+        assert (now.validation, now.best) == (cell["validation"], cell["best"])
+        for rate, by_query in cell["correct"].items():
+            for n, right in by_query.items():
+                assert now.correct[rate][n][:first] == right
+    mixed = after.cells["common start, learned"].correct["1"]["15"]
+    assert mixed[first:] == [1] * (wanted - first)
 
 
 def test_a_row_with_layers_of_its_own_is_not_taken_apart():
@@ -154,6 +199,16 @@ def test_records_without_weights_are_told_by_their_tier():
     assert "tier cpu kept no weights of" in text and "metakfo" in text and "smoke" not in text
     assert NAME not in {record.folder.name for record in factorial.without_weights()}
     assert not_taken_apart([]) == []
+
+
+def test_files_on_fewer_tasks_than_the_tier_tests_are_told(monkeypatch):
+    names, every = {run.name for run in wanted(["glyphs", "cpu"])}, read()
+    assert not any("glyphs" in line for line in fewer_tasks(names))
+    made = [one.model_copy(update={"tasks": 399 if one.record == NAME else 400}) for one in every]
+    monkeypatch.setattr(factorial, "read", lambda: [one for one in made if "glyphs" in one.record])
+    (line,) = fewer_tasks(names)
+    assert line.startswith("start or geometry: 1 of tier glyphs on 399 or more of its 400")
+    assert fewer_tasks({"cpu"}) == []
 
 
 def test_contrasts_add_up():
