@@ -22,6 +22,8 @@ from experiments.intervals import KINDS, around
 from experiments.records import FOLDER
 from experiments.result_tables import Table, filled, read
 from experiments.tables import OUT, POSTER_TIERS, poster
+from experiments.tuned_figure import own_rates
+from experiments.tuned_page import PICTURE, by_row
 from mdtheory.figures import plots
 
 STYLES = list(
@@ -255,6 +257,12 @@ def made(records: Path = FOLDER, out: Path = OUT) -> dict[Path, bytes]:
     }
     if records == FOLDER and (chosen := subjects()):
         drawings["start-or-geometry"] = partial(start_and_geometry, chosen)
+    if records == FOLDER:
+        drawings |= {
+            f"{name}-{shot}shot-{PICTURE}": partial(own_rates, table, here)
+            for (name, shot), table in read(records).items()
+            if (here := by_row(table))
+        }
     found = {out / f"{stem}.svg": drawn(draw) for stem, draw in drawings.items()}
     if records == FOLDER and (real := [one for one in subjects() if one.tier in front.REAL]):
         found[CAUSE] = drawn(partial(start_and_geometry, real, rates=("tuned",)))

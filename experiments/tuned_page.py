@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -10,16 +11,17 @@ import numpy as np
 from experiments import tuned
 from experiments.result_tables import Table
 from experiments.start_or_geometry import shown
-from experiments.statistics import compare
+from experiments.statistics import Difference, compare
 from experiments.tuned import Tuned
 from mdtheory.core.estimate import estimate
 
+PICTURE = "own-rates"
 HEAD = (
     "meta-rate, task rate",
     "accuracy",
     "minus the same row at the tier's rates",
     "minus MAML, both at the tier's rates",
-    "minus MAML, both tuned",
+    "minus MAML, each at its own rates",
     "seeds",
 )
 
@@ -46,45 +48,103 @@ def at_tier_s(table: Table, row: str, chosen: list[int], n_query: int) -> np.nda
     return np.stack([table.by_row[row][seed].accuracies(n_query) for seed in chosen])
 
 
+def by_row(table: Table, found: Sequence[Tuned] | None = None) -> dict[str, Tuned]:
+    """The tuned rows of a table, in its order; nothing without MAML and another one."""
+    every = known() if found is None else found
+    here = {
+        one.row: one
+        for one in every
+        if (one.tier, one.shot) == (table.tier.name, table.shot)
+        and set(seeds(one)) <= set(table.by_row.get(one.row, {}))
+    }
+    if len(here) < 2 or "maml" not in here:
+        return {}
+    return {row: here[row] for row in table.rows if row in here}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Differences by row, each a family of comparisons: ``before``, minus MAML, both at the tier's
+    rates; ``after``, both at their own; ``gained``, at its own rates minus at the tier's.
+    """
+
+    before: dict[str, Difference]
+    after: dict[str, Difference]
+    gained: dict[str, Difference]
+
+
+def compared(table: Table, here: dict[str, Tuned]) -> Compared:
+    """All differences of a table's tuned rows, in the protocol with many queries."""
+    many, n_way = table.protocols[1], table.first.config.task.n_way
+    at_own = {row: accuracies(one, many, n_way) for row, one in here.items()}
+    rivals = [row for row in here if row != "maml"]
+    return Compared(
+        before=table.differences("maml", many, rivals),
+        after=compare({row: at_own[row] - at_own["maml"] for row in rivals}),
+        gained=compare(
+            {row: at_own[row] - at_tier_s(table, row, seeds(here[row]), many) for row in here}
+        ),
+    )
+
+
 def lines(tables: Sequence[Table], found: Sequence[Tuned] | None = None) -> list[str]:
-    """The table of every tier and number of shots of which MAML and another row are tuned."""
-    every, text = known() if found is None else found, []
+    """What is left of the differences, for every tier and number of shots with tuned rows."""
+    text = []
     for table in tables:
-        here = {
-            one.row: one
-            for one in every
-            if (one.tier, one.shot) == (table.tier.name, table.shot)
-            and set(seeds(one)) <= set(table.by_row.get(one.row, {}))
-        }
-        if len(here) > 1 and "maml" in here:
+        if here := by_row(table, found):
             text += of_table(table, here)
     return text
 
 
 def of_table(table: Table, here: dict[str, Tuned]) -> list[str]:
-    """One line for every tuned row, in the table's order."""
+    """What is left in a sentence, and one line for every tuned row."""
     many, n_way = table.protocols[1], table.first.config.task.n_way
-    rows = [row for row in table.rows if row in here]
-    at_own = {row: accuracies(here[row], many, n_way) for row in rows}
-    rivals = [row for row in rows if row != "maml"]
-    after = compare({row: at_own[row] - at_own["maml"] for row in rivals})
-    before = table.differences("maml", many, rivals)
-    gaps = {row: at_own[row] - at_tier_s(table, row, seeds(here[row]), many) for row in rows}
-    gained = compare(gaps)
-    text = [f"| {table.shot}-shot | " + " | ".join(HEAD) + " |", "|---|" + "---:|" * len(HEAD)]
-    for row in rows:
-        mean = estimate(at_own[row].mean(axis=0))
-        rates = ", ".join(f"{rate:g}" for rate in here[row].best)
-        cells = [rates, f"{100 * mean.mean:.2f} ± {100 * mean.half_width:.2f}", shown(gained[row])]
-        cells += [shown(part[row]) if row in part else "–" for part in (before, after)]
-        text.append(f"| `{row}` | {' | '.join(cells)} | {len(at_own[row])} |")
-    first = here["maml"]
-    left = [row for row in table.own_rows if row not in here]
-    grid = ", ".join(f"{rate:g}" for rate in first.grid)
-    text += [
-        "",
-        f"Multiples of the tier's rates out of {grid} each, every pair trained with seed 0 and "
-        f"judged on {first.validation_tasks} validation tasks.",
-    ]
-    text += [f"Not tuned yet: {', '.join(f'`{row}`' for row in left)}."] if left else []
-    return text
+    gaps = compared(table, here)
+    text = [left(gaps), "", f"| {table.shot}-shot | " + " | ".join(HEAD) + " |"]
+    text.append("|---|" + "---:|" * len(HEAD))
+    for row, one in here.items():
+        right = accuracies(one, many, n_way)
+        mean = estimate(right.mean(axis=0))
+        rates = ", ".join(f"{rate:g}" for rate in one.best)
+        cells = [rates, f"{100 * mean.mean:.2f} ± {100 * mean.half_width:.2f}"]
+        cells += [shown(gaps.gained[row])]
+        cells += [shown(part[row]) if row in part else "–" for part in (gaps.before, gaps.after)]
+        text.append(f"| `{row}` | {' | '.join(cells)} | {len(right)} |")
+    text += ["", reading(here["maml"]), at_the_edge(here)]
+    picture = f"{table.tier.name}-{table.shot}shot-{PICTURE}.svg"
+    text += ["", f"![Minus MAML, at the tier's rates and at own ones]({picture})", ""]
+    waiting = [f"`{row}`" for row in table.own_rows if row not in here]
+    return text + ([f"Not tuned yet: {', '.join(waiting)}."] if waiting else [])
+
+
+def left(gaps: Compared) -> str:
+    """How many rows differ from MAML before and after, above and below."""
+    counted = []
+    for part in (gaps.before, gaps.after):
+        sure = [one.estimate.mean > 0 for one in part.values() if one.significant]
+        counted.append(f"{sum(sure)} above MAML and {len(sure) - sum(sure)} below")
+    return (
+        f"Of {len(gaps.after)} beside MAML, {counted[0]} at the tier's rates; {counted[1]} where each, "
+        "MAML too, has its own; the rest is undecided."
+    )
+
+
+def reading(one: Tuned) -> str:
+    """How to read the table."""
+    grid = ", ".join(f"{rate:g}" for rate in one.grid)
+    return (
+        f"Rates: multiples of the tier's, out of {grid} each; every pair was trained with seed 0 "
+        f"and judged on {one.validation_tasks} validation tasks, the best one was trained with "
+        "every seed. Slanted and bold: other than zero after Holm's correction over the rows of "
+        "the column, bold from three seeds or more."
+    )
+
+
+def at_the_edge(here: dict[str, Tuned]) -> str:
+    """Which rows might like rates outside the grid."""
+    edge = [row for row, one in here.items() if {*one.best} & {one.grid[0], one.grid[-1]}]
+    if len(edge) == len(here):
+        named = "every row"
+    else:
+        named = ", ".join(f"`{row}`" for row in edge) or "no row"
+    return f"At an edge of the grid, so that a better rate may lie outside: {named}."

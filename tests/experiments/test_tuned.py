@@ -13,6 +13,7 @@ from experiments.records import FOLDER, Record, unsealed
 from experiments.reproduce import not_tuned
 from experiments.result_tables import read
 from experiments.tuned import GRID, Tuned, at, best_pair, verify
+from experiments.tuned_figure import own_rates
 from mdtheory.meta.trainer import DivergedError
 
 SMOKE = Cell("smoke", "maml", 1)
@@ -128,7 +129,33 @@ def test_the_page_holds_differences_to_maml_at_its_own_rates_too():
     (line,) = [line for line in text if line.startswith("| `metasgd`")]
     assert "| 1, 2 |" in line and line.endswith("**+6.67 ± 0.00** | 3 |")
     assert "`warpgrad`" in text[-1]
+    assert text[0].endswith(
+        "; 1 above MAML and 0 below where each, MAML too, has its own; the rest is undecided."
+    )
+    assert any(one.endswith("may lie outside: every row.") for one in text)
     assert tuned_page.lines([table], made[1:]) == []
+
+
+def test_only_rows_at_an_edge_of_the_grid_are_named():
+    table, seeds = read()["glyphs", 1], tier("glyphs").seeds
+    inside = made_up(table, "maml", 40, seeds).model_copy(update={"best": [1.0, 1.0]})
+    made = {"maml": inside, "metasgd": made_up(table, "metasgd", 45, seeds)}
+    assert tuned_page.at_the_edge(made).endswith("outside: `metasgd`.")
+    assert tuned_page.at_the_edge({"maml": inside}).endswith("outside: no row.")
+
+
+def test_the_picture_draws_both_differences_of_every_row_but_maml():
+    table, seeds = read()["glyphs", 1], tier("glyphs").seeds
+    made = [made_up(table, "maml", 40, seeds), made_up(table, "metasgd", 45, seeds)]
+    here = tuned_page.by_row(table, made)
+    (axis,) = own_rates(table, here).axes
+    found = tuned_page.compared(table, here)
+    centres = [bar.lines[0].get_xdata()[0] for bar in axis.containers]
+    wanted = [part["metasgd"].estimate.mean for part in (found.before, found.after)]
+    assert centres == pytest.approx([100 * one for one in wanted]) and wanted[0] != wanted[1]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["metasgd"]
+    filled = [bar.lines[0].get_markerfacecolor() != "white" for bar in axis.containers]
+    assert filled == [part["metasgd"].significant for part in (found.before, found.after)]
 
 
 def test_a_tuned_row_is_compared_with_the_same_seeds():
