@@ -103,6 +103,26 @@ two = exact.meta_gradient([new]).grads
 assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
 
 # %% [markdown]
+# ## Your own loss
+#
+# `loss` is any function of the model's outputs and the targets that gives one number, twice
+# differentiable (once for `"first_order"`) and the same on every call. The steps descend it on the
+# support set, and the meta-gradient is that of the same function on the query set. Take a mean over
+# the items, so that `task_lr` means the same for any number of examples. (Two different losses, or
+# no network at all: a task is two functions, as in the gallery's {doc}`../gallery/hyperparameter`.)
+
+
+# %%
+def log_cosh(outputs, targets):  # a square near 0, straight for outliers
+    return torch.log(torch.cosh(outputs - targets)).mean()
+
+
+robust = MetaLearner(Net(), "metasgd", **{**how, "loss": log_cosh})
+result = robust.backward([new])
+outputs = robust.adapt(new.support_x, new.support_y)(new.query_x)
+assert torch.allclose(result.value, log_cosh(outputs, new.query_y))
+
+# %% [markdown]
 # ## A part of a large network
 #
 # The task solver may move the head alone, the norms alone, or low-rank updates of chosen weights
