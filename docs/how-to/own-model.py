@@ -169,7 +169,7 @@ for part, (network, pattern) in parts.items():
 # Second derivatives of some layers are wrong or missing in PyTorch itself. The library replaces
 # what it can (batch normalisation, weight normalisation, fused attention) and *refuses* the rest,
 # with the reason and the remedy. `estimator="first_order"` and `adapt` need no second derivatives
-# and accept more. `python -m tests.models.user.sweep` runs some 180 layers and patterns through
+# and accept more. `python -m tests.models.user.sweep` runs some 190 layers and patterns through
 # every estimator and prints what is right and what is refused:
 
 # %%
