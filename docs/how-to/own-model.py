@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Your own model
 #
-# Any `torch.nn.Module` can be meta-trained: nothing has to be inherited, wrapped or rewritten. This
-# page does it for a regression network; it is executed whenever the site is built.
+# Nearly any `torch.nn.Module` can be meta-trained, and what cannot is refused with the reason
+# ({doc}`../which-modules`): nothing has to be inherited, wrapped or rewritten. This page does it
+# for a regression network; it is executed whenever the site is built.
 
 # %%
 import torch
