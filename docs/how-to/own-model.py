@@ -219,8 +219,8 @@ assert abs(slope - exact) < 1e-7 * abs(exact)
 # ```
 #
 # ```console
-# $ mdtheory train --plugin my_net.py --set model.name=my-net \
-#     --set "model.options={width=32}" --out runs/my-net
+# $ mdtheory train --config experiments/configs/glyphs.toml --plugin my_net.py \
+#     --set model.name=my-net --set "model.options={width=32}" --out runs/my-net
 # ```
 #
 # The factory is given what it asks for by name among `in_channels`, `image_size`, `in_features`,
