@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from experiments import recorded_starts
-from experiments.answers import CONTROL, PAIRS, compared, differences
+from experiments.answers import CONTROL, OWN, PAIRS, compared, differences
 from experiments.cells import TIERS
 from experiments.glance import listed
 from experiments.pilot_page import subjects as pilot_subjects, training as pilot_training
@@ -39,6 +39,8 @@ PILOT_NAME = "a pilot at the poster's size"
 TWICE = "maml-twice"
 RIVALS = (POSTERS, "metamida")
 CONTROLS = {TWICE: "MAML at twice the meta-rate", "maml-shift": "with a redundant shift"}
+DOUBLED = "metacurvature-doubled"
+FORM = f"`{OWN}` minus Meta-Curvature whose matrices learn as fast, but need not be symmetric"
 
 
 def headline(results: Results) -> str:
@@ -234,8 +236,9 @@ def start_sentence(results: Results) -> str:
 
 
 def control_sentence(results: Results) -> str:
-    """What a gauge and a doubled meta-rate gain without any geometry: the comparisons of question
-    (i), and the poster's rows minus MAML at twice the meta-rate.
+    """What a gauge and a doubled meta-rate gain without any geometry, and a form of our own beside
+    one that learns as fast: the comparisons of question (i), and the poster's rows minus MAML at
+    twice the meta-rate.
     """
     parts, tables = [], of_tier("controls", results)
     found = differences(tables, PAIRS[CONTROL], many=True)
@@ -256,7 +259,13 @@ def control_sentence(results: Results) -> str:
             parts.append(f"{minus}: {', '.join(said)}")
     if not parts:
         return ""
-    return "Controls without any geometry, minus MAML: " + "; ".join(parts) + "."
+    said = "Controls without any geometry, minus MAML: " + "; ".join(parts) + "."
+    forms = [
+        f"{shown(gap)} ({one.shot}-shot, {counted_seeds(gap.seeds)})"
+        for one in tables
+        if (gap := found.get(compared(one, OWN, DOUBLED))) is not None
+    ]
+    return said + (f" {FORM}: {listed(forms)}." if forms else "")
 
 
 def pilot_sentence() -> str:

@@ -124,8 +124,8 @@ def left(gaps: Compared) -> str:
         sure = [one.estimate.mean > 0 for one in part.values() if one.significant]
         counted.append(f"{sum(sure)} above MAML and {len(sure) - sum(sure)} below")
     return (
-        f"Of {len(gaps.after)} beside MAML, {counted[0]} at the tier's rates; {counted[1]} where each, "
-        "MAML too, has its own; the rest is undecided."
+        f"Of {len(gaps.after)} beside MAML, {counted[0]} at the tier's rates; {counted[1]} where "
+        "each, MAML too, has its own; the rest is undecided."
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from mdtheory.geometry.base import Geometry, geometries
 from mdtheory.maps.base import DualMap, maps
+from mdtheory.maps.identity import Identity
 
 
 @geometries.register("mirror")
@@ -39,4 +40,4 @@ class Mirror(Geometry):
         else:
             made = map
         super().__init__(made)
-        self.starts_as_maml = map == "identity"
+        self.starts_as_maml = isinstance(made, Identity)

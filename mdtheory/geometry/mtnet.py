@@ -119,8 +119,10 @@ class MTNet(Geometry):
     Every layer computes T (W x + b) before whatever follows it (norm, activation): T is (out, out),
     a 1 x 1 convolution for a convolution, the identity at the start, and never adapted. Being
     linear it is folded into what the model consumes, W' = T W, b' = T b, where W and b are both
-    adapted; a bias that is not adapted is added after T. Grouped and transposed convolutions,
-    embeddings and other modules whose first axis is not the mixed outputs have neither T nor mask.
+    adapted; a bias that is not adapted is added after T. Two layers with one weight in common have
+    one T; the bias of the second is added after it, and takes MAML's step. Grouped and transposed
+    convolutions, embeddings and other modules whose first axis is not the mixed outputs have
+    neither T nor mask.
 
     Not neutral at the start: half of the units stand still. With all masks 1 the first step is
     MAML's.

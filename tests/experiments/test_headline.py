@@ -24,7 +24,7 @@ from experiments import (
 )
 from experiments.cells import Cell, cells
 from experiments.generated import ROOT
-from experiments.records import FOLDER
+from experiments.records import FOLDER, Record
 from experiments.result_tables import read
 from experiments.statistics import Difference
 from mdtheory.core.estimate import Estimate, estimate, holm
@@ -152,6 +152,18 @@ def test_the_start_of_the_poster_s_method_is_compared_before_any_step(results):
     first = [np.median([task[0] for task in one["own"]["support_loss"]]) for one in (mine, maml)]
     wanted = f"{first[0]:.3f} against {first[1]:.3f} (1-shot, 1 seed)"
     assert wanted in headline.start_sentence(results) and first[0] > first[1]
+
+
+def test_a_form_of_our_own_is_compared_with_one_that_learns_as_fast(results):
+    mine = Record(FOLDER / "own-metacurvature-symmetric-1shot-seed0").accuracies(15)
+    fast = Record(FOLDER / "controls-metacurvature-doubled-1shot-seed0").accuracies(15)
+    text = headline.control_sentence({("controls", 1): results["controls", 1]})
+    assert f"{headline.FORM}: {100 * (mine - fast).mean():+.2f} ±" in text
+    every = results["controls", 1].by_row
+    alone = replace(
+        results["controls", 1], by_row={row: every[row] for row in every if row != headline.DOUBLED}
+    )
+    assert headline.FORM not in headline.control_sentence({("controls", 1): alone})
 
 
 def test_a_control_is_no_case():

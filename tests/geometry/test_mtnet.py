@@ -124,6 +124,18 @@ def test_folded_weights_are_the_layer_followed_by_the_metric():
     assert torch.allclose(torch.func.functional_call(layer, consumed, (x,)), expected, atol=1e-5)
 
 
+def test_of_two_layers_with_one_weight_the_second_s_bias_is_added_after_the_metric():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight = model[0].weight
+    geometry, metric, x = built(model), torch.randn(4, 4), torch.randn(2, 4)
+    assert set(geometry.rule.owners) == {"0.weight", "0.bias"}
+    consumed = geometry.weights({"metric.0": metric}, dict(model.named_parameters()))
+    hidden = model[0](x) @ metric.T
+    expected = hidden @ model[1].weight.T @ metric.T + model[1].bias
+    found = torch.func.functional_call(model, consumed, (x,))
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
 def test_wrong_mask_at_test_is_refused():
     with pytest.raises(ValueError, match="mask_at_test must be one of"):
         MTNet(mask_at_test="mean")

@@ -10,8 +10,10 @@ import torch
 
 from mdtheory.core import tree
 from mdtheory.geometry import geometries
+from mdtheory.geometry.mirror import Mirror
 from mdtheory.geometry.mtnet import MaskedStep
 from mdtheory.inner.solver import solve
+from mdtheory.maps import Identity, NegativeEntropy
 from mdtheory.meta import MetaLearner
 from mdtheory.models import models
 from tests.geometry.cases import conv4, distance, episode_of, learner_of
@@ -66,6 +68,13 @@ class TestNeutralStart:
         geometry = geometries.get(slug)(**options)
         assert geometry.starts_as_maml
         assert distance(first_point(geometry), first_point("maml")) < 1e-14
+
+    @pytest.mark.parametrize("map", ["identity", Identity(), "entropy", NegativeEntropy()])
+    def test_mirror_says_whether_it_starts_as_maml(self, map):
+        geometry = Mirror(map)
+        assert geometry.starts_as_maml == (
+            distance(first_point(geometry), first_point("maml")) < 1e-14
+        )
 
     def test_mtnet_with_open_masks_is_maml(self, monkeypatch):
         monkeypatch.setattr(MaskedStep, "_mask", lambda self, zeta, gumbel: torch.ones_like(zeta))
