@@ -25,7 +25,7 @@ HALVES = {
     "geometry at the common start": "the geometry under MAML's start",
     "start alone": "the start without the geometry",
     "geometry at the own start": "the geometry at its own start",
-    "both": "both together",
+    "both": "the pair of both",
 }
 LARGE = 10.0  # points; cases that lose more are named apart
 COLUMNS = {
@@ -138,7 +138,7 @@ def tally(chosen: Iterable[Subject]) -> str:
     said = []
     for head, words in HALVES.items():
         signs = [gap.estimate.mean > 0 for _, gap in found[head] if gap.significant]
-        said.append(f"{words} {sum(signs)} and {len(signs) - sum(signs)}")
+        said.append(f"{words} gains in {sum(signs)} and loses in {len(signs) - sum(signs)}")
     settled = [
         f"{HALVES[head]}, of `{one.row}`, {one.shot}-shot in tier `{one.tier}` "
         f"{shown(gap)} ({counted_seeds(gap.seeds)}, {one.tasks} tasks)"
@@ -148,11 +148,11 @@ def tally(chosen: Iterable[Subject]) -> str:
     ]
     tasks, seeds = [one.tasks for one in chosen], [len(one.by_seed) for one in chosen]
     return (
-        f"Gains and losses among {len(chosen)} cases (a row, number of shots and tier; "
-        f"{span(seeds)} seeds, {span(tasks)} test tasks, every task rate tuned): by "
-        f"{'; by '.join(said)}; the rest is undecided. The pair gains where neither half is "
-        f"shown to, under MAML's start or without the geometry, in {len(pairs(found))}. Settled by "
-        f"three seeds or more: {'; '.join(settled) or 'none of them'}."
+        f"Among {len(chosen)} cases (a row, number of shots and tier; {span(seeds)} seeds, "
+        f"{span(tasks)} test tasks, every task rate tuned) {'; '.join(said)}; the rest is "
+        "undecided. The pair gains where neither half is shown to, under MAML's start or without "
+        f"the geometry, in {len(pairs(found))}. Settled by three seeds or more: "
+        f"{'; '.join(settled) or 'none of them'}."
     )
 
 

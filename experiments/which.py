@@ -83,8 +83,9 @@ def sentences(every: Sequence[Setting]) -> list[str]:
             for row, count in first.items()
         ]
         found.append(
-            "- So the first to try beside MAML, better in so many of the settings with a record of "
-            f"it and worse in none, even from fewer seeds: {', '.join(told)}."
+            "- So try these first beside MAML (in brackets: in how many of the settings with a "
+            "record of the row it is better; in none is it worse, not even from fewer seeds): "
+            f"{', '.join(told)}."
         )
     return found
 

@@ -121,10 +121,10 @@ VersionFlag = Annotated[
 
 @app.callback()
 def main(version: VersionFlag = False) -> None:
-    """Meta-learning with learned loss geometries: mirror descent learns how to learn a task from a
-    few examples.
+    """Meta-learning with learned loss geometries: from many small tasks, learn where gradient steps
+    start and how they move.
 
-    Start with [bold]mdtheory demo[/bold] (no data needed, about two minutes), then [bold]mdtheory
+    Start with [bold]mdtheory demo[/bold] (no data needed, a few minutes), then [bold]mdtheory
     train --help[/bold]. Every command has examples in its --help, and writes JSON alone to stdout
     with --json.
     """

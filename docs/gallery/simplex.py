@@ -3,18 +3,20 @@
 #
 # A game with $d=1000$ moves: find the mixed strategy, a probability vector $\phi$, that minimises
 # the worst loss $f(\phi)=\max_i(A\phi)_i$, $A_{ij}=\pm1$. Two geometries keep $\phi$ on the
-# simplex.
-# Both are mirror maps $\phi=\nabla h^*(z)$, and both run through the same solver:
+# simplex. Both have the form $\phi=\nabla h^*(z)$, and both run through the same solver:
 #
 # | | $h$ on the simplex | $\nabla h^*(z)$ | a step is |
 # |---|---|---|---|
 # | entropy | $\sum\phi_i\log\phi_i$ | $\operatorname{softmax}(z)$ | multiplicative |
 # | Euclidean | $\tfrac12\lVert\phi\rVert^2$ | the projection of $z$ | a projected gradient |
 #
-# The theory promises, for the best of $K$ points and the rate that its proof chooses, a gap of at
-# most $\sqrt{2\log d/K}\,\max\lvert\nabla f\rvert_\infty$ for the entropy and
-# $\sqrt{1/K}\,\max\lVert\nabla f\rVert_2$ for the other: here $\sqrt{2\log d}=3.7$ against $\sqrt
-# d=32$ (beck2003mirror). Does practice agree?
+# (Neither is one-to-one on all of $\mathbb R^d$: `inverse` below gives one of many $z$, and the
+# solver asks for no more.)
+#
+# The theory promises, from the uniform vector, for the best of $K$ points and the rate that its
+# proof chooses, a gap of at most $\sqrt{2\log d/K}\,\max\lvert\nabla f\rvert_\infty$ for the
+# entropy and $\sqrt{1/K}\,\max\lVert\nabla f\rVert_2$ for the other: here $\sqrt{2\log d}=3.7$
+# against $\sqrt d=32$ (beck2003mirror). Does practice agree?
 
 # %% tags=["hide-input"]
 import sys

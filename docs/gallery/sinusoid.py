@@ -3,7 +3,7 @@
 #
 # Every task is one sine wave, of its own amplitude and phase; five points of it are shown. A
 # network that was trained on all waves at once answers with their mean. A meta-learned *start* is
-# near all of them, and a meta-learned *geometry* gets from there to each in fewer steps.
+# near all of them, and a meta-learned *geometry* gets nearer to each in the same few steps.
 
 # %% tags=["hide-input"]
 import sys

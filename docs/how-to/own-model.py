@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Your own model
 #
-# Any `torch.nn.Module` can be meta-trained: nothing has to be inherited, wrapped or rewritten. This
-# page does it for a regression network; it is executed whenever the site is built.
+# Nearly any `torch.nn.Module` can be meta-trained, and what cannot is refused with the reason
+# ({doc}`../which-modules`): nothing has to be inherited, wrapped or rewritten. This page does it
+# for a regression network; it is executed whenever the site is built.
 
 # %%
 import torch
@@ -103,6 +104,26 @@ two = exact.meta_gradient([new]).grads
 assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
 
 # %% [markdown]
+# ## Your own loss
+#
+# `loss` is any function of the model's outputs and the targets that gives one number, twice
+# differentiable (once for `"first_order"`) and the same on every call. The steps descend it on the
+# support set, and the meta-gradient is that of the same function on the query set. Take a mean over
+# the items, so that `task_lr` means the same for any number of examples. (Two different losses, or
+# no network at all: a task is two functions, as in the gallery's {doc}`../gallery/hyperparameter`.)
+
+
+# %%
+def log_cosh(outputs, targets):  # a square near 0, straight for outliers
+    return torch.log(torch.cosh(outputs - targets)).mean()
+
+
+robust = MetaLearner(Net(), "metasgd", **{**how, "loss": log_cosh})
+result = robust.backward([new])
+outputs = robust.adapt(new.support_x, new.support_y)(new.query_x)
+assert torch.allclose(result.value, log_cosh(outputs, new.query_y))
+
+# %% [markdown]
 # ## A part of a large network
 #
 # The task solver may move the head alone, the norms alone, or low-rank updates of chosen weights
@@ -149,7 +170,7 @@ for part, (network, pattern) in parts.items():
 # Second derivatives of some layers are wrong or missing in PyTorch itself. The library replaces
 # what it can (batch normalisation, weight normalisation, fused attention) and *refuses* the rest,
 # with the reason and the remedy. `estimator="first_order"` and `adapt` need no second derivatives
-# and accept more. `python -m tests.models.user.sweep` runs some 180 layers and patterns through
+# and accept more. `python -m tests.models.user.sweep` runs some 190 layers and patterns through
 # every estimator and prints what is right and what is refused:
 
 # %%
@@ -198,8 +219,8 @@ assert abs(slope - exact) < 1e-7 * abs(exact)
 # ```
 #
 # ```console
-# $ mdtheory train --plugin my_net.py --set model.name=my-net \
-#     --set "model.options={width=32}" --out runs/my-net
+# $ mdtheory train --config experiments/configs/glyphs.toml --plugin my_net.py \
+#     --set model.name=my-net --set "model.options={width=32}" --out runs/my-net
 # ```
 #
 # The factory is given what it asks for by name among `in_channels`, `image_size`, `in_features`,

@@ -144,8 +144,8 @@ assert (
 # Let the prior get weak, $\lambda\to0$. The estimate does not become arbitrary: it tends to the
 # solution of $X\phi=y$ that is *nearest to* $\theta$, namely $\theta + X^+(y-X\theta)$ with the
 # pseudo-inverse $X^+$. And plain gradient descent on $f$ alone, started at $\theta$, ends at the
-# very same point, since each of its steps is a combination of rows of $X$ too. Where one starts
-# *is* a prior. The picture has $d=2$, $N=1$.
+# very same point if its steps are short enough to converge, since each of them is a combination of
+# rows of $X$ too. Where one starts *is* a prior. The picture has $d=2$, $N=1$.
 
 # %%
 nearest = theta + torch.linalg.pinv(X) @ (y - X @ theta)

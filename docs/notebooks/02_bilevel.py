@@ -215,10 +215,10 @@ plt.show()
 #
 # $$\frac{\partial\phi^K}{\partial\theta} = (I-\alpha H)^K ,$$
 #
-# and if all curvatures are at least $\mu>0$, then the meta-gradient is at most
+# and if all curvatures lie between $\mu>0$ and $1/\alpha$, then the meta-gradient is at most
 # $(1-\alpha\mu)^K\norm{\nabla\ell}$: the better the inner problem is solved, the less there is to
 # learn. MAML works *because* $K$ is small, or because $f_t$ has flat directions, in which
-# $(I-\alpha H)^K=I$ for ever.
+# $I-\alpha H$ is the identity for ever, or several valleys, between which the start chooses.
 
 # %%
 rate, counts = 0.1, (0, 1, 2, 5, 10, 20, 40, 80, 160)

@@ -220,12 +220,12 @@ effective = torch.linalg.inv((inverse + inverse.T) / 2)
 assert torch.allclose(effective, torch.tensor([[4.0, 2.0], [2.0, 4.0]]) / 3)
 
 # %% [markdown]
-# The last two concern what is *learned* ({claim}`C16`). A small step with $P$ goes downhill if and
-# only if $u^\top Pu>0$ for the gradient $u$: the symmetric part of $P$ must be positive definite.
-# Meta-SGD's diagonal is, if its rates are exponentials of free numbers. Meta-Curvature multiplies
-# the gradient by free matrices from both sides, and nothing keeps their product positive: starting
-# from the identity it usually is, but there is no promise, and no bowl behind the step where $P$ is
-# not symmetric.
+# The last two concern what is *learned* ({claim}`C16`). To first order a step with $P$ goes
+# downhill if and only if $u^\top Pu>0$ for the gradient $u$. To be sure of that for every gradient,
+# the symmetric part of $P$ must be positive definite. Meta-SGD's diagonal is, if its rates are
+# exponentials of free numbers. Meta-Curvature multiplies the gradient by free matrices from both
+# sides, and nothing keeps their product positive: starting from the identity it usually is, but
+# there is no promise, and no bowl behind the step where $P$ is not symmetric.
 
 # %%
 random = torch.Generator().manual_seed(0)
@@ -240,8 +240,8 @@ assert ((u @ free * u).sum(1) < 0).any()  # some of these steps go uphill
 # ## Mirror descent: any convex shape
 #
 # A quadratic bowl has the same shape around every base point. To let it adapt, replace the squared
-# distance by a *Bregman divergence*. Take a strictly convex function $h$ and measure how far it
-# rises above its own tangent:
+# distance by a *Bregman divergence*. Take a differentiable, strictly convex function $h$ and
+# measure how far it rises above its own tangent:
 #
 # $$D_h(\phi,\psi) = h(\phi)-h(\psi)-\nabla h(\psi)^\top(\phi-\psi)\;\ge\;0,
 # \qquad =0\text{ only for }\phi=\psi .$$

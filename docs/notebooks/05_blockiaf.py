@@ -124,10 +124,10 @@ for n in range(1, 7):
 #
 # $$g(z)=\bigl(\tfrac12z_1,\; z_2\,\mathrm{sigmoid}(z_1)\bigr).$$
 #
-# When $z_1$ grows, the second component of $g$ grows too, and the more the larger $z_2$ is. For
-# large $z_2$ that outweighs a step *down* in $z_2$ itself: the point moves up while $z_2$ moves
-# down. Exactly: with $p=\mathrm{sigmoid}(z_1)$, the symmetric part of the Jacobian is non-negative
-# iff $z_2^2\,p(1-p)^2\le2$, and the narrowest place, $z_1=-\log2$, gives
+# For $z_2>0$, when $z_1$ grows, the second component of $g$ grows too, and the more the larger
+# $z_2$ is. For large $z_2$ that outweighs a step *down* in $z_2$ itself: the point moves up while
+# $z_2$ moves down. Exactly: with $p=\mathrm{sigmoid}(z_1)$, the symmetric part of the Jacobian is
+# non-negative iff $z_2^2\,p(1-p)^2\le2$, and the narrowest place, $z_1=-\log2$, gives
 #
 # > $g$ is monotone on the strip $|z_2|\le R$ if and only if $R\le3\sqrt{3/2}=3.674\dots$
 
@@ -154,9 +154,9 @@ assert lowest(torch.stack([narrow, torch.tensor(0.99 * R)])) > 0
 #
 # $$\langle g(z')-g(z),z'-z\rangle = C + \tau\,t\,\bigl(s_c(a')-s_c(a)\bigr),$$
 #
-# with $C$ independent of $t$. A straight line in $t$ takes every value, also $-1$ and $-10^6$.
-# Likewise $|g_c(z')-g_c(z)|$ for $\tau=0$ is a straight line in $t$ at a *fixed* distance
-# $\norm{a'-a}$: $g$ is not Lipschitz either. No bound on the scales helps.
+# with $C$ independent of $t$. For $\tau\ne0$ a straight line in $t$ takes every value, also $-1$
+# and $-10^6$. Likewise $g_c(z')-g_c(z)$ for $\tau=0$ is a straight line in $t$, while the distance
+# $\norm{z'-z}=\norm{a'-a}$ is *fixed*: $g$ is not Lipschitz either. No bound on the scales helps.
 
 # %%
 a = torch.randn(8, generator=generator("a"))
@@ -262,7 +262,8 @@ assert ((corners @ mirrored.T) * sides).sum() < 0
 #
 # A continuously differentiable $g$ is a gradient only if its Jacobian is symmetric. A matrix that
 # is both symmetric and block-triangular is block-diagonal; so no block may depend on another one.
-# (The theorem needs no differentiability and so holds for ReLU networks, too.)
+# (The theorem asks of scales and shifts only that they are continuous, and so holds for ReLU
+# networks, too.)
 #
 # > BlockIAF is the gradient of a potential if and only if all scales and shifts are **constant**.
 # > The dual iteration is then $\phi^k=\phi^{k-1}-\alpha\,\mathrm{diag}(s)\,\nabla f(\phi^{k-1})$,

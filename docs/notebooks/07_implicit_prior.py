@@ -267,9 +267,10 @@ plt.show()
 # quickly, it describes the beginning of the path only: without convexity the bound grows
 # exponentially in $\alpha LK$.
 #
-# With a preconditioner $P$ everything carries over, $\Lambda^{-1}=\alpha\sum_{j=1}^K(I-\alpha
-# PH)^{-j}P$: **a learned geometry is a learned covariance.** That is the deeper reason to learn
-# one. [Next](08_rates.py): how fast do the steps arrive where they are going?
+# With a symmetric positive definite preconditioner $P$ everything carries over,
+# $\Lambda^{-1}=\alpha\sum_{j=1}^K(I-\alpha PH)^{-j}P$: **a learned preconditioner is a learned
+# covariance.** That is the deeper reason to learn one. [Next](08_rates.py): how fast do the steps
+# arrive where they are going?
 
 # %%
 H = basis @ np.diag([0.5, 2.0, 6.0, 9.0]) @ basis.T

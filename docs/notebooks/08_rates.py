@@ -174,7 +174,7 @@ plt.show()
 # ## Not convex
 #
 # - If $f$ satisfies the Polyak-Łojasiewicz inequality $\frac12\norm{\nabla f}^2\ge\mu\,(f-\min f)$,
-#   which many over-parametrised problems do, the iterates converge to *some* minimiser,
+#   as over-parametrised least squares do, the iterates converge to *some* minimiser,
 #   exponentially: with $\Delta_0=f(\phi^0)-\min f$,
 #   $\norm{\phi^K-\bar\phi}\le2\sqrt{2\Delta_0/\mu}\,(1-\mu/L)^{K/2}$.
 # - If $f$ is only smooth, the smallest gradient so far obeys $\min_{k\le K}\norm{\nabla
@@ -206,8 +206,8 @@ for K in (1, 5, 20):
 # %% [markdown]
 # ## Mirror descent
 #
-# Everything has a counterpart when $f$ is $L$-smooth *relative to $h$* (that is, $Lh-f$ convex,
-# [page 3](03_surrogates.py)): with $\alpha=1/L$
+# Everything has a counterpart when $f$ is convex and $L$-smooth *relative to $h$* (that is, $Lh-f$
+# is convex, [page 3](03_surrogates.py)): with $\alpha=1/L$, for every $x$ and a minimiser $\phi^*$,
 #
 # $$f(\phi^K)-f(x)\le\frac{L\,D_h(x,\phi^0)}K,\qquad
 # D_h(\phi^*,\phi^K)\le\Bigl(1-\frac\mu L\Bigr)^KD_h(\phi^*,\phi^0),$$

@@ -44,8 +44,10 @@ torch.set_default_dtype(torch.float64)
 #   steps. Differentiate *it* by the chain rule, backwards through all the steps
 #   ({cite}`griewank2008evaluating`).
 #
-# As a test bed, a random problem with 3 unknowns of which every constant is known: $f$ is
-# $\mu$-strongly convex and $L$-smooth, its Hessian is $\rho$-Lipschitz, and so on.
+# As a test bed, a random problem with 3 unknowns of which every constant is known. As functions of
+# $\phi$: $f$ is $\mu$-strongly convex and $L$-smooth, its second derivatives $\nabla^2_{\phi\phi}f$
+# and $\nabla^2_{\phi\theta}f$ are Lipschitz with constants $\rho$ and $\tau$, the gradients
+# $\nabla_\phi\ell$ and $\nabla_\theta\ell$ with constants $L_\ell$ and $L'$.
 
 # %%
 problem = hypergradient.random_bilevel(3)
@@ -77,11 +79,13 @@ for i in range(3):  # the formula against finite differences of F
 #
 # one term for every place where $\phi$ enters the formula. The poster claims the same for
 # differentiating through the solver. That is not so: the *derivative* of $\phi^K$ lags behind
-# $\phi^K$ itself. With $q=1-\alpha\mu$ and $D=\norm{\phi^0-\phi^*}$ the Jacobian's error is
+# $\phi^K$ itself. For $\alpha\le1/L$, with $q=1-\alpha\mu$, $D=\norm{\phi^0-\phi^*}$ and $E_k$ the
+# error $\norm{\partial_\theta\phi^k-\partial_\theta\phi^*}$ of the Jacobian,
 #
 # $$E_K\le q^KE_0+\alpha\Bigl(\frac{\rho J}\mu+\tau\Bigr)K\,q^{K-1}D,$$
 #
-# and the extra factor $K$ is real. Both bounds hold, step by step:
+# and the extra factor $K$ is real. The gradient's error is then at most
+# $(L'+JL_\ell/\mu)\,e+(M+L_\ell e)E_K$. Both bounds hold, step by step:
 
 # %%
 alpha, start = 1 / problem.big_l, problem.best + vector(1.0, -1.0, 0.5)

@@ -27,12 +27,12 @@ torch.set_default_dtype(torch.float64)
 # %% [markdown]
 # ## What one more step costs
 #
-# The poster says that time and memory grow linearly with $K$. Counted, that is exact
-# ({claim}`C10`): every step adds the same number of operations and the same number of stored
-# values. And measured? Below, one meta-gradient of a convolutional network on a 5-way task, for
-# $K=1$ to $16$: a straight line is fitted, with 95 % intervals for slope and intercept (Student's
-# $t$). Time is the processor's, the least of five; memory is what tensors alive at once occupy,
-# which a counter at torch's dispatcher knows to the byte.
+# The poster says that the complexity grows linearly with $K$. Counted, that is exact of the work of
+# one meta-step and of what it stores ({claim}`C10`): every step adds the same number of operations
+# and the same number of stored values. And measured? Below, one meta-gradient of a convolutional
+# network on a 5-way task, for $K=1$ to $16$: a straight line is fitted, with 95 % intervals for
+# slope and intercept (Student's $t$). Time is the processor's, the least of five; memory is what
+# tensors alive at once occupy, which a counter at torch's dispatcher knows to the byte.
 
 # %%
 tasks = EpisodeStream(
@@ -120,7 +120,7 @@ plt.show()
 #
 # (The upper bound of [page 3](03_surrogates.py) at $\theta-(\nabla F+e)/L_F$ gives a decrease of
 # $(\norm{\nabla F}^2-\norm e^2)/2L_F$ at least. Sum.) So the outer loop gets as good as its
-# gradients, and then stops improving: for an accuracy $\varepsilon$ it takes
+# gradients, and then stops improving: for a gradient of norm $\varepsilon$ it takes
 # $R=O(\varepsilon^{-2})$ iterations *with* $K=O(\kappa\log\frac1\varepsilon)$ task steps in each.
 # With a fixed $K$ there is a floor. For $f=\frac14p^2-\theta p$ and $\ell=\frac12(p-1)^2$ the floor
 # is $2q^K/(1-q^K)$ with $q=\frac12$:

@@ -35,7 +35,9 @@ OutOption = Annotated[
 ]
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", metavar="TOML", help="The run; default: MAML on glyphs."),
+    typer.Option(
+        "--config", metavar="TOML", help="The run; default: MAML on glyphs, 60,000 iterations."
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,

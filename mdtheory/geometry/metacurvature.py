@@ -26,9 +26,9 @@ class CurvatureStep(StepRule):
 
     ``form`` "symmetric" (own variant) puts M = A^T A in place of every matrix and a^2 of every
     entry of a vector. The whole matrix P is then symmetric and positive semidefinite: no gradient
-    is reversed, and the step is mirror descent with the quadratic potential h*(z) = 1/2 z^T P z,
-    a descent step for task_lr < 2 / (lambda_max(P) L_f) where
-    the task loss is L_f-smooth.
+    is reversed, and the loss does not grow for task_lr < 2 / (lambda_max(P) L_f) where it is
+    L_f-smooth. While every A is invertible and no a is 0, as at the start, P is definite and the
+    step is mirror descent with the quadratic potential h*(z) = 1/2 z^T P z.
 
     Parameters: ``out.<name>`` (out, out), ``in.<name>`` (in, in), ``kernel.<name>`` (k * k, k * k),
     ``scale.<name>``.

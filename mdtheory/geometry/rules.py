@@ -20,10 +20,10 @@ class PullbackStep(StepRule):
     """z <- z - task_lr J_g(z)^T grad: gradient descent on f o g, one more backward pass through the
     map.
 
-    The point moves by -task_lr J J^T grad + O(task_lr^2), a symmetric positive definite
-    preconditioner for every bijection with a Lipschitz Jacobian, monotone or not.
-    Exact stationary points are those of f; approximate ones are not: ||grad f|| <= ||grad (f o g)||
-    / sigma_min(J), and a scale that saturates makes sigma_min vanish.
+    The point moves by -task_lr J J^T grad, up to O(task_lr^2) where J is Lipschitz: a symmetric
+    preconditioner, positive definite wherever J is invertible (as that of every BlockIAF is),
+    monotone or not. There exact stationary points are those of f; approximate ones are not: ||grad
+    f|| <= ||grad (f o g)|| / sigma_min(J), and a scale that saturates makes sigma_min vanish.
 
     Composed as any rule is, here with a block-triangular map that plain dual steps need not descend
     with:

@@ -71,8 +71,8 @@ class DualMap(nn.Module, ABC):
 
 
 class MirrorMap(DualMap):
-    """g = grad h* for a strictly convex h, so that g^{-1} = grad h (Rockafellar, Convex Analysis,
-    Thm 26.5).
+    """g = grad h* for a strictly convex h of Legendre type, so that g^{-1} = grad h (Rockafellar,
+    Convex Analysis, Thm 26.5).
 
     shapes: points and dual variables are trees of the same shapes; potentials and divergences ().
 

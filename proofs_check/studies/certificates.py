@@ -34,7 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
 """Every geometry with a certificate, by the name of its row."""
 
 
-PROMISE = r"""Three geometries promise, for every value of their parameters, that at *every* $z$
+PROMISE = r"""Three maps promise, for every value of their parameters, that at *every* $z$
 the eigenvalues of the symmetric part of the Jacobian $J_g(z)$ are at least $m$ and its norm is at
 most $M$; for a convex potential these are the curvatures of $h^*$. The constants of the trained
 parameters (`map.curvature(meta)`, `map.certificate(meta)`) are narrower than those that the

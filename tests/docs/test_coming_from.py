@@ -4,6 +4,7 @@ library is installed, and give the same meta-gradient.
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.util import find_spec
 
@@ -51,3 +52,21 @@ def test_both_give_the_same_gradient(other):
     wrong = {name: 1.001 * value for name, value in names["theirs"].items()}
     with pytest.raises(AssertionError):
         exec(every[-1], {"torch": torch, "theirs": wrong, "result": names["result"]})
+
+
+def test_the_page_on_higher_says_how_it_computes_first_order_and_that_in_tests_nothing_is_tracked():
+    page = (DOCS / "from-higher.md").read_text(encoding="utf-8")
+    (row,) = re.findall(r"`(steps\.step\(.*)` \| `estimator=\"first_order\"`", page)
+    (tests,) = re.findall(r"`(track_higher_grads=False)`", page)
+    if find_spec("higher") is None:
+        pytest.skip("higher is not installed")
+    start, loop, ours, _ = programs("higher")[1]
+    words = "steps.step(cross_entropy(fast(task.support_x), task.support_y))"
+    step = row.replace("loss,", words.removeprefix("steps.step(")[:-1] + ",")
+    assert loop.count(words) == 1 and ours.count("task_lr=0.1") == 1
+    first = ours.replace("task_lr=0.1", 'task_lr=0.1, estimator="first_order"')
+    names = run([start, loop.replace(words, step), first], "higher")
+    for name, value in names["theirs"].items():
+        torch.testing.assert_close(names["result"].grads[f"anchor.{name}"], value)
+    untracked = loop.replace("copy_initial", f"{tests}, copy_initial")
+    assert set(run([start, untracked], "higher")["theirs"].values()) == {None}

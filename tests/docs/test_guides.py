@@ -19,7 +19,7 @@ from mdtheory.cli import app
 from mdtheory.config import override, parse
 from mdtheory.core.registry import load_plugin
 from mdtheory.meta import MetaLearner
-from tests.docs.pages import DOCS, GUIDES, NOTEBOOKS, blocks, commands
+from tests.docs.pages import DOCS, GUIDES, NOTEBOOKS, blocks, commands, prose
 
 PAGES = [*GUIDES, *NOTEBOOKS]
 TYPED = [
@@ -53,6 +53,18 @@ def test_a_command_is_understood(page, line):
         parse(override({}, [key]), origin=page)
     named = found.get("config")
     assert named is None or Path(named).name == "photos.toml" or (DOCS.parent / named).is_file()
+
+
+@pytest.mark.parametrize(
+    "page", [path for path in PAGES if "mdtheory train" in prose(path)], ids=lambda page: page.stem
+)
+def test_no_page_starts_a_training_of_days_unawares(page):
+    """Without a configuration it takes as many iterations as the poster, on a large network."""
+    for line in commands(page):
+        if line.startswith("mdtheory train "):
+            found = context_of(shlex.split(line)[1:]).params
+            settings = " ".join(found.get("settings") or ())
+            assert found["config"] or "meta.iterations=" in settings, line
 
 
 def test_every_source_and_form_of_the_page_on_benchmark_sets_is_one_that_there_is():

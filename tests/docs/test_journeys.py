@@ -42,7 +42,15 @@ ELSEWHERE = {
         "tests/experiments/benchmarks"
     ),
     "python -m experiments.benchmarks --device cuda --minutes 4": "tests/experiments/benchmarks",
-    "python -m proofs_check --plugin docs/how-to/w1_means.py": "tests/docs/test_guides.py",
+    "python -m proofs_check --plugin docs/how-to/w1_means.py": (
+        "tests/proofs_check/test_other_papers.py"
+    ),
+    "python -m experiments.reproduce --tier smoke --into out/smoke": (
+        "tests/experiments/test_reproduce.py"
+    ),
+    "python -m experiments.rerun --tier smoke --out out/smoke": (
+        "tests/experiments/test_reproduce.py"
+    ),
     "mdtheory demo --out out/demo": "tests/end2end/test_demo.py",
     "mdtheory doctor": "tests/commands/test_others.py",
     "pip install -e .": "go.py",

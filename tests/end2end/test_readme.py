@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from experiments.records import FOLDER
+from experiments.status import wanted
+
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -68,3 +71,13 @@ def test_the_three_sentences_stay():
     text = README.read_text()
     for line in ("pytest tests/property", "make docs", "experiments.reproduce --tier smoke"):
         assert line in text
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/for-researchers.md"])
+def test_an_experiment_is_run_and_not_only_looked_up(page):
+    """Where the records in git lie, nothing is left to do: it needs a folder of its own."""
+    text = (README.parent / page).read_text()
+    (typed,) = re.findall(r"python -m experiments\.reproduce (--tier .*?)[`\n]", text)
+    options = dict(zip(*[iter(typed.split())] * 2, strict=True))
+    assert all(run.record.is_dir() for run in wanted([options["--tier"]]))
+    assert not (README.parent / options["--into"]).is_relative_to(FOLDER.parent)

@@ -171,7 +171,7 @@ def test_a_control_is_no_case():
     shift = [one for one in start_or_geometry.known() if one.row == "maml-shift"]
     assert shift
     methods = [one for one in start_or_geometry.known() if one.tier != "controls"]
-    assert f"among {len(methods)} cases" in headline.tally([*methods, *shift])
+    assert f"Among {len(methods)} cases" in headline.tally([*methods, *shift])
     (gap,) = [one.gap("geometry at the common start", "tuned").mean() for one in shift]
     assert abs(gap) < 1e-3
 
@@ -238,7 +238,8 @@ def test_the_tally_counts_losses_too_and_names_what_is_settled():
     sure = {key: gap for key, gap in found.items() if key[3] == "tuned" and gap.significant}
     for head, words in headline.HALVES.items():
         signs = [gap.estimate.mean > 0 for key, gap in sure.items() if key[2] == head]
-        assert f"by {words} {sum(signs)} and {len(signs) - sum(signs)}" in text
+        lost = len(signs) - sum(signs)
+        assert f"{words} gains in {sum(signs)} and loses in {lost}; " in text
     assert any(gap.estimate.mean < 0 for gap in sure.values())
     up = {key[:3] for key, gap in sure.items() if gap.estimate.mean > 0}
     halves = ("geometry at the common start", "start alone")
