@@ -29,6 +29,23 @@ def check_counters(counters: dict[str, Any], iterations: int) -> None:
         )
 
 
+def check_images(state: dict[str, Any], own: dict[str, Any]) -> None:
+    """``ValueError`` for a checkpoint of other images, pixels or splits than the run's ``own``, by
+    the digests of both as far as they say them.
+    """
+    for name, said in {
+        "data_digest": "the images must be those that the run began with, but the set has",
+        "pixels_digest": "the images must be those that the run began with, but their pixels have",
+        "split_digest": "train, validation and test must hold the classes that they held when the "
+        "run began, but their lists have",
+    }.items():
+        said_by_both = name == "data_digest" or (state[name] and own[name])
+        if said_by_both and state[name] != own[name]:
+            raise ValueError(
+                f"{said} another digest; restore them, or start again in another folder"
+            )
+
+
 def restore_weights(learner: MetaLearner, state: dict[str, Any]) -> None:
     """Copy a checkpoint's weights into a learner of the same configuration; ``ValueError`` if they
     do not fit.

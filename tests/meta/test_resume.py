@@ -204,14 +204,18 @@ def test_other_images_are_refused(tmp_path):
         one.resume(last(tmp_path / "a"))
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("pixels_digest", "but their pixels have another"), ("split_digest", "must hold the classes")],
+)
 @pytest.mark.parametrize("before", ["", "mine", "other"])
-def test_other_pixels_under_the_same_names_are_refused(tmp_path, before):
-    """Also by other processes of a run; what says nothing of its pixels is no change."""
+def test_other_pixels_or_splits_under_the_same_names_are_refused(tmp_path, before, name, said):
+    """Also by other processes of a run; what says nothing of them is no change."""
     mine = {"config_digest": "d", "data_digest": "i"}
-    state = checkpoint.plain(trainer(info=RunInfo(**mine, pixels_digest=before)).state())
-    one = trainer(info=RunInfo(**mine, pixels_digest="mine"))
+    state = checkpoint.plain(trainer(info=RunInfo(**mine, **{name: before})).state())
+    one = trainer(info=RunInfo(**mine, **{name: "mine"}))
     if before == "other":
-        with pytest.raises(ValueError, match="must be those that the run began with"):
+        with pytest.raises(ValueError, match=said):
             one.resume(state)
     else:
         one.resume(state)
