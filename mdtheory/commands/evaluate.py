@@ -184,7 +184,7 @@ def open_runs(
     images of the first; ``data``: where those are now.
     """
     from mdtheory.config import open_data
-    from mdtheory.run.build import load_trained
+    from mdtheory.run.build import load_trained, split_digest
 
     trained = [load_trained(path, device=device) for path in paths]
     loaded = [(learner, config) for learner, config, _ in trained]
@@ -198,11 +198,13 @@ def open_runs(
     place = first.data if data is None else first.data.model_copy(update={"path": str(data)})
     like = next(iter(loaded[0][0].parameters()))
     source = open_data(place, like.device)
-    for path, (_, _, digest) in zip(paths, trained, strict=True):
-        if digest not in ("", source.digest):
+    here = source.digest, split_digest(source)
+    for path, (_, _, digests) in zip(paths, trained, strict=True):
+        if any(theirs not in ("", ours) for theirs, ours in zip(digests, here, strict=True)):
             say(
-                f"caution: {path} was trained on other images, or other classes of them, than are "
-                "tested here: what it was trained on may be among them"
+                f"caution: {path} was trained on other images, other classes of them, or another "
+                "division of the classes than is tested here: what it was trained on may be among "
+                "them"
             )
     return loaded, source
 

@@ -16,8 +16,10 @@ from mdtheory.data.image_index import Payload, Pixels, unreadable
 from mdtheory.data.inspect_bytes import demand_whole, png_depth
 from mdtheory.data.left_out import formats
 
-MAX_PIXELS = 100_000_000
-"""Larger images are refused: a few kilobytes of PNG can unpack to gigabytes."""
+MAX_PIXELS = 89_000_000
+"""Larger images are refused: a few kilobytes of PNG can unpack to gigabytes. Of little more Pillow
+warns in words of its own.
+"""
 
 BITS = 258
 """TIFF's tag for the bits of a sample."""

@@ -34,13 +34,16 @@ KINDS: dict[str, tuple[type, ...]] = {
     "config_digest": (str,),
     "data_digest": (str,),
     "pixels_digest": (str,),
+    "split_digest": (str,),
     "threads": (int,),
     "torch": (str,),
     "mdtheory": (str,),
     "numerics": (dict,),
     "seal": (str,),
 }
-LATER: dict[str, Any] = {"numerics": {}, "pixels_digest": "", "seal": ""}
+UNSAID = ("pixels_digest", "split_digest")
+"""Parts that are sealed only where they say something, since there were checkpoints before them."""
+LATER: dict[str, Any] = {"numerics": {}, "seal": "", **dict.fromkeys(UNSAID, "")}
 """Parts that a checkpoint from before them is read with."""
 DTYPES = frozenset(
     {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8}
@@ -157,10 +160,10 @@ def digest(state: Mapping[str, Any]) -> str:
 
 
 def _sealed(content: Mapping[str, Any]) -> str:
-    """What ``seal`` must be beside this content; one that says nothing of pixels is sealed as
-    before there was a word for them.
+    """What ``seal`` must be beside this content; one that says nothing of pixels or splits is
+    sealed as before there was a word for them.
     """
-    silent = {"seal"} if content.get("pixels_digest") else {"seal", "pixels_digest"}
+    silent = {"seal", *(name for name in UNSAID if not content.get(name))}
     return _sha256(LATER | dict(content), KINDS.keys() - silent)
 
 
@@ -175,12 +178,12 @@ def _sha256(content: Mapping[str, Any], parts: Iterable[str]) -> str:
 
 
 def digests(state: Mapping[str, Any]) -> dict[str, str]:
-    """A short digest of every leaf of :data:`STATE`, and those of the configuration and the images,
-    by name.
+    """A short digest of every leaf of :data:`STATE`, and those of the configuration, the images and
+    their splits, by name.
     """
     leaves = (
         entry
-        for part in (*STATE, "config_digest", "data_digest", "pixels_digest")
+        for part in (*STATE, "config_digest", "data_digest", *UNSAID)
         for entry in _entries(part, {**LATER, **state}[part])
     )
     return {

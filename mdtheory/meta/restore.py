@@ -29,6 +29,23 @@ def check_counters(counters: dict[str, Any], iterations: int) -> None:
         )
 
 
+def check_images(state: dict[str, Any], own: dict[str, Any]) -> None:
+    """``ValueError`` for a checkpoint of other images, pixels or splits than the run's ``own``, by
+    the digests of both as far as they say them.
+    """
+    for name, said in {
+        "data_digest": "the images must be those that the run began with, but the set has",
+        "pixels_digest": "the images must be those that the run began with, but their pixels have",
+        "split_digest": "train, validation and test must hold the classes that they held when the "
+        "run began, but their lists have",
+    }.items():
+        said_by_both = name == "data_digest" or (state[name] and own[name])
+        if said_by_both and state[name] != own[name]:
+            raise ValueError(
+                f"{said} another digest; restore them, or start again in another folder"
+            )
+
+
 def restore_weights(learner: MetaLearner, state: dict[str, Any]) -> None:
     """Copy a checkpoint's weights into a learner of the same configuration; ``ValueError`` if they
     do not fit.
@@ -63,13 +80,16 @@ def restore_optimizer(
 
 
 def _check_numbers(optimizer: Optimizer, stored: dict[int, dict[str, Any]]) -> None:
-    """The same must be kept for every parameter, and every tensor of it be finite and, but for
-    single numbers, of the parameter's type: torch would cast it.
+    """The same must be kept for every vector, and for every parameter of more dimensions (Adafactor
+    tells these apart), and every tensor of it be finite and, but for single numbers, of the
+    parameter's type: torch would cast it.
     """
     parameters = [each for group in optimizer.param_groups for each in group["params"]]
-    names = {name for kept in stored.values() for name in kept}
+    names = defaultdict[bool, set[str]](set)
     for index, kept in stored.items():
-        if lacking := names - kept.keys():
+        names[_is_vector(parameters[index])] |= kept.keys()
+    for index, kept in stored.items():
+        if lacking := names[_is_vector(parameters[index])] - kept.keys():
             raise ValueError(f"parameter {index} lacks {min(lacking)}")
     for index, kept in stored.items():
         own = parameters[index].dtype
@@ -82,6 +102,10 @@ def _check_numbers(optimizer: Optimizer, stored: dict[int, dict[str, Any]]) -> N
                 raise ValueError(f"{name}, kept for a parameter, has a NaN or an infinity")
 
 
+def _is_vector(parameter: Tensor) -> bool:
+    return parameter.dim() < 2
+
+
 def _check_options(optimizer: Optimizer, stored: list[dict[str, Any]], *, scheduled: bool) -> None:
     """Every option of an optimizer must be its own, but for those that a scheduler changes."""
     for group, found in zip(optimizer.param_groups, stored, strict=True):
@@ -92,11 +116,14 @@ def _check_options(optimizer: Optimizer, stored: list[dict[str, Any]], *, schedu
 
 
 def _try_step(optimizer: Optimizer) -> None:
-    """A step of a copy that has the first parameter of every group alone: whatever torch raises
-    then, it raises now.
+    """A step of a copy that has the first vector and the first other parameter of every group
+    alone: whatever torch raises then, it raises now.
     """
     trial = copy.copy(optimizer)
-    firsts = [group["params"][:1] for group in optimizer.param_groups]
+    firsts = [
+        list({_is_vector(each): each for each in reversed(group["params"])}.values())
+        for group in optimizer.param_groups
+    ]
     trial.param_groups = [
         {**group, "params": first}
         for group, first in zip(optimizer.param_groups, firsts, strict=True)

@@ -20,7 +20,7 @@ import mdtheory
 from mdtheory.core import seeding
 from mdtheory.core.types import Episode, MetaGradient, Params
 from mdtheory.kernels.precision import Precision, precision
-from mdtheory.meta import captured, checkpoint, door
+from mdtheory.meta import captured, checkpoint, door, restore
 from mdtheory.meta.captured import CapturedIterations, Recorder
 from mdtheory.meta.clip import Clipping
 from mdtheory.meta.distributed import SINGLE_PROCESS, Processes, meta_gradient, scores
@@ -29,7 +29,6 @@ from mdtheory.meta.feed import NotCapturableError
 from mdtheory.meta.interrupt import InterruptedRunError, StopRequest
 from mdtheory.meta.learner import MetaLearner
 from mdtheory.meta.numerics import difference, numerical_path
-from mdtheory.meta.restore import check_counters, restore_optimizer, restore_weights, short
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +70,13 @@ class Validation:
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """What a checkpoint says about its run: configuration, digests of it, of images and pixels."""
+    """What a checkpoint says about its run: configuration, digests of it, images and splits."""
 
     config: str = "{}"
     config_digest: str = ""
     data_digest: str = ""
     pixels_digest: str = ""
+    split_digest: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -457,23 +457,18 @@ class MetaTrainer:
                 "the checkpoint must come from this configuration, but its digest is "
                 f"{theirs[:12]}, not {mine[:12]}; choose another --out, or the old configuration"
             )
-        pixels = {"", state["pixels_digest"], self.options.info.pixels_digest}
-        if state["data_digest"] != self.options.info.data_digest or len(pixels) > 2:
-            raise ValueError(
-                "the images must be those that the run began with, but the set has another digest; "
-                "restore them, or start again in another folder"
-            )
+        restore.check_images(state, asdict(self.options.info))
         if not other_bits:
             self._demand_same_bits(state)
-        check_counters(state["counters"], self.options.iterations)
-        restore_weights(self.learner, state)
+        restore.check_counters(state["counters"], self.options.iterations)
+        restore.restore_weights(self.learner, state)
         try:
-            restore_optimizer(self.optimizer, self.scheduler, state)
+            restore.restore_optimizer(self.optimizer, self.scheduler, state)
             self.counters = Counters(**state["counters"])
         except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
             raise ValueError(
-                f"the checkpoint must fit this run, but {short(error)}; start again in another "
-                "folder"
+                f"the checkpoint must fit this run, but {restore.short(error)}; start again in "
+                "another folder"
             ) from error
         self._saved = self.counters
         self._numerics = dict(state["numerics"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,18 +13,19 @@ import torch
 from mdtheory.config import RunConfig, construct, parse
 from mdtheory.config.schema import is_device
 from mdtheory.data.episodes import EpisodeStream, Source, TooSmallError
+from mdtheory.data.splits import SPLITS
 from mdtheory.geometry.base import geometries
 from mdtheory.inner.estimators import Estimator, estimators
 from mdtheory.meta import checkpoint
 from mdtheory.meta.distributed import SINGLE_PROCESS, Processes
 from mdtheory.meta.events import Listener
 from mdtheory.meta.learner import MetaLearner
+from mdtheory.meta.restore import restore_weights
 from mdtheory.meta.trainer import (
     MetaTrainer,
     RunInfo,
     TrainerOptions,
     Validation,
-    restore_weights,
 )
 from mdtheory.models.base import models
 from mdtheory.run.optimizers import build_optimizer, build_scheduler, rehearse
@@ -148,6 +151,7 @@ def build_trainer(
                 config_digest=config.digest,
                 data_digest=source.digest,
                 pixels_digest=getattr(source, "pixels_digest", ""),
+                split_digest=split_digest(source),
             ),
         ),
         optimizer=optimizer,
@@ -157,6 +161,14 @@ def build_trainer(
         listeners=listeners,
         processes=processes,
     )
+
+
+def split_digest(source: Source) -> str:
+    """What names the division of a source into train, validation and test, as hexadecimal digits:
+    the sha256 of the lists of their classes.
+    """
+    names = [list(map(str, source.classes(split))) for split in SPLITS]
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
 
 
 def _validation(config: RunConfig, source: Source) -> Validation | None:
@@ -172,8 +184,6 @@ def _validation(config: RunConfig, source: Source) -> Validation | None:
 
 def config_of(state: dict[str, Any], *, origin: str) -> RunConfig:
     """The configuration inside a checkpoint; ``ValueError`` if it makes no sense."""
-    import json
-
     try:
         data = json.loads(state["config"])
     except (ValueError, RecursionError):
@@ -193,16 +203,19 @@ def load_learner(path: str | Path, *, device: str = "cpu") -> tuple[MetaLearner,
     return load_trained(path, device=device)[:2]
 
 
-def load_trained(path: str | Path, *, device: str = "cpu") -> tuple[MetaLearner, RunConfig, str]:
-    """As :func:`load_learner`, with the digest of the images that it was trained on; '' where the
-    file does not say it.
+def load_trained(
+    path: str | Path, *, device: str = "cpu"
+) -> tuple[MetaLearner, RunConfig, tuple[str, str]]:
+    """As :func:`load_learner`, with the digests of the images that it was trained on and of their
+    splits; '' where the file does not say one.
     """
     exported = Path(path).suffix == ".safetensors"
     state = checkpoint.load_safetensors(path) if exported else checkpoint.load(path)
     config = config_of(state, origin=str(path)).model_copy(update={"device": device})
     learner = build_learner(config, image_shape_of(config))
     restore_weights(learner, state)
-    return learner.eval(), config, state.get("data_digest", "")
+    trained_on = state.get("data_digest", ""), state.get("split_digest", "")
+    return learner.eval(), config, trained_on
 
 
 def image_shape_of(config: RunConfig) -> tuple[int, int, int]:

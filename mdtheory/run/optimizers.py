@@ -22,6 +22,7 @@ UNSUITABLE = frozenset(
     {
         "Optimizer",
         "LBFGS",
+        "Rprop",
         "SparseAdam",
         "LRScheduler",
         "LambdaLR",
@@ -30,7 +31,9 @@ UNSUITABLE = frozenset(
         "SequentialLR",
     }
 )
-"""What needs a closure, sparse gradients, functions or other schedulers."""
+"""What needs a closure, sparse gradients, functions or other schedulers, or takes no
+weight_decay.
+"""
 FROM_ZERO = frozenset({"patience", "cooldown", "milestones"})
 """Whole-numbered options of schedulers for which 0 makes sense."""
 ABOVE_ZERO = frozenset({"factor", "start_factor"})

@@ -197,6 +197,22 @@ def test_images_that_have_changed_since_the_training_are_said(photographs, tmp_p
     assert f"caution: {photographs / 'run' / 'best.pt'} was trained on other images" in said.stderr
 
 
+def test_classes_that_change_their_splits_are_said_and_end_the_training(photographs, tmp_path):
+    """One that was trained on would be tested, and one that is tested trained on, though no image
+    changed.
+    """
+    images, run = tmp_path / "images", tmp_path / "run"
+    shutil.copytree(photographs / "images", images)
+    shutil.copytree(photographs / "run", run)
+    (images / "train" / "train-a").rename(images / "test" / "train-a")
+    (images / "test" / "test-a").rename(images / "train" / "test-a")
+    said = call("evaluate", run, "--tasks", 2, "--split", "validation", "--data", images)
+    assert said.exit_code == 0, said.output
+    assert "another division of the classes than is tested here" in said.stderr
+    line = ("train", "--config", run / "config.toml", "--set", f"data.path={images}", "--out", run)
+    assert "must hold the classes that they held" in refused(call(*line, "--resume"))
+
+
 def test_a_place_that_a_component_does_not_need_is_refused():
     for slug, words in (("maml", "a geometry"), ("conv4", "a model"), ("glyphs", "the source")):
         said = refused(call("check", slug, "--path", "x"))

@@ -67,6 +67,8 @@ def test_seeds_depend_on_every_part_and_on_nothing_else():
     assert 0 <= seeding.seed("x") < 2**63
     for five in (np.int64(5), np.uint8(5), torch.tensor(5)):  # as a loader or an array gives it
         assert seeding.seed("mtnet", five) == seeding.seed("mtnet", 5)
+    (text,) = np.array(["mtnet"])  # such as a split out of an array of them
+    assert seeding.seed(text, 5) == seeding.seed("mtnet", 5)
     for bad in (1.5, None, torch.tensor(1.5), b"x"):
         with pytest.raises(ValueError, match="a seed must be a whole number or a text, got"):
             seeding.seed("mtnet", bad)

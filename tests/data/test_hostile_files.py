@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mdtheory.data.decode_image import decode
+from mdtheory.data.decode_image import MAX_PIXELS, decode
 from mdtheory.data.open import open_class_folders, open_mini_imagenet
 from tests.data import forms
 
@@ -119,7 +119,7 @@ FOLDERS = {
         write(FIRST, b"<html>404 not found</html>"),
         "of class 'n01532829' .* must be an image",
     ),
-    "bomb": (write(FIRST, png_header(30000, 30000)), "at most 100,000,000 pixels, got more"),
+    "bomb": (write(FIRST, png_header(30000, 30000)), "at most 89,000,000 pixels, got more"),
     "header only": (write(FIRST, png_header(90, 90)), "must be a whole image, got a damaged one"),
     "floats below zero": (
         save(FIRST, Image.fromarray(np.full((8, 8), -1, dtype=np.float32))),
@@ -269,9 +269,15 @@ def test_broken_csv_splits(tmp_path, change, words):
 def test_an_image_that_pillow_only_warns_about_is_refused():
     with pytest.raises(
         ValueError,
-        match="must have at most 100,000,000 pixels, got more in image 'x'; shrink or remove it",
+        match="must have at most 89,000,000 pixels, got more in image 'x'; shrink or remove it",
     ):
         decode(png_header(11_000, 11_000), image_size=8, name="image 'x'")
+
+
+def test_no_image_that_is_read_makes_pillow_warn():
+    """What a warning said would stand beside the progress, or count as a refusal."""
+    assert Image.MAX_IMAGE_PIXELS is not None
+    assert MAX_PIXELS <= Image.MAX_IMAGE_PIXELS
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")

@@ -389,6 +389,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "the configuration": lambda state: state.update(config=state["config"] + " "),
     "the digest of the images": lambda state: state.update(data_digest="0"),
     "the digest of the pixels": lambda state: state.update(pixels_digest="0"),
+    "the digest of the splits": lambda state: state.update(split_digest="0"),
     "the threads": lambda state: state.update(threads=7),
     "the numerical path": lambda state: state.update(numerics={"kernels": "others"}),
 }
@@ -409,15 +410,16 @@ def test_what_was_changed_after_it_was_written_is_refused(tmp_path, change):
     checkpoint.load(path)
 
 
-def test_the_seal_of_a_release_without_digests_of_pixels_holds(tmp_path):
+@pytest.mark.parametrize("name", ["pixels_digest", "split_digest"])
+def test_the_seal_of_a_release_without_a_digest_holds(tmp_path, name):
     path = saved(tmp_path)
     state = torch.load(path, weights_only=True)
-    parts = checkpoint.KINDS.keys() - {"seal", "pixels_digest"}
+    parts = checkpoint.KINDS.keys() - {"seal", "pixels_digest", "split_digest"}
     assert state["seal"] == checkpoint._sha256(checkpoint.LATER | state, parts)
-    assert checkpoint.load(path)["pixels_digest"] == ""
-    checkpoint.save(small() | {"pixels_digest": "p"}, path)
+    assert checkpoint.load(path)[name] == ""
+    checkpoint.save(small() | {name: "p"}, path)
     state = torch.load(path, weights_only=True)
-    del state["pixels_digest"]
+    del state[name]
     torch.save(state, path)
     with pytest.raises(ValueError, match="something was changed since"):
         checkpoint.load(path)

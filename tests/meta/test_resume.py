@@ -1,4 +1,4 @@
-"""ContractViolation off at any moment and resumed: the bits of the run that was never stopped."""
+"""Broken off at any moment and resumed: the bits of the run that was never stopped."""
 
 from __future__ import annotations
 
@@ -75,6 +75,7 @@ OPTIMIZERS = {
     "adagrad": _with(lambda v: torch.optim.Adagrad(v, lr=0.1)),
     "nadam": _with(lambda v: torch.optim.NAdam(v)),
     "rprop": _with(lambda v: torch.optim.Rprop(v)),
+    "adafactor": _with(lambda v: torch.optim.Adafactor(v)),
     "step": _with(sgd, lambda o: lr_scheduler.StepLR(o, 2)),
     "milestones": _with(sgd, lambda o: lr_scheduler.MultiStepLR(o, [2, 4, 4])),
     "cosine": _with(sgd, lambda o: lr_scheduler.CosineAnnealingLR(o, 6)),
@@ -203,14 +204,18 @@ def test_other_images_are_refused(tmp_path):
         one.resume(last(tmp_path / "a"))
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("pixels_digest", "but their pixels have another"), ("split_digest", "must hold the classes")],
+)
 @pytest.mark.parametrize("before", ["", "mine", "other"])
-def test_other_pixels_under_the_same_names_are_refused(tmp_path, before):
-    """Also by other processes of a run; what says nothing of its pixels is no change."""
+def test_other_pixels_or_splits_under_the_same_names_are_refused(tmp_path, before, name, said):
+    """Also by other processes of a run; what says nothing of them is no change."""
     mine = {"config_digest": "d", "data_digest": "i"}
-    state = checkpoint.plain(trainer(info=RunInfo(**mine, pixels_digest=before)).state())
-    one = trainer(info=RunInfo(**mine, pixels_digest="mine"))
+    state = checkpoint.plain(trainer(info=RunInfo(**mine, **{name: before})).state())
+    one = trainer(info=RunInfo(**mine, **{name: "mine"}))
     if before == "other":
-        with pytest.raises(ValueError, match="must be those that the run began with"):
+        with pytest.raises(ValueError, match=said):
             one.resume(state)
     else:
         one.resume(state)
@@ -320,6 +325,20 @@ def test_one_parameter_s_state_that_lacks_a_number_is_refused(tmp_path):
     del found["optimizer"]["state"][1]["exp_avg_sq"]
     with pytest.raises(ValueError, match="must fit this run, but parameter 1 lacks exp_avg_sq"):
         trainer(tmp_path / "a").resume(found)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_the_only_parameter_of_its_kind_that_lacks_a_number_is_refused(tmp_path, index):
+    """A weight or a bias with no other to compare it with: the step that is tried has both."""
+
+    def linear() -> Any:
+        return learner(network=torch.nn.Linear(5, 3))
+
+    unbroken(tmp_path / "a", own=linear())
+    found = last(tmp_path / "a")
+    del found["optimizer"]["state"][index]["exp_avg_sq"]
+    with pytest.raises(ValueError, match="must fit this run, but 'exp_avg_sq'"):
+        trainer(tmp_path / "a", own=linear()).resume(found)
 
 
 def test_more_iterations_than_the_run_has_are_refused(tmp_path):

@@ -74,6 +74,15 @@ def test_senseless_options_are_one_sentence(part, name, options):
     assert "\n" not in str(caught.value)
 
 
+def test_every_optimizer_that_is_offered_passes():
+    with pytest.raises(ValueError, match="known: ") as caught:
+        tried("optimizer", "?", {})
+    names = str(caught.value).partition("known: ")[2].split(", ")
+    assert {"Adam", "SGD"} <= {*names}
+    for name in names:
+        tried("optimizer", name, {})
+
+
 @pytest.mark.parametrize(("part", "name", "options"), RIGHT, ids=str)
 def test_sensible_options_pass(part, name, options):
     assert tried(part, name, options) is None  # it raises nothing
