@@ -216,8 +216,9 @@ class _DoubleBackward(OverTasks):
     ) -> Any:
         gy, gu, x, weight, gamma, u, code, mean, r, dgamma, dbeta, plan, need_x = rest
         on = machine(u.device)
-        first = First(*_laid_out(gy, gu, gamma, u, code, mean, r, dgamma, dbeta), plan)
-        u, gu = first.u, first.gu
+        gy, gu, gamma, u, code, mean, r = _laid_out(gy, gu, gamma, u, code, mean, r)
+        dgamma, dbeta = _laid_out(dgamma, dbeta)
+        first = First(gy, gu, gamma, u, code, mean, r, dgamma, dbeta, plan)
         pairs = [(a, b) for a, b in ((x, vw), (vx, weight)) if a is not None and b is not None]
         v = on.conv(*pairs) if pairs else torch.zeros_like(u)
         to_gy, to_gamma, to_u = on.second(first, v, vgamma, vbeta)

@@ -141,7 +141,6 @@ class TestConvolution:
         found = torch.func.vmap(slope)(xs)
         assert torch.allclose(found, torch.stack([slope(x) for x in xs]), rtol=1e-12)
 
-
     @pytest.mark.parametrize(("channels", "norm"), [(1, 2), (3, 2), (2, 1), (2, 3)])
     def test_channels_that_do_not_fit_are_refused(
         self, channels: int, norm: int, triton_machine: torch.device
