@@ -177,6 +177,13 @@ class Wrapped(nn.Module):
         return convolution.conv2d(x, self.layer)
 
 
+class Shifted(nn.Conv2d):
+    """A convolution of one's own behind torch's ``forward``."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(x, weight - weight.mean(), bias)
+
+
 class TestFuse:
     def test_on_a_cpu_nothing_moves_a_bit(self) -> None:
         torch.manual_seed(0)
@@ -205,6 +212,7 @@ class TestFuse:
             nn.Conv2d(1, 2, 3, padding=1, stride=2),
             nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"),
             nn.Conv2d(1, 2, 3, padding="same"),
+            Shifted(1, 2, 3, padding=1),
         ],
         ids=str,
     )
