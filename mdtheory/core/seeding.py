@@ -12,14 +12,17 @@ from torch import Tensor
 
 def seed(*parts: str | int) -> int:
     """A 63-bit seed from sha256 of the parts; ("a", "bc") and ("ab", "c") differ, 5 and numpy's or
-    torch's 5 do not. ``ValueError`` for a part that is neither text nor a whole number.
+    torch's 5 do not, nor do numpy's texts and Python's. ``ValueError`` for a part that is neither
+    text nor a whole number.
     """
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in map(_plain, parts))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def _plain(part: str | int) -> str | int:
-    if isinstance(part, str | int):
+    if isinstance(part, str):
+        return str.__str__(part)
+    if isinstance(part, int):
         return part
     try:
         return operator.index(part)
