@@ -51,7 +51,8 @@ def suits(x: Tensor, weight: Tensor, *others: Tensor, window: int = 2, slope: fl
     """Whether :func:`conv_norm_pool` can take these here and now, and has enough to do.
 
     It takes float32 and float64, on a CPU with a compiler or on a GPU with Triton, and at most two
-    nested derivatives, all of them reverse-mode.
+    nested derivatives, all of them reverse-mode. Shapes that do not belong together are left to
+    ordinary operations, which refuse them: the loops would read past an end.
     """
     if not traceable() or plain_only():
         return False
@@ -60,6 +61,8 @@ def suits(x: Tensor, weight: Tensor, *others: Tensor, window: int = 2, slope: fl
     if (
         x.dtype not in (torch.float32, torch.float64)
         or x.dim() != 4
+        or x.shape[1] != weight.shape[1]
+        or any(vector.shape != weight.shape[:1] for vector in others)
         or x.numel() == 0
         or min(x.shape[2:]) < window
     ):
@@ -68,11 +71,15 @@ def suits(x: Tensor, weight: Tensor, *others: Tensor, window: int = 2, slope: fl
 
 
 def traceable() -> bool:
-    """Whether an operation of our own may stand here: whoever records the operations must see
-    ordinary ones, and there is no forward mode.
+    """Whether an operation of our own may stand here: whoever records the operations or, as
+    autocast, chooses their types must see ordinary ones, and there is no forward mode.
     """
     recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return not recorded and not forward_mode()
+    return not recorded and not _autocast() and not forward_mode()
+
+
+def _autocast() -> bool:
+    return torch.is_autocast_enabled("cuda") or torch.is_autocast_enabled("cpu")
 
 
 def _machine_suits(x: Tensor, weight: Tensor, window: int, slope: float) -> bool:
@@ -170,7 +177,8 @@ class _Backward(OverTasks):
     @staticmethod
     def forward(gy: Tensor, *rest: Any) -> Any:
         gu, x, weight, gamma, u, code, mean, r, plan, need_x = rest
-        on, (gy, gu, u, code) = machine(u.device), _images(gy, gu, u, code)
+        on = machine(u.device)
+        gy, gu, gamma, u, code, mean, r = _laid_out(gy, gu, gamma, u, code, mean, r)
         dgamma, dbeta = on.slopes(gy, u, code, mean, r, plan)
         first = First(gy, gu, gamma, u, code, mean, r, dgamma, dbeta, plan)
         dx, dw = on.through_conv(first, x, weight, need_x=need_x, need_w=True)
@@ -207,7 +215,9 @@ class _DoubleBackward(OverTasks):
         *rest: Any,
     ) -> Any:
         gy, gu, x, weight, gamma, u, code, mean, r, dgamma, dbeta, plan, need_x = rest
-        on, (gy, gu, u, code) = machine(u.device), _images(gy, gu, u, code)
+        on = machine(u.device)
+        gy, gu, gamma, u, code, mean, r = _laid_out(gy, gu, gamma, u, code, mean, r)
+        dgamma, dbeta = _laid_out(dgamma, dbeta)
         first = First(gy, gu, gamma, u, code, mean, r, dgamma, dbeta, plan)
         pairs = [(a, b) for a, b in ((x, vw), (vx, weight)) if a is not None and b is not None]
         v = on.conv(*pairs) if pairs else torch.zeros_like(u)
@@ -236,9 +246,11 @@ class _DoubleBackward(OverTasks):
         )
 
 
-def _images(*images: Tensor | None) -> Any:
-    """All channels-last, as the loops take them: vmap may have stacked them otherwise."""
-    return [None if x is None else last(x) for x in images]
+def _laid_out(*tensors: Tensor | None) -> Any:
+    """As the loops take them, images channels-last and vectors task after task: vmap may have
+    stacked them otherwise, or repeated one vector without a copy.
+    """
+    return [x if x is None else last(x) if x.dim() == 4 else x.contiguous() for x in tensors]
 
 
 def _or_nothing(x: Tensor | None, like: Tensor) -> Tensor:

@@ -50,6 +50,7 @@ def suits(x: Tensor, layer: nn.Conv2d) -> bool:
     return (
         on_gpu(x)
         and x.dim() == 4
+        and x.shape[1] == layer.weight.shape[1] * layer.groups
         and x.numel() > 0
         and x.dtype == layer.weight.dtype
         and x.dtype in (torch.float32, torch.float64)

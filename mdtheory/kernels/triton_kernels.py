@@ -116,7 +116,7 @@ def pool(
     q = tl.zeros([BJ, BC], dtype=tl.int32)
     for e in tl.static_range(1, WIN * WIN):
         a = tl.load(base + ((e // WIN) * w + e % WIN) * C, mask=live, other=0.0)
-        better = sign * a > best
+        better = (sign * a > best) | (a != a)  # a nan is the largest, as in torch
         best = tl.where(better, sign * a, best)
         p = tl.where(better, a, p)
         q = tl.where(better, e, q)

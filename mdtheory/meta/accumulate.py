@@ -33,6 +33,6 @@ def refuse_wrapped(learner: nn.Module) -> None:
     if any(isinstance(one, parallel) and one.module is learner for one in gc.get_objects()):
         raise ValueError(
             "a MetaLearner must not be wrapped in DistributedDataParallel, which would not average "
-            "its meta-gradients; use mdtheory.meta.distributed.backward in processes started by "
-            "torchrun"
+            "its meta-gradients; use mdtheory.meta.distributed.meta_gradient in processes "
+            "started by torchrun"
         )

@@ -253,6 +253,7 @@ class CapturedIterations:
         readings.
         """
         count, since = min(count, self.per_reading, MOST), time.monotonic()
+        self._take_rates()
         self.feed.prepare(first, count)
         rates: list[float] = []
         for iteration in range(first, first + count):
@@ -260,11 +261,11 @@ class CapturedIterations:
                 self.feed.load(iteration)
                 if self._of_groups() != self._constants:
                     raise NotCapturableError("the scheduler changes more than the learning rate")
-            except NotCapturableError:
+            except Exception:  # of the stream too: what was replayed must be counted
                 if not rates:
                     raise
                 break  # said again when it is the first one
-            rates.append(self._write_rate())
+            rates.append(self.rates[0])
             self._replay()
             self._step_scheduler()
         table = self.history[: len(rates)].tolist()
@@ -294,6 +295,7 @@ class CapturedIterations:
             if "capturable" in group:
                 group["capturable"] = True
                 group["lr"] = self.rate.clone().fill_(_rate(group))
+        self._graph_rates = [group["lr"] for group in self.optimizer.param_groups]
         self._moved = self._bring(self.optimizer)
         self._constants = self._of_groups()
 
@@ -315,9 +317,25 @@ class CapturedIterations:
             for group in self.optimizer.param_groups
         ]
 
+    def _take_rates(self) -> None:
+        """What somebody has set since, a listener say, is the rate from now on."""
+        for i, group in enumerate(self.optimizer.param_groups):
+            now, ours = _rate(group), self.rates[i]
+            if now not in (ours, torch.tensor(ours, dtype=self.rate.dtype).item()):
+                self.rates[i] = now
+            if "capturable" in group:
+                group["lr"] = self._graph_rates[i]
+        self._write_rates()
+
     @contextmanager
     def plain(self) -> Iterator[None]:
         """The optimizer's groups as they were given, with the rates of now."""
+        self._take_rates()
+        with self._eager():
+            yield
+
+    @contextmanager
+    def _eager(self) -> Iterator[None]:
         held = [dict(group) for group in self.optimizer.param_groups]
         pairs = zip(self.optimizer.param_groups, self._before, self.rates, strict=True)
         for group, before, rate in pairs:
@@ -332,20 +350,21 @@ class CapturedIterations:
                 for key in ("lr", "capturable"):
                     if key in own:
                         group[key] = own[key]
+            self._write_rates()
 
     def _step_scheduler(self) -> None:
         if self.scheduler is not None and not isinstance(self.scheduler, ReduceLROnPlateau):
-            with self.plain():
+            with self._eager():
                 self.scheduler.step()
 
-    def _write_rate(self) -> float:
+    def _write_rates(self) -> None:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
-        return self.rates[0]
 
     def release(self) -> None:
         """Give the optimizer back to eager iterations."""
+        self._take_rates()
         pairs = zip(self.optimizer.param_groups, self._before, self.rates, strict=True)
         for group, before, rate in pairs:
             group["lr"] = rate

@@ -51,7 +51,8 @@ class CapturedScores:
         self.feed = feed_for(learner, stream, n_tasks=size, most=READING, cursor=self.cursor)
         if not isinstance(self.feed, TableFeed):
             raise NotCapturableError(
-                "its images do not lie on the device, or classes give unequal numbers of them"
+                "its images do not lie on the device, classes give unequal numbers of them, or the "
+                "stream or the images are of a class of one's own"
             )
         self.rows = like.detach().new_zeros(0)
         try:

@@ -56,13 +56,13 @@ def feed_for(
     cursor: Tensor,
 ) -> Feed:
     """A table where the stream's images lie on the learner's device whole and every class gives
-    equally many, else fixed places.
+    equally many, else fixed places: also for a subclass, which may make other images of them.
     """
     source = getattr(stream, "source", None)
     if (
-        isinstance(stream, EpisodeStream)
+        type(stream) is EpisodeStream
         and not stream.unequal
-        and isinstance(source, ClassImages)
+        and type(source) is ClassImages
         and isinstance(source.pixels, Tensor)
         and source.pixels.device == cursor.device
     ):

@@ -62,6 +62,7 @@ def _usual(conv: nn.Conv2d, norm: BatchStatNorm) -> bool:
     k = conv.kernel_size
     return (
         type(conv).forward in (nn.Conv2d.forward, Conv2d.forward)
+        and type(conv)._conv_forward is nn.Conv2d._conv_forward
         and type(norm).forward is BatchStatNorm.forward
         and not _hooked(conv, norm)
         and norm.normalises_by_batch()

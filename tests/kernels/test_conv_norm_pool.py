@@ -296,6 +296,22 @@ class TestConvBlock:
         assert not suits(torch.rand(2, 3, 8, 8).double(), weight)
         assert not suits(torch.rand(2, 3, 8, 1), weight)
 
+    def test_shapes_that_do_not_belong_together_go_the_plain_way_which_refuses_them(self) -> None:
+        """The loops read past the end of a vector that is too short."""
+        x, weight, four = torch.rand(2, 3, 8, 8), torch.rand(4, 3, 3, 3), torch.rand(4)
+        assert suits(x, weight, four, four) == (compile.library() is not None)
+        assert not suits(x[:, :2], weight, four, four)
+        assert not suits(x, weight, four[:3], four)
+        assert not suits(x, weight, four, torch.rand(8))
+
+    def test_autocast_chooses_the_types(self) -> None:
+        net, x = ConvBlock(3, 4), torch.rand(2, 3, 8, 8)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = net(x)
+            with plain():
+                expected = net(x)
+        assert torch.equal(found, expected) and not torch.equal(found, net(x))
+
 
 class TestBuild:
     def test_without_a_compiler_the_network_still_runs(

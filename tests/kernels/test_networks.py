@@ -141,6 +141,30 @@ class TestConvolution:
         found = torch.func.vmap(slope)(xs)
         assert torch.allclose(found, torch.stack([slope(x) for x in xs]), rtol=1e-12)
 
+    @pytest.mark.parametrize(("channels", "norm"), [(1, 2), (3, 2), (2, 1), (2, 3)])
+    def test_channels_that_do_not_fit_are_refused(
+        self, channels: int, norm: int, triton_machine: torch.device
+    ) -> None:
+        """A kernel would read memory of other tensors."""
+        model = fuse(nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), BatchStatNorm(norm)))
+        x = torch.rand(2, channels, 4, 4, device=triton_machine)
+        with pytest.raises((RuntimeError, ValueError), match=r"channels|must have shape"):
+            model.to(triton_machine)(x)
+        if channels != 2:
+            with pytest.raises(RuntimeError, match="channels"):
+                model[0](x)
+
+    def test_autocast_chooses_the_types(self, triton_machine: torch.device) -> None:
+        layer = nn.Conv2d(2, 3, 3, padding=1)
+        model = fuse(nn.Sequential(layer, BatchStatNorm(3), nn.ReLU())).to(triton_machine)
+        x = torch.rand(2, 2, 4, 4, device=triton_machine)
+        with torch.autocast(triton_machine.type, dtype=torch.bfloat16):
+            found = layer(x), model(x)
+            with plain():
+                expected = layer(x), model(x)
+        assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+        assert found[0].dtype == torch.bfloat16
+
 
 class Wrapped(nn.Module):
     """A layer that goes our way."""
@@ -151,6 +175,13 @@ class Wrapped(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return convolution.conv2d(x, self.layer)
+
+
+class Shifted(nn.Conv2d):
+    """A convolution of one's own behind torch's ``forward``."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(x, weight - weight.mean(), bias)
 
 
 class TestFuse:
@@ -181,6 +212,7 @@ class TestFuse:
             nn.Conv2d(1, 2, 3, padding=1, stride=2),
             nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"),
             nn.Conv2d(1, 2, 3, padding="same"),
+            Shifted(1, 2, 3, padding=1),
         ],
         ids=str,
     )

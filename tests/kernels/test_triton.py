@@ -9,12 +9,14 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.func import grad, jacrev
 
 from mdtheory.kernels import compile, cpp
 from mdtheory.kernels.formulas import First, Plan
 from mdtheory.kernels.over_tasks import last
 from tests.kernels.blocks import (
     EPS,
+    Block,
     Size,
     all_derivatives,
     along,
@@ -77,6 +79,30 @@ def test_weights_that_the_tasks_share(small_tiles: torch.device) -> None:
     together = torch.func.vmap(lambda x, c: one((x, *own), c))(xs, cotangents)
     shared = (xs, *(x[:1].expand_as(x) for x in rest)), cotangents
     assert distance(list(together), looped(ordinary, size, *shared)) < TOLERANCE
+
+
+def test_whole_jacobians(small_tiles: torch.device) -> None:
+    """The cotangents alone have a batch axis: what is saved is repeated without a copy."""
+    size = Size(2, 2, 3, 4, 4, counted=2)
+    x, weight, *rest = (one[0] for one in on(small_tiles, inputs(size, tasks=1)))
+
+    def jacobians(block: Block) -> list[Tensor]:
+        def value(w: Tensor) -> Tensor:
+            return block(x, w, *rest, size=size)
+
+        return [jacrev(value)(weight), jacrev(grad(lambda w: value(w).square().sum()))(weight)]
+
+    assert distance(jacobians(ours), jacobians(ordinary)) < TOLERANCE
+
+
+def test_a_nan_of_an_item_that_does_not_count_is_not_swallowed(small_tiles: torch.device) -> None:
+    """It is in no statistic, and here it is first in no window."""
+    size = Size(2, 1, 2, 5, 5, counted=1)
+    x, *rest = (one[0] for one in on(small_tiles, inputs(size, tasks=1)))
+    x[1, 0, 4, 4] = float("nan")
+    found, expected = ours(x, *rest, size=size), ordinary(x, *rest, size=size)
+    assert expected.isnan().any()
+    assert torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
 
 
 def test_the_number_of_programs_moves_no_result(

@@ -24,7 +24,7 @@ BLOCK = {
     "one tile of many": ("tl.num_programs(0) + program) * BM", "tl.num_programs(0)) * BM"),
     "later partial sums forgotten": ("range(0, programs, BP)", "range(0, BP, BP)"),
     "eps twice": ("variance, 0.0) + EPS", "variance, 0.0) + 2 * EPS"),
-    "the sign of gamma": ("better = sign * a > best", "better = a > best"),
+    "the sign of gamma": ("better = (sign * a > best)", "better = (a > best)"),
     "the last of the window": ("tl.static_range(1, WIN * WIN)", "tl.static_range(1, WIN)"),
     "the wrong side of zero": ("below = z <= 0", "below = z > 0"),
     "the mean in dgamma": ("tl.sum(g * (p - mu), 0)", "tl.sum(g * p, 0)"),

@@ -24,6 +24,7 @@ from mdtheory.meta.trainer import DivergedError
 from tests.meta.fakes import (
     FEATURES,
     N_WAY,
+    Stop,
     Switch,
     blobs,
     broken_off,
@@ -32,6 +33,7 @@ from tests.meta.fakes import (
     logged,
     resumed,
     sgd,
+    trainer,
     unbroken,
 )
 from tests.meta.recorders import Standin, capturable_on_a_cpu
@@ -191,6 +193,64 @@ class TestResume:
         monkeypatch.setattr(captured, "SECONDS", 1e9)
         seldom = unbroken(tmp_path / "seldom", recorder=Standin())
         assert checkpoint.digest(often) == checkpoint.digest(seldom)
+
+
+class Setting(Stop):
+    """Halves the rate after an iteration, as a listener may between two readings."""
+
+    def __init__(self, after: int, *, in_place: bool):
+        super().__init__(after)
+        self.in_place = in_place
+        self.optimizer: Any = None
+
+    def record(self, row: Any) -> None:
+        if row["kind"] == "train" and row["iteration"] == self.after:
+            for group in self.optimizer.param_groups:
+                if self.in_place:
+                    group["lr"] *= 0.5
+                else:
+                    group["lr"] = 0.5 * float(group["lr"])
+
+
+class TestBetweenReadings:
+    @pytest.mark.parametrize("in_place", [False, True])
+    @pytest.mark.parametrize("make", [adam, sgd])
+    def test_a_rate_that_a_listener_sets_is_the_rate(
+        self, make: Any, in_place: bool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The graph's own was put back over it."""
+        monkeypatch.setattr(captured, "SECONDS", 0.0)  # a reading after every iteration
+        found = {}
+        for name, recorder in (("eager", None), ("ours", Standin())):
+            (tmp_path / name).mkdir()
+            listener = Setting(2, in_place=in_place)
+            one = logged(tmp_path / name, listener, optimizer=make, recorder=recorder)
+            listener.optimizer = one.optimizer
+            one.fit()
+            found[name] = one
+        rates = [[row.get("meta_lr") for row in rows(tmp_path / name)] for name in found]
+        assert rates[0] == pytest.approx(rates[1]) and len(set(rates[1]) - {None}) == 2
+        saved = [last(tmp_path / name)["optimizer"]["param_groups"][0]["lr"] for name in found]
+        assert saved[0] == pytest.approx(saved[1])
+        pairs = zip(*(one.learner.state_dict().values() for one in found.values()), strict=True)
+        assert all(torch.allclose(*pair, rtol=1e-4, atol=1e-5) for pair in pairs)
+
+    def test_an_iteration_that_was_replayed_is_counted_where_the_next_one_fails(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(captured, "SECONDS", 1e9)  # no reading before it is due
+
+        def stream(index: int) -> Episode:
+            if index == 18:
+                raise OSError("a broken image")
+            return blobs(index)
+
+        options = {"iterations": 12, "checkpoint_every": 12, "validation": None}
+        one = trainer(stream=stream, recorder=(recorder := Standin()), **options)
+        with pytest.raises(OSError, match="a broken image"):
+            one.fit()
+        steps = {float(own["step"]) for own in one.optimizer.state.values()}
+        assert steps == {one.counters.iteration} == {9} and recorder.replays == 8
 
 
 class TestDivergence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from mdtheory.data.images import ClassImages
 from mdtheory.data.splits import Division
 from mdtheory.meta import captured_scores, evaluate as module
 from mdtheory.meta.evaluate import evaluate
+from mdtheory.meta.feed import PARTS, SlotFeed, TableFeed, feed_for
 from tests.meta.fakes import N_WAY, learner
 from tests.meta.recorders import Standin
 
@@ -118,8 +120,45 @@ def test_stopping_is_asked_between_readings(monkeypatch: pytest.MonkeyPatch) -> 
     assert found is None
 
 
-def test_the_episodes_of_the_feed_are_those_of_the_stream() -> None:
-    """The premise of one choice of queries for all tasks: their labels are alike."""
+class Inverted(EpisodeStream):
+    def __call__(self, index: int) -> Episode:
+        one = super().__call__(index)
+        return replace(one, support_x=1 - one.support_x, query_x=1 - one.query_x)
+
+
+class Darker(ClassImages):
+    def load_many(self, *args: Any, **options: Any) -> torch.Tensor:
+        return 0.5 * super().load_many(*args, **options)
+
+
+def inverted() -> EpisodeStream:
+    return Inverted(stream().source, split="train", seed=0, n_way=N_WAY, n_shot=1, n_query=4)
+
+
+def darker() -> EpisodeStream:
+    tasks = stream()
+    tasks.source.__class__ = Darker
+    return tasks
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"), [(stream, TableFeed), (inverted, SlotFeed), (darker, SlotFeed)]
+)
+def test_the_feed_gives_the_tasks_of_the_stream(make: Any, kind: type) -> None:
+    """Of a subclass too: a table knows nothing of what it does with the images."""
+    cursor, tasks = torch.zeros(1, dtype=torch.int64), make()
+    feed = feed_for(own(), tasks, n_tasks=2, most=2, cursor=cursor)
+    feed.prepare(1, 1)
+    feed.load(1)
+    for found, index in zip(feed.episodes(), (2, 3), strict=True):
+        expected = tasks(index)
+        for part in PARTS:
+            assert torch.equal(getattr(found, part), getattr(expected, part)), part
+    assert type(feed) is kind
+
+
+def test_the_labels_of_all_tasks_are_alike() -> None:
+    """The premise of one choice of queries for all of them."""
     tasks = [stream()(index) for index in range(3)]
     assert all(isinstance(task, Episode) for task in tasks)
     assert all(torch.equal(task.query_y, tasks[0].query_y) for task in tasks)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import pkgutil
+import re
 import threading
 
 import numpy as np
@@ -277,6 +279,8 @@ def test_distributed_data_parallel_is_sent_to_torchrun():
     for said in processes.run(2, in_a_group):
         assert len(said) == 3, said
         assert all("in processes started by torchrun" in one for one in said[:2])
+        advised = re.findall(r"use (mdtheory\.[\w.]+)", " ".join(said[:2]))
+        assert len(advised) == 2 and all(map(callable, map(pkgutil.resolve_name, advised)))
         assert "share out tasks by torchrun as mdtheory.meta.distributed does" in said[2]
 
 
