@@ -34,7 +34,8 @@ from mdtheory.meta.evaluate import evaluate
 from mdtheory.meta.events import JsonLines, Lines, read_metrics
 from mdtheory.meta.interrupt import InterruptedRunError
 from mdtheory.meta.learner import MetaLearner
-from mdtheory.meta.trainer import DivergedError, restore_weights
+from mdtheory.meta.restore import restore_weights
+from mdtheory.meta.trainer import DivergedError
 from mdtheory.run.build import build_learner, build_stream, pick_device
 from mdtheory.run.folder import RunFolder
 
