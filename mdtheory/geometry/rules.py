@@ -22,8 +22,9 @@ class PullbackStep(StepRule):
 
     The point moves by -task_lr J J^T grad, up to O(task_lr^2) where J is Lipschitz: a symmetric
     preconditioner, positive definite wherever J is invertible (as that of every BlockIAF is),
-    monotone or not. There exact stationary points are those of f; approximate ones are not: ||grad
-    f|| <= ||grad (f o g)|| / sigma_min(J), and a scale that saturates makes sigma_min vanish.
+    monotone or not. There exact stationary points are those of f; approximate ones are not:
+    ||grad f|| <= ||grad (f o g)|| / sigma_min(J), and a scale that saturates makes sigma_min
+    vanish.
 
     Composed as any rule is, here with a block-triangular map that plain dual steps need not descend
     with:
