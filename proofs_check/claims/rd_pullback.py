@@ -19,7 +19,7 @@ from itertools import pairwise
 
 import sympy as sp
 import torch
-from hypothesis import strategies as st
+from hypothesis import assume, strategies as st
 from torch import Tensor
 
 from mdtheory import descend
@@ -107,13 +107,16 @@ def wavy(target: Tensor) -> Callable[[Tensor], Tensor]:
 
 @claim.check("property", about="printed", part="gd")
 def same_as_gd_on_the_composition(run: Run, *, rule: Callable[[], StepRule] = PullbackStep) -> None:
-    """Both forms: the library's PullbackStep and its MAML on f o g give the same z^k."""
+    """Both forms: the library's PullbackStep and its MAML on f o g give the same z^k. Draws on
+    which the latter overflows in float64 are left out.
+    """
 
     @for_all(map=iaf.block_maps(), seed=seeds(), task_lr=numbers(1e-3, 0.05))
     def _(map: Flat, seed: int, task_lr: float) -> None:
         loss, start = wavy(map.random("rd", "t", seed)), 0.3 * map.random("rd", "z", seed)
         pulled = z_path(map, rule(), loss, start, task_lr=task_lr, n_steps=3)
         composed = descend(lambda z: loss(map.at(z)), start, task_lr=task_lr, n_steps=3)
+        assume(all(bool(torch.isfinite(z).all()) for z in composed))
         for a, b in zip(pulled, composed, strict=True):
             run.close(a, b, tolerance=1e-12 * (1 + float(b.abs().max())), what="z^k of the two")
 

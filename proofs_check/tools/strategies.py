@@ -17,7 +17,9 @@ from proofs_check.tools.extremal import huber
 
 
 def _profile(max_examples: int, *phases: Phase) -> settings:
-    """Derandomised: the ledger must be the same on every run."""
+    """Derandomised, since the ledger must be the same on every run; which examples are drawn still
+    depends on the modules that are loaded, whose constants Hypothesis tries too.
+    """
     return settings(
         max_examples=max_examples,
         phases=(Phase.generate, Phase.target, *phases),
