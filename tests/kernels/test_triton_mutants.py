@@ -47,7 +47,7 @@ BLOCK = {
 }
 CONVOLUTION = {
     "taps not turned round": ("taps - 1 - tap)[:, None]", "tap)[:, None]"),
-    "padding that reads the row above": ("inside = (row >= 0) & (row", "inside = (row"),
+    "padding that hides the first row": ("inside = (row >= 0)", "inside = (row >= 1)"),
     "a tap to the right": ("dx = tap % KS - KS // 2", "dx = tap % KS"),
     "the second pair forgotten": ("if TWO:", "if False:"),
     "one split of many": ("for s in range(0, splits)", "for s in range(0, 1)"),
