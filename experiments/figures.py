@@ -324,12 +324,12 @@ def _line(axis: Any, table: Table, name: str, x: Any, y: Any, **changes: Any) ->
 
 def _legend(figure: Any, axis: Any, note: str) -> None:
     handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-    height = figure.get_size_inches()[1]
+    width, height = figure.get_size_inches()
     figure.legend(
         handles.values(),
         handles.keys(),
         loc="lower center",
-        ncols=6,
+        ncols=round(width / 2),
         bbox_to_anchor=(0.5, 0.35 / height),
         fontsize=8,
     )

@@ -16,6 +16,7 @@ from experiments.cells import tier
 from experiments.generated import settle
 from experiments.records import FOLDER, Record, everything
 from experiments.result_tables import read
+from mdtheory.figures import plots
 
 NAMES = [record.folder.name for record in everything()]
 
@@ -211,3 +212,15 @@ def test_without_records_every_question_is_open(tmp_path):
 
 def test_more_rows_than_colours_are_still_told_apart():
     assert len({str(style) for style in figures.STYLES}) == 21
+
+
+@pytest.mark.parametrize("kind", figures.FIGURES)
+def test_the_legend_of_the_longest_table_lies_within_its_figure(kind):
+    longest = max(read().values(), key=lambda table: len(table.rows))
+    with matplotlib.rc_context({**plots.STYLE, "backend": "agg"}):
+        figure = figures.FIGURES[kind](longest)
+        figure.canvas.draw()
+    for legend in figure.legends:
+        ends = legend.get_window_extent()
+        assert ends.x0 >= 0 and ends.x1 <= figure.bbox.x1 and ends.y0 >= 0
+    assert figure.legends or kind == "differences"
