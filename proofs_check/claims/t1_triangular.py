@@ -286,12 +286,18 @@ library_jacobian.mutant("dead conditioners", wrap=lambda map: map.altered(lambda
 
 @claim.check("property", about="printed", part="bijection")
 def library_inverse(run: Run, *, wrap: Callable[[Flat], Flat] = as_is) -> None:
-    """The library's inverse on both forms, there and back."""
+    """The library's inverse on both forms, there and back; without overflow."""
 
     @for_all(map=iaf.block_maps(), seed=seeds())
     def _(map: Flat, seed: int) -> None:
         z, map = map.random("t1", "inverse", seed), wrap(map)
-        run.close(map.inverse(map.at(z)), z, tolerance=1e-9, what="g^-1(g(z)) - z")
+        assume(bool(map.inverse(z).isfinite().all()))
+        run.close(
+            map.inverse(map.at(z)),
+            z,
+            tolerance=1e-9 * (1 + float(map.at(z).abs().max())),
+            what="g^-1(g(z)) - z",
+        )
         run.close(
             map.at(map.inverse(z)),
             z,
@@ -382,17 +388,23 @@ def inverse_slopes(run: Run, *, bounds: tuple[float, float] = (0.5, 1.5)) -> Non
 inverse_slopes.mutant("scales in [0.9, 1.1]", bounds=(0.9, 1.1))
 
 
+FAR = 100.0
+
+
 @claim.check("property", about="printed", part="inverse")
 def library_inverse_by_t2(run: Run, *, wrap: Callable[[Flat], Flat] = as_is) -> None:
     """The pair of T2, made for the library's inverse maps, refutes their monotonicity: the inner
-    product is -1. Draws whose inverse overflows in float64 are left out.
+    product is -1. Left out: prefixes whose inverse is far, where the scales saturate, and pairs
+    that float64 does not resolve.
     """
 
     @for_all(map=iaf.block_maps(min_blocks=2), seed=seeds())
     def _(map: Flat, seed: int) -> None:
         back = wrap(map.inverted())
-        pair = iaf.directed_pair(back, map.random("t1", "a", seed), map.random("t1", "b", seed))
-        assume(all(math.isfinite(back.at(end).sum()) for end in (pair.z, pair.other)))
+        a, b = map.random("t1", "a", seed), map.random("t1", "b", seed)
+        assume(bool(torch.stack([back.at(a), back.at(b)]).abs().max() < FAR))
+        pair = iaf.directed_pair(back, a, b)
+        assume(iaf.resolved(back, pair))
         run.at_most(
             iaf.inner(back, pair.z, pair.other), -0.9, what="<g^-1(phi') - g^-1(phi), phi' - phi>"
         )

@@ -17,7 +17,7 @@ from fractions import Fraction
 
 import sympy as sp
 import torch
-from hypothesis import strategies as st
+from hypothesis import assume, strategies as st
 from torch import Tensor
 
 from mdtheory.core.seeding import generator
@@ -168,7 +168,7 @@ def as_is(map: Flat) -> Flat:
 @claim.check("property", about="printed", part="monotone")
 def library_is_not_monotone(run: Run, *, wrap: Callable[[Flat], Flat] = as_is) -> None:
     """Both forms, random partitions and weights, every kind of scale: at the pair of T2 the product
-    is -1.
+    is -1. Pairs that float64 does not resolve are left out.
     """
 
     @for_all(map=iaf.block_maps(min_blocks=2), seed=seeds(), tau=st.sampled_from([-1.0, 1.0]))
@@ -176,6 +176,7 @@ def library_is_not_monotone(run: Run, *, wrap: Callable[[Flat], Flat] = as_is) -
         map, a, b = wrap(map), map.random("t2", "a", seed), map.random("t2", "b", seed)
         iaf.alive(run, map, a)
         pair = iaf.directed_pair(map, a, b, tau=tau)
+        assume(iaf.resolved(map, pair))
         run.close(
             iaf.inner(map, pair.z, pair.other),
             -1.0,

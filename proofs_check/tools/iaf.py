@@ -418,6 +418,15 @@ def inner(map: Flat, z: Tensor, other: Tensor) -> float:
     return float((map.at(other) - map.at(z)) @ (other - z))
 
 
+def resolved(map: Flat, pair: Pair) -> bool:
+    """Whether float64 tells the inner product of a pair to about 1e-4: t may be so large that it is
+    a difference of numbers far above 1, or overflow.
+    """
+    ends = (pair.z, pair.other)
+    size = torch.stack([*ends, *(map.at(end) for end in ends)]).abs().max()
+    return bool(size * (pair.other - pair.z).abs().max() < 1e11)
+
+
 def ratio(map: Flat, z: Tensor, other: Tensor) -> float:
     """||g(z') - g(z)|| / ||z' - z||."""
     return float(

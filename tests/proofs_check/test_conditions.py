@@ -5,6 +5,7 @@ check may say that it covers.
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -167,3 +168,13 @@ def test_no_quotation_mark_of_a_page_is_left_in_its_sentences(page):
         if line.startswith("# ") and not line.startswith("# %%"):
             text = re.sub(r"\$[^$]*\$|`[^`]*`", "", line[2:].lstrip("> "))
             assert not re.search(r"\s>(\s|$)", text), line
+
+
+def test_a_pair_is_left_out_only_where_its_product_is_lost_in_float64():
+    """With z_2 ever further out the product drowns in rounding: the far ends are not resolved."""
+    map = iaf.mlp([[0], [1]], seed=3)
+    lift, moved = vector(0.0, 1.0), vector(1.0, 1.0)
+    pairs = [iaf.Pair(t * lift, t * lift + moved, -1.0, 1.0) for t in (1.0, 1e6, 1e20, math.inf)]
+    assert [iaf.resolved(map, pair) for pair in pairs] == [True, True, False, False]
+    pair = iaf.directed_pair(map, vector(0.0, 0.0), vector(-1.0, 0.0))
+    assert iaf.resolved(map, pair) and abs(iaf.inner(map, pair.z, pair.other) + 1) < 1e-4
