@@ -158,7 +158,7 @@ def run(
     """Adapt, predict, write all files; a summary."""
     import torch
 
-    from mdtheory.core.atomic import write_atomically
+    from mdtheory.core.atomic import make_folder, write_atomically
     from mdtheory.data.pictures import read_examples, read_queries
     from mdtheory.data.splits import alike
     from mdtheory.kernels.precision import precision
@@ -199,6 +199,7 @@ def run(
         for p in (examples, unknown)
     )
     y = torch.tensor([classes.index(name) for name in examples.folders], device=like.device)
+    make_folder(out)  # before the work, which would be lost
     with precision(config.precision):
         found = answer(learner, x, y, new, n_steps=steps, coverage=coverage, alone=one_by_one)
     others = sorted({printable(name) for name in unknown.folders} - {*shown, ""})
@@ -233,7 +234,6 @@ def run(
         out / SHEET: _sheet(examples, unknown, report),
         out / PAGE: _page(examples, unknown, found, report),
     }
-    out.mkdir(parents=True, exist_ok=True)
     for file, content in contents.items():
         write_atomically(file, content)
     for file in models.values():

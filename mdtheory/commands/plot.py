@@ -22,6 +22,7 @@ from mdtheory.commands.console import (
     write_json,
 )
 from mdtheory.commands.evaluate import MOST_TASKS, DataOption, DeviceOption, SplitOption
+from mdtheory.core.atomic import make_folder
 from mdtheory.core.progress import say
 from mdtheory.run.load import find_checkpoint
 
@@ -113,7 +114,7 @@ def _demand_room(out: Path, *, force: bool) -> None:
 def _save(figures: Mapping[str, Figure], out: Path) -> list[Path]:
     from mdtheory.figures import save_figure
 
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     return [path for name, figure in figures.items() for path in save_figure(figure, out / name)]
 
 

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and the folders they go to."""
 
 from __future__ import annotations
 
@@ -30,6 +30,17 @@ def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
             temporary.unlink()
     with contextlib.suppress(OSError):  # the file is there, and can be lost in a power cut only
         _sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """The folder and those above it, unless there; ``ValueError`` where the system refuses."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"{path} must be a folder that can be made, but the system says: {error.strerror}; "
+            "choose another"
+        ) from error
 
 
 def _sync_folder(folder: Path) -> None:

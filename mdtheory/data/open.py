@@ -176,10 +176,13 @@ def _remedy(folder: Path, first: Path) -> str:
     place, table = first.relative_to(folder), folder / "labels.csv"
     depth = len(place.parts)
     if depth <= 2 and table.is_file():
-        return (
-            "'labels.csv' must be a table in UTF-8 with the columns file and label, got "
-            f"{tables.header(table)}; correct its first line"
+        held = tables.header(table)
+        return "'labels.csv' must be a table in UTF-8 with the columns file and label, got " + (
+            f"{held}; correct its first line" if held else "another file; save it as CSV UTF-8"
         )
+    others = (one for one in sorted(folder.iterdir()) if one.suffix.lower() in (".csv", ".tsv"))
+    if depth <= 2 and (other := next((one for one in others if tables.labelled(one)), None)):
+        return f"a table of labels must be called 'labels.csv', got {other.name!r}; rename it"
     if depth == 1:
         return f"{place.name!r} lies one level too high: put it into a folder that is its class"
     return (

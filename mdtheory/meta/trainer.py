@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 import mdtheory
 from mdtheory.core import seeding
+from mdtheory.core.atomic import make_folder
 from mdtheory.core.types import Episode, MetaGradient, Params
 from mdtheory.kernels.precision import Precision, precision
 from mdtheory.meta import captured, checkpoint, door, restore
@@ -186,7 +187,7 @@ class MetaTrainer:
         deadline = time.monotonic() + allowed
         try:
             if self.out is not None and self.processes.rank == 0:
-                self.out.mkdir(parents=True, exist_ok=True)
+                make_folder(self.out)
             self._check_replicas()
             for listener in self.listeners:
                 listener.start(

@@ -22,7 +22,7 @@ import torch
 
 from mdtheory.config import RunConfig, open_data, parse
 from mdtheory.core import tree
-from mdtheory.core.atomic import write_atomically
+from mdtheory.core.atomic import make_folder, write_atomically
 from mdtheory.data.episodes import EpisodeStream
 from mdtheory.figures import plots
 from mdtheory.figures.contact_sheet import Card, contact_sheet, pixels_of
@@ -104,7 +104,7 @@ def run(out: Path, *, changes: Mapping[str, Any] | None = None) -> dict[str, Any
     }
     shared = configs[METHODS[0]]
     _demand_own(out, configs)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     jobs = [(start, method) for start in (OWN, COMMON) for method in BY_COST]
     with _workers() as pool:
         found = pool.map(_train, [configs[method] for method in BY_COST], repeat(out))

@@ -16,7 +16,7 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from mdtheory.config import RunConfig, load
-from mdtheory.core.atomic import write_atomically
+from mdtheory.core.atomic import make_folder, write_atomically
 from mdtheory.core.foreign import demand_state, state
 from mdtheory.core.progress import say
 from mdtheory.data.episodes import Source
@@ -139,7 +139,7 @@ class RunFolder:
         return checkpoint.load(last)
 
     def _prepare(self, config: RunConfig, trainer: MetaTrainer) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         if self._lock is None:
             self._acquire()
             if os.path.lexists(self.path / LAST):
@@ -194,6 +194,11 @@ class RunFolder:
                 f"--out must be a folder of this process alone, but {self.path} is in use by "
                 f"{holder}; wait for it, or choose another folder"
             ) from None
+        except OSError as error:
+            raise ValueError(
+                f"--out must be a folder that can be written, but the system says of {file}: "
+                f"{error.strerror}; choose another"
+            ) from error
         self._lock, self._locked = lock, self._identity()
         file.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="ascii")
 

@@ -176,6 +176,7 @@ def test_meta_albums_table_is_read(tmp_path):
         ("file,label\n", "must hold at least one image"),
         ("photo,species\n1.png,a\n", r"UTF-8 with the columns file and label, got \['photo', 'sp"),
         ("\0file,label\n1.png,a\n", r"with the columns file and label, got .* correct its first"),
+        ("", "with the columns file and label, got another file; save it as CSV UTF-8"),
     ],
 )
 def test_broken_tables_of_labels(tmp_path, text, words):
@@ -183,6 +184,23 @@ def test_broken_tables_of_labels(tmp_path, text, words):
     (tmp_path / "set" / "labels.csv").write_text(text)
     with pytest.raises(ValueError, match=words):
         open_class_folders(tmp_path / "set", image_size=8, in_memory=True)
+
+
+def test_a_table_of_labels_in_utf_16_is_said_to_be_another_file(tmp_path):
+    write(tmp_path, "1.png")
+    (tmp_path / "labels.csv").write_text("file,label\n1.png,a\n", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"in UTF-8 .*, got another file; save it as CSV UTF-8"):
+        open_class_folders(tmp_path, image_size=8, in_memory=True)
+
+
+def test_a_table_of_labels_of_another_name_is_told_its_name(tmp_path):
+    write(tmp_path, "1.png")
+    (tmp_path / "a.csv").write_text("colour,size\nred,1\n")
+    with pytest.raises(ValueError, match=r"'1\.png' lies one level too high"):
+        open_class_folders(tmp_path, image_size=8, in_memory=True)
+    (tmp_path / "b.TSV").write_text("file\tlabel\n1.png\ta\n")
+    with pytest.raises(ValueError, match=r"called 'labels.csv', got 'b.TSV'; rename it"):
+        open_class_folders(tmp_path, image_size=8, in_memory=True)
 
 
 def test_a_column_of_groups_that_is_not_read_is_said(tmp_path, caplog):

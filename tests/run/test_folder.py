@@ -94,6 +94,22 @@ def test_a_folder_in_use_is_refused_with_its_holder_and_free_afterwards(tmp_path
     assert not (tmp_path / ".mdtheory.lock").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_said_in_one_sentence(tmp_path, monkeypatch):
+    opened = os.open
+
+    def refuse(path, *rest, **options):
+        if str(path).endswith(".mdtheory.lock"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *rest, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(
+        ValueError, match=r"that can be written, but the system says of .*lock: Permission denied"
+    ):
+        train(tmp_path, config())
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_another_run_that_begins_meanwhile_is_noticed(tmp_path):
     out = tmp_path / "new"
     with RunFolder(out) as folder:

@@ -25,11 +25,9 @@ def find(path: Path) -> Found | None:
     in ``path``. None where the table is missing or has other columns.
     """
     table = path / "labels.csv"
-    if not is_regular(table):
+    if not (is_regular(table) and tables.labelled(table)):
         return None
     names = {name.strip().lower() for name in tables.header(table)}
-    if not (names & set(tables.FILE) and names & set(tables.LABEL)):
-        return None
     if grouped := sorted(names & set(tables.GROUP)):
         log.warning(
             "the column %r of %r is left out here, where whole classes are divided; "

@@ -29,6 +29,12 @@ def header(table: Path) -> list[str]:
         return []
 
 
+def labelled(table: Path) -> bool:
+    """Whether the table has a column of files and one of labels."""
+    names = {name.strip().lower() for name in header(table)}
+    return bool(names & set(FILE) and names & set(LABEL))
+
+
 def rows(
     table: Path,
     wanted: Mapping[str, Sequence[str]],
