@@ -85,10 +85,8 @@ def check(
     for key, value in facts.items():
         if key == "splits":
             for split, counts in value.items():
-                n, images_of = counts["classes"], counts["images"]
-                typer.echo(
-                    f"{split}: {n} class{'es' * (n != 1)}, {images_of} image{'s' * (images_of != 1)}"
-                )
+                n, m = counts["classes"], counts["images"]
+                typer.echo(f"{split}: {n} class{'es' * (n != 1)}, {m} image{'s' * (m != 1)}")
         elif isinstance(value, list) and key != "image_shape":
             for one in value:
                 typer.echo(f"{key.replace('_', ' ')}: {printable(str(one))}")
