@@ -109,12 +109,14 @@ class TestDerivatives:
         monkeypatch.setattr(cpp, "CHUNK", 150)
         assert worst(fused, inputs(7, 2, 3, 6, 6), 5) < 1e-11
 
-    def test_where_gamma_is_zero(self) -> None:
+    @pytest.mark.parametrize("level", [1.0, 0.0], ids=["beside zero", "at zero"])
+    def test_where_gamma_is_zero(self, level: float) -> None:
+        """With a beta of 0 too, every z is 0, where a rectifier's slope is 0."""
         x, weight, bias, gamma, beta = inputs(4, 2, 3, 6, 6)
-        zeroed = (
-            gamma.detach() * torch.tensor([1.0, 0.0, -1.0], dtype=gamma.dtype)
-        ).requires_grad_()
-        assert worst(fused, (x, weight, bias, zeroed, beta), 4) < 1e-11
+        with torch.no_grad():
+            gamma *= torch.tensor([1.0, 0.0, -1.0], dtype=gamma.dtype)
+            beta *= torch.tensor([1.0, level, 1.0], dtype=beta.dtype)
+        assert worst(fused, (x, weight, bias, gamma, beta), 4) < 1e-11
 
     @pytest.mark.parametrize(
         ("name", "row"),
@@ -226,6 +228,7 @@ class TestTransforms:
             )
 
         assert torch.equal(vmap(slope)(xs), torch.stack([slope(x) for x in xs]))
+        assert torch.equal(vmap(slope, 2)(xs.movedim(0, 2)), vmap(slope)(xs))
 
     @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
     def test_whole_jacobians_and_hessians_are_right(self) -> None:

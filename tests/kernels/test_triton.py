@@ -54,10 +54,13 @@ def test_every_derivative_is_the_ordinary_one(size: Size, small_tiles: torch.dev
     assert all(torch.equal(a, b) for a, b in zip(at_a_time, together, strict=True))
 
 
-def test_a_gamma_of_zero_or_below(small_tiles: torch.device) -> None:
+@pytest.mark.parametrize("level", [1.0, 0.0], ids=["beside zero", "at zero"])
+def test_a_gamma_of_zero_or_below(small_tiles: torch.device, level: float) -> None:
+    """With a beta of 0 too, every z is 0, where a rectifier's slope is 0."""
     size = Size(2, 2, 3, 4, 4, counted=2)
     x, weight, bias, gamma, beta = on(small_tiles, inputs(size, tasks=1))
     gamma = gamma.abs() * torch.tensor([1.0, 0.0, -1.0], dtype=gamma.dtype, device=gamma.device)
+    beta = beta * torch.tensor([1.0, level, 1.0], dtype=beta.dtype, device=beta.device)
     data = (x, weight, bias, gamma, beta), on(small_tiles, along(size, tasks=1))
     assert distance(looped(ours, size, *data), looped(ordinary, size, *data)) < TOLERANCE
 
