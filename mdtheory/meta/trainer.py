@@ -243,11 +243,15 @@ class MetaTrainer:
         except NotCapturableError as error:
             self._go_on_eagerly(str(error))
             return
-        for row in rows:
-            if row.broken is not None:
-                raise self._diverged(row.broken)
-            self.counters = replace(self.counters, iteration=self.counters.iteration + 1)
-            self._tell("train", {**row.numbers, "meta_lr": row.meta_lr})
+        made = next((k for k, row in enumerate(rows) if row.broken is not None), len(rows))
+        try:
+            for row in rows[:made]:
+                self.counters = replace(self.counters, iteration=self.counters.iteration + 1)
+                self._tell("train", {**row.numbers, "meta_lr": row.meta_lr})
+        finally:  # a listener may raise, and the weights are those after all of them
+            self.counters = replace(self.counters, iteration=now + made)
+        if made < len(rows):
+            raise self._diverged(str(rows[made].broken))
 
     def _until_due(self) -> int:
         """Iterations from now to the next checkpoint or validation, or the end."""

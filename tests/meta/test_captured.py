@@ -253,6 +253,24 @@ class TestBetweenReadings:
         assert steps == {one.counters.iteration} == {9} and recorder.replays == 8
 
 
+    def test_iterations_are_counted_where_a_listener_raises(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(captured, "SECONDS", 1e9)
+
+        class Full(Stop):
+            def record(self, row: Any) -> None:
+                if row["iteration"] == self.after:
+                    raise OSError("no space left")
+
+        options = {"iterations": 12, "checkpoint_every": 12, "validation": None}
+        one = trainer(recorder=Standin(), listeners=[Full(4)], **options)
+        with pytest.raises(OSError, match="no space left"):
+            one.fit()
+        steps = {float(own["step"]) for own in one.optimizer.state.values()}
+        assert steps == {one.counters.iteration} == {12}
+
+
 class TestDivergence:
     def test_it_is_named_and_the_last_checkpoint_is_good(self, tmp_path: Any) -> None:
         (tmp_path / "run").mkdir()
