@@ -301,9 +301,7 @@ class MetaTrainer:
             checks = _finite("value", {"the meta-objective": result.value}) | _finite(
                 "gradient", gradients
             )
-            means = {
-                name.removeprefix("query_"): value.mean() for name, value in result.stats.items()
-            }
+            means = {name.removeprefix("query_"): x.mean() for name, x in result.stats.items()}
             norm = self._clipping(list(learner.meta().values()))
             numbers = self._read({"objective": result.value, **means, "grad_norm": norm}, checks)
             self.optimizer.step()
