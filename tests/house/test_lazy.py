@@ -56,4 +56,4 @@ def test_images_are_checked_where_torch_cannot_be_imported(tmp_path, monkeypatch
         Image.new("RGB", (9, 8)).save(folder / "1.png")
     done = python(WITHOUT_TORCH, "data", "check", str(tmp_path / "photos"))
     assert done.returncode == 0, done.stderr
-    assert "test: 1 classes, 1 images" in done.stdout
+    assert "test: 1 class, 1 image\n" in done.stdout

@@ -252,7 +252,6 @@ class TestBetweenReadings:
         steps = {float(own["step"]) for own in one.optimizer.state.values()}
         assert steps == {one.counters.iteration} == {9} and recorder.replays == 8
 
-
     def test_iterations_are_counted_where_a_listener_raises(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
