@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.cells import cells, rows
-from experiments.headline import control_sentence, pilot_sentence, span, tally
+from experiments.headline import POSTERS, controls, pilot_sentence, tally
 from experiments.result_tables import Table
 from experiments.start_or_geometry import known, shown
 from experiments.statistics import counted_seeds
@@ -62,40 +62,44 @@ def block(results: Results, base: str) -> str:
         if (cell.tier, cell.shot) in results
     )
     config = tables[0].first.config
-    said = (
+    listed = [
+        f"At the poster's own size {done} of {len(every)} cells are finished"
+        f"{'' if done else NEITHER}.",
+        pilot_sentence(),
+        handwriting(results),
         f"{config.data.kind.title} at {config.data.image_size} x {config.data.image_size} pixels, "
         f"Conv4 with {config.model.options['channels']} channels, "
         f"{config.meta.iterations:,} meta-iterations: a small copy of the poster's comparison, "
-        f"which ranks how fast methods learn. At the poster's own size {done} of {len(every)} "
-        f"cells are finished{'' if done else NEITHER}. {pilot_sentence()} {handwriting(results)} "
+        "which ranks how fast methods learn. "
         f"Below, {sum(row in tables[0].by_row for row in ROWS)} of {len(tables[0].rows)} rows: "
         "accuracy in %, difference to MAML on the same tasks and seeds in points, ± 95% interval "
         "(bold: other than zero after Holm's correction over all rows, from three seeds; slanted: "
-        "the same from fewer, which only suggests)."
-    )
+        "the same from fewer, which only suggests).",
+    ]
+    said = "\n".join(f"- {one}" for one in listed if one)
     links = {"all results": "index.md", "the questions, answered": "answers.md"}
     linked = ", ".join(f"[{words}]({base}{page})" for words, page in links.items())
-    parts = [f"{said} More: {linked}.\n", "\n".join(small_table(tables)) + "\n"]
+    parts = [f"{said}\n", "\n".join(small_table(tables)) + "\n", f"More: {linked}.\n"]
     return "\n".join([*answer(results), *parts])
 
 
 def handwriting(results: Results) -> str:
-    """Every row on the second data set, minus MAML."""
+    """On the second data set, minus MAML: the poster's method, and the rows of three seeds."""
     table = results.get((HAND, 1))
     if table is None or "maml" not in table.by_row:
         return ""
     config, gaps = table.first.config, table.differences("maml", table.protocols[1])
     ranked = sorted(gaps.items(), key=lambda item: -item[1].estimate.mean)
-    counts = {gap.seeds for gap in gaps.values()}
-    if len(counts) == 1:
-        said = [f"`{row}` {shown(gap)}" for row, gap in ranked]
-        seeds = counted_seeds(*counts)
-    else:
-        said = [f"`{row}` {shown(gap)} ({counted_seeds(gap.seeds)})" for row, gap in ranked]
-        seeds = f"{span([*counts])} seeds"
+    said = [
+        f"`{row}` {shown(gap)} ({counted_seeds(gap.seeds)})"
+        for row, gap in ranked
+        if row == POSTERS or not gap.suggestive
+    ]
+    rest = len(ranked) - len(said)
     return (
         f"On {config.data.kind.title}, {config.task.n_way}-way 1-shot, "
-        f"{config.meta.iterations:,} iterations, {seeds}, minus MAML: {', '.join(said)}."
+        f"{config.meta.iterations:,} iterations, minus MAML: {', '.join(said)}"
+        f"{f'; {rest} other rows, of fewer than three seeds, on the page' if rest else ''}."
     )
 
 
@@ -106,9 +110,9 @@ def answer(results: Results) -> list[str]:
     question = "**Does the gain come from the geometry, or from the start learned with it?**"
     full = sum(one.tier == "paper" for one in known())
     where = f"Cases at the poster's size and length: {full or 'none'}."
-    sentences = [question, tally(known()), where, control_sentence(results)]
     figure = f"![Start and geometry on real images, each without the other]({CAUSE})"
-    return [" ".join(filter(None, sentences)) + "\n", figure + "\n"]
+    parts = [f"{question} {tally(known())} {where}", figure, controls(results)]
+    return [f"{part}\n" for part in parts if part]
 
 
 def small_table(tables: Sequence[Table]) -> list[str]:

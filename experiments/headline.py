@@ -1,4 +1,4 @@
-"""The headline of all results: start or geometry, in one paragraph and one table."""
+"""The headline of all results: start or geometry."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FAMILIES = {
 HALVES = {
     "geometry at the common start": "the geometry under MAML's start",
     "start alone": "the start without the geometry",
-    "geometry at the own start": "the geometry at its own start",
+    "geometry at the own start": "the geometry at its own start, against that start without it",
     "both": "the pair of both",
 }
 LARGE = 10.0  # points; cases that lose more are named apart
@@ -38,24 +38,36 @@ ORDER = ("pilot", *(name for name in reversed(TIERS) if name != "smoke"))
 PILOT_NAME = "a pilot at the poster's size"
 TWICE = "maml-twice"
 RIVALS = (POSTERS, "metamida")
-CONTROLS = {TWICE: "MAML at twice the meta-rate", "maml-shift": "with a redundant shift"}
 DOUBLED = "metacurvature-doubled"
-FORM = f"`{OWN}` minus Meta-Curvature whose matrices learn as fast, but need not be symmetric"
+CONTROLS = (
+    ("MAML at twice the meta-rate, minus MAML", TWICE, "maml"),
+    ("MAML with a redundant shift, minus MAML", "maml-shift", "maml"),
+    *((f"`{row}` minus MAML at twice the meta-rate", row, TWICE) for row in RIVALS),
+    (
+        f"`{OWN}` minus Meta-Curvature whose matrices learn as fast, but need not be symmetric",
+        OWN,
+        DOUBLED,
+    ),
+)
+"""What is said, minuend, subtrahend."""
 
 
 def headline(results: Results) -> str:
-    """The paragraph and its table; nothing where no row has been taken apart."""
+    """The answer and its tables; nothing where no row has been taken apart."""
     chosen = subjects()
     if not chosen:
         return ""
-    sentences = [tally(known()), pair_sentence(known()), family_sentences(results)]
-    sentences += [control_sentence(results), start_sentence(results)]
-    return (
+    sentences = [pair_sentence(known()), family_sentences(results), start_sentence(results)]
+    parts = [
         "**Start or geometry?** The poster's claim is causal: \"superior performance due to "
         'improved loss geometry model". So every trained row with kept weights is taken apart: its '
-        "learned geometry under MAML's start, its start under plain gradient descent, each with "
-        "its task rate tuned on validation tasks. "
-        + " ".join(sentence for sentence in sentences if sentence)
+        "learned geometry under MAML's start, and its start under plain gradient descent. "
+        + tally(known()),
+        " ".join(sentence for sentence in sentences if sentence),
+        controls(results),
+    ]
+    return (
+        "\n\n".join(part for part in parts if part)
         + "\n\nMinus MAML, percentage points ± 95% interval (slanted: other than zero, but from "
         "fewer than three seeds, so only suggestive; bold: from three):\n\n"
         + "\n".join(table(chosen, results))
@@ -131,28 +143,34 @@ def methods(chosen: Iterable[Subject]) -> list[Subject]:
 
 def tally(chosen: Iterable[Subject]) -> str:
     """In how many of the cases each half gains or loses anything by itself, and what three seeds
-    settle.
+    settle: a sentence, a table, a sentence.
     """
     chosen = methods(chosen)
     found = halves(chosen)
-    said = []
-    for head, words in HALVES.items():
-        signs = [gap.estimate.mean > 0 for _, gap in found[head] if gap.significant]
-        said.append(f"{words} gains in {sum(signs)} and loses in {len(signs) - sum(signs)}")
-    settled = [
-        f"{HALVES[head]}, of `{one.row}`, {one.shot}-shot in tier `{one.tier}` "
-        f"{shown(gap)} ({counted_seeds(gap.seeds)}, {one.tasks} tasks)"
-        for head in HALVES
-        for one, gap in found[head]
-        if gap.significant and not gap.suggestive
+    lines = [
+        "| | gains | loses | undecided | settled by three seeds or more |",
+        "|---|---:|---:|---:|---|",
     ]
+    for head, words in HALVES.items():
+        up = sum(gains(gap) for _, gap in found[head])
+        sure = sum(gap.significant for _, gap in found[head])
+        settled = [
+            f"`{one.row}` {one.shot}-shot in tier `{one.tier}` {shown(gap)} "
+            f"({counted_seeds(gap.seeds)}, {one.tasks} tasks)"
+            for one, gap in found[head]
+            if gap.significant and not gap.suggestive
+        ]
+        named = listed(settled) if settled else "none"
+        lines.append(f"| {words} | {up} | {sure - up} | {len(chosen) - sure} | {named} |")
     tasks, seeds = [one.tasks for one in chosen], [len(one.by_seed) for one in chosen]
     return (
-        f"Among {len(chosen)} cases (a row, number of shots and tier; {span(seeds)} seeds, "
-        f"{span(tasks)} test tasks, every task rate tuned) {'; '.join(said)}; the rest is "
-        "undecided. The pair gains where neither half is shown to, under MAML's start or without "
-        f"the geometry, in {len(pairs(found))}. Settled by three seeds or more: "
-        f"{'; '.join(settled) or 'none of them'}."
+        f"{len(chosen)} cases (a row, number of shots and tier; {span(seeds)} seeds, "
+        f"{span(tasks)} test tasks, every task rate tuned on validation tasks) are taken apart. "
+        "How many of them gain or lose accuracy by each half, and by both:\n\n"
+        + "\n".join(lines)
+        + "\n\n"
+        "The pair gains where neither half is shown to, under MAML's start or without the "
+        f"geometry, in {len(pairs(found))}."
     )
 
 
@@ -235,37 +253,28 @@ def start_sentence(results: Results) -> str:
     )
 
 
-def control_sentence(results: Results) -> str:
-    """What a gauge and a doubled meta-rate gain without any geometry, and a form of our own beside
-    one that learns as fast: the comparisons of question (i), and the poster's rows minus MAML at
-    twice the meta-rate.
+def controls(results: Results) -> str:
+    """What a gauge and a doubled meta-rate gain without any geometry, the poster's rows beside
+    that rate, and a form of our own beside one that learns as fast: a sentence and a table.
     """
-    parts, tables = [], of_tier("controls", results)
+    tables = of_tier("controls", results)
     found = differences(tables, PAIRS[CONTROL], many=True)
     found |= differences(tables, [(row, TWICE) for row in RIVALS], many=True)
-    for one in tables:
-        for row, words in CONTROLS.items():
-            if gap := found.get(compared(one, row, "maml")):
-                counted = f"{one.shot}-shot, {counted_seeds(gap.seeds)}"
-                parts.append(f"{words} {shown(gap)} ({counted})")
-        rivals = {row: found.get(compared(one, row, TWICE)) for row in RIVALS}
-        said = [
-            f"`{row}` {shown(gap)} ({counted_seeds(gap.seeds)})"
-            for row, gap in rivals.items()
-            if gap is not None
-        ]
-        if said:
-            minus = f"minus {CONTROLS[TWICE]}, {one.shot}-shot"
-            parts.append(f"{minus}: {', '.join(said)}")
-    if not parts:
+    lines = []
+    for words, row, reference in CONTROLS:
+        gaps = [found.get(compared(one, row, reference)) for one in tables]
+        told = [f"{shown(gap)} ({counted_seeds(gap.seeds)})" if gap else "–" for gap in gaps]
+        if any(gaps):
+            lines.append(f"| {words} | {' | '.join(told)} |")
+    if not lines:
         return ""
-    said = "Controls without any geometry, minus MAML: " + "; ".join(parts) + "."
-    forms = [
-        f"{shown(gap)} ({one.shot}-shot, {counted_seeds(gap.seeds)})"
-        for one in tables
-        if (gap := found.get(compared(one, OWN, DOUBLED))) is not None
-    ]
-    return said + (f" {FORM}: {listed(forms)}." if forms else "")
+    head = ["| difference in points |", "|---|"]
+    for one in tables:
+        head = [f"{head[0]} {one.shot}-shot |", f"{head[1]}---:|"]
+    return (
+        "Controls, in which MAML's start learns faster or is shifted redundantly, and the matrices "
+        "of a rival learn faster:\n\n" + "\n".join([*head, *lines])
+    )
 
 
 def pilot_sentence() -> str:

@@ -9,7 +9,7 @@ from experiments.benchmarks.implementations import OURS
 from experiments.benchmarks.measurements import everything
 from experiments.cells import rows
 from experiments.glance import listed
-from experiments.headline import control_sentence, tally
+from experiments.headline import controls, tally
 from experiments.result_tables import Table
 from experiments.start_or_geometry import known, shown
 from experiments.statistics import Difference
@@ -173,11 +173,9 @@ READING = (
 
 def apart(results: Results) -> str:
     """That a better row need not owe it to its geometry."""
-    counted = tally(known())
     return (
         "A row differs from MAML in two things that are learned together: the geometry, and the "
-        "start. Taken apart: "
-        f"{counted[0].lower()}{counted[1:]} {control_sentence(results)} So a gain in this table "
-        "may be faster meta-training of the start; most of these runs were still learning when "
-        "they were stopped.\n"
+        f"start. {tally(known())}\n\n{controls(results)}\n\nSo a gain in this table may be faster "
+        "meta-training of the start; most of these runs were still learning when they were "
+        "stopped.\n"
     )

@@ -157,13 +157,15 @@ def test_the_start_of_the_poster_s_method_is_compared_before_any_step(results):
 def test_a_form_of_our_own_is_compared_with_one_that_learns_as_fast(results):
     mine = Record(FOLDER / "own-metacurvature-symmetric-1shot-seed0").accuracies(15)
     fast = Record(FOLDER / "controls-metacurvature-doubled-1shot-seed0").accuracies(15)
-    text = headline.control_sentence({("controls", 1): results["controls", 1]})
-    assert f"{headline.FORM}: {100 * (mine - fast).mean():+.2f} ±" in text
+    text = headline.controls({("controls", 1): results["controls", 1]})
+    (form,) = [said for said, row, _ in headline.CONTROLS if row == answers.OWN]
+    assert f"| {form} | {100 * (mine - fast).mean():+.2f} ±" in text
     every = results["controls", 1].by_row
     alone = replace(
         results["controls", 1], by_row={row: every[row] for row in every if row != headline.DOUBLED}
     )
-    assert headline.FORM not in headline.control_sentence({("controls", 1): alone})
+    assert form not in headline.controls({("controls", 1): alone})
+    assert headline.controls({}) == ""
 
 
 def test_a_control_is_no_case():
@@ -171,7 +173,7 @@ def test_a_control_is_no_case():
     shift = [one for one in start_or_geometry.known() if one.row == "maml-shift"]
     assert shift
     methods = [one for one in start_or_geometry.known() if one.tier != "controls"]
-    assert f"Among {len(methods)} cases" in headline.tally([*methods, *shift])
+    assert headline.tally([*methods, *shift]).startswith(f"{len(methods)} cases")
     (gap,) = [one.gap("geometry at the common start", "tuned").mean() for one in shift]
     assert abs(gap) < 1e-3
 
@@ -224,8 +226,8 @@ def test_a_control_is_bold_where_the_question_s_answer_is(results, monkeypatch):
         if "`maml-twice`" in name
     ]
     assert 0.05 / 3 < answer.p < 0.025
-    text = headline.control_sentence({("controls", 1): more})
-    assert f"meta-rate {start_or_geometry.shown(answer)} (1-shot, 1 seed)" in text
+    text = headline.controls({("controls", 1): more})
+    assert f"meta-rate, minus MAML | {start_or_geometry.shown(answer)} (1 seed) |" in text
     assert f"*{100 * answer.estimate.mean:+.2f}" not in text
 
 
@@ -237,9 +239,14 @@ def test_the_tally_counts_losses_too_and_names_what_is_settled():
         found |= {(tier, *k): gap for k, gap in start_or_geometry.contrasts(own).items()}
     sure = {key: gap for key, gap in found.items() if key[3] == "tuned" and gap.significant}
     for head, words in headline.HALVES.items():
-        signs = [gap.estimate.mean > 0 for key, gap in sure.items() if key[2] == head]
-        lost = len(signs) - sum(signs)
-        assert f"{words} gains in {sum(signs)} and loses in {lost}; " in text
+        gaps = [gap for key, gap in sure.items() if key[2] == head]
+        up = sum(gap.estimate.mean > 0 for gap in gaps)
+        (line,) = [one for one in text.splitlines() if one.startswith(f"| {words} |")]
+        down, rest = len(gaps) - up, len(every) - len(gaps)
+        assert line.startswith(f"| {words} | {up} | {down} | {rest} | ")
+        settled = [start_or_geometry.shown(gap) for gap in gaps if not gap.suggestive]
+        assert line.count("**") == 2 * len(settled) and all(one in line for one in settled)
+        assert line.endswith("| none |") == (not settled)
     assert any(gap.estimate.mean < 0 for gap in sure.values())
     up = {key[:3] for key, gap in sure.items() if gap.estimate.mean > 0}
     halves = ("geometry at the common start", "start alone")
@@ -249,12 +256,9 @@ def test_the_tally_counts_losses_too_and_names_what_is_settled():
         if (one.tier, one.name, "both") in up
         and not any((one.tier, one.name, head) in up for head in halves)
     ]
-    assert pairs and f"in {len(pairs)}. " in text
+    assert pairs and text.endswith(f"in {len(pairs)}.")
     assert all(one in headline.pair_sentence(every) for one in pairs)
     assert headline.pair_sentence([]) == ""
-    settled = [start_or_geometry.shown(gap) for gap in sure.values() if not gap.suggestive]
-    _, named = text.split("Settled by")
-    assert named.count("**") == 2 * len(settled) and all(one in named for one in settled)
 
 
 def test_a_tier_is_done_with_every_seed_only(results):
@@ -265,11 +269,12 @@ def test_a_tier_is_done_with_every_seed_only(results):
     ]
 
 
-def test_rows_with_unlike_numbers_of_seeds_say_theirs(results, monkeypatch):
+def test_rows_of_few_seeds_are_counted_and_not_listed(results, monkeypatch):
     table = results["omniglot", 1]
 
     def found(*seeds):
-        each = dict(zip(("metasgd", "metacurvature"), seeds, strict=True))
+        rows = ("metasgd", "metacurvature", "metamida-published")
+        each = dict(zip(rows, seeds, strict=True))
         gaps = {
             row: Difference(Estimate(0.05, 0.001, 400), 0.001, 0.01, 0.01, number)
             for row, number in each.items()
@@ -277,9 +282,10 @@ def test_rows_with_unlike_numbers_of_seeds_say_theirs(results, monkeypatch):
         monkeypatch.setattr(type(table), "differences", lambda *_: gaps)
         return front.handwriting(results)
 
-    assert "1 seed, minus" in found(1, 1) and "(1 seed)" not in found(1, 1)
-    text = found(1, 3)
-    assert "1 to 3 seeds, minus" in text and "(1 seed)" in text and "** (3 seeds)" in text
+    few = found(1, 1, 1)
+    assert "`metamida-published` *+5.00 ± 0.10* (1 seed); 2 other rows" in few
+    assert "metasgd" not in few and "other rows" not in found(3, 3, 3)
+    assert "`metacurvature` **+5.00 ± 0.10** (3 seeds), `metamida" in found(1, 3, 1)
 
 
 def test_a_path_that_diverges_is_called_so():
