@@ -111,7 +111,7 @@ def answer(results: Results) -> list[str]:
     full = sum(one.tier == "paper" for one in known())
     where = f"Cases at the poster's size and length: {full or 'none'}."
     figure = f"![Start and geometry on real images, each without the other]({CAUSE})"
-    parts = [f"{question} {tally(known())} {where}", figure, controls(results)]
+    parts = [f"{question} Rows taken apart: {tally(known())} {where}", figure, controls(results)]
     return [f"{part}\n" for part in parts if part]
 
 

@@ -61,7 +61,7 @@ def headline(results: Results) -> str:
     parts = [
         "**Start or geometry?** The poster's claim is causal: \"superior performance due to "
         'improved loss geometry model". So every trained row with kept weights is taken apart: its '
-        "learned geometry under MAML's start, and its start under plain gradient descent. "
+        "learned geometry under MAML's start, and its start under plain gradient descent: "
         + tally(known()),
         " ".join(sentence for sentence in sentences if sentence),
         controls(results),
@@ -165,10 +165,8 @@ def tally(chosen: Iterable[Subject]) -> str:
     tasks, seeds = [one.tasks for one in chosen], [len(one.by_seed) for one in chosen]
     return (
         f"{len(chosen)} cases (a row, number of shots and tier; {span(seeds)} seeds, "
-        f"{span(tasks)} test tasks, every task rate tuned on validation tasks) are taken apart. "
-        "How many of them gain or lose accuracy by each half, and by both:\n\n"
-        + "\n".join(lines)
-        + "\n\n"
+        f"{span(tasks)} test tasks, every task rate tuned on validation tasks). How many of "
+        "them gain or lose accuracy by each half, and by both:\n\n" + "\n".join(lines) + "\n\n"
         "The pair gains where neither half is shown to, under MAML's start or without the "
         f"geometry, in {len(pairs(found))}."
     )
@@ -204,7 +202,7 @@ def gains(gap: Difference) -> bool:
 def span(numbers: list[int]) -> str:
     """``1 to 3``, or the one number."""
     low, high = min(numbers), max(numbers)
-    return f"{low}" if low == high else f"{low} to {high}"
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def family_sentences(results: Results) -> str:

@@ -175,7 +175,7 @@ def apart(results: Results) -> str:
     """That a better row need not owe it to its geometry."""
     return (
         "A row differs from MAML in two things that are learned together: the geometry, and the "
-        f"start. {tally(known())}\n\n{controls(results)}\n\nSo a gain in this table may be faster "
-        "meta-training of the start; most of these runs were still learning when they were "
-        "stopped.\n"
+        f"start. Taken apart: {tally(known())}\n\n{controls(results)}\n\nSo a gain in this "
+        "table may be faster meta-training of the start; most of these runs were still learning "
+        "when they were stopped.\n"
     )
