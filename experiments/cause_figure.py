@@ -52,7 +52,7 @@ def start_and_geometry(chosen: Sequence[Subject], rates: Sequence[str] = RATES) 
 def subject(axis: Any, y: int, one: Subject, found: Any, rates: Sequence[str]) -> None:
     """A name and, below it, the intervals of its contrasts."""
     seeds = f"{len(one.by_seed)} seed{'s' * (len(one.by_seed) != 1)}"
-    name = f"{one.tier} {one.shot}-shot {one.row} ({seeds}, {one.tasks} tasks)"
+    name = f"{one.tier} {one.shot}-shot {one.row} ({seeds}, {one.tasks:,} tasks)"
     paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     corner = {"transform": axis.get_yaxis_transform(), "va": "center", "fontsize": SMALL}
     axis.text(0.01, y - 0.42, name, bbox=paper, **corner)

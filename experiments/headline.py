@@ -156,7 +156,7 @@ def tally(chosen: Iterable[Subject]) -> str:
         sure = sum(gap.significant for _, gap in found[head])
         settled = [
             f"`{one.row}` {one.shot}-shot in tier `{one.tier}` {shown(gap)} "
-            f"({counted_seeds(gap.seeds)}, {one.tasks} tasks)"
+            f"({counted_seeds(gap.seeds)}, {one.tasks:,} tasks)"
             for one, gap in found[head]
             if gap.significant and not gap.suggestive
         ]

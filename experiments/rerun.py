@@ -112,7 +112,8 @@ def main(
             shutil.copytree(run.record, FOLDER / run.name)
     kind = "the same bytes" if exact else "within tolerance, as on another machine"
     verdict = "they differ" if found else kind
-    typer.echo(f"{len(runs)} cells of tier {name}: {verdict}; the page is in {out}")
+    cells = f"{len(runs)} cell{'s' * (len(runs) != 1)}"
+    typer.echo(f"{cells} of tier {name}: {verdict}; the page is in {out}")
     raise typer.Exit(int(bool(found)))
 
 

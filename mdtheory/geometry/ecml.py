@@ -55,7 +55,8 @@ class ECML(Geometry):
     """MAML's steps; the meta-objective adds ``gamma`` times the spread of the log-spectrum of A = J
     J^T at phi_k, all k < K.
 
-    J = d r / d phi is the Jacobian of the support residuals (:func:`residuals`), one row per
+    J = d r / d phi is the Jacobian of the support residuals (:func:`residuals`), those of the
+    cross-entropy or of squares whatever loss the learner descends, one row per
     residual and one column per conditioned coordinate; A has the non-zero spectrum of the
     Gauss-Newton Hessian J^T J. Where batch statistics couple the items, so does J: every row is a
     vector-Jacobian product of the whole batch. The spectrum is computed in float64; eigenvalues
