@@ -403,6 +403,15 @@ def directed_pair(
     return Pair(base + t * lift, moved + (t + tau) * lift, product, delta)
 
 
+def told_apart(map: Flat, a: Tensor, other: Tensor) -> bool:
+    """Whether float64 tells the scales at the two prefixes apart: :func:`directed_pair` has one."""
+    try:
+        directed_pair(map, a, other)
+    except CheckFailedError:
+        return False
+    return True
+
+
 def least(jacobian: Tensor) -> float:
     """lambda_min of sym J."""
     return float(torch.linalg.eigvalsh((jacobian + jacobian.T) / 2)[0])

@@ -178,3 +178,11 @@ def test_a_pair_is_left_out_only_where_its_product_is_lost_in_float64():
     assert [iaf.resolved(map, pair) for pair in pairs] == [True, True, False, False]
     pair = iaf.directed_pair(map, vector(0.0, 0.0), vector(-1.0, 0.0))
     assert iaf.resolved(map, pair) and abs(iaf.inner(map, pair.z, pair.other) + 1) < 1e-4
+
+
+def test_scales_that_float64_does_not_tell_apart():
+    """sigmoid(z_1) at 0 and 1, at 50 and 60, where both are 1, and a constant scale."""
+    near, far = (vector(0.0, 0.0), vector(1.0, 0.0)), (vector(50.0, 0.0), vector(60.0, 0.0))
+    assert iaf.told_apart(iaf.gated(), *near)
+    assert not iaf.told_apart(iaf.gated(), *far)
+    assert not iaf.told_apart(iaf.shifted(2.0), *near)
