@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments import headline
 from experiments.cells import cells, rows
 from experiments.headline import POSTERS, controls, pilot_sentence, tally
 from experiments.result_tables import Table
@@ -101,6 +102,14 @@ def handwriting(results: Results) -> str:
         f"{config.meta.iterations:,} iterations, minus MAML: {', '.join(said)}"
         f"{f'; {rest} other rows, of fewer than three seeds, on the page' if rest else ''}."
     )
+
+
+def verdict() -> str:
+    """The README's one sentence on the question of cause; nothing where no row was taken apart."""
+    if not known():
+        return ""
+    said = headline.verdict(known())
+    return f"Does a gain come from the geometry? {said} More: [results](#results).\n"
 
 
 def answer(results: Results) -> list[str]:

@@ -152,8 +152,7 @@ def tally(chosen: Iterable[Subject]) -> str:
         "|---|---:|---:|---:|---|",
     ]
     for head, words in HALVES.items():
-        up = sum(gains(gap) for _, gap in found[head])
-        sure = sum(gap.significant for _, gap in found[head])
+        up, down = counts(found[head])
         settled = [
             f"`{one.row}` {one.shot}-shot in tier `{one.tier}` {shown(gap)} "
             f"({counted_seeds(gap.seeds)}, {one.tasks:,} tasks)"
@@ -161,7 +160,8 @@ def tally(chosen: Iterable[Subject]) -> str:
             if gap.significant and not gap.suggestive
         ]
         named = listed(settled) if settled else "none"
-        lines.append(f"| {words} | {up} | {sure - up} | {len(chosen) - sure} | {named} |")
+        rest = len(chosen) - up - down
+        lines.append(f"| {words} | {up} | {down} | {rest} | {named} |")
     tasks, seeds = [one.tasks for one in chosen], [len(one.by_seed) for one in chosen]
     return (
         f"{len(chosen)} cases (a row, number of shots and tier; {span(seeds)} seeds, "
@@ -169,6 +169,27 @@ def tally(chosen: Iterable[Subject]) -> str:
         "them gain or lose accuracy by each half, and by both:\n\n" + "\n".join(lines) + "\n\n"
         "The pair gains where neither half is shown to, under MAML's start or without the "
         f"geometry, in {len(pairs(found))}."
+    )
+
+
+def counts(cases: list[tuple[Subject, Difference]]) -> tuple[int, int]:
+    """In how many something is surely gained, and in how many lost."""
+    up = sum(gains(gap) for _, gap in cases)
+    return up, sum(gap.significant for _, gap in cases) - up
+
+
+def verdict(chosen: Iterable[Subject]) -> str:
+    """The table of :func:`tally` in one sentence."""
+    chosen = methods(chosen)
+    found = halves(chosen)
+    said = []
+    for head in ("geometry at the common start", "start alone", "both"):
+        up, down = counts(found[head])
+        said.append(f"{HALVES[head]} gains accuracy in {up} and loses in {down}")
+    full = sum(one.tier == "paper" for one in chosen)
+    return (
+        f"Of {len(chosen)} cases that were taken apart and compared with MAML, {full or 'none'} "
+        f"of them at the poster's size and length, {', '.join(said[:-1])}, and {said[-1]}; the rest is undecided."
     )
 
 

@@ -388,7 +388,8 @@ def made(
             found[out / f"{name}.md"] = tier_page(name, results)
     if readme is not None:
         block = front.block(results, "experiments/results/")
-        found[readme] = with_block(readme.read_text(encoding="utf-8"), "results", block)
+        text = with_block(readme.read_text(encoding="utf-8"), "results", block)
+        found[readme] = with_block(text, "verdict", front.verdict())
     if guide is not None:
         block = which.block(results)
         found[guide] = with_block(guide.read_text(encoding="utf-8"), "which", block)

@@ -261,6 +261,18 @@ def test_the_tally_counts_losses_too_and_names_what_is_settled():
     assert headline.pair_sentence([]) == ""
 
 
+def test_the_sentence_of_the_first_lines_says_what_the_table_does():
+    every = start_or_geometry.known()
+    table, text = headline.tally(every), headline.verdict(every)
+    for head in ("geometry at the common start", "start alone", "both"):
+        words = headline.HALVES[head]
+        (up, down) = re.findall(rf"^\| {words} \| (\d+) \| (\d+) \|", table, re.MULTILINE)[0]
+        assert f"{words} gains accuracy in {up} and loses in {down}" in text
+    assert "none of them at the poster's size and length" in text
+    full = [replace(one, tier="paper") for one in every if one.tier == "own"]
+    assert "2 of them at the poster's size" in headline.verdict(full)
+
+
 def test_a_tier_is_done_with_every_seed_only(results):
     """MAML of tier omniglot is asked for with three seeds."""
     maml = Cell("omniglot", "maml", 1)
