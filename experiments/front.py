@@ -109,7 +109,7 @@ def verdict() -> str:
     if not known():
         return ""
     said = headline.verdict(known())
-    return f"Does a gain come from the geometry? {said} More: [results](#results).\n"
+    return f"Does a gain come from the geometry? {said}: [results](#results).\n"
 
 
 def answer(results: Results) -> list[str]:
@@ -117,10 +117,8 @@ def answer(results: Results) -> list[str]:
     if not known():
         return []
     question = "**Does the gain come from the geometry, or from the start learned with it?**"
-    full = sum(one.tier == "paper" for one in known())
-    where = f"Cases at the poster's size and length: {full or 'none'}."
     figure = f"![Start and geometry on real images, each without the other]({CAUSE})"
-    parts = [f"{question} Rows taken apart: {tally(known())} {where}", figure, controls(results)]
+    parts = [f"{question} Rows taken apart: {tally(known())}", figure, controls(results)]
     return [f"{part}\n" for part in parts if part]
 
 

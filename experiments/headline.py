@@ -185,11 +185,11 @@ def verdict(chosen: Iterable[Subject]) -> str:
     said = []
     for head in ("geometry at the common start", "start alone", "both"):
         up, down = counts(found[head])
-        said.append(f"{HALVES[head]} gains accuracy in {up} and loses in {down}")
+        said.append(f"{HALVES[head]} gains in {up} and loses in {down}")
     full = sum(one.tier == "paper" for one in chosen)
     return (
-        f"Of {len(chosen)} cases that were taken apart and compared with MAML, {full or 'none'} "
-        f"of them at the poster's size and length, {', '.join(said[:-1])}, and {said[-1]}; the rest is undecided."
+        f"Of {len(chosen)} cases taken apart and compared with MAML ({full or 'none'} at the "
+        f"poster's size), {', '.join(said[:-1])}, and {said[-1]}; the rest is undecided"
     )
 
 

@@ -267,10 +267,10 @@ def test_the_sentence_of_the_first_lines_says_what_the_table_does():
     for head in ("geometry at the common start", "start alone", "both"):
         words = headline.HALVES[head]
         (up, down) = re.findall(rf"^\| {words} \| (\d+) \| (\d+) \|", table, re.MULTILINE)[0]
-        assert f"{words} gains accuracy in {up} and loses in {down}" in text
-    assert "none of them at the poster's size and length" in text
+        assert f"{words} gains in {up} and loses in {down}" in text
+    assert "(none at the poster's size)" in text
     full = [replace(one, tier="paper") for one in every if one.tier == "own"]
-    assert "2 of them at the poster's size" in headline.verdict(full)
+    assert "(2 at the poster's size)" in headline.verdict(full)
 
 
 def test_a_tier_is_done_with_every_seed_only(results):
