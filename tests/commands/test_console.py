@@ -190,7 +190,7 @@ def test_a_refused_thread_is_one_sentence(monkeypatch, tmp_path):
     def refuse(self, **_):
         threading.Thread().start()
 
-    monkeypatch.setattr(threading, "_start_new_thread", _no_thread)
+    monkeypatch.setattr(threading.Thread, "start", _no_thread)
     monkeypatch.setattr(MetaTrainer, "fit", refuse)
     sentence = refused(call("train", "--out", tmp_path / "run", *settings()))
     assert "the system must allow a few threads, but can't start new thread; raise" in sentence
