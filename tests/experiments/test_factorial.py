@@ -156,6 +156,24 @@ def test_a_file_with_fewer_tasks_than_asked_for_goes_on(tmp_path, monkeypatch):
     assert mixed[first:] == [1] * (wanted - first)
 
 
+def test_a_rate_is_chosen_on_validation_tasks_and_tested_on_others(tmp_path, monkeypatch):
+    """The one protocol of training chooses, both protocols of the test are counted."""
+    asked, record = [], Record(FOLDER / NAME)
+
+    def count(learner, stream, rate, start, stop, protocols):
+        asked.append((stream.split, rate, protocols))
+        return {str(n): [1] * (stop - start) for n in protocols}
+
+    monkeypatch.setattr(factorial, "SLACK", 1.0)  # the stand-in repeats no record
+    monkeypatch.setattr(factorial, "count", count)
+    subject, task = of_record(record), record.config.task
+    assert factorial.Sitting(subject, tasks=50, validation=3, out=tmp_path, until=math.inf).run()
+    tried = [("validation", rate, (task.n_query,)) for rate in RATES]
+    assert all(asked.count(one) == 4 for one in tried)
+    both = tuple(task.eval_n_query)
+    assert set(asked) - set(tried) == {("test", 1.0, both)}  # of equals, 1 is the best
+
+
 def test_a_row_with_layers_of_its_own_is_not_taken_apart():
     """MT-net keeps weights in tier omniglot, and has no start in common with MAML."""
     name = "omniglot-mtnet-1shot-seed0"

@@ -9,6 +9,7 @@ import statistics
 import matplotlib
 import numpy as np
 import pytest
+from scipy.stats import t as student_s
 
 from experiments import figures, tables
 from experiments.answers import PAIRS, TIERS, TIERS_OF, answers, protocol, verdicts
@@ -89,6 +90,22 @@ def test_the_paired_differences_are_those_of_the_raw_counts():
     gap = sum(a - b for a, b in zip(mine, maml, strict=True)) / len(maml)
     line = next(line for line in text.splitlines() if line.startswith("| `metasgd` |"))
     assert f"{100 * gap:+.2f} ±" in line.split("|")[6]
+
+
+def test_a_difference_pairs_each_seed_with_the_same_seed():
+    """The mean of three forgets the pairing, their spread does not; nor does a row of one seed."""
+
+    def gap(row, seed):
+        mine, maml = (counts(f"cpu-{one}-1shot-seed{seed}", 15) for one in (row, "maml"))
+        return statistics.fmean(mine) - statistics.fmean(maml)
+
+    found = read()["cpu", 1].differences("maml", 15)
+    gaps = [gap("metakfo", seed) for seed in range(3)]
+    half_width = student_s.ppf(0.975, 2) * statistics.stdev(gaps) / 3**0.5  # the mixed model's less
+    estimate = found["metakfo"].estimate
+    assert (estimate.mean, estimate.half_width) == pytest.approx((np.mean(gaps), half_width))
+    assert found["metasgd"].seeds == 1
+    assert found["metasgd"].estimate.mean == pytest.approx(gap("metasgd", 0))
 
 
 def test_every_record_is_linked_from_its_page():

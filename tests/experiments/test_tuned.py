@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import tuned, tuned_page
+from experiments import factorial, tuned, tuned_page
 from experiments.cells import Cell, cells, tier
 from experiments.records import FOLDER, Record, unsealed
 from experiments.reproduce import not_tuned
@@ -88,6 +88,24 @@ def test_a_planted_fault_is_found(smoke, fault):
     else:
         data["config_digest"] = "0" * 64
     assert verify(Tuned.model_validate(data))
+
+
+def test_a_pair_is_judged_on_validation_tasks_with_seed_0(tmp_path, monkeypatch):
+    sitting, asked, pair = tuned.Sitting(SMOKE, out=tmp_path), [], (2.0, 0.5)
+
+    def learner(seed, pair):
+        asked.append((seed, pair))
+        return at(SMOKE.config(seed), pair), None
+
+    def count(learner, stream, rate, start, stop, protocols):
+        asked.append((stream.split, rate, start, stop, protocols))
+        return {str(n): [1, 2] for n in protocols}
+
+    monkeypatch.setattr(sitting, "learner", learner)
+    monkeypatch.setattr(factorial, "count", count)
+    n_query = SMOKE.config(0).task.n_query
+    assert sitting.validated(pair) == 3
+    assert asked == [(0, pair), ("validation", 1.0, 0, tuned.VALIDATION_TASKS, (n_query,))]
 
 
 def test_a_pair_that_diverges_with_any_seed_is_not_the_best_after_all(tmp_path, monkeypatch):
