@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from scipy.stats import t as student_s
 
-from experiments import figures, tables
+from experiments import figures, front, tables, which
 from experiments.answers import PAIRS, TIERS, TIERS_OF, answers, protocol, verdicts
 from experiments.cells import tier
 from experiments.generated import settle
 from experiments.records import FOLDER, Record, everything
 from experiments.result_tables import read
+from mdtheory.core.estimate import holm
 from mdtheory.figures import plots
 
 NAMES = [record.folder.name for record in everything()]
@@ -106,6 +107,16 @@ def test_a_difference_pairs_each_seed_with_the_same_seed():
     assert (estimate.mean, estimate.half_width) == pytest.approx((np.mean(gaps), half_width))
     assert found["metasgd"].seeds == 1
     assert found["metasgd"].estimate.mean == pytest.approx(gap("metasgd", 0))
+
+
+def test_the_rows_of_a_column_are_one_family_and_the_words_say_so():
+    """Both numbers of shots together would be a larger one."""
+    results = read()
+    for shot in (1, 5):
+        found = list(results["own", shot].differences("maml", 15).values())
+        assert [one.corrected for one in found] == holm([one.p for one in found])
+    for text in (tables.READING, which.READING, front.block(results, "")):
+        assert re.search(r"Holm's correction over (the|all) rows of a column", text)
 
 
 def test_every_record_is_linked_from_its_page():
