@@ -26,7 +26,7 @@ from experiments.cells import Cell, cells
 from experiments.generated import ROOT
 from experiments.records import FOLDER, Record
 from experiments.result_tables import read
-from experiments.statistics import Difference
+from experiments.statistics import Difference, compare
 from mdtheory.core.estimate import Estimate, estimate, holm
 
 
@@ -50,6 +50,19 @@ def test_recorded_contrasts_are_those_of_the_paths(results, kind):
     found = recorded_starts.contrasts([results["cpu", 1]])[head]
     one, wanted = found["cpu", 1, "metamida-published"].estimate, estimate(np.asarray(gaps))
     assert (one.mean, one.half_width) == pytest.approx((wanted.mean, wanted.half_width))
+
+
+def test_recorded_contrasts_pair_each_seed_with_the_same_seed(results):
+    gaps = []
+    for seed in range(3):
+        row, maml = (paths(f"cpu-{one}-5shot-seed{seed}") for one in ("metamida-published", "maml"))
+        both = zip(row["own"]["correct"], maml["own"]["correct"], strict=True)
+        gaps.append([(a[5] - b[5]) / row["queries"] for a, b in both])
+    found = recorded_starts.contrasts([results["cpu", 5]])["both"]
+    one, wanted = found["cpu", 5, "metamida-published"], compare({"": np.asarray(gaps)})[""]
+    assert (one.seeds, one.p) == (3, pytest.approx(wanted.p))
+    assert one.estimate.mean == pytest.approx(wanted.estimate.mean)
+    assert one.estimate.half_width == pytest.approx(wanted.estimate.half_width)
 
 
 def test_a_row_with_layers_of_its_own_has_no_common_start(results):

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from scipy.stats import t as student_s
 
-from experiments import figures, front, tables, which
+from experiments import figures, front, intervals, tables, which
 from experiments.answers import PAIRS, TIERS, TIERS_OF, answers, protocol, verdicts
 from experiments.cells import tier
 from experiments.generated import settle
 from experiments.records import FOLDER, Record, everything
 from experiments.result_tables import read
+from experiments.statistics import crossed
 from mdtheory.core.estimate import holm
 from mdtheory.figures import plots
 
@@ -107,6 +108,30 @@ def test_a_difference_pairs_each_seed_with_the_same_seed():
     assert (estimate.mean, estimate.half_width) == pytest.approx((np.mean(gaps), half_width))
     assert found["metasgd"].seeds == 1
     assert found["metasgd"].estimate.mean == pytest.approx(gap("metasgd", 0))
+
+
+def test_every_interval_of_a_difference_is_what_its_column_says():
+    """miniImageNet's test images suffice for 150 of the 1000 tasks without reuse."""
+    table = read()["cpu", 1]
+    gaps = np.array(
+        [
+            np.subtract(*(counts(f"cpu-{row}-1shot-seed{seed}", 15) for row in ("metakfo", "maml")))
+            for seed in range(3)
+        ]
+    )
+    over_tasks = 1.96 * gaps.mean(axis=0).std(ddof=1) / 1000**0.5
+    over_seeds = student_s.ppf(0.975, 2) * statistics.stdev(gaps.mean(axis=1)) / 3**0.5
+    wanted = {
+        "over tasks": over_tasks,
+        "without reuse": over_tasks * (1000 / 150) ** 0.5,
+        "over seeds": over_seeds,
+        "seeds and tasks": max(over_seeds, crossed(gaps).spread.half_width),
+    }
+    found = intervals.around(table, "metakfo")
+    assert {kind: one.half_width for kind, one in found.items()} == pytest.approx(wanted)
+    assert [one.mean for one in found.values()] == pytest.approx([gaps.mean()] * 4)
+    one = intervals.around(table, "metasgd")
+    assert [kind for kind in intervals.KINDS if one[kind]] == ["over tasks", "without reuse"]
 
 
 def test_the_rows_of_a_column_are_one_family_and_the_words_say_so():
