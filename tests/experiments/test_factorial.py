@@ -238,7 +238,9 @@ def test_contrasts_add_up():
 
 
 def test_the_interval_without_reuse_counts_images():
-    """20 classes of 600: 150 tasks of 5 x (1 + 15) images; glyphs are never used twice."""
+    """20 classes of 600: 150 tasks of 5 x (1 + 15) images; 659 of 20: 41 of 20 x (1 + 15); glyphs
+    are never used twice. Fewer tasks than the images suffice for are no more than they are.
+    """
     by_tier = {record.result.tier: record for record in everything()}
     config = by_tier["cpu"].config.model_copy(
         update={"task": by_tier["cpu"].config.task.model_copy(update={"n_shot": 1})}
@@ -248,6 +250,10 @@ def test_the_interval_without_reuse_counts_images():
     fresh = without_reuse(values, config, 15)
     assert fresh.n == 150
     assert fresh.half_width == pytest.approx(estimate(values).half_width * (1000 / 150) ** 0.5)
+    few = without_reuse(values[:100], config, 15)
+    assert (few.n, few.half_width) == (100, estimate(values[:100]).half_width)
+    assert TEST_IMAGES["omniglot"] == 659 * 20
+    assert tasks_without_reuse(by_tier["omniglot"].config, 15) == 41
     assert tasks_without_reuse(by_tier["glyphs"].config, 15) is None
 
 
