@@ -12,13 +12,13 @@ import pytest
 from scipy.stats import t as student_s
 
 from experiments import figures, front, intervals, tables, which
-from experiments.answers import PAIRS, TIERS, TIERS_OF, answers, protocol, verdicts
+from experiments.answers import PAIRS, TIERS, TIERS_OF, answers, protocol, verdicts, versus
 from experiments.cells import tier
 from experiments.generated import settle
 from experiments.records import FOLDER, Record, everything
 from experiments.result_tables import read
-from experiments.statistics import crossed
-from mdtheory.core.estimate import holm
+from experiments.statistics import Difference, compare, crossed
+from mdtheory.core.estimate import Estimate, holm
 from mdtheory.figures import plots
 
 NAMES = [record.folder.name for record in everything()]
@@ -205,6 +205,40 @@ def test_the_rows_of_question_c_are_those_it_names(name):
     found = protocol([table for key, table in read().items() if key[0] == name])
     rows = {row for line in found for row in re.findall("`(.+?)`", line)}
     assert rows == {"maml", "metamida", "metamida-published"}
+
+
+def test_the_answers_of_question_c_are_those_of_the_raw_counts():
+    """Few minus many queries, and transductive minus support, seed by seed, as one family."""
+    found = protocol([read()["cpu", 1]])
+    assert len(found) == 9  # three rows, three comparisons each
+    few, norm = found[0], found[1]
+    gaps = [
+        np.subtract(*(counts(f"cpu-maml-1shot-seed{seed}", n) for n in (1, 15)))
+        for seed in range(3)
+    ]
+    assert "`maml`: 1 minus 15 queries a class: " in few
+    one = compare({"": np.asarray(gaps)})[""].estimate
+    assert f"class: {100 * one.mean:+.2f} ± {100 * one.half_width:.2f}, p " in few
+    kept = [
+        json.loads((FOLDER / f"cpu-maml-1shot-seed{seed}/scores.json").read_text())
+        for seed in range(3)
+    ]
+    mean = np.mean([np.subtract(one["transductive"]["15"], one["support"]["15"]) for one in kept])
+    assert f"class: transductive minus support statistics at test: {mean / 0.75:+.2f} ±" in norm
+
+
+def test_what_is_told_is_the_corrected_p_and_what_would_be_seen(monkeypatch):
+    """Not the p of one comparison by itself, nor the half-width; K queries stand in brackets."""
+    one = Difference(Estimate(0.01, 0.02, 400), p=0.04, corrected=0.25, detectable=0.03, seeds=3)
+    table, pair = read()["cpu", 1], versus(("metasgd", "maml"))
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.answers.compare", lambda gaps: dict.fromkeys(gaps, one))
+        assert all(", p = 0.250 (" in line for line in protocol([table]))
+        (line,) = pair([table])
+    assert "+1.00 ± 2.00, p = 0.250: undecided (3 seeds); by itself 3.00 would be seen" in line
+    mine, maml = (np.mean(counts(f"cpu-{row}-1shot-seed0", 1)) for row in ("metasgd", "maml"))
+    (line,) = pair([table])
+    assert f"({100 * (mine - maml):+.2f} ± " in line and line.endswith(" with K queries)")
 
 
 def test_the_answers_about_pairs_are_those_of_the_raw_counts_and_agree_with_their_page():
