@@ -17,7 +17,7 @@ from experiments.cells import tier
 from experiments.generated import settle
 from experiments.records import FOLDER, Record, everything
 from experiments.result_tables import read
-from experiments.statistics import Difference, compare, crossed
+from experiments.statistics import Difference, compare, crossed, p_text
 from mdtheory.core.estimate import Estimate, holm
 from mdtheory.figures import plots
 
@@ -108,6 +108,21 @@ def test_a_difference_pairs_each_seed_with_the_same_seed():
     assert (estimate.mean, estimate.half_width) == pytest.approx((np.mean(gaps), half_width))
     assert found["metasgd"].seeds == 1
     assert found["metasgd"].estimate.mean == pytest.approx(gap("metasgd", 0))
+
+
+def test_the_columns_of_the_paired_table_are_what_their_heads_say():
+    """p by itself, after Holm's correction over the rows, and the detectable difference."""
+    lines = [line.split(" | ") for line in tables.paired_table(read()["cpu", 1]).splitlines()]
+    heads, found = lines[0], read()["cpu", 1].differences("maml", 15)
+    at = heads.index("minus maml, 15 queries a class")
+    assert heads[at + 1 : at + 4] == ["p", "p (Holm)", "detectable"]
+    every = holm([one.p for one in found.values()])
+    for cells, one, corrected in zip(lines[2:], found.values(), every, strict=True):
+        wanted = [p_text(one.p), p_text(corrected), f"{100 * one.detectable:.2f}"]
+        assert cells[at + 1 : at + 4] == wanted
+    gaps = read()["cpu", 1].by_seed("metakfo", "maml", 15)
+    ratio = statistics.fmean(gaps) / (statistics.stdev(gaps) / 3**0.5)
+    assert found["metakfo"].p == pytest.approx(2 * student_s.sf(ratio, 2))
 
 
 def test_every_interval_of_a_difference_is_what_its_column_says():
