@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from experiments import contest
+from experiments import contest, pilot
 from experiments.result_tables import read
 from experiments.start_or_geometry import contrasts
 from experiments.statistics import compare
@@ -86,6 +87,15 @@ def test_the_pilot_is_a_judge(monkeypatch):
     asked = []
     monkeypatch.setattr(contest, "contrasts", lambda own: asked.append(len(own)) or contrasts(own))
     assert contest.of_pilot() == [line] and asked == [len(contest.pilot_subjects())] == [2]
+
+
+def test_the_pilot_is_judged_at_the_rate_of_training_by_many_queries():
+    kept = json.loads((pilot.FACTORIAL / f"{contest.OWN}.json").read_text())["cells"]
+    names = ("own start, learned", "common start, identity")
+    mine, maml = (kept[name]["correct"]["1"]["15"] for name in names)
+    assert (
+        f"minus MAML: {100 * np.subtract(mine, maml).mean() / 75:+.2f} ±" in contest.of_pilot()[0]
+    )
 
 
 def test_the_first_page_says_where_it_has_won(results):

@@ -125,6 +125,26 @@ def test_the_page_of_the_steps_holds_the_paths(results):
     assert rows[4] == " | ".join(f"{value:.3g}" for value in loss)
 
 
+@pytest.mark.parametrize("kind, start", [("own", "its own start"), ("common", "MAML's start")])
+def test_the_step_that_reaches_maml_is_that_of_the_paths(results, kind, start):
+    """(e): what MAML has after its three steps; (l): its largest over all steps."""
+
+    def means(row, kind):
+        of_seeds = [paths(f"glyphs-{row}-1shot-seed{seed}")[kind]["correct"] for seed in range(3)]
+        return np.mean(of_seeds, axis=(0, 1))
+
+    maml, told = means("maml", "own"), set()
+    for question, goal in ((answers.fewer_steps, maml[3]), (answers.curves, maml.max())):
+        lines = "\n".join(question([results["glyphs", 1]])).split(f"from {start} |")[1].splitlines()
+        for row in ("metacurvature", "certified", "metasgd", "prior", "metaproxnet"):
+            reached = np.flatnonzero(means(row, kind) >= goal)
+            wanted = f"k = {reached[0]}" if len(reached) else "never"
+            line = next(one for one in lines if one.startswith(f"| `{row}` |"))
+            assert f"| {wanted} |" in line
+            told.add((question, wanted))
+    assert len(told) > 4
+
+
 def test_slopes_tell_a_prox_from_what_is_none():
     one = slopes.measured(np.array([[0.0, 1.0, 0.5, 1, 1], [1, 1, 1.5, 1, 1], [1, -0.5, 1, 1, 1]]))
     assert (one.smallest, one.largest) == (-0.5, 1.5)
