@@ -201,6 +201,18 @@ def test_a_form_of_our_own_is_compared_with_one_that_learns_as_fast(results):
     assert headline.controls({}) == ""
 
 
+@pytest.mark.parametrize("shot", [1, 5])
+def test_the_poster_s_rows_are_held_against_maml_that_learns_twice_as_fast(results, shot):
+    """By the seeds in common: seed 0."""
+    twice = Record(FOLDER / f"controls-maml-twice-{shot}shot-seed0").accuracies(15)
+    text = headline.controls({("controls", shot): results["controls", shot]})
+    for said, row, reference in headline.CONTROLS:
+        if reference == headline.TWICE:
+            gap = Record(FOLDER / f"cpu-{row}-{shot}shot-seed0").accuracies(15) - twice
+            (line,) = [one for one in text.splitlines() if one.startswith(f"| {said} |")]
+            assert f"{100 * gap.mean():+.2f} ± " in line and "(1 seed)" in line
+
+
 def test_a_control_is_no_case():
     """A redundant shift can only gain by its start, and is told apart from the methods."""
     shift = [one for one in start_or_geometry.known() if one.row == "maml-shift"]
