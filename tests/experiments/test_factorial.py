@@ -237,6 +237,32 @@ def test_contrasts_add_up():
     assert {OWN, PLAIN} <= {cell for pair in CONTRASTS.values() for cell in pair}
 
 
+@pytest.mark.parametrize(
+    "contrast, first, second",
+    [
+        ("geometry at the common start", "common start, learned", "common start, identity"),
+        ("geometry at the own start", "own start, learned", "own start, identity"),
+        ("start alone", "own start, identity", "common start, identity"),
+        ("both", "own start, learned", "common start, identity"),
+    ],
+)
+def test_a_contrast_is_that_of_the_raw_counts(contrast, first, second):
+    """The first cell minus the second, seed by seed, each at its own best rate or both at 1."""
+    where = ("omniglot", "metacurvature-symmetric", 1)
+    (one,) = [one for one in known() if (one.tier, one.row, one.shot) == where]
+    for rate in ("tuned", "as trained"):
+        gaps = []
+        for seed in range(3):
+            path = factorial.OUT / f"omniglot-metacurvature-symmetric-1shot-seed{seed}.json"
+            cells = json.loads(path.read_text())["cells"]
+            right = [
+                cells[name]["correct"][f"{cells[name]['best']:g}" if rate == "tuned" else "1"]["15"]
+                for name in (first, second)
+            ]
+            gaps.append(np.subtract(*right) / (15 * 20))
+        assert np.allclose(one.gap(contrast, rate), gaps)
+
+
 def test_the_interval_without_reuse_counts_images():
     """20 classes of 600: 150 tasks of 5 x (1 + 15) images; 659 of 20: 41 of 20 x (1 + 15); glyphs
     are never used twice. Fewer tasks than the images suffice for are no more than they are.
