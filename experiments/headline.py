@@ -60,9 +60,9 @@ def headline(results: Results) -> str:
     sentences = [pair_sentence(known()), family_sentences(results), start_sentence(results)]
     parts = [
         "**Start or geometry?** The poster's claim is causal: \"superior performance due to "
-        'improved loss geometry model". So every trained row with kept weights is taken apart: its '
-        "learned geometry under MAML's start, and its start under plain gradient descent: "
-        + tally(known()),
+        'improved loss geometry model". So every trained row with kept weights, and with a start '
+        "in common with MAML, is taken apart: its learned geometry under MAML's start, and its "
+        "start under plain gradient descent: " + tally(known()),
         " ".join(sentence for sentence in sentences if sentence),
         controls(results),
     ]

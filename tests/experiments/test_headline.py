@@ -83,6 +83,8 @@ def test_the_headline_names_the_poster_s_own_method_and_counts_the_seeds(results
     (line,) = [one for one in text.splitlines() if "`cpu`, 5-shot, `metamida-published`" in one]
     assert line.endswith("| 100 | 3 |")
     assert "`smoke`" not in text and "due to improved loss geometry model" in text
+    # MT-net of tier omniglot keeps its weights, and cannot be taken apart
+    assert "kept weights, and with a start in common with MAML, is taken apart" in text
 
 
 def test_the_range_of_a_family_is_that_of_its_rows(results):
