@@ -110,6 +110,24 @@ def test_a_difference_pairs_each_seed_with_the_same_seed():
     assert found["metasgd"].estimate.mean == pytest.approx(gap("metasgd", 0))
 
 
+def test_the_readme_and_the_guide_hold_the_differences_of_many_queries():
+    results = read()
+
+    def mean(name):
+        return [100 * np.mean(counts(f"{name}-1shot-seed{seed}", 15)) for seed in range(3)]
+
+    mine, maml = mean("cpu-metakfo"), mean("cpu-maml")
+    gap = f"{np.mean(np.subtract(mine, maml)):+.2f} ±"
+    _, accuracy, difference, seeds = front.of_row(results["own", 1], "metakfo")
+    assert accuracy.startswith(f"{np.mean(mine):.2f} ±") and seeds == "3"
+    assert difference.strip("*").startswith(gap)
+    lines = which.table(which.settings(results))
+    (line,) = [one for one in lines if one.startswith("| `metakfo` |")]
+    assert line.split("|")[2].strip(" *").startswith(gap)
+    hand = np.subtract(mean("omniglot-metaproxnet"), mean("omniglot-maml")).mean() * 5 / 20
+    assert f"`metaproxnet` {hand:+.2f} ±" in front.handwriting(results).replace("*", "")
+
+
 def test_the_columns_of_the_paired_table_are_what_their_heads_say():
     """p by itself, after Holm's correction over the rows, and the detectable difference."""
     lines = [line.split(" | ") for line in tables.paired_table(read()["cpu", 1]).splitlines()]
