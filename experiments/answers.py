@@ -38,7 +38,8 @@ def answers(results: Results) -> str:
         "The questions, their statistics and what was expected stand in "
         "[QUESTIONS.md](../QUESTIONS.md), written before the runs. Differences are paired, in "
         "percentage points ± 95% interval; p is Holm's over the comparisons of a question in a "
-        "tier. With three seeds or more the interval is the wider of two, that of a mixed model "
+        "tier, so a difference that two questions share may be answered in one and undecided in "
+        "the other. With three seeds or more the interval is the wider of two, that of a mixed model "
         "with random seeds and tasks, and Student's over the seeds; with fewer it is over test "
         "tasks alone, and the answer is only *suggestive*.\n",
     ]
