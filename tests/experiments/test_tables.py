@@ -280,6 +280,7 @@ def test_the_answers_about_pairs_are_those_of_the_raw_counts_and_agree_with_thei
         t for t in PAIRS if "glyphs" in TIERS_OF.get(t, TIERS)
     }
     text = answers(read())
+    assert "with what was known when each was asked" in text  # (g) to (o) were added later
     assert "that two questions share may be answered in one and undecided in the other" in text
     for title, compared, difference, answer in found:
         first, second = re.findall("`(.+?)`", compared)
