@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,13 +18,14 @@ from experiments.factorial import OWN, PLAIN, RATES, best_rate, label, of_record
 from experiments.records import FOLDER, Record, everything, unsealed
 from experiments.reproduce import fewer_tasks, not_taken_apart
 from experiments.reuse import TEST_IMAGES, tasks_without_reuse, without_reuse
-from experiments.start_or_geometry import CONTRASTS, known
+from experiments.start_or_geometry import CONTRASTS, known, table
 from experiments.status import wanted
 from mdtheory.config import open_data
 from mdtheory.core import tree
 from mdtheory.core.estimate import estimate
 
 NAME = "glyphs-metamida-1shot-seed0"
+OWN_ROW, GEOMETRIES = "metacurvature-symmetric", ("learned", "identity")
 
 
 @pytest.mark.parametrize("one", read(), ids=lambda one: one.record)
@@ -237,6 +239,26 @@ def test_contrasts_add_up():
     assert {OWN, PLAIN} <= {cell for pair in CONTRASTS.values() for cell in pair}
 
 
+def test_answers_are_counted_at_the_multiple_of_the_task_rate(monkeypatch):
+    """And the learner keeps its own rate."""
+    learner, seen = SimpleNamespace(task_lr=0.1), []
+
+    def evaluate(learner, stream, n_tasks, protocols):
+        seen.append((learner.task_lr, [stream(index) for index in range(n_tasks)]))
+        return [SimpleNamespace(accuracy=[0.2, 0.4]) for _ in protocols]
+
+    class Stream:
+        n_way = 5
+
+        def __call__(self, index):
+            return index
+
+    monkeypatch.setattr("mdtheory.meta.evaluate.evaluate", evaluate)
+    found = factorial.count(learner, Stream(), 4.0, 7, 9, (1, 3))
+    assert seen == [(0.4, [7, 8])] and learner.task_lr == 0.1
+    assert found == {"1": [1, 2], "3": [3, 6]}
+
+
 @pytest.mark.parametrize(
     "contrast, first, second",
     [
@@ -261,6 +283,20 @@ def test_a_contrast_is_that_of_the_raw_counts(contrast, first, second):
             ]
             gaps.append(np.subtract(*right) / (15 * 20))
         assert np.allclose(one.gap(contrast, rate), gaps)
+
+
+def test_the_table_gives_the_rates_and_the_tasks_behind_them():
+    """Own start learned, own start identity, common start learned, common start identity."""
+    (one,) = [one for one in known() if (one.tier, one.row) == ("own", OWN_ROW) and one.shot == 1]
+    kept = [
+        json.loads((factorial.OUT / f"own-{OWN_ROW}-1shot-seed{seed}.json").read_text())
+        for seed in range(3)
+    ]
+    places = [f"{start} start, {how}" for start in ("own", "common") for how in GEOMETRIES]
+    rates = ["/".join(f"{one['cells'][name]['best']:g}" for name in places) for one in kept]
+    assert len(set(rates[0].split("/"))) > 2 and one.rates() == "; ".join(rates)
+    line = table([one])[2]
+    assert line.endswith(f"| {one.rates()} | 1000 (50) | 3 |")
 
 
 def test_the_interval_without_reuse_counts_images():

@@ -14,6 +14,7 @@ import pytest
 
 from experiments import (
     answers,
+    cause_figure,
     front,
     glance,
     headline,
@@ -85,6 +86,49 @@ def test_the_headline_names_the_poster_s_own_method_and_counts_the_seeds(results
     assert "`smoke`" not in text and "due to improved loss geometry model" in text
     # MT-net of tier omniglot keeps its weights, and cannot be taken apart
     assert "kept weights, and with a start in common with MAML, is taken apart" in text
+
+
+def test_the_columns_of_the_headline_are_what_their_heads_say(results):
+    """Tuned, and with no rate tuned: of the recorded paths, only the latter."""
+    lines = headline.table(headline.subjects(), results)
+    (own,) = [one.split(" | ") for one in lines if "`own`, 1-shot" in one]
+    (paths_only,) = [one.split(" | ") for one in lines if "`cpu`, 5-shot, `metamida-pub" in one]
+    (case,) = [one for one in start_or_geometry.known() if (one.tier, one.shot) == ("own", 1)]
+    wanted = [case.gap("geometry at the common start", "tuned"), case.gap("start alone", "tuned")]
+    wanted += [case.gap("both", rate) for rate in ("tuned", "as trained")]
+    for cell, gap in zip(own[1:5], wanted, strict=True):
+        assert cell.strip("*").startswith(f"{100 * gap.mean():+.2f} ±")
+    means = []
+    for kind in ("common", "own"):
+        gaps = []
+        for seed in range(3):
+            row, maml = (
+                np.asarray(paths(f"cpu-{one}-5shot-seed{seed}")[where]["correct"])[:, 5]
+                for one, where in (("metamida-published", kind), ("maml", "own"))
+            )
+            gaps.append((row - maml).mean() / 75)
+        means.append(f"{100 * np.mean(gaps):+.2f} ±")
+    cells = [paths_only[1].strip("*"), paths_only[4].strip("*")]
+    assert [cell.startswith(mean) for cell, mean in zip(cells, means, strict=True)] == [True] * 2
+    assert paths_only[2:4] == ["–", "–"]
+
+
+def test_the_figure_of_causes_draws_the_contrasts():
+    """With their half-widths, in points; filled where the rates are tuned."""
+    (one,) = [one for one in start_or_geometry.known() if (one.tier, one.shot) == ("own", 1)]
+    (axis,) = cause_figure.start_and_geometry([one]).axes
+    found, drawn = start_or_geometry.contrasts([one]), []
+    for bar in axis.containers:
+        (line,) = bar.lines[2]
+        (low, _), (high, _) = line.get_segments()[0]
+        centre, colour = bar.lines[0].get_xdata()[0], bar.lines[0].get_markerfacecolor()
+        drawn.append((centre, (high - low) / 2, colour != "white"))
+    for head in start_or_geometry.HEADS:
+        for rate in start_or_geometry.RATES:
+            its = found[one.name, head, rate].estimate
+            wanted = (100 * its.mean, 100 * its.half_width, rate == "tuned")
+            assert any(wanted == pytest.approx(point) for point in drawn)
+    assert len(drawn) == len(start_or_geometry.HEADS) * len(start_or_geometry.RATES)
 
 
 def test_the_range_of_a_family_is_that_of_its_rows(results):
