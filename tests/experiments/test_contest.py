@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments import contest, pilot
+from experiments import contest, headline, pilot, pilot_page
 from experiments.result_tables import read
 from experiments.start_or_geometry import contrasts
 from experiments.statistics import compare
@@ -96,6 +96,24 @@ def test_the_pilot_is_judged_at_the_rate_of_training_by_many_queries():
     assert (
         f"minus MAML: {100 * np.subtract(mine, maml).mean() / 75:+.2f} ±" in contest.of_pilot()[0]
     )
+
+
+def test_the_pilot_s_page_and_sentence_are_those_of_the_raw_counts():
+    kept = json.loads((pilot.FACTORIAL / f"{headline.POSTERS}.json").read_text())["cells"]
+    mine, maml = (
+        kept[name]["correct"]["1"]["15"]
+        for name in ("own start, learned", "common start, identity")
+    )
+    gap = f"{100 * np.subtract(mine, maml).mean() / 75:+.2f} ±"
+    assert f"`{headline.POSTERS}` minus MAML {gap}" in headline.pilot_sentence()
+    text = pilot_page.accuracy_table(pilot_page.subjects())
+    for name, cell in kept.items():
+        title = f"| `{headline.POSTERS}`: {name} |" if "learned" in name else "| `maml` |"
+        if name != "own start, identity":
+            (line,) = [one for one in text.splitlines() if one.startswith(title)]
+            for at, n in ((2, 1), (3, 15)):
+                mean = 20 * np.mean(cell["correct"]["1"][str(n)]) / n
+                assert line.split("|")[at].strip().startswith(f"{mean:.2f} ±")
 
 
 def test_the_first_page_says_where_it_has_won(results):

@@ -23,7 +23,7 @@ from experiments import (
     start_or_geometry,
     step_curves,
 )
-from experiments.cells import Cell, cells
+from experiments.cells import Cell, cells, rows
 from experiments.generated import ROOT
 from experiments.records import FOLDER, Record
 from experiments.result_tables import read
@@ -378,6 +378,13 @@ def test_the_small_end_of_the_grid_is_told_of_every_file():
                     every[one.tier, one.row, one.shot, name] = None
     assert told.count(" with `") == len(every)
     assert all(f"`{row}` {shot}-shot in tier `{tier}`" in told for tier, row, shot, _ in every)
+
+
+def test_only_cells_with_a_published_accuracy_are_held_against_one():
+    names = [(cell.row, str(cell.shot)) for cell in cells("paper")]
+    wanted = sum(shot in rows()[row].poster or shot in rows()[row].published for row, shot in names)
+    assert 0 < wanted < len(names)
+    assert f"0 of {wanted} cells" in glance.published_line("paper", "the poster's", {})
 
 
 def test_a_tier_is_done_with_every_seed_only(results):
