@@ -14,6 +14,8 @@ from experiments.start_or_geometry import contrasts
 from experiments.statistics import compare
 from mdtheory.core.estimate import holm
 
+MAML = "common start, identity"
+
 
 @pytest.fixture(scope="module")
 def results():
@@ -99,21 +101,18 @@ def test_the_pilot_is_judged_at_the_rate_of_training_by_many_queries():
 
 
 def test_the_pilot_s_page_and_sentence_are_those_of_the_raw_counts():
-    kept = json.loads((pilot.FACTORIAL / f"{headline.POSTERS}.json").read_text())["cells"]
-    mine, maml = (
-        kept[name]["correct"]["1"]["15"]
-        for name in ("own start, learned", "common start, identity")
-    )
-    gap = f"{100 * np.subtract(mine, maml).mean() / 75:+.2f} ±"
-    assert f"`{headline.POSTERS}` minus MAML {gap}" in headline.pilot_sentence()
-    text = pilot_page.accuracy_table(pilot_page.subjects())
-    for name, cell in kept.items():
-        title = f"| `{headline.POSTERS}`: {name} |" if "learned" in name else "| `maml` |"
-        if name != "own start, identity":
+    text, sentence = pilot_page.accuracy_table(pilot_page.subjects()), headline.pilot_sentence()
+    for row in pilot.ROWS:
+        kept = json.loads((pilot.FACTORIAL / f"{row}.json").read_text())["cells"]
+        right = {name: cell["correct"]["1"] for name, cell in kept.items()}
+        mine, maml = (right[one]["15"] for one in ("own start, learned", MAML))
+        gap = f"minus MAML {100 * np.subtract(mine, maml).mean() / 75:+.2f} ±"
+        assert (f"`{row}` {gap}" in sentence) == (row == headline.POSTERS)
+        for name, by_query in right.items():
+            title = "| `maml` |" if name == MAML else f"| `{row}`: {name} |"
             (line,) = [one for one in text.splitlines() if one.startswith(title)]
-            for at, n in ((2, 1), (3, 15)):
-                mean = 20 * np.mean(cell["correct"]["1"][str(n)]) / n
-                assert line.split("|")[at].strip().startswith(f"{mean:.2f} ±")
+            for cell, n in zip(line.split(" | ")[1:3], ("1", "15"), strict=True):
+                assert cell.startswith(f"{20 * np.mean(by_query[n]) / int(n):.2f} ±")
 
 
 def test_the_first_page_says_where_it_has_won(results):

@@ -136,13 +136,13 @@ def test_the_range_of_a_family_is_that_of_its_rows(results):
     for name in headline.ORDER:
         tables = headline.of_tier(name, results)
         found |= recorded_starts.contrasts(tables)["geometry at the common start"]
-    for family, rows in headline.FAMILIES.items():
-        means = [100 * one.estimate.mean for key, one in found.items() if key[2] in rows]
+    for family, members in headline.FAMILIES.items():
+        means = [100 * one.estimate.mean for key, one in found.items() if key[2] in members]
         near = [mean for mean in means if mean >= -10]
         half = max(
             100 * one.estimate.half_width
             for key, one in found.items()
-            if key[2] in rows and one.estimate.mean >= -0.1
+            if key[2] in members and one.estimate.mean >= -0.1
         )
         wanted = f"{min(near):+.2f} to {max(near):+.2f} points for {family} ({len(near)} cases"
         wanted += f", intervals up to ± {half:.2f}"
