@@ -191,6 +191,27 @@ def test_the_step_that_reaches_maml_is_that_of_the_paths(results, kind, start):
     assert len(told) > 4
 
 
+def test_loss_and_gradient_along_the_steps_are_medians_of_the_paths(results):
+    """(l): the task loss before any step, the gradient norm after five of ten over the first."""
+    own = paths("cpu-metamida-published-1shot-seed0")["own"]
+    loss, gradient = (np.median(own[kind], axis=0) for kind in ("support_loss", "grad_norm"))
+    line = next(one for one in answers.curves([results["cpu", 1]]) if "`metamida-pub" in one)
+    assert line.endswith(f"| {loss[0]:.3f} | {gradient[5] / gradient[0]:.2f} | 1 |")
+
+
+def test_a_map_is_called_not_monotone_by_its_smallest_curvature(results):
+    """(f): the map of the poster's method in tier omniglot, and no other there."""
+    told = answers.monotone([results["omniglot", 1]])
+    found = {}
+    for line in told:
+        row, seed = re.findall(r"`(.+?)`, seed (\d)", line)[0]
+        kept = json.loads((FOLDER / f"omniglot-{row}-1shot-seed{seed}/result.json").read_text())
+        found[row] = kept["map"]["symmetric_smallest"] < 0 < kept["map"]["path_smallest"]
+        assert line.endswith("**not monotone**") == found[row]
+        assert line.endswith(": no violation found") != found[row]
+    assert [row for row in found if found[row]] == ["metamida-published"]
+
+
 def test_slopes_tell_a_prox_from_what_is_none():
     one = slopes.measured(np.array([[0.0, 1.0, 0.5, 1, 1], [1, 1, 1.5, 1, 1], [1, -0.5, 1, 1, 1]]))
     assert (one.smallest, one.largest) == (-0.5, 1.5)
