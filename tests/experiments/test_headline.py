@@ -195,6 +195,8 @@ def test_loss_and_gradient_along_the_steps_are_medians_of_the_paths(results):
     """(l): the task loss before any step, the gradient norm after five of ten over the first."""
     own = paths("cpu-metamida-published-1shot-seed0")["own"]
     loss, gradient = (np.median(own[kind], axis=0) for kind in ("support_loss", "grad_norm"))
+    curve = results["cpu", 1].curve("metamida-published")
+    assert np.allclose(curve.loss, loss) and np.allclose(curve.gradient, gradient)
     line = next(one for one in answers.curves([results["cpu", 1]]) if "`metamida-pub" in one)
     assert line.endswith(f"| {loss[0]:.3f} | {gradient[5] / gradient[0]:.2f} | 1 |")
 

@@ -128,6 +128,18 @@ def test_the_readme_and_the_guide_hold_the_differences_of_many_queries():
     assert f"`metaproxnet` {hand:+.2f} ±" in front.handwriting(results).replace("*", "")
 
 
+@pytest.mark.parametrize("name", ["cpu", "glyphs"])
+def test_runs_that_were_still_learning_are_counted(name):
+    """Where most are best at their last validation, the page says what it ranks."""
+    found = [
+        json.loads(path.read_text()) for path in FOLDER.glob(f"{name}-*-1shot-seed*/result.json")
+    ]
+    last = sum(one["tested_iteration"] == one["target"] for one in found)
+    text = tables.last_best(read()[name, 1])
+    assert text.startswith(f"{last} of {len(found)} runs are best at their last validation")
+    assert ("still learning" in text) == (last > len(found) / 2)
+
+
 def test_the_columns_of_the_paired_table_are_what_their_heads_say():
     """p by itself, after Holm's correction over the rows, and the detectable difference."""
     lines = [line.split(" | ") for line in tables.paired_table(read()["cpu", 1]).splitlines()]
