@@ -36,11 +36,13 @@ def answers(results: Results) -> str:
     parts = [
         "# Questions and answers\n",
         "The questions, their statistics and what was expected stand in "
-        "[QUESTIONS.md](../QUESTIONS.md), written before the runs. Differences are paired, in "
-        "percentage points ± 95% interval; p is Holm's over the comparisons of a question in a "
-        "tier. With three seeds or more the interval is the wider of two, that of a mixed model "
-        "with random seeds and tasks, and Student's over the seeds; with fewer it is over test "
-        "tasks alone, and the answer is only *suggestive*.\n",
+        "[QUESTIONS.md](../QUESTIONS.md), with what was known when each was asked, and what was "
+        "changed later. Differences are paired, in percentage points ± 95% interval; p is Holm's "
+        "over the comparisons of a question in a tier, so a difference that two questions share "
+        "may be answered in one and undecided in the other. With three seeds or more the interval "
+        "is the wider of two, that of a mixed model with random seeds and tasks, and Student's "
+        "over the seeds; with fewer it is over test tasks alone, and the answer is only "
+        "*suggestive*.\n",
     ]
     for title, question in QUESTIONS.items():
         parts.append(f"## {title}\n")

@@ -74,8 +74,8 @@ def block(results: Results, base: str) -> str:
         "which ranks how fast methods learn. "
         f"Below, {sum(row in tables[0].by_row for row in ROWS)} of {len(tables[0].rows)} rows: "
         "accuracy in %, difference to MAML on the same tasks and seeds in points, ± 95% interval "
-        "(bold: other than zero after Holm's correction over all rows, from three seeds; slanted: "
-        "the same from fewer, which only suggests).",
+        "(bold: other than zero after Holm's correction over all rows of a column, not over both "
+        "columns, from three seeds; slanted: the same from fewer, which only suggests).",
     ]
     said = "\n".join(f"- {one}" for one in listed if one)
     links = {"all results": "index.md", "the questions, answered": "answers.md"}

@@ -10,7 +10,7 @@ from experiments.cells import TIERS
 from experiments.glance import listed
 from experiments.pilot_page import subjects as pilot_subjects, training as pilot_training
 from experiments.result_tables import Table
-from experiments.start_or_geometry import Subject, contrasts, known, shown
+from experiments.start_or_geometry import Subject, at_the_edge, contrasts, known, shown
 from experiments.statistics import Difference, counted_seeds
 
 Results = dict[tuple[str, int], Table]
@@ -60,9 +60,9 @@ def headline(results: Results) -> str:
     sentences = [pair_sentence(known()), family_sentences(results), start_sentence(results)]
     parts = [
         "**Start or geometry?** The poster's claim is causal: \"superior performance due to "
-        'improved loss geometry model". So every trained row with kept weights is taken apart: its '
-        "learned geometry under MAML's start, and its start under plain gradient descent: "
-        + tally(known()),
+        'improved loss geometry model". So every trained row with kept weights, and with a start '
+        "in common with MAML, is taken apart: its learned geometry under MAML's start, and its "
+        "start under plain gradient descent: " + tally(known()),
         " ".join(sentence for sentence in sentences if sentence),
         controls(results),
     ]
@@ -143,7 +143,7 @@ def methods(chosen: Iterable[Subject]) -> list[Subject]:
 
 def tally(chosen: Iterable[Subject]) -> str:
     """In how many of the cases each half gains or loses anything by itself, and what three seeds
-    settle: a sentence, a table, a sentence.
+    settle: a sentence, a table, and what it may hide.
     """
     chosen = methods(chosen)
     found = halves(chosen)
@@ -163,11 +163,12 @@ def tally(chosen: Iterable[Subject]) -> str:
         rest = len(chosen) - up - down
         lines.append(f"| {words} | {up} | {down} | {rest} | {named} |")
     tasks, seeds = [one.tasks for one in chosen], [len(one.by_seed) for one in chosen]
+    edge = f"{edge} " if (edge := at_the_edge(chosen)) else ""
     return (
         f"{len(chosen)} cases (a row, number of shots and tier; {span(seeds)} seeds, "
         f"{span(tasks)} test tasks, every task rate tuned on validation tasks). How many of "
         "them gain or lose accuracy by each half, and by both:\n\n" + "\n".join(lines) + "\n\n"
-        "The pair gains where neither half is shown to, under MAML's start or without the "
+        f"{edge}The pair gains where neither half is shown to, under MAML's start or without the "
         f"geometry, in {len(pairs(found))}."
     )
 

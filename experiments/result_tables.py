@@ -114,14 +114,10 @@ class Table:
         """The mean accuracy over all test tasks, or the first ones."""
         return estimate(self.accuracies(row, n_query)[:first])
 
-    def differences(
-        self, reference: str, n_query: int, rows: Sequence[str] | None = None
-    ) -> dict[str, Difference]:
-        """Every other row, or these, minus ``reference`` on the same tasks and the seeds that both
-        have.
-        """
+    def differences(self, reference: str, n_query: int) -> dict[str, Difference]:
+        """Every other row minus ``reference`` on the same tasks and the seeds that both have."""
         gaps = {}
-        for row in self.rows if rows is None else rows:
+        for row in self.rows:
             if row != reference and self.seeds([reference, row]):
                 gaps[row] = self.gaps(row, reference, n_query)
         return compare(gaps)

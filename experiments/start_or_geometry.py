@@ -25,6 +25,12 @@ CONTRASTS = {
 """Each the accuracy in the first cell minus that in the second, on the same tasks."""
 HEADS = ("geometry at the common start", "geometry at the own start", "start alone")
 RATES = ("as trained", "tuned")
+PLACES = {
+    (COMMON, "learned"): "the geometry under MAML's start",
+    (OWN, "learned"): "the geometry at its own start",
+    (COMMON, "identity"): "plain descent from MAML's start",
+    (OWN, "identity"): "plain descent from the own start",
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,24 @@ class Subject:
         return "; ".join("/".join(own) for own in by_seed)
 
 
+def at_the_edge(chosen: Iterable[Subject]) -> str:
+    """Where the smallest rate that was tried is the best with any seed: the grid goes on at its
+    upper end only. A sentence; nothing where there is no such cell.
+    """
+    found = [
+        f"{words} with `{one.row}` {one.shot}-shot in tier `{one.tier}`"
+        for one in chosen
+        for cell, words in PLACES.items()
+        if any(its.cells[label(*cell)].best == its.rates[0] for its in one.by_seed.values())
+    ]
+    if not found:
+        return ""
+    return (
+        "Best at the smallest task rate that was tried, so that a smaller one may do better: "
+        f"{', '.join(found)}."
+    )
+
+
 def subjects(folder: Path = factorial.OUT, records: Path = FOLDER) -> list[Subject]:
     """Everything that has been tested, in the order of names."""
     grouped: dict[tuple[str, int, str], dict[int, Factorial]] = {}
@@ -118,7 +142,9 @@ def shown(one: Difference | Estimate) -> str:
 
 
 def table(chosen: Sequence[Subject]) -> list[str]:
-    """One line for every subject: three contrasts, as trained and tuned."""
+    """One line for every subject: three contrasts, as trained and tuned; below them, which rates
+    are the smallest that was tried.
+    """
     found = contrasts(chosen)
     heads = [f"{head}, {rate}" for head in HEADS for rate in RATES]
     lines = ["| | " + " | ".join([*heads, "tuned rates", "tasks", "seeds"]) + " |"]
@@ -128,7 +154,7 @@ def table(chosen: Sequence[Subject]) -> list[str]:
         behind = min(its.validation_tasks for its in one.by_seed.values())
         cells += [one.rates(), f"{one.tasks} ({behind})", str(len(one.by_seed))]
         lines.append(f"| {one.name} | " + " | ".join(cells) + " |")
-    return lines
+    return [*lines, "", edge] if (edge := at_the_edge(chosen)) else lines
 
 
 READING = (

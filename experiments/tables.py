@@ -363,7 +363,10 @@ def index(results: dict[tuple[str, int], Table]) -> str:
                 READING,
                 side_by_side(results, name),
             ]
-    parts.append("Questions stated before the runs, and their answers: [answers.md](answers.md).\n")
+    parts.append(
+        "Questions, most of them stated before the runs, and their answers: "
+        "[answers.md](answers.md).\n"
+    )
     return "\n".join(parts)
 
 

@@ -9,7 +9,7 @@ from experiments.tuned import Tuned
 from experiments.tuned_page import compared
 from mdtheory.figures import plots
 
-NOTE = "filled: other than zero at 5% after Holm's correction over the rows"
+NOTE = "filled: other than zero at 5% after Holm's correction over both kinds of all rows"
 
 
 def own_rates(table: Table, here: dict[str, Tuned]) -> Any:

@@ -64,8 +64,9 @@ def by_row(table: Table, found: Sequence[Tuned] | None = None) -> dict[str, Tune
 
 @dataclass(frozen=True)
 class Compared:
-    """Differences by row, each a family of comparisons: ``before``, minus MAML, both at the tier's
-    rates; ``after``, both at their own; ``gained``, at its own rates minus at the tier's.
+    """Differences by row: ``before``, minus MAML, both at the tier's rates, and ``after``, both at
+    their own, are one family of comparisons, as QUESTIONS.md says; ``gained``, at its own rates
+    minus at the tier's, is another.
     """
 
     before: dict[str, Difference]
@@ -78,9 +79,12 @@ def compared(table: Table, here: dict[str, Tuned]) -> Compared:
     many, n_way = table.protocols[1], table.first.config.task.n_way
     at_own = {row: accuracies(one, many, n_way) for row, one in here.items()}
     rivals = [row for row in here if row != "maml"]
+    gaps = {f"before {row}": table.gaps(row, "maml", many) for row in rivals}
+    gaps |= {f"after {row}": at_own[row] - at_own["maml"] for row in rivals}
+    found = compare(gaps)
     return Compared(
-        before=table.differences("maml", many, rivals),
-        after=compare({row: at_own[row] - at_own["maml"] for row in rivals}),
+        before={row: found[f"before {row}"] for row in rivals},
+        after={row: found[f"after {row}"] for row in rivals},
         gained=compare(
             {row: at_own[row] - at_tier_s(table, row, seeds(here[row]), many) for row in here}
         ),
@@ -135,8 +139,8 @@ def reading(one: Tuned) -> str:
     return (
         f"Rates: multiples of the tier's, out of {grid} each; every pair was trained with seed 0 "
         f"and judged on {one.validation_tasks} validation tasks, the best one was trained with "
-        "every seed. Slanted and bold: other than zero after Holm's correction over the rows of "
-        "the column, bold from three seeds or more."
+        "every seed. Slanted and bold: other than zero after Holm's correction, over both columns "
+        "minus MAML and over the one before them, bold from three seeds or more."
     )
 
 

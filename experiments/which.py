@@ -164,9 +164,10 @@ def relative_times() -> dict[str, float]:
 
 READING = (
     "Accuracy minus MAML's on the same tasks and seeds, percentage points ± 95% interval, in "
-    "brackets the number of seeds. Bold: other than zero after correction, from three seeds; "
-    "slanted: from fewer, which only suggests. *Numbers learned*: by the geometry, for each number "
-    "of the start. *Time*: of a meta-iteration, to MAML's, where it was measured "
+    "brackets the number of seeds. Bold, and *better* above: other than zero after Holm's "
+    "correction over all rows of a column, not over several columns, from three seeds; slanted: "
+    "from fewer, which only suggests. *Numbers learned*: by the geometry, for each number of the "
+    "start. *Time*: of a meta-iteration, to MAML's, where it was measured "
     "([benchmarks](benchmarks.md)).\n"
 )
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from experiments import contest
+from experiments import contest, headline, pilot, pilot_page
 from experiments.result_tables import read
 from experiments.start_or_geometry import contrasts
 from experiments.statistics import compare
 from mdtheory.core.estimate import holm
+
+MAML = "common start, identity"
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +89,30 @@ def test_the_pilot_is_a_judge(monkeypatch):
     asked = []
     monkeypatch.setattr(contest, "contrasts", lambda own: asked.append(len(own)) or contrasts(own))
     assert contest.of_pilot() == [line] and asked == [len(contest.pilot_subjects())] == [2]
+
+
+def test_the_pilot_is_judged_at_the_rate_of_training_by_many_queries():
+    kept = json.loads((pilot.FACTORIAL / f"{contest.OWN}.json").read_text())["cells"]
+    names = ("own start, learned", "common start, identity")
+    mine, maml = (kept[name]["correct"]["1"]["15"] for name in names)
+    assert (
+        f"minus MAML: {100 * np.subtract(mine, maml).mean() / 75:+.2f} ±" in contest.of_pilot()[0]
+    )
+
+
+def test_the_pilot_s_page_and_sentence_are_those_of_the_raw_counts():
+    text, sentence = pilot_page.accuracy_table(pilot_page.subjects()), headline.pilot_sentence()
+    for row in pilot.ROWS:
+        kept = json.loads((pilot.FACTORIAL / f"{row}.json").read_text())["cells"]
+        right = {name: cell["correct"]["1"] for name, cell in kept.items()}
+        mine, maml = (right[one]["15"] for one in ("own start, learned", MAML))
+        gap = f"minus MAML {100 * np.subtract(mine, maml).mean() / 75:+.2f} ±"
+        assert (f"`{row}` {gap}" in sentence) == (row == headline.POSTERS)
+        for name, by_query in right.items():
+            title = "| `maml` |" if name == MAML else f"| `{row}`: {name} |"
+            (line,) = [one for one in text.splitlines() if one.startswith(title)]
+            for cell, n in zip(line.split(" | ")[1:3], ("1", "15"), strict=True):
+                assert cell.startswith(f"{20 * np.mean(by_query[n]) / int(n):.2f} ±")
 
 
 def test_the_first_page_says_where_it_has_won(results):

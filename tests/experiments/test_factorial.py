@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,13 +18,14 @@ from experiments.factorial import OWN, PLAIN, RATES, best_rate, label, of_record
 from experiments.records import FOLDER, Record, everything, unsealed
 from experiments.reproduce import fewer_tasks, not_taken_apart
 from experiments.reuse import TEST_IMAGES, tasks_without_reuse, without_reuse
-from experiments.start_or_geometry import CONTRASTS, known
+from experiments.start_or_geometry import CONTRASTS, known, table
 from experiments.status import wanted
 from mdtheory.config import open_data
 from mdtheory.core import tree
 from mdtheory.core.estimate import estimate
 
 NAME = "glyphs-metamida-1shot-seed0"
+OWN_ROW, GEOMETRIES = "metacurvature-symmetric", ("learned", "identity")
 
 
 @pytest.mark.parametrize("one", read(), ids=lambda one: one.record)
@@ -156,6 +158,24 @@ def test_a_file_with_fewer_tasks_than_asked_for_goes_on(tmp_path, monkeypatch):
     assert mixed[first:] == [1] * (wanted - first)
 
 
+def test_a_rate_is_chosen_on_validation_tasks_and_tested_on_others(tmp_path, monkeypatch):
+    """The one protocol of training chooses, both protocols of the test are counted."""
+    asked, record = [], Record(FOLDER / NAME)
+
+    def count(learner, stream, rate, start, stop, protocols):
+        asked.append((stream.split, rate, protocols))
+        return {str(n): [1] * (stop - start) for n in protocols}
+
+    monkeypatch.setattr(factorial, "SLACK", 1.0)  # the stand-in repeats no record
+    monkeypatch.setattr(factorial, "count", count)
+    subject, task = of_record(record), record.config.task
+    assert factorial.Sitting(subject, tasks=50, validation=3, out=tmp_path, until=math.inf).run()
+    tried = [("validation", rate, (task.n_query,)) for rate in RATES]
+    assert all(asked.count(one) == 4 for one in tried)
+    both = tuple(task.eval_n_query)
+    assert set(asked) - set(tried) == {("test", 1.0, both)}  # of equals, 1 is the best
+
+
 def test_a_row_with_layers_of_its_own_is_not_taken_apart():
     """MT-net keeps weights in tier omniglot, and has no start in common with MAML."""
     name = "omniglot-mtnet-1shot-seed0"
@@ -219,8 +239,70 @@ def test_contrasts_add_up():
     assert {OWN, PLAIN} <= {cell for pair in CONTRASTS.values() for cell in pair}
 
 
+def test_answers_are_counted_at_the_multiple_of_the_task_rate(monkeypatch):
+    """And the learner keeps its own rate."""
+    learner, seen = SimpleNamespace(task_lr=0.1), []
+
+    def evaluate(learner, stream, n_tasks, protocols):
+        seen.append((learner.task_lr, [stream(index) for index in range(n_tasks)]))
+        return [SimpleNamespace(accuracy=[0.2, 0.4]) for _ in protocols]
+
+    class Stream:
+        n_way = 5
+
+        def __call__(self, index):
+            return index
+
+    monkeypatch.setattr("mdtheory.meta.evaluate.evaluate", evaluate)
+    found = factorial.count(learner, Stream(), 4.0, 7, 9, (1, 3))
+    assert seen == [(0.4, [7, 8])] and learner.task_lr == 0.1
+    assert found == {"1": [1, 2], "3": [3, 6]}
+
+
+@pytest.mark.parametrize(
+    "contrast, first, second",
+    [
+        ("geometry at the common start", "common start, learned", "common start, identity"),
+        ("geometry at the own start", "own start, learned", "own start, identity"),
+        ("start alone", "own start, identity", "common start, identity"),
+        ("both", "own start, learned", "common start, identity"),
+    ],
+)
+def test_a_contrast_is_that_of_the_raw_counts(contrast, first, second):
+    """The first cell minus the second, seed by seed, each at its own best rate or both at 1."""
+    where = ("omniglot", "metacurvature-symmetric", 1)
+    (one,) = [one for one in known() if (one.tier, one.row, one.shot) == where]
+    for rate in ("tuned", "as trained"):
+        gaps = []
+        for seed in range(3):
+            path = factorial.OUT / f"omniglot-metacurvature-symmetric-1shot-seed{seed}.json"
+            cells = json.loads(path.read_text())["cells"]
+            right = [
+                cells[name]["correct"][f"{cells[name]['best']:g}" if rate == "tuned" else "1"]["15"]
+                for name in (first, second)
+            ]
+            gaps.append(np.subtract(*right) / (15 * 20))
+        assert np.allclose(one.gap(contrast, rate), gaps)
+
+
+def test_the_table_gives_the_rates_and_the_tasks_behind_them():
+    """Own start learned, own start identity, common start learned, common start identity."""
+    (one,) = [one for one in known() if (one.tier, one.row) == ("own", OWN_ROW) and one.shot == 1]
+    kept = [
+        json.loads((factorial.OUT / f"own-{OWN_ROW}-1shot-seed{seed}.json").read_text())
+        for seed in range(3)
+    ]
+    places = [f"{start} start, {how}" for start in ("own", "common") for how in GEOMETRIES]
+    rates = ["/".join(f"{one['cells'][name]['best']:g}" for name in places) for one in kept]
+    assert len(set(rates[0].split("/"))) > 2 and one.rates() == "; ".join(rates)
+    line = table([one])[2]
+    assert line.endswith(f"| {one.rates()} | 1000 (50) | 3 |")
+
+
 def test_the_interval_without_reuse_counts_images():
-    """20 classes of 600: 150 tasks of 5 x (1 + 15) images; glyphs are never used twice."""
+    """20 classes of 600: 150 tasks of 5 x (1 + 15) images; 659 of 20: 41 of 20 x (1 + 15); glyphs
+    are never used twice. Fewer tasks than the images suffice for are no more than they are.
+    """
     by_tier = {record.result.tier: record for record in everything()}
     config = by_tier["cpu"].config.model_copy(
         update={"task": by_tier["cpu"].config.task.model_copy(update={"n_shot": 1})}
@@ -230,6 +312,10 @@ def test_the_interval_without_reuse_counts_images():
     fresh = without_reuse(values, config, 15)
     assert fresh.n == 150
     assert fresh.half_width == pytest.approx(estimate(values).half_width * (1000 / 150) ** 0.5)
+    few = without_reuse(values[:100], config, 15)
+    assert (few.n, few.half_width) == (100, estimate(values[:100]).half_width)
+    assert TEST_IMAGES["omniglot"] == 659 * 20
+    assert tasks_without_reuse(by_tier["omniglot"].config, 15) == 41
     assert tasks_without_reuse(by_tier["glyphs"].config, 15) is None
 
 

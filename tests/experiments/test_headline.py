@@ -14,6 +14,7 @@ import pytest
 
 from experiments import (
     answers,
+    cause_figure,
     front,
     glance,
     headline,
@@ -22,11 +23,11 @@ from experiments import (
     start_or_geometry,
     step_curves,
 )
-from experiments.cells import Cell, cells
+from experiments.cells import Cell, cells, rows
 from experiments.generated import ROOT
 from experiments.records import FOLDER, Record
 from experiments.result_tables import read
-from experiments.statistics import Difference
+from experiments.statistics import Difference, compare
 from mdtheory.core.estimate import Estimate, estimate, holm
 
 
@@ -52,6 +53,19 @@ def test_recorded_contrasts_are_those_of_the_paths(results, kind):
     assert (one.mean, one.half_width) == pytest.approx((wanted.mean, wanted.half_width))
 
 
+def test_recorded_contrasts_pair_each_seed_with_the_same_seed(results):
+    gaps = []
+    for seed in range(3):
+        row, maml = (paths(f"cpu-{one}-5shot-seed{seed}") for one in ("metamida-published", "maml"))
+        both = zip(row["own"]["correct"], maml["own"]["correct"], strict=True)
+        gaps.append([(a[5] - b[5]) / row["queries"] for a, b in both])
+    found = recorded_starts.contrasts([results["cpu", 5]])["both"]
+    one, wanted = found["cpu", 5, "metamida-published"], compare({"": np.asarray(gaps)})[""]
+    assert (one.seeds, one.p) == (3, pytest.approx(wanted.p))
+    assert one.estimate.mean == pytest.approx(wanted.estimate.mean)
+    assert one.estimate.half_width == pytest.approx(wanted.estimate.half_width)
+
+
 def test_a_row_with_layers_of_its_own_has_no_common_start(results):
     for row in ("warpgrad", "mtnet"):
         assert recorded_starts.gap(results["cpu", 1], row, common=True) is None
@@ -70,6 +84,51 @@ def test_the_headline_names_the_poster_s_own_method_and_counts_the_seeds(results
     (line,) = [one for one in text.splitlines() if "`cpu`, 5-shot, `metamida-published`" in one]
     assert line.endswith("| 100 | 3 |")
     assert "`smoke`" not in text and "due to improved loss geometry model" in text
+    # MT-net of tier omniglot keeps its weights, and cannot be taken apart
+    assert "kept weights, and with a start in common with MAML, is taken apart" in text
+
+
+def test_the_columns_of_the_headline_are_what_their_heads_say(results):
+    """Tuned, and with no rate tuned: of the recorded paths, only the latter."""
+    lines = headline.table(headline.subjects(), results)
+    (own,) = [one.split(" | ") for one in lines if "`own`, 1-shot" in one]
+    (paths_only,) = [one.split(" | ") for one in lines if "`cpu`, 5-shot, `metamida-pub" in one]
+    (case,) = [one for one in start_or_geometry.known() if (one.tier, one.shot) == ("own", 1)]
+    wanted = [case.gap("geometry at the common start", "tuned"), case.gap("start alone", "tuned")]
+    wanted += [case.gap("both", rate) for rate in ("tuned", "as trained")]
+    for cell, gap in zip(own[1:5], wanted, strict=True):
+        assert cell.strip("*").startswith(f"{100 * gap.mean():+.2f} ±")
+    means = []
+    for kind in ("common", "own"):
+        gaps = []
+        for seed in range(3):
+            row, maml = (
+                np.asarray(paths(f"cpu-{one}-5shot-seed{seed}")[where]["correct"])[:, 5]
+                for one, where in (("metamida-published", kind), ("maml", "own"))
+            )
+            gaps.append((row - maml).mean() / 75)
+        means.append(f"{100 * np.mean(gaps):+.2f} ±")
+    cells = [paths_only[1].strip("*"), paths_only[4].strip("*")]
+    assert [cell.startswith(mean) for cell, mean in zip(cells, means, strict=True)] == [True] * 2
+    assert paths_only[2:4] == ["–", "–"]
+
+
+def test_the_figure_of_causes_draws_the_contrasts():
+    """With their half-widths, in points; filled where the rates are tuned."""
+    (one,) = [one for one in start_or_geometry.known() if (one.tier, one.shot) == ("own", 1)]
+    (axis,) = cause_figure.start_and_geometry([one]).axes
+    found, drawn = start_or_geometry.contrasts([one]), []
+    for bar in axis.containers:
+        (line,) = bar.lines[2]
+        (low, _), (high, _) = line.get_segments()[0]
+        centre, colour = bar.lines[0].get_xdata()[0], bar.lines[0].get_markerfacecolor()
+        drawn.append((centre, (high - low) / 2, colour != "white"))
+    for head in start_or_geometry.HEADS:
+        for rate in start_or_geometry.RATES:
+            its = found[one.name, head, rate].estimate
+            wanted = (100 * its.mean, 100 * its.half_width, rate == "tuned")
+            assert any(wanted == pytest.approx(point) for point in drawn)
+    assert len(drawn) == len(start_or_geometry.HEADS) * len(start_or_geometry.RATES)
 
 
 def test_the_range_of_a_family_is_that_of_its_rows(results):
@@ -77,13 +136,13 @@ def test_the_range_of_a_family_is_that_of_its_rows(results):
     for name in headline.ORDER:
         tables = headline.of_tier(name, results)
         found |= recorded_starts.contrasts(tables)["geometry at the common start"]
-    for family, rows in headline.FAMILIES.items():
-        means = [100 * one.estimate.mean for key, one in found.items() if key[2] in rows]
+    for family, members in headline.FAMILIES.items():
+        means = [100 * one.estimate.mean for key, one in found.items() if key[2] in members]
         near = [mean for mean in means if mean >= -10]
         half = max(
             100 * one.estimate.half_width
             for key, one in found.items()
-            if key[2] in rows and one.estimate.mean >= -0.1
+            if key[2] in members and one.estimate.mean >= -0.1
         )
         wanted = f"{min(near):+.2f} to {max(near):+.2f} points for {family} ({len(near)} cases"
         wanted += f", intervals up to ± {half:.2f}"
@@ -110,6 +169,49 @@ def test_the_page_of_the_steps_holds_the_paths(results):
     rows = re.findall(r"\| `metacurvature-symmetric` \(3 seeds\) \| (.*) \|", section)
     assert rows[0] == " | ".join(f"{100 * value:.1f}" for value in accuracy)
     assert rows[4] == " | ".join(f"{value:.3g}" for value in loss)
+
+
+@pytest.mark.parametrize("kind, start", [("own", "its own start"), ("common", "MAML's start")])
+def test_the_step_that_reaches_maml_is_that_of_the_paths(results, kind, start):
+    """(e): what MAML has after its three steps; (l): its largest over all steps."""
+
+    def means(row, kind):
+        of_seeds = [paths(f"glyphs-{row}-1shot-seed{seed}")[kind]["correct"] for seed in range(3)]
+        return np.mean(of_seeds, axis=(0, 1))
+
+    maml, told = means("maml", "own"), set()
+    for question, goal in ((answers.fewer_steps, maml[3]), (answers.curves, maml.max())):
+        lines = "\n".join(question([results["glyphs", 1]])).split(f"from {start} |")[1].splitlines()
+        for row in ("metacurvature", "certified", "metasgd", "prior", "metaproxnet"):
+            reached = np.flatnonzero(means(row, kind) >= goal)
+            wanted = f"k = {reached[0]}" if len(reached) else "never"
+            line = next(one for one in lines if one.startswith(f"| `{row}` |"))
+            assert f"| {wanted} |" in line
+            told.add((question, wanted))
+    assert len(told) > 4
+
+
+def test_loss_and_gradient_along_the_steps_are_medians_of_the_paths(results):
+    """(l): the task loss before any step, the gradient norm after five of ten over the first."""
+    own = paths("cpu-metamida-published-1shot-seed0")["own"]
+    loss, gradient = (np.median(own[kind], axis=0) for kind in ("support_loss", "grad_norm"))
+    curve = results["cpu", 1].curve("metamida-published")
+    assert np.allclose(curve.loss, loss) and np.allclose(curve.gradient, gradient)
+    line = next(one for one in answers.curves([results["cpu", 1]]) if "`metamida-pub" in one)
+    assert line.endswith(f"| {loss[0]:.3f} | {gradient[5] / gradient[0]:.2f} | 1 |")
+
+
+def test_a_map_is_called_not_monotone_by_its_smallest_curvature(results):
+    """(f): the map of the poster's method in tier omniglot, and no other there."""
+    told = answers.monotone([results["omniglot", 1]])
+    found = {}
+    for line in told:
+        row, seed = re.findall(r"`(.+?)`, seed (\d)", line)[0]
+        kept = json.loads((FOLDER / f"omniglot-{row}-1shot-seed{seed}/result.json").read_text())
+        found[row] = kept["map"]["symmetric_smallest"] < 0 < kept["map"]["path_smallest"]
+        assert line.endswith("**not monotone**") == found[row]
+        assert line.endswith(": no violation found") != found[row]
+    assert [row for row in found if found[row]] == ["metamida-published"]
 
 
 def test_slopes_tell_a_prox_from_what_is_none():
@@ -166,6 +268,18 @@ def test_a_form_of_our_own_is_compared_with_one_that_learns_as_fast(results):
     )
     assert form not in headline.controls({("controls", 1): alone})
     assert headline.controls({}) == ""
+
+
+@pytest.mark.parametrize("shot", [1, 5])
+def test_the_poster_s_rows_are_held_against_maml_that_learns_twice_as_fast(results, shot):
+    """By the seeds in common: seed 0."""
+    twice = Record(FOLDER / f"controls-maml-twice-{shot}shot-seed0").accuracies(15)
+    text = headline.controls({("controls", shot): results["controls", shot]})
+    for said, row, reference in headline.CONTROLS:
+        if reference == headline.TWICE:
+            gap = Record(FOLDER / f"cpu-{row}-{shot}shot-seed0").accuracies(15) - twice
+            (line,) = [one for one in text.splitlines() if one.startswith(f"| {said} |")]
+            assert f"{100 * gap.mean():+.2f} ± " in line and "(1 seed)" in line
 
 
 def test_a_control_is_no_case():
@@ -271,6 +385,41 @@ def test_the_sentence_of_the_first_lines_says_what_the_table_does():
     assert "(none at the poster's size)" in text
     full = [replace(one, tier="paper") for one in every if one.tier == "own"]
     assert "(2 at the poster's size)" in headline.verdict(full)
+
+
+def test_a_rate_at_the_small_end_of_the_grid_is_said_to_be_there():
+    """The grid goes on by doubling only, so below its smallest rate nothing is known."""
+    every = [one for one in start_or_geometry.known() if one.tier == "glyphs"]
+    assert start_or_geometry.at_the_edge(every) == ""
+    assert "smallest" not in headline.tally(every) + start_or_geometry.table(every)[-1]
+    first, *others = every
+    (last, its), name = list(first.by_seed.items())[-1], "common start, learned"
+    low = its.cells[name].model_copy(update={"best": its.rates[0]})
+    low.correct[f"{its.rates[0]:g}"] = low.correct["1"]
+    changed = its.model_copy(update={"cells": {**its.cells, name: low}})
+    planted = replace(first, by_seed={**first.by_seed, last: changed})
+    told = start_or_geometry.at_the_edge([planted, *others])
+    assert told.endswith(f"MAML's start with `{first.row}` 1-shot in tier `glyphs`.")
+    assert f"{told} The pair gains" in headline.tally([planted, *others])
+    assert start_or_geometry.table([planted, *others])[-1] == told
+
+
+def test_the_small_end_of_the_grid_is_told_of_every_file():
+    told, every = start_or_geometry.at_the_edge(start_or_geometry.known()), {}
+    for one in start_or_geometry.known():
+        for its in one.by_seed.values():
+            for name, cell in its.cells.items():
+                if cell.validation[0] > max(cell.validation[1:]):
+                    every[one.tier, one.row, one.shot, name] = None
+    assert told.count(" with `") == len(every)
+    assert all(f"`{row}` {shot}-shot in tier `{tier}`" in told for tier, row, shot, _ in every)
+
+
+def test_only_cells_with_a_published_accuracy_are_held_against_one():
+    names = [(cell.row, str(cell.shot)) for cell in cells("paper")]
+    wanted = sum(shot in rows()[row].poster or shot in rows()[row].published for row, shot in names)
+    assert 0 < wanted < len(names)
+    assert f"0 of {wanted} cells" in glance.published_line("paper", "the poster's", {})
 
 
 def test_a_tier_is_done_with_every_seed_only(results):

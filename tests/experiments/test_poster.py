@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from experiments import figures, front, tables
-from experiments.answers import answers
+from experiments.answers import answers, published
 from experiments.cells import Cell
 from experiments.records import FOLDER, SUMS, protocols_of, seal, verify
 from experiments.result_tables import read
@@ -121,6 +122,17 @@ def test_answers_say_yes_and_undecided(pages):
     assert "asymmetry" in f and "`metasgd`" not in f
     assert all("Not answered yet" in parts[f"({letter})"] for letter in "gijkm")
     assert "reaches MAML's best" in parts["(l)"] and "gradient norm at k = " in parts["(l)"]
+
+
+def test_what_was_published_is_held_against_600_tasks_of_k_queries(pages, monkeypatch):
+    first = 20 * np.mean(counts(LEVELS["maml"], 1, 0)[:600])
+    known = {row: SimpleNamespace(published={}) for row in LEVELS}
+    monkeypatch.setattr("experiments.answers.rows", lambda: known)
+    for half_width, verdict in ((0.2, f"{-0.3:+.2f}"), (0.4, "**reached**")):
+        known["maml"].published["1"] = [first + 0.3, half_width]
+        (line,) = published([pages["cpu", 1]])
+        assert line.startswith(f"- 1-shot, `maml`, 1 seed(s): {first:.2f} ± ")
+        assert line.endswith(f": {verdict}")
 
 
 def test_the_figures_of_an_incomplete_tier_can_be_drawn(records, tmp_path):

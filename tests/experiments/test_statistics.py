@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 from scipy import stats
 
-from experiments.statistics import Spread, compare, crossed, over_seeds
+from experiments.statistics import Spread, compare, crossed, over_seeds, student
 from mdtheory.core.estimate import estimate, holm, p_value
 
 PROBABILITIES = st.lists(st.floats(0, 1), min_size=1, max_size=6)
@@ -108,6 +108,17 @@ def test_without_a_spread_of_seeds_the_mixed_model_is_the_tasks_alone():
     assert model.spread.freedom == pytest.approx(49)
 
 
+def test_without_a_spread_of_tasks_the_mixed_model_is_student_s_over_the_seeds():
+    """The variance of tasks comes out negative, and is taken as 0: var(mean) = M_s / (S T)."""
+    y = table(4, 30, of_seeds=1.0, of_tasks=0.0, rng=np.random.default_rng(7))
+    y = y - y.mean(axis=0) + 0.3
+    y += np.array([-1.0, 0.5, 2.0, -1.5])[:, None]
+    model, seeds = crossed(y), student(y.mean(axis=1))
+    assert model.of_tasks == 0 and model.residual > 0.5 and model.of_seeds > 0.5
+    assert model.spread.error == pytest.approx(seeds.error)
+    assert model.spread.freedom == pytest.approx(seeds.freedom) and seeds.freedom == 3
+
+
 def test_three_seeds_are_compared_by_the_wider_interval_and_two_are_suggestive():
     y = table(3, 40, of_seeds=1.0, of_tasks=0.2, rng=np.random.default_rng(4))
     found = compare({"three": y, "two": y[:2], "one": y[0]})
@@ -115,6 +126,8 @@ def test_three_seeds_are_compared_by_the_wider_interval_and_two_are_suggestive()
     assert [one.suggestive for one in found.values()] == [False, True, True]
     widths = (crossed(y).spread.half_width, over_seeds(y.mean(axis=1)).half_width)
     assert found["three"].estimate.half_width == max(widths)
+    seen = [one.detectable for one in (crossed(y).spread, student(y.mean(axis=1)))]
+    assert found["three"].detectable == max(seen) > min(seen)
     assert found["two"].estimate == estimate(y[:2].mean(axis=0))
 
 

@@ -9,13 +9,16 @@ import statistics
 import matplotlib
 import numpy as np
 import pytest
+from scipy.stats import t as student_s
 
-from experiments import figures, tables
-from experiments.answers import PAIRS, TIERS, TIERS_OF, answers, protocol, verdicts
+from experiments import figures, front, intervals, tables, which
+from experiments.answers import PAIRS, TIERS, TIERS_OF, answers, protocol, verdicts, versus
 from experiments.cells import tier
 from experiments.generated import settle
 from experiments.records import FOLDER, Record, everything
 from experiments.result_tables import read
+from experiments.statistics import Difference, compare, crossed, p_text
+from mdtheory.core.estimate import Estimate, holm
 from mdtheory.figures import plots
 
 NAMES = [record.folder.name for record in everything()]
@@ -91,6 +94,101 @@ def test_the_paired_differences_are_those_of_the_raw_counts():
     assert f"{100 * gap:+.2f} ±" in line.split("|")[6]
 
 
+def test_a_difference_pairs_each_seed_with_the_same_seed():
+    """The mean of three forgets the pairing, their spread does not; nor does a row of one seed."""
+
+    def gap(row, seed):
+        mine, maml = (counts(f"cpu-{one}-1shot-seed{seed}", 15) for one in (row, "maml"))
+        return statistics.fmean(mine) - statistics.fmean(maml)
+
+    found = read()["cpu", 1].differences("maml", 15)
+    gaps = [gap("metakfo", seed) for seed in range(3)]
+    half_width = student_s.ppf(0.975, 2) * statistics.stdev(gaps) / 3**0.5  # the mixed model's less
+    estimate = found["metakfo"].estimate
+    assert (estimate.mean, estimate.half_width) == pytest.approx((np.mean(gaps), half_width))
+    assert found["metasgd"].seeds == 1
+    assert found["metasgd"].estimate.mean == pytest.approx(gap("metasgd", 0))
+
+
+def test_the_readme_and_the_guide_hold_the_differences_of_many_queries():
+    results = read()
+
+    def mean(name):
+        return [100 * np.mean(counts(f"{name}-1shot-seed{seed}", 15)) for seed in range(3)]
+
+    mine, maml = mean("cpu-metakfo"), mean("cpu-maml")
+    gap = f"{np.mean(np.subtract(mine, maml)):+.2f} ±"
+    _, accuracy, difference, seeds = front.of_row(results["own", 1], "metakfo")
+    assert accuracy.startswith(f"{np.mean(mine):.2f} ±") and seeds == "3"
+    assert difference.strip("*").startswith(gap)
+    lines = which.table(which.settings(results))
+    (line,) = [one for one in lines if one.startswith("| `metakfo` |")]
+    assert line.split("|")[2].strip(" *").startswith(gap)
+    hand = np.subtract(mean("omniglot-metaproxnet"), mean("omniglot-maml")).mean() * 5 / 20
+    assert f"`metaproxnet` {hand:+.2f} ±" in front.handwriting(results).replace("*", "")
+
+
+@pytest.mark.parametrize("name", ["cpu", "glyphs"])
+def test_runs_that_were_still_learning_are_counted(name):
+    """Where most are best at their last validation, the page says what it ranks."""
+    found = [
+        json.loads(path.read_text()) for path in FOLDER.glob(f"{name}-*-1shot-seed*/result.json")
+    ]
+    last = sum(one["tested_iteration"] == one["target"] for one in found)
+    text = tables.last_best(read()[name, 1])
+    assert text.startswith(f"{last} of {len(found)} runs are best at their last validation")
+    assert ("still learning" in text) == (last > len(found) / 2)
+
+
+def test_the_columns_of_the_paired_table_are_what_their_heads_say():
+    """p by itself, after Holm's correction over the rows, and the detectable difference."""
+    lines = [line.split(" | ") for line in tables.paired_table(read()["cpu", 1]).splitlines()]
+    heads, found = lines[0], read()["cpu", 1].differences("maml", 15)
+    at = heads.index("minus maml, 15 queries a class")
+    assert heads[at + 1 : at + 4] == ["p", "p (Holm)", "detectable"]
+    every = holm([one.p for one in found.values()])
+    for cells, one, corrected in zip(lines[2:], found.values(), every, strict=True):
+        wanted = [p_text(one.p), p_text(corrected), f"{100 * one.detectable:.2f}"]
+        assert cells[at + 1 : at + 4] == wanted
+    gaps = read()["cpu", 1].by_seed("metakfo", "maml", 15)
+    ratio = statistics.fmean(gaps) / (statistics.stdev(gaps) / 3**0.5)
+    assert found["metakfo"].p == pytest.approx(2 * student_s.sf(ratio, 2))
+
+
+def test_every_interval_of_a_difference_is_what_its_column_says():
+    """miniImageNet's test images suffice for 150 of the 1000 tasks without reuse."""
+    table = read()["cpu", 1]
+    gaps = np.array(
+        [
+            np.subtract(*(counts(f"cpu-{row}-1shot-seed{seed}", 15) for row in ("metakfo", "maml")))
+            for seed in range(3)
+        ]
+    )
+    over_tasks = 1.96 * gaps.mean(axis=0).std(ddof=1) / 1000**0.5
+    over_seeds = student_s.ppf(0.975, 2) * statistics.stdev(gaps.mean(axis=1)) / 3**0.5
+    wanted = {
+        "over tasks": over_tasks,
+        "without reuse": over_tasks * (1000 / 150) ** 0.5,
+        "over seeds": over_seeds,
+        "seeds and tasks": max(over_seeds, crossed(gaps).spread.half_width),
+    }
+    found = intervals.around(table, "metakfo")
+    assert {kind: one.half_width for kind, one in found.items()} == pytest.approx(wanted)
+    assert [one.mean for one in found.values()] == pytest.approx([gaps.mean()] * 4)
+    one = intervals.around(table, "metasgd")
+    assert [kind for kind in intervals.KINDS if one[kind]] == ["over tasks", "without reuse"]
+
+
+def test_the_rows_of_a_column_are_one_family_and_the_words_say_so():
+    """Both numbers of shots together would be a larger one."""
+    results = read()
+    for shot in (1, 5):
+        found = list(results["own", shot].differences("maml", 15).values())
+        assert [one.corrected for one in found] == holm([one.p for one in found])
+    for text in (tables.READING, which.READING, front.block(results, "")):
+        assert re.search(r"Holm's correction over (the|all) rows of a column", text)
+
+
 def test_every_record_is_linked_from_its_page():
     pages = {path.stem: path.read_text() for path in tables.OUT.glob("*.md")}
     for name in NAMES:
@@ -154,12 +252,48 @@ def test_the_rows_of_question_c_are_those_it_names(name):
     assert rows == {"maml", "metamida", "metamida-published"}
 
 
+def test_the_answers_of_question_c_are_those_of_the_raw_counts():
+    """Few minus many queries, and transductive minus support, seed by seed, as one family."""
+    found = protocol([read()["cpu", 1]])
+    assert len(found) == 9  # three rows, three comparisons each
+    few, norm = found[0], found[1]
+    gaps = [
+        np.subtract(*(counts(f"cpu-maml-1shot-seed{seed}", n) for n in (1, 15)))
+        for seed in range(3)
+    ]
+    assert "`maml`: 1 minus 15 queries a class: " in few
+    one = compare({"": np.asarray(gaps)})[""].estimate
+    assert f"class: {100 * one.mean:+.2f} ± {100 * one.half_width:.2f}, p " in few
+    kept = [
+        json.loads((FOLDER / f"cpu-maml-1shot-seed{seed}/scores.json").read_text())
+        for seed in range(3)
+    ]
+    mean = np.mean([np.subtract(one["transductive"]["15"], one["support"]["15"]) for one in kept])
+    assert f"class: transductive minus support statistics at test: {mean / 0.75:+.2f} ±" in norm
+
+
+def test_what_is_told_is_the_corrected_p_and_what_would_be_seen(monkeypatch):
+    """Not the p of one comparison by itself, nor the half-width; K queries stand in brackets."""
+    one = Difference(Estimate(0.01, 0.02, 400), p=0.04, corrected=0.25, detectable=0.03, seeds=3)
+    table, pair = read()["cpu", 1], versus(("metasgd", "maml"))
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.answers.compare", lambda gaps: dict.fromkeys(gaps, one))
+        assert all(", p = 0.250 (" in line for line in protocol([table]))
+        (line,) = pair([table])
+    assert "+1.00 ± 2.00, p = 0.250: undecided (3 seeds); by itself 3.00 would be seen" in line
+    mine, maml = (np.mean(counts(f"cpu-{row}-1shot-seed0", 1)) for row in ("metasgd", "maml"))
+    (line,) = pair([table])
+    assert f"({100 * (mine - maml):+.2f} ± " in line and line.endswith(" with K queries)")
+
+
 def test_the_answers_about_pairs_are_those_of_the_raw_counts_and_agree_with_their_page():
     found = verdicts(read(), ["glyphs"])
     assert {title for title, *_ in found} == {
         t for t in PAIRS if "glyphs" in TIERS_OF.get(t, TIERS)
     }
     text = answers(read())
+    assert "with what was known when each was asked" in text  # (g) to (o) were added later
+    assert "that two questions share may be answered in one and undecided in the other" in text
     for title, compared, difference, answer in found:
         first, second = re.findall("`(.+?)`", compared)
         gap = [

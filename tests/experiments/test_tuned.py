@@ -7,13 +7,15 @@ import json
 import numpy as np
 import pytest
 
-from experiments import tuned, tuned_page
+from experiments import factorial, tuned, tuned_page
 from experiments.cells import Cell, cells, tier
 from experiments.records import FOLDER, Record, unsealed
 from experiments.reproduce import not_tuned
 from experiments.result_tables import read
+from experiments.statistics import compare
 from experiments.tuned import GRID, Tuned, at, best_pair, verify
 from experiments.tuned_figure import own_rates
+from mdtheory.core.estimate import holm
 from mdtheory.meta.trainer import DivergedError
 
 SMOKE = Cell("smoke", "maml", 1)
@@ -88,6 +90,24 @@ def test_a_planted_fault_is_found(smoke, fault):
     assert verify(Tuned.model_validate(data))
 
 
+def test_a_pair_is_judged_on_validation_tasks_with_seed_0(tmp_path, monkeypatch):
+    sitting, asked, pair = tuned.Sitting(SMOKE, out=tmp_path), [], (2.0, 0.5)
+
+    def learner(seed, pair):
+        asked.append((seed, pair))
+        return at(SMOKE.config(seed), pair), None
+
+    def count(learner, stream, rate, start, stop, protocols):
+        asked.append((stream.split, rate, start, stop, protocols))
+        return {str(n): [1, 2] for n in protocols}
+
+    monkeypatch.setattr(sitting, "learner", learner)
+    monkeypatch.setattr(factorial, "count", count)
+    n_query = SMOKE.config(0).task.n_query
+    assert sitting.validated(pair) == 3
+    assert asked == [(0, pair), ("validation", 1.0, 0, tuned.VALIDATION_TASKS, (n_query,))]
+
+
 def test_a_pair_that_diverges_with_any_seed_is_not_the_best_after_all(tmp_path, monkeypatch):
     asked: list[tuple[float, float]] = []
 
@@ -134,6 +154,46 @@ def test_the_page_holds_differences_to_maml_at_its_own_rates_too():
     )
     assert any(one.endswith("may lie outside: every row.") for one in text)
     assert tuned_page.lines([table], made[1:]) == []
+
+
+def test_both_differences_to_maml_are_one_family():
+    """As QUESTIONS.md says: all comparisons of a question in a tier. And each is that of the raw
+    counts, seed by seed.
+    """
+    table = read()["glyphs", 1]
+    here = tuned_page.by_row(table)
+    assert len(here) > 2
+    gaps = tuned_page.compared(table, here)
+    every = [*gaps.before.values(), *gaps.after.values()]
+    assert len(every) == 2 * (len(here) - 1)
+    assert [one.corrected for one in every] == holm([one.p for one in every])
+    gained = list(gaps.gained.values())
+    assert [one.corrected for one in gained] == holm([one.p for one in gained])
+    kept = {row: one.correct for row, one in here.items()}
+    for row in gaps.after:
+        for part, raw in (
+            (gaps.after[row], [paired(kept[row], kept["maml"], seed) for seed in "012"]),
+            (gaps.gained[row], [paired(kept[row], scores(row, seed), seed) for seed in "012"]),
+            (
+                gaps.before[row],
+                [paired(scores(row, seed), scores("maml", seed), seed) for seed in "012"],
+            ),
+        ):
+            wanted = compare({row: np.asarray(raw)})[row]
+            assert part.estimate.mean == pytest.approx(wanted.estimate.mean)
+            assert part.estimate.half_width == pytest.approx(wanted.estimate.half_width)
+
+
+def scores(row, seed):
+    """As a record keeps them, in the form of a tuned row's."""
+    folder = FOLDER / f"glyphs-{row}-1shot-seed{seed}"
+    return {seed: json.loads((folder / "scores.json").read_text())["transductive"]}
+
+
+def paired(mine, theirs, seed):
+    """Of one seed, 15 queries of 5 classes, task by task."""
+    both = zip(mine[seed]["15"], theirs[seed]["15"], strict=True)
+    return [(a - b) / 75 for a, b in both]
 
 
 def test_only_rows_at_an_edge_of_the_grid_are_named():

@@ -51,6 +51,14 @@ def test_a_difference_is_that_of_the_raw_counts():
     assert line.split("|")[2].strip().startswith(f"**{mean:+.2f} ±")
 
 
+def test_the_numbers_learned_are_those_of_the_geometry_for_each_of_the_start():
+    kept = json.loads((FOLDER / "glyphs-metakfo-1shot-seed0/result.json").read_text())
+    start = json.loads((FOLDER / "glyphs-maml-1shot-seed0/result.json").read_text())["parameters"]
+    assert kept["parameters"] == start + kept["geometry_parameters"]
+    told = which.numbers([which.Setting(read()["glyphs", 1], {})], "metakfo")
+    assert told == f"{kept['geometry_parameters'] / start:.1f}"
+
+
 @pytest.fixture
 def setting():
     """Two rows that are surely better, one that only suggests it, and one that is surely worse."""
