@@ -9,6 +9,7 @@ import pytest
 from mdtheory.contract.geometry import PROPERTIES, examine
 from mdtheory.contract.hooks import LIVE, gradient_sizes, silent
 from mdtheory.contract.setting import MODELS, Setting
+from mdtheory.geometry import Certified
 from tests.contract.cases import SLUGS, build
 
 
@@ -35,6 +36,17 @@ def test_only_these_geometries_declare_exceptions():
         "mtnet": (False, True, ()),
         "metamida-published": (True, True, ("map.encoders.*", "map.decoders.*", "map.linears.*")),
     }
+
+
+def test_a_second_step_near_a_minimum_is_not_taken_for_none():
+    """There three tensors have a gradient of 7e-7 to 9e-7 of the largest one."""
+    setting = Setting(lambda: Certified(partition=3), "mlp")
+    assert examine(setting, "learns").verdict == "holds"
+    batches = [setting.episodes()] * 2
+    sizes = gradient_sizes(setting.learner(perturbed=False), batches, meta_lr=0.03)
+    assert min(sizes.values()) < 1e-6
+    first = gradient_sizes(setting.learner(perturbed=False), batches[:1], meta_lr=0.03)
+    assert silent(first, (), before_norm=False)
 
 
 def test_what_stands_before_batch_statistics_is_silent_in_a_conv4_alone():
