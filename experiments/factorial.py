@@ -5,7 +5,8 @@
 MAML's of the same tier, shots and seed. ``learned``: the row's own geometry; ``identity``: plain
 gradient descent, phi <- phi - task_lr grad. Start and geometry are fitted to each other, so every
 cell is tested at the rate of training and at the multiple of it that is best on validation tasks:
-out of :data:`RATES`, and on by doubling while the largest is the best (up to :data:`LARGEST`).
+out of :data:`RATES`, and on by doubling while the largest is the best (up to :data:`LARGEST`) or
+by halving while the smallest is (down to :data:`SMALLEST`).
 One file for every record, ``factorial/<record>.json``, holds the correct answers on every test
 task; it can be stopped at any moment, and the next call goes on.
 """
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 OUT = ROOT / "experiments" / "factorial"
 RATES = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
-LARGEST = 64.0
+SMALLEST, LARGEST = RATES[0] / 64, 64.0
 VALIDATION_TASKS = 50
 OWN, PLAIN = ("own start", "learned"), ("common start", "identity")
 REPEATED = 40  # tasks of a recorded score that are tested again
@@ -85,29 +86,43 @@ def label(start: str, geometry: str) -> str:
     return f"{start}, {geometry}"
 
 
-def tried(count: int) -> tuple[float, ...]:
-    """The first multiples of the rate: :data:`RATES`, then twice the one before."""
-    more = (RATES[-1] * 2.0**power for power in range(1, count - len(RATES) + 1))
-    return (*RATES, *more)[:count]
+def tried(validation: list[int]) -> tuple[float, ...]:
+    """The multiples of the rate with these correct answers, in the order in which they were tried:
+    :data:`RATES`, then beyond the end at which the best of those before lies.
+    """
+    rates = RATES[: len(validation)]
+    while len(rates) < len(validation):
+        best = best_of(rates, validation)
+        rates += (2 * best,) if best == max(rates) else (best / 2,)
+    return rates
 
 
 def next_rate(validation: list[int]) -> float | None:
-    """The multiple to try next; ``None`` where the best is not the largest, or is at the limit."""
-    rate = tried(len(validation) + 1)[-1]
+    """The multiple to try next; ``None`` where the best is neither the largest nor the smallest,
+    or is at the limit.
+    """
     if len(validation) < len(RATES):
-        return rate
-    return rate if rate <= LARGEST and best_rate(validation) == rate / 2 else None
+        return RATES[len(validation)]
+    rates, best = tried(validation), best_rate(validation)
+    if best == max(rates) < LARGEST:
+        return 2 * best
+    return best / 2 if best == min(rates) > SMALLEST else None
 
 
 def best_rate(validation: list[int]) -> float:
     """The multiple with the most correct answers; of equals, the one nearest to 1 (in logarithm),
     then the smaller.
     """
+    return best_of(tried(validation), validation)
+
+
+def best_of(rates: tuple[float, ...], validation: list[int]) -> float:
+    """Of these multiples alone, which come first in ``validation``."""
     from math import log
 
-    most, rates = max(validation), tried(len(validation))
+    counts = validation[: len(rates)]
     return min(
-        (rate for rate, right in zip(rates, validation, strict=True) if right == most),
+        (rate for rate, right in zip(rates, counts, strict=True) if right == max(counts)),
         key=lambda rate: (abs(log(rate)), rate),
     )
 
@@ -387,8 +402,8 @@ def wanted_tasks(tasks: int, config: RunConfig) -> int:
 
 
 def finished(path: Path, tasks: int) -> bool:
-    """Whether a file is there with as many tasks, and no cell's best rate is the largest that was
-    tried.
+    """Whether a file is there with as many tasks, and no cell's best rate is at an end of those
+    that were tried.
     """
     if not path.exists():
         return False
@@ -418,7 +433,7 @@ def verify(one: Factorial, records: Path = FOLDER) -> list[str]:
     n_way, wanted = record.config.task.n_way, {str(n) for n in record.config.task.eval_n_query}
     for name, cell in one.cells.items():
         if next_rate(cell.validation) is not None:
-            found.append(f"{name} must be tried at larger rates while the largest is the best")
+            found.append(f"{name} must be tried at further rates while the best is at an end")
         if cell.best != best_rate(cell.validation):
             found.append(f"{name} must be tested at the rate that validation prefers")
         if set(cell.correct) != {"1", f"{cell.best:g}"}:

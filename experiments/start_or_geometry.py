@@ -25,6 +25,7 @@ CONTRASTS = {
 """Each the accuracy in the first cell minus that in the second, on the same tasks."""
 HEADS = ("geometry at the common start", "geometry at the own start", "start alone")
 RATES = ("as trained", "tuned")
+ENDS = (factorial.SMALLEST, factorial.LARGEST)
 PLACES = {
     (COMMON, "learned"): "the geometry under MAML's start",
     (OWN, "learned"): "the geometry at its own start",
@@ -80,20 +81,20 @@ class Subject:
 
 
 def at_the_edge(chosen: Iterable[Subject]) -> str:
-    """Where the smallest rate that was tried is the best with any seed: the grid goes on at its
-    upper end only. A sentence; nothing where there is no such cell.
+    """Where the smallest or the largest rate that may be tried is the best with any seed. A
+    sentence; nothing where there is no such cell.
     """
     found = [
         f"{words} with `{one.row}` {one.shot}-shot in tier `{one.tier}`"
         for one in chosen
         for cell, words in PLACES.items()
-        if any(its.cells[label(*cell)].best == its.rates[0] for its in one.by_seed.values())
+        if any(its.cells[label(*cell)].best in ENDS for its in one.by_seed.values())
     ]
     if not found:
         return ""
     return (
-        "Best at the smallest task rate that was tried, so that a smaller one may do better: "
-        f"{', '.join(found)}."
+        "Best at the smallest or the largest task rate that may be tried, so that one beyond it "
+        f"may do better: {', '.join(found)}."
     )
 
 
@@ -161,7 +162,7 @@ READING = (
     "Percentage points, 15 queries a class. *Common start*: MAML's of the same tier, shots and "
     "seed; *identity*: plain gradient descent. *As trained*: at the task rate of training; "
     "*tuned*: at the multiple of it, out of {rates} and on by doubling while the largest is the "
-    "best, that is best on validation tasks, chosen for "
+    "best, by halving while the smallest is, that is best on validation tasks, chosen for "
     "every cell by itself (the column gives them: own start learned / identity, common start "
     "learned / identity). *Tasks*: of the test, in brackets of the validation behind a rate. "
     "Slanted: other than zero after Holm's correction over all rows, contrasts (own start and "

@@ -82,15 +82,29 @@ def test_the_rate_is_the_best_on_validation_and_of_equals_the_nearest_to_one():
     assert best_rate([9, 2, 3, 3, 4, 5]) == 0.1
 
 
+def test_the_rates_go_on_while_the_smallest_is_the_best():
+    """By halving, down to a limit; the best of equals is not the smallest."""
+    falling = [6, 5, 4, 3, 2, 1]
+    assert factorial.next_rate(falling) == 0.05 and factorial.next_rate([*falling, 7]) == 0.025
+    assert factorial.next_rate([*falling, 6]) is factorial.next_rate([*falling, 5]) is None
+    assert factorial.tried([*falling, 7, 8]) == (*RATES, 0.05, 0.025)
+    assert best_rate([*falling, 7]) == 0.05 and best_rate([*falling, 6]) == 0.1
+    more = [*falling, *range(7, 13)]
+    assert factorial.tried(more)[-1] == factorial.SMALLEST == 0.1 / 64
+    assert factorial.next_rate(more) is None and factorial.next_rate(more[:-1]) == 0.1 / 64
+
+
 def test_the_rates_go_on_while_the_largest_is_the_best():
     """By doubling, up to a limit; the best of equals is not the largest."""
-    assert factorial.tried(8) == (*RATES, 8.0, 16.0) and factorial.tried(2) == RATES[:2]
+    assert factorial.tried([*range(8)]) == (*RATES, 8.0, 16.0)
+    assert factorial.tried([1, 2]) == RATES[:2]
     assert factorial.next_rate([]) == RATES[0] and factorial.next_rate([1, 2, 3, 4, 5]) == 4.0
     assert factorial.next_rate([1, 2, 3, 9, 4, 5]) is None
     assert factorial.next_rate([1, 2, 3, 4, 5, 6]) == 8.0
     assert factorial.next_rate([1, 2, 3, 4, 5, 6, 7]) == 16.0
     assert factorial.next_rate([1, 2, 3, 4, 5, 6, 6]) is None
-    assert factorial.next_rate(list(range(10))) is None and factorial.tried(10)[-1] == 64.0
+    assert factorial.next_rate(list(range(10))) is None
+    assert factorial.tried(list(range(10)))[-1] == 64.0
     assert best_rate([1, 2, 3, 4, 5, 6, 7]) == 8.0
 
 

@@ -387,32 +387,21 @@ def test_the_sentence_of_the_first_lines_says_what_the_table_does():
     assert "(2 at the poster's size)" in headline.verdict(full)
 
 
-def test_a_rate_at_the_small_end_of_the_grid_is_said_to_be_there():
-    """The grid goes on by doubling only, so below its smallest rate nothing is known."""
+@pytest.mark.parametrize("end", start_or_geometry.ENDS)
+def test_a_rate_at_an_end_of_what_may_be_tried_is_said_to_be_there(end):
     every = [one for one in start_or_geometry.known() if one.tier == "glyphs"]
     assert start_or_geometry.at_the_edge(every) == ""
     assert "smallest" not in headline.tally(every) + start_or_geometry.table(every)[-1]
     first, *others = every
     (last, its), name = list(first.by_seed.items())[-1], "common start, learned"
-    low = its.cells[name].model_copy(update={"best": its.rates[0]})
-    low.correct[f"{its.rates[0]:g}"] = low.correct["1"]
+    low = its.cells[name].model_copy(update={"best": end})
+    low.correct[f"{end:g}"] = low.correct["1"]
     changed = its.model_copy(update={"cells": {**its.cells, name: low}})
     planted = replace(first, by_seed={**first.by_seed, last: changed})
     told = start_or_geometry.at_the_edge([planted, *others])
     assert told.endswith(f"MAML's start with `{first.row}` 1-shot in tier `glyphs`.")
     assert f"{told} The pair gains" in headline.tally([planted, *others])
     assert start_or_geometry.table([planted, *others])[-1] == told
-
-
-def test_the_small_end_of_the_grid_is_told_of_every_file():
-    told, every = start_or_geometry.at_the_edge(start_or_geometry.known()), {}
-    for one in start_or_geometry.known():
-        for its in one.by_seed.values():
-            for name, cell in its.cells.items():
-                if cell.validation[0] > max(cell.validation[1:]):
-                    every[one.tier, one.row, one.shot, name] = None
-    assert told.count(" with `") == len(every)
-    assert all(f"`{row}` {shot}-shot in tier `{tier}`" in told for tier, row, shot, _ in every)
 
 
 def test_only_cells_with_a_published_accuracy_are_held_against_one():
