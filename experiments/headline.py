@@ -293,7 +293,8 @@ def controls(results: Results) -> str:
         head = [f"{head[0]} {one.shot}-shot |", f"{head[1]}---:|"]
     return (
         "Controls, in which MAML's start learns faster or is shifted redundantly, and the matrices "
-        "of a rival learn faster:\n\n" + "\n".join([*head, *lines])
+        "of a rival learn faster (slanted: other than zero after correction, but from fewer than "
+        "three seeds, so only suggestive):\n\n" + "\n".join([*head, *lines])
     )
 
 

@@ -15,16 +15,17 @@ import numpy as np
 from mdtheory.config import RunConfig
 from mdtheory.core.estimate import Estimate, estimate
 
-TEST_IMAGES = {"mini-imagenet": 20 * 600, "omniglot": 659 * 20}
-"""Source -> images of the test split, classes times images of each. Glyphs are drawn anew for every
-task.
+TEST_IMAGES = {"mini-imagenet": 20 * 600, "omniglot": 659 * 20, "omniglot, characters": 423 * 20}
+"""Source, and its split where that is named -> images of the test split, classes times images of
+each; a drawing that is turned is no other one. Glyphs are drawn anew for every task.
 """
 
 
 def tasks_without_reuse(config: RunConfig, n_query: int) -> int | None:
     """floor(images / (n_way (n_shot + n_query))); ``None`` where no image is ever used twice."""
-    images, task = TEST_IMAGES.get(config.data.source), config.task
-    if config.data.options or images is None:
+    data, task = config.data, config.task
+    images = TEST_IMAGES.get(", ".join(filter(None, [data.source, data.options.get("split")])))
+    if images is None:
         return None
     return images // (task.n_way * (task.n_shot + n_query))
 

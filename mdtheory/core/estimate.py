@@ -20,8 +20,8 @@ Z95 = 1.96
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over ``n`` independent tasks with the half-width of its normal 95% interval, 1.96 sd /
-    sqrt(n).
+    """A mean over ``n`` independent tasks with the half-width of a 95% interval: that of
+    :func:`estimate` is the normal one, 1.96 sd / sqrt(n).
 
     units: those of the quantity; printed as per cent of 1.
 

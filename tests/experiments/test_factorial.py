@@ -13,6 +13,7 @@ import torch
 
 from experiments import factorial, pilot
 from experiments.benchmarks.measurements import RECORDS
+from experiments.cells import Cell
 from experiments.encoder.page import RECORD
 from experiments.factorial import OWN, PLAIN, RATES, best_rate, label, of_record, read, verify
 from experiments.records import FOLDER, Record, everything, unsealed
@@ -330,6 +331,8 @@ def test_the_interval_without_reuse_counts_images():
     assert (few.n, few.half_width) == (100, estimate(values[:100]).half_width)
     assert TEST_IMAGES["omniglot"] == 659 * 20
     assert tasks_without_reuse(by_tier["omniglot"].config, 15) == 41
+    turned = Cell("omniglot-b", "maml-20way", 1).config(0)  # 1,623 characters less 1,200
+    assert tasks_without_reuse(turned, 15) == (1623 - 1200) * 20 // (20 * 16) == 26
     assert tasks_without_reuse(by_tier["glyphs"].config, 15) is None
 
 
