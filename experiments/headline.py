@@ -24,7 +24,7 @@ FAMILIES = {
 HALVES = {
     "geometry at the common start": "the geometry under MAML's start",
     "start alone": "the start without the geometry",
-    "geometry at the own start": "the geometry at its own start, against that start without it",
+    "geometry at the own start": "the geometry at its own start, against none there",
     "both": "the pair of both",
 }
 LARGE = 10.0  # points; cases that lose more are named apart
@@ -292,9 +292,9 @@ def controls(results: Results) -> str:
     for one in tables:
         head = [f"{head[0]} {one.shot}-shot |", f"{head[1]}---:|"]
     return (
-        "Controls, in which MAML's start learns faster or is shifted redundantly, and the matrices "
-        "of a rival learn faster (slanted: other than zero after correction, but from fewer than "
-        "three seeds, so only suggestive):\n\n" + "\n".join([*head, *lines])
+        "Controls: MAML's start learned faster or shifted redundantly, a rival's matrices learned "
+        "faster (slanted: other than zero, but from fewer than three seeds):\n\n"
+        + "\n".join([*head, *lines])
     )
 
 
@@ -307,6 +307,6 @@ def pilot_sentence() -> str:
             iterations = pilot_training()["maml"].iterations
             return (
                 f"A pilot at the poster's size, one seed, {iterations:,} of its 60,000 iterations: "
-                f"`{POSTERS}` minus MAML {shown(both)} ({one.shot}-shot, {one.tasks} tasks)."
+                f"`{POSTERS}` minus MAML {shown(both)} ({one.shot}-shot, {one.tasks:,} tasks)."
             )
     return ""

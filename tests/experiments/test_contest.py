@@ -107,8 +107,10 @@ def test_the_pilot_s_page_and_sentence_are_those_of_the_raw_counts():
         right = {name: cell["correct"]["1"] for name, cell in kept.items()}
         mine, maml = (right[one]["15"] for one in ("own start, learned", MAML))
         gap = f"minus MAML {100 * np.subtract(mine, maml).mean() / 75:+.2f} ±"
-        assert (f"`{row}` {gap}" in sentence) == (row == headline.POSTERS)
+        assert (f"`{row}` {gap}" in sentence.replace("*", "")) == (row == headline.POSTERS)
         for name, by_query in right.items():
+            if name == MAML and row != pilot.ROWS[0]:
+                continue  # one line, of the first row's file, for all rows
             title = "| `maml` |" if name == MAML else f"| `{row}`: {name} |"
             (line,) = [one for one in text.splitlines() if one.startswith(title)]
             for cell, n in zip(line.split(" | ")[1:3], ("1", "15"), strict=True):
