@@ -71,11 +71,11 @@ CAUSE = Formula(
     left=sp.Symbol(r"|\Delta|", nonnegative=True),
     relation="<=",
     right=sp.Rational(1, 5),
-    text=r"\text{in the records of tier cpu (MetaMiDA, two forms, seed 0) accuracy less MAML's "
+    text=r"\text{in the records of tier cpu (MetaMiDA, two forms, first seed) accuracy less MAML's "
     r"is }{formula}\text{ points with the learned map from MAML's start, and }{low}\text{ to }"
-    r"{high}\text{ with map and own start together, with two further seeds of one form at 5-shot }"
-    r"{second}\text{ and }{third}\text{; in the factorial of the other form (seed 0, start by "
-    r"geometry, tuned rates) the map adds or takes at most }{rest}\text{ at either start}",
+    r"{high}\text{ with map and own start together, with two further seeds of one form, "
+    r"more shots, }{second}\text{ and }{third}\text{; in the factorial of the other form "
+    r"(first seed, start by geometry, tuned rates) the map adds or takes at most }{rest}\text{ at either start}",
     terms={
         "low": sp.Integer(1),
         "high": sp.Float("3.1", 2),
