@@ -75,7 +75,8 @@ CAUSE = Formula(
     r"is }{formula}\text{ points with the learned map from MAML's start, and }{low}\text{ to }"
     r"{high}\text{ with map and own start together, with two further seeds of one form, "
     r"more shots, }{second}\text{ and }{third}\text{; in the factorial of the other form "
-    r"(first seed, start by geometry, tuned rates) the map adds or takes at most }{rest}\text{ at either start}",
+    r"(first seed, start by geometry, tuned rates) the map adds or takes at most "
+    r"}{rest}\text{ at either start}",
     terms={
         "low": sp.Integer(1),
         "high": sp.Float("3.1", 2),
