@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments import headline
 from experiments.cells import cells, rows
-from experiments.headline import POSTERS, controls, pilot_sentence, tally
+from experiments.headline import POSTERS, controls, pilot_sentence, tally, verdict as counted
 from experiments.result_tables import Table
 from experiments.start_or_geometry import known, shown
 from experiments.statistics import counted_seeds
@@ -63,8 +62,10 @@ def block(results: Results, base: str) -> str:
         if (cell.tier, cell.shot) in results
     )
     config = tables[0].first.config
+    links = {"all results": "index.md", "the questions, answered": "answers.md"}
+    linked = ", ".join(f"[{words}]({base}{page})" for words, page in links.items())
     listed = [
-        f"At the poster's own size {done} of {len(every)} cells are finished"
+        f"More: {linked}. At the poster's own size {done} of {len(every)} cells are finished"
         f"{'' if done else NEITHER}.",
         pilot_sentence(),
         handwriting(results),
@@ -78,9 +79,7 @@ def block(results: Results, base: str) -> str:
         "columns, from three seeds; slanted: the same from fewer, which only suggests).",
     ]
     said = "\n".join(f"- {one}" for one in listed if one)
-    links = {"all results": "index.md", "the questions, answered": "answers.md"}
-    linked = ", ".join(f"[{words}]({base}{page})" for words, page in links.items())
-    parts = [f"{said}\n", "\n".join(small_table(tables)) + "\n", f"More: {linked}.\n"]
+    parts = [f"{said}\n", "\n".join(small_table(tables)) + "\n"]
     return "\n".join([*answer(results), *parts])
 
 
@@ -108,8 +107,7 @@ def verdict() -> str:
     """The README's one sentence on the question of cause; nothing where no row was taken apart."""
     if not known():
         return ""
-    said = headline.verdict(known())
-    return f"Does a gain come from the geometry? {said}: [results](#results).\n"
+    return f"Does a gain come from the geometry? {counted(known())}: [results](#results).\n"
 
 
 def answer(results: Results) -> list[str]:

@@ -24,7 +24,7 @@ FAMILIES = {
 HALVES = {
     "geometry at the common start": "the geometry under MAML's start",
     "start alone": "the start without the geometry",
-    "geometry at the own start": "the geometry at its own start, against none there",
+    "geometry at the own start": "the geometry at its own start (against none there)",
     "both": "the pair of both",
 }
 LARGE = 10.0  # points; cases that lose more are named apart
@@ -184,13 +184,13 @@ def verdict(chosen: Iterable[Subject]) -> str:
     chosen = methods(chosen)
     found = halves(chosen)
     said = []
-    for head in ("geometry at the common start", "start alone", "both"):
+    for head, words in HALVES.items():
         up, down = counts(found[head])
-        said.append(f"{HALVES[head]} gains in {up} and loses in {down}")
+        said.append(f"{words} gains in {up} and loses in {down}")
     full = sum(one.tier == "paper" for one in chosen)
     return (
         f"Of {len(chosen)} cases taken apart and compared with MAML ({full or 'none'} at the "
-        f"poster's size), {', '.join(said[:-1])}, and {said[-1]}; the rest is undecided"
+        f"poster's size), {'; '.join(said)}; the rest is undecided"
     )
 
 

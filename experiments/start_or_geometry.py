@@ -144,7 +144,7 @@ def shown(one: Difference | Estimate) -> str:
 
 def table(chosen: Sequence[Subject]) -> list[str]:
     """One line for every subject: three contrasts, as trained and tuned; below them, which rates
-    are the smallest that was tried.
+    are the smallest or the largest that may be tried.
     """
     found = contrasts(chosen)
     heads = [f"{head}, {rate}" for head in HEADS for rate in RATES]

@@ -385,9 +385,10 @@ def test_the_tally_counts_losses_too_and_names_what_is_settled():
 def test_the_sentence_of_the_first_lines_says_what_the_table_does():
     every = start_or_geometry.known()
     table, text = headline.tally(every), headline.verdict(every)
-    for head in ("geometry at the common start", "start alone", "both"):
-        words = headline.HALVES[head]
-        (up, down) = re.findall(rf"^\| {words} \| (\d+) \| (\d+) \|", table, re.MULTILINE)[0]
+    for words in headline.HALVES.values():
+        (up, down) = re.findall(
+            rf"^\| {re.escape(words)} \| (\d+) \| (\d+) \|", table, re.MULTILINE
+        )[0]
         assert f"{words} gains in {up} and loses in {down}" in text
     assert "(none at the poster's size)" in text
     full = [replace(one, tier="paper") for one in every if one.tier == "own"]
