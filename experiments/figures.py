@@ -28,11 +28,13 @@ from mdtheory.figures import plots
 
 STYLES = list(
     itertools.product(
-        (("-", "full"), ((0, (4, 1.5)), "none"), ((0, (6, 1.5, 1, 1.5)), "full")),
+        (("-", "full"), ((0, (4, 1.5)), "none"), ((0, (6, 1.5, 1, 1.5)), "left")),
         zip(plots.COLOURS, plots.MARKERS, strict=True),
     )
 )
-"""Line and marker filling, then colour and marker: twenty-one rows are told apart."""
+"""Line and marker filling, then colour and marker: twenty-one rows are told apart, by the marker
+alone too.
+"""
 FRONT = ROOT / "docs" / "figures" / f"{front.PICTURE}.svg"
 CAUSE = ROOT / front.CAUSE
 WINDOWS = 50  # training points in a curve

@@ -346,6 +346,7 @@ def test_without_records_every_question_is_open(tmp_path):
 
 def test_more_rows_than_colours_are_still_told_apart():
     assert len({str(style) for style in figures.STYLES}) == 21
+    assert len({(filling, look) for (_, filling), look in figures.STYLES}) == 21  # without a line
 
 
 @pytest.mark.parametrize("kind", figures.FIGURES)
