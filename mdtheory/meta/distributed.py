@@ -108,10 +108,16 @@ class Processes:
 class _Group(Processes):
     """Messages by ``torch.distributed``: words and flags by gloo, gradients by gloo or NCCL as
     their device demands.
+
+    ``torch.distributed.nn.functional`` takes the group that there is when it is imported as the
+    default of its arguments, and so keeps it for good. Imported first, it keeps none, and
+    ``destroy`` ends gloo's threads; one still alive at exit may abort the process ("terminate
+    called without an active exception").
     """
 
     def __init__(self, device: torch.device, timeout: timedelta):
         import torch.distributed as dist
+        import torch.distributed.nn.functional  # noqa: F401  before there is a group, see _Group
 
         self._dist = dist
         self._lost = False

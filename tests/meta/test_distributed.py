@@ -9,6 +9,8 @@ import math
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -34,7 +36,7 @@ from mdtheory.meta.learner import MetaLearner
 from mdtheory.meta.trainer import DivergedError
 from tests.meta import fakes
 from tests.meta.fakes import Switch, blobs, last, trainer
-from tests.meta.processes import Scripted, run
+from tests.meta.processes import Scripted, environment, free_port, run
 from tests.meta.recorders import Standin
 
 # -- one gradient
@@ -398,3 +400,33 @@ def test_a_port_in_use_is_one_sentence_that_names_it(monkeypatch, capsys):
     assert f"waiting for the other processes of this run at 127.0.0.1:{port}" in (
         capsys.readouterr().err
     )
+
+
+PARTING = """
+import weakref
+from datetime import timedelta
+import torch
+from mdtheory.meta.distributed import _Group
+
+group = _Group(torch.device("cpu"), timedelta(minutes=1))
+import torch.distributed.nn.functional
+assert group.all_gather(3) == [3]
+seen = weakref.ref(torch.distributed.group.WORLD)
+alive = seen() is not None
+group.destroy()
+print(alive, seen() is None)
+"""
+
+
+def test_nothing_keeps_the_group_when_it_is_destroyed():
+    """Kept, its threads may abort the process at exit: torch.distributed.nn.functional, imported by
+    some parts of torch when they are first used, has the group of then among its defaults.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", PARTING],
+        env={**os.environ, **environment(0, 1, free_port())},
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
+    assert (done.stdout, done.returncode) == ("True True\n", 0), done.stderr
