@@ -359,3 +359,20 @@ def test_the_legend_of_the_longest_table_lies_within_its_figure(kind):
         ends = legend.get_window_extent()
         assert ends.x0 >= 0 and ends.x1 <= figure.bbox.x1 and ends.y0 >= 0
     assert figure.legends or kind == "differences"
+
+
+def test_the_figure_of_differences_is_of_15_queries():
+    table = read()["cpu", 1]
+    with matplotlib.rc_context({**plots.STYLE, "backend": "agg"}):
+        (axis,) = figures.differences(table).axes
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    drawn = axis.containers[names.index("metasgd")].lines[0].get_xdata()[0]
+    mine, maml = (
+        np.array(
+            json.loads((FOLDER / f"cpu-{row}-1shot-seed0/scores.json").read_text())["transductive"][
+                "15"
+            ]
+        )
+        for row in ("metasgd", "maml")
+    )
+    assert drawn == pytest.approx(100 * (mine - maml).mean() / 75)

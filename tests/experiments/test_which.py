@@ -59,6 +59,16 @@ def test_the_numbers_learned_are_those_of_the_geometry_for_each_of_the_start():
     assert told == f"{kept['geometry_parameters'] / start:.1f}"
 
 
+def test_the_time_of_a_row_is_its_own_over_maml_s():
+    seconds = {
+        one.work.method: one.seconds
+        for one in which.everything()[which.TIMED].measured
+        if (one.work.implementation, one.work.estimator) == (which.OURS, "unrolled")
+    }
+    assert seconds["metamida"] > seconds["maml"]
+    assert which.relative_times()["metamida"] == seconds["metamida"] / seconds["maml"]
+
+
 @pytest.fixture
 def setting():
     """Two rows that are surely better, one that only suggests it, and one that is surely worse."""
