@@ -171,12 +171,17 @@ def fewer_steps(results: list[Table]) -> list[str]:
                 if mine is None or theirs is None:
                     continue
                 means, goal = mine.mean(axis=0), theirs.mean(axis=0)[trained]
-                reached = np.flatnonzero(means >= goal)
                 cells = " | ".join(f"{100 * means[k]:.1f}" for k in steps)
-                when = f"k = {reached[0]}" if len(reached) else "never"
-                found.append(f"| `{row}` | {cells} | {when} | {len(seeds)} |")
+                found.append(f"| `{row}` | {cells} | {first_step(means >= goal)} | {len(seeds)} |")
             found.append("")
     return found
+
+
+def first_step(reached: np.ndarray) -> str:
+    """When a mean accuracy reaches its goal, of the steps that were taken; ``reached`` (steps +
+    1,).
+    """
+    return f"k = {reached.argmax()}" if reached.any() else f"not by k = {len(reached) - 1}"
 
 
 def monotone(results: list[Table]) -> list[str]:
@@ -265,10 +270,9 @@ def curves(tables: list[Table]) -> list[str]:
 
 def curve_cells(mine: Curve, theirs: Curve, trained: int) -> str:
     """The columns of :func:`curves`."""
-    reached = np.flatnonzero(mine.accuracy >= theirs.accuracy.max())
     best = int(mine.accuracy.argmax())
     cells = [f"{100 * mine.accuracy[best]:.1f}", str(best)]
-    cells += [f"k = {reached[0]}" if len(reached) else "never"]
+    cells += [first_step(mine.accuracy >= theirs.accuracy.max())]
     cells += [f"{mine.loss[0]:.3f}", number("{:.2f}", mine.gradient[trained] / mine.gradient[0])]
     return " | ".join([*cells, str(mine.seeds)])
 
