@@ -284,7 +284,9 @@ def test_answers_are_counted_at_the_multiple_of_the_task_rate(monkeypatch):
     ],
 )
 def test_a_contrast_is_that_of_the_raw_counts(contrast, first, second):
-    """The first cell minus the second, seed by seed, each at its own best rate or both at 1."""
+    """The first cell minus the second, seed by seed, each at its own best rate or both at 1, on
+    the tasks that every seed has.
+    """
     where = ("omniglot", "metacurvature-symmetric", 1)
     (one,) = [one for one in known() if (one.tier, one.row, one.shot) == where]
     for rate in ("tuned", "as trained"):
@@ -297,7 +299,8 @@ def test_a_contrast_is_that_of_the_raw_counts(contrast, first, second):
                 for name in (first, second)
             ]
             gaps.append(np.subtract(*right) / (15 * 20))
-        assert np.allclose(one.gap(contrast, rate), gaps)
+        common = min(len(gap) for gap in gaps)
+        assert np.allclose(one.gap(contrast, rate), [gap[:common] for gap in gaps])
 
 
 def test_the_table_gives_the_rates_and_the_tasks_behind_them():
